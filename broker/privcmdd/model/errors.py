@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two vocabularies of failure, never mixed.
+
+``ModelError`` is an answer: the caller did something that the real thing refuses, nothing has changed, and
+the errno is the one that the real thing gives. ``InternalFault`` is ours: a law is broken, the session that
+met it ends, the broker goes on.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+from typing import Any
+
+
+class ModelError(Exception):
+    """A refusal with an errno, a sentence and details; state is as it was unless ``details`` say otherwise.
+
+    Attributes:
+        errno: The positive Linux errno.
+        text: What was wrong, with the offending value and what was expected.
+        details: Machine-readable particulars; keys are part of the protocol.
+    """
+
+    def __init__(self, errno: int, text: str, **details: Any) -> None:
+        super().__init__(errno, text)
+        self.errno = errno
+        self.text = text
+        self.details = details
+
+    @property
+    def name(self) -> str:
+        """The errno's name, as in ``ESRCH``."""
+        return _errno.errorcode.get(self.errno, str(self.errno))
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.text}"
+
+
+class InternalFault(Exception):  # noqa: N818 - deliberately not an Error: nobody's caller is at fault
+    """A law of the model does not hold. Always a bug of ours."""
+
+    def __init__(self, law: str, text: str) -> None:
+        super().__init__(f"{law}: {text}")
+        self.law = law
+        self.text = text

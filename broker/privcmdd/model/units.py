@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pages, addresses, protections, and the numbers that Xen reserves."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+from typing import Final
+
+PAGE_SHIFT: Final = 12
+PAGE_SIZE: Final = 1 << PAGE_SHIFT
+PAGE_MASK: Final = PAGE_SIZE - 1
+
+# The first address a client cannot have. Addresses are those of real processes on the Linux host below us
+# (TASK_SIZE on x86-64), so this stands in for NetBSD's slightly lower VM_MAXUSER_ADDRESS as well.
+VM_MAX_ADDRESS: Final = 0x7FFF_FFFF_F000
+# Where the broker starts to look when a client leaves the choice of an address to it.
+VM_MMAP_BASE: Final = 0x7000_0000_0000
+
+# A page table entry has 40 bits for the frame: Xen and Linux (PV) drop what is above them without a word
+# (oracle/RESULTS.md, 2.7).
+FRAME_BITS: Final = 40
+FRAME_MASK: Final = (1 << FRAME_BITS) - 1
+
+# xen/include/public/xen.h
+DOMID_FIRST_RESERVED: Final = 0x7FF0
+DOMID_INVALID: Final = 0x7FF4
+
+# A frame number that names nothing, in lists that travel (xen/include/public/xen.h, INVALID_MFN).
+INVALID_FRAME: Final = (1 << 64) - 1
+
+
+class Prot(IntFlag):
+    """Page protection, with the bits of mman.h."""
+
+    NONE = 0
+    READ = 1
+    WRITE = 2
+    EXEC = 4
+
+
+PROT_ALL: Final = Prot.READ | Prot.WRITE | Prot.EXEC

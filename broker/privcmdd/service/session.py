@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A connected client: who it is, what it may do, which address space it lives in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from privcmdd.model.ledger import Account, Charge
+    from privcmdd.service.settings import AccessRule, Rights
+    from privcmdd.service.spaces import Residence
+
+RANK: Final[dict[str, int]] = {"read": 1, "write": 2, "admin": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the kernel says is at the other end (SO_PEERCRED, SO_PEERGROUPS), when it connected.
+
+    ``pid`` is for people to read; it is 0 across pid namespaces and is never used to decide.
+    """
+
+    uid: int
+    gid: int
+    groups: frozenset[int] = frozenset()
+    pid: int = 0
+
+
+class Access:
+    """The rights of one identity under a set of rules."""
+
+    __slots__ = ("_by_domain", "_everywhere")
+
+    def __init__(self, identity: Identity, rules: Iterable[AccessRule]) -> None:
+        self._everywhere = 0
+        self._by_domain: dict[int, int] = {}
+        groups = identity.groups | {identity.gid}
+        for rule in rules:
+            if identity.uid not in rule.uids and groups.isdisjoint(rule.gids):
+                continue
+            rank = RANK[rule.rights]
+            if rule.domains == "all":
+                self._everywhere = max(self._everywhere, rank)
+            else:
+                for domid in rule.domains:
+                    self._by_domain[domid] = max(self._by_domain.get(domid, 0), rank)
+
+    def allows(self, rights: Rights, domid: int | None) -> bool:
+        """Whether these rights are held on a domain, or on all domains that may ever be (None)."""
+        held = self._everywhere if domid is None else max(self._everywhere, self._by_domain.get(domid, 0))
+        return held >= RANK[rights]
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One connection. Made by ``Broker.connect``, ended by ``Broker.disconnect``.
+
+    Attributes:
+        number: Never used twice while the broker lives.
+        residence: The address space it is a thread of; None until it first needs one.
+        restricted_to: The only domain it may name after ``privcmd.restrict``.
+    """
+
+    number: int
+    identity: Identity
+    access: Access
+    account: Account
+    charges: list[Charge] = field(default_factory=list)
+    residence: Residence | None = None
+    forked: list[Residence] = field(default_factory=list)
+    restricted_to: int | None = None
+    topics: frozenset[str] = frozenset()
+    features: frozenset[str] = frozenset()
+    client_name: str = ""
+    closed: bool = False
+    n_requests: int = 0
+    n_ignored: int = 0

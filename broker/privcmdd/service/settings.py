@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the service is told by its configuration: frozen values, no files, no environment.
+
+The defaults here are the defaults of ``config/privcmdd.toml``; ``server/config.py`` fills these from a
+file, the environment and the command line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Rights = Literal["read", "write", "admin"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Quotas: of each uid unless the line says otherwise. Over quota is EDQUOT and changes nothing."""
+
+    frames: int = 16_777_216  # present foreign pages
+    entries: int = 262_144  # map entries
+    objects: int = 262_144  # uvm objects
+    spaces: int = 1_024  # address spaces
+    batches: int = 64  # map requests being prepared at one time
+    queued_bytes: int = 16 * 1024 * 1024  # replies and notifications not yet taken
+    fds: int = 1_024  # descriptors the broker holds for it: one a connection
+    connection_queued_bytes: int = 1024 * 1024  # a connection: the broker reads no more requests above it
+    frames_per_batch: int = 1_048_576  # a request: more is E2BIG
+    slice_frames: int = 16_384  # frames prepared between two checkpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The simulated machine."""
+
+    memory_mib: int = 16_384
+    domains: int = 1_024
+    gfns_per_domain: int = 16_777_216  # highest guest frame number plus one; also bounds a memory file
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceDefaults:
+    """How an address space answers unless ``space.attach`` says otherwise."""
+
+    personality: Literal["uvm", "linux"] = "uvm"
+    probe: Literal["load", "scratch"] = "load"
+    merge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRule:
+    """Who may do what with which domains.
+
+    A rule applies to a peer when its uid is in ``uids`` or one of its groups is in ``gids``; the rights of
+    all rules that apply add up. ``read`` maps read-only, ``write`` also maps writable, ``admin`` also
+    creates, changes and destroys.
+    """
+
+    rights: Rights
+    uids: tuple[int, ...] = ()
+    gids: tuple[int, ...] = ()
+    domains: tuple[int, ...] | Literal["all"] = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All of it. An empty ``access`` refuses everybody; the server fills in the default rule."""
+
+    limits: Limits = field(default_factory=Limits)
+    machine: Machine = field(default_factory=Machine)
+    space: SpaceDefaults = field(default_factory=SpaceDefaults)
+    access: tuple[AccessRule, ...] = ()
+    paranoid: bool = False

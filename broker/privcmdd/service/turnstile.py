@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One fair queue: one holder at a time, first come first served.
+
+Each address space has one. It is held across prepare and commit of a request, so that the threads of a
+client are serialised here and need not be trusted to serialise themselves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from privcmdd.service.steps import Ticket
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+class Turnstile:
+    """A queue of tickets; the first one holds the turn."""
+
+    __slots__ = ("_queue",)
+
+    def __init__(self) -> None:
+        self._queue: deque[Ticket] = deque()
+
+    def enter(self) -> Generator[Ticket, None, Ticket]:
+        """Take a place and wait for the turn.
+
+        Returns:
+            The ticket to leave with.
+
+        Closing the generator while it waits gives the place up.
+        """
+        ticket = Ticket(granted=not self._queue)
+        self._queue.append(ticket)
+        try:
+            while not ticket.granted:
+                yield ticket
+        except GeneratorExit:
+            self.leave(ticket)
+            raise
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give the turn, or the place in the queue, up; whoever is next gets its turn."""
+        held = self._queue[0] is ticket
+        self._queue.remove(ticket)
+        if held and self._queue:
+            self._queue[0].grant()
+
+    @property
+    def n_waiting(self) -> int:
+        """Tickets in the queue behind the holder."""
+        return max(0, len(self._queue) - 1)
