@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every bound of the wire in one place: what it counts, and why that much.
+
+A bound is checked on what a header *declares*, before anything is allocated for it. Bounds that belong to
+methods rather than to bytes (frames of one batch, bytes of one read) are here too when the protocol itself
+promises them; what an operator may turn is in the service's settings.
+"""
+
+from typing import Final
+
+DEPTH: Final = 8
+"""Containers inside each other. The deepest request, `privcmd.mmap`, needs 5: message, params, map, list,
+entry."""
+
+NODES: Final = 8192
+"""Values in one message, keys included. 1,024 entries of three fields need 7,168; scanning this many takes
+about a millisecond, and 8,192 empty containers cost half a MiB."""
+
+STR_BYTES: Final = 4096
+"""Bytes of one string. Nothing we name is longer than a path (PATH_MAX)."""
+
+BIN_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of one bin: 2 Mi frame numbers, so that a batch that is too large by a factor of two is still
+answered E2BIG instead of ending the connection."""
+
+MESSAGE_BYTES: Final = BIN_BYTES + 64 * 1024
+"""Bytes of one message, taken at each string or bin with a length field: one bin of the largest size and room
+for the rest. Short strings and numbers behind the last of these add at most 33 bytes per node."""
+
+FDS_PER_MESSAGE: Final = 8
+"""Descriptors that may wait for their message. dbus learned (CVE-2014-3636) to keep this small."""
+
+SAFE_INTEGER: Final = 2**53
+"""First integer that a client whose numbers are doubles (JavaScript, Lua) cannot tell from its neighbour."""
+
+ARRAY_FRAMES: Final = 1024
+"""Frames in a plain array instead of a bin: an array costs a client and us 30 times the bin's time."""
+
+ENTRIES: Final = 1024
+"""Entries of one `privcmd.mmap`, and ranges of one `domain.create`; see NODES."""
+
+READ_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of one `read` or `write`: half a message, so that the answer always fits."""
+
+INFO_FRAMES: Final = 1024 * 1024
+"""Frame numbers in one answer of `domain.info`: 8 MiB of bin."""
+
+NAME_CHARACTERS: Final = 64
+"""Characters of a name (a domain's, a client's, a feature's): they end up in logs and tables."""
+
+NAMES: Final = 64
+"""Names or versions in one list of `hello` or `subscribe`."""

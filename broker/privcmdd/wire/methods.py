@@ -1,0 +1,546 @@
+# SPDX-License-Identifier: Apache-2.0
+"""THE TABLE: every method of the protocol, and nothing else knows one.
+
+The reference page, the JSON schema, the golden vectors, `describe` and the checks of parameters are all made
+from it. Parameters carry the names of the ioctl's own fields where there is an ioctl.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from privcmdd.wire import limits
+from privcmdd.wire.params import Frames, Param, ParamError
+from privcmdd.wire.signature import Field, Method, validate
+
+__all__ = [
+    "COMMON_ERRORS",
+    "FEATURES",
+    "METHODS",
+    "PROTOCOL",
+    "TOPICS",
+    "Field",
+    "Frames",
+    "Method",
+    "Param",
+    "ParamError",
+    "validate",
+]
+
+PROTOCOL: Final = 1
+"""The protocol spoken; a connection without `hello` speaks 1."""
+
+FEATURES: Final[Mapping[str, str]] = {
+    "nvim-errors": 'errors come as [0, "ENAME: text"], the only form that nvim\'s own client prints',
+}
+"""Names that `hello` may negotiate, and what each turns on."""
+
+TOPICS: Final[Mapping[str, tuple[Field, ...]]] = {
+    "domain": (
+        Field("dom", "int", "the domain whose state changed"),
+        Field("state", "str", "its state now: running, paused, dying or gone"),
+    ),
+}
+"""Topics of `subscribe`, and the fields of each one's notification."""
+
+COMMON_ERRORS: Final[Mapping[str, str]] = {
+    "ENOSYS": "there is no such method",
+    "EINVAL": "params is not an array of one map; a key is missing, unknown, of the wrong type or out of "
+    "range (details.key names it); fds declares descriptors, and no method of protocol 1 takes any",
+    "EIO": "a fault of the broker's own; the connection ends after the answer",
+    "EDQUOT": "the caller's uid or connection has used up what it may hold; details name the slot",
+}
+"""Errors that every method may answer."""
+
+_NO_DOMAIN: Final = "there is no such domain, or it is dying"
+_NO_RIGHT: Final = "the caller has not this right on the domain, or RESTRICT named another domain"
+_NO_ADMIN: Final = "the caller has no administration right on the domain"
+_PER_FRAME: Final = "Failures of single frames are results, not errors."
+_FORM: Final = "in the form of the question"
+
+_DOM: Final = Param("dom", "domid", "the domain")
+_NUM: Final = Param("num", "u32", "number of frames; must be what arr holds", None, "frames")
+_ENTRY_NUM: Final = Param("num", "u32", "number of entries; must be what entry holds", None, "entries")
+_EXTENTS: Final = Param(
+    "extents", "bool", "whether to answer where the good frames lie in the memory file", False
+)
+_ADDR: Final = Param("addr", "addr", "first address of the range; a page's first", unit="bytes")
+_LEN: Final = Param("len", "size", "length of the range; whole pages, not 0", unit="bytes")
+_PROT: Final = Param("prot", "prot", "protection")
+_BYTES_ADDR: Final = Param("addr", "addr", "first address, aligned or not", unit="bytes")
+
+_EXTENTS_RESULT: Final = Field(
+    "extents",
+    "extents",
+    "only when asked for: the good frames as runs contiguous both in the request and in the memory file",
+    optional=True,
+)
+_RET: Final = Field(
+    "ret", "int", "what the ioctl returns: 0, or -2 (ENOENT) when a frame is paged out, to be asked for again"
+)
+_N_FAILED: Final = Field("n_failed", "int", "frames that failed", unit="frames")
+_SPACE: Final = Field("space", "int", "the address space's number")
+_ERR: Final = Field(
+    "err", "errnos", "nil when nothing failed, else one number for each frame asked for", nullable=True
+)
+
+_DOMAIN_ROW: Final = (
+    Field("dom", "int", "its domain id"),
+    Field("kind", "str", "pv, hvm or pvh"),
+    Field("state", "str", "running, paused or dying"),
+    Field("name", "str", "as given to domain.create"),
+    Field("tot_pages", "int", "frames it holds", unit="pages"),
+    Field("max_pages", "int", "frames it may hold", unit="pages"),
+)
+
+_MAPPING_ERRORS: Final = {
+    "EFAULT": "the range is not mapped",
+    "ESRCH": _NO_DOMAIN,
+    "EPERM": _NO_RIGHT,
+    "ENOMEM": "no memory for the mapping; nothing was changed",
+}
+
+_BATCH_ERRORS: Final = {
+    **_MAPPING_ERRORS,
+    "EINVAL": "no frames, addr not page-aligned, the range not mapped or not replaceable, num not that of arr",
+    "E2BIG": "more frames than one batch may have",
+}
+
+_TABLE: Final = (
+    Method(
+        "hello",
+        "Say who you are and agree on features; optional.",
+        (
+            Param("protocol", "ints", "protocols the caller speaks", (PROTOCOL,)),
+            Param(
+                "features",
+                "strs",
+                "features the caller would like; unknown ones are left out of the answer",
+                (),
+            ),
+            Param("client", "str", "the caller's name and version, for logs", ""),
+        ),
+        (
+            Field("protocol", "int", "the protocol that both speak"),
+            Field("features", "strs", "the features that hold on this connection from the next message on"),
+            Field("instance", "str", "this run of the broker; another value means that all state is new"),
+            Field("version", "str", "the broker's version"),
+            Field("limits", "map", "the limits in force, by name"),
+        ),
+        errors={"EPROTONOSUPPORT": "none of the caller's protocols is spoken here"},
+    ),
+    Method(
+        "ping",
+        "Ask whether the broker answers.",
+        result=(
+            Field("instance", "str", "this run of the broker; another value means that all state is new"),
+        ),
+    ),
+    Method(
+        "describe",
+        "Get this table, for programs.",
+        result=(
+            Field("protocol", "int", "the protocol described"),
+            Field("version", "str", "the broker's version", optional=True),
+            Field("features", "map", "name -> what it turns on"),
+            Field("topics", "map", "name -> fields of its notification"),
+            Field("limits", "map", "the bounds of messages and methods, by name"),
+            Field("types", "map", "parameter type -> what it takes"),
+            Field("result_types", "map", "result type -> what it holds"),
+            Field("errors", "map", "errors that every method may answer: name -> when"),
+            Field(
+                "methods", "map", "name -> summary, doc, params, result, errors, privilege, fds_out, since"
+            ),
+        ),
+    ),
+    Method(
+        "stats",
+        "Get the broker's counters.",
+        doc="A map of maps of numbers; names end in their unit. What it holds grows with the broker: look "
+        "names up, "
+        "do not count on their number.",
+    ),
+    Method(
+        "subscribe",
+        "Be told of events, as notifications.",
+        (Param("topics", "strs", "topics, of: domain"),),
+        (Field("topics", "strs", "all that the connection is subscribed to now"),),
+        errors={"EINVAL": "a topic is not known"},
+        doc="Until then the broker never speaks unasked. A subscriber that does not read loses its "
+        "connection, "
+        "not the others theirs.",
+    ),
+    Method(
+        "space.attach",
+        "Join an address space, or make one with settings of its own.",
+        (
+            Param("space", "u32", "the space to join; a new one when left out", None),
+            Param(
+                "personality",
+                "enum",
+                "whose rules hold; the configured default when left out",
+                None,
+                "",
+                ("uvm", "linux"),
+            ),
+            Param(
+                "probe",
+                "enum",
+                "how frames are tried; the configured default when left out",
+                None,
+                "",
+                ("load", "scratch"),
+            ),
+            Param(
+                "merge",
+                "bool",
+                "whether adjacent entries of one MMAP share an object; the configured default when left out",
+                None,
+            ),
+        ),
+        (
+            _SPACE,
+            Field("personality", "str", "uvm or linux"),
+            Field("probe", "str", "load or scratch"),
+            Field("merge", "bool", "whether adjacent entries share an object"),
+        ),
+        errors={
+            "ESRCH": "there is no such space",
+            "EPERM": "the space belongs to another uid",
+            "EBUSY": "the connection already has another space",
+            "EINVAL": "a setting differs from what the space to join has",
+        },
+        doc="A connection that does not attach gets a space of its own, with the configured settings, when "
+        "it first "
+        "needs one. Connections attached to one space are its threads; when the last goes, all it held is "
+        "given back.",
+    ),
+    Method(
+        "space.fork",
+        "Copy the connection's address space as fork does.",
+        result=(_SPACE,),
+        errors={"ENOMEM": "no memory for the copy"},
+        doc="Foreign mappings are not inherited (inheritance NONE). The new space waits for one connection "
+        "to attach.",
+    ),
+    Method(
+        "mmap",
+        "Reserve a range of the address space.",
+        (
+            _LEN,
+            _PROT,
+            Param("addr", "addr", "where; a hint unless fixed", 0, "bytes"),
+            Param("fixed", "bool", "whether to replace what is at addr", False),
+            Param(
+                "file",
+                "enum",
+                "what backs it: anonymous memory, or the privcmd device; anon for uvm and privcmd for linux "
+                "when left out",
+                None,
+                "",
+                ("anon", "privcmd"),
+            ),
+        ),
+        (Field("addr", "int", "first address of the range", unit="bytes"),),
+        errors={
+            "EINVAL": "len is 0, or a value is not page-aligned or leaves the address space",
+            "ENOMEM": "no room",
+        },
+    ),
+    Method(
+        "munmap",
+        "Remove whatever is mapped in a range.",
+        (_ADDR, _LEN),
+        errors={"EINVAL": "len is 0, or a value is not page-aligned or leaves the address space"},
+        doc="A range with nothing in it is no error, as in munmap(2).",
+    ),
+    Method(
+        "mprotect",
+        "Change the protection of a range.",
+        (_ADDR, _LEN, _PROT),
+        errors={
+            "EINVAL": "len is 0, or a value is not page-aligned or leaves the address space",
+            "ENOMEM": "part of the range is not mapped",
+            "EACCES": "more than the mapping's maximum protection",
+        },
+    ),
+    Method(
+        "read",
+        "Read bytes through the address space.",
+        (_BYTES_ADDR, Param("len", "size", "how many", unit="bytes", most=limits.READ_BYTES)),
+        (Field("data", "bin", "the bytes"),),
+        errors={
+            "EFAULT": "a page is not mapped, not readable, or its frame failed; nothing is answered",
+            "E2BIG": f"more than {limits.READ_BYTES} bytes",
+        },
+        doc="For clients that cannot receive descriptors; the others map the memory file.",
+    ),
+    Method(
+        "write",
+        "Write bytes through the address space.",
+        (_BYTES_ADDR, Param("data", "bin", "the bytes", unit="bytes", most=limits.READ_BYTES)),
+        (Field("n", "int", "bytes written: all", unit="bytes"),),
+        errors={
+            "EFAULT": "a page is not mapped, not writable, or its frame failed; nothing is written",
+            "E2BIG": f"more than {limits.READ_BYTES} bytes",
+        },
+    ),
+    Method(
+        "fault",
+        "Touch one page, as the processor would.",
+        (
+            Param("addr", "addr", "an address in the page", unit="bytes"),
+            Param("access", "enum", "how it is touched", "read", "", ("read", "write")),
+        ),
+        (
+            Field("dom", "int", "whose frame is there; nil for anonymous memory", nullable=True),
+            Field(
+                "frame",
+                "int",
+                "the frame's number as the mapping named it; nil for anonymous memory",
+                nullable=True,
+            ),
+            Field(
+                "entered", "bool", "whether this fault entered the page table entry; false when it was there"
+            ),
+        ),
+        errors={
+            "EFAULT": "nothing is mapped there, the protection forbids it, or the frame failed; nothing "
+            "changes"
+        },
+    ),
+    Method(
+        "maps",
+        "List the entries of the address space.",
+        result=(
+            Field(
+                "entries",
+                "maps",
+                "in the order of addresses",
+                fields=(
+                    Field("start", "int", "first address", unit="bytes"),
+                    Field("end", "int", "first address behind", unit="bytes"),
+                    Field("prot", "int", "protection"),
+                    Field("max_prot", "int", "maximum protection"),
+                    Field("inherit", "str", "what a fork's child gets: none, copy or share"),
+                    Field("file", "str", "anon or privcmd"),
+                    Field("object", "int", "number of the uvm object; nil without one", nullable=True),
+                    Field("dom", "int", "domain whose frames are mapped; nil without", nullable=True),
+                    Field("offset", "int", "where in the object it begins", unit="bytes"),
+                    Field("wired", "int", "wired count"),
+                    Field("present", "int", "pages with a page table entry", unit="pages"),
+                    Field("failed", "int", "pages whose frame failed", unit="pages"),
+                ),
+            ),
+        ),
+    ),
+    Method(
+        "privcmd.mmap",
+        "IOCTL_PRIVCMD_MMAP: map runs of frames at addresses of their own.",
+        (
+            _DOM,
+            Param(
+                "entry",
+                "entries",
+                "runs: npages frames from mfn on at va",
+                unit="entries",
+                most=limits.ENTRIES,
+            ),
+            _ENTRY_NUM,
+            _EXTENTS,
+        ),
+        (
+            Field("ret", "int", "0"),
+            Field("done", "int", "entries mapped: all", unit="entries"),
+            _EXTENTS_RESULT,
+        ),
+        "map",
+        {
+            **_MAPPING_ERRORS,
+            "EINVAL": "an entry has npages 0, leaves the address space, or names a frame that is not there",
+            "ENOENT": "a frame is paged out",
+            "ENOSYS": "the linux personality, and the domain's frames are auto-translated (hvm, pvh)",
+            "E2BIG": f"more than {limits.ENTRIES} entries",
+        },
+        doc="Entries are applied in order. The first bad one ends the call, and the earlier ones stay "
+        "mapped: the "
+        "error's details then carry `entry`, its index, `done`, and `extents` of those mapped when asked "
+        "for.",
+    ),
+    Method(
+        "privcmd.mmapbatch",
+        "IOCTL_PRIVCMD_MMAPBATCH: map single frames over one range, errors in the array.",
+        (_DOM, _ADDR, Param("arr", "frames", "the frames, one a page", unit="frames"), _NUM, _EXTENTS),
+        (
+            _RET,
+            _N_FAILED,
+            Field(
+                "arr",
+                "frames",
+                "nil when nothing failed, else the array as the ioctl leaves it: 0xF0000000 or-ed into a "
+                "failed "
+                "frame, 0x80000000 into one that is paged out",
+                nullable=True,
+            ),
+            _EXTENTS_RESULT,
+        ),
+        "map",
+        _BATCH_ERRORS,
+        doc=_PER_FRAME + " The whole range is replaced in one step, or, when the request fails, not at all.",
+    ),
+    Method(
+        "privcmd.mmapbatch_v2",
+        "IOCTL_PRIVCMD_MMAPBATCH_V2: map single frames over one range, errors beside the array.",
+        (_DOM, _ADDR, Param("arr", "frames", "the frames, one a page", unit="frames"), _NUM, _EXTENTS),
+        (_RET, _N_FAILED, _ERR, _EXTENTS_RESULT),
+        "map",
+        _BATCH_ERRORS,
+        doc=_PER_FRAME + " The whole range is replaced in one step, or, when the request fails, not at all.",
+    ),
+    Method(
+        "privcmd.restrict",
+        "IOCTL_PRIVCMD_RESTRICT: give up all domains but one, for good.",
+        (_DOM,),
+        errors={"EINVAL": "the connection is restricted to another domain"},
+        doc="Afterwards a request that names another domain is EPERM.",
+    ),
+    Method(
+        "domain.create",
+        "Make a domain, its memory populated.",
+        (
+            Param(
+                "kind",
+                "enum",
+                "how frames are named: pv by mfn, hvm and pvh by gfn",
+                choices=("pv", "hvm", "pvh"),
+            ),
+            Param("max_pages", "size", "frames it may hold", unit="pages"),
+            Param(
+                "ranges",
+                "ranges",
+                "frames to populate; 0 to max_pages when left out",
+                None,
+                "ranges",
+                most=limits.ENTRIES,
+            ),
+            Param("dom", "domid", "its domain id; a free one when left out", None),
+            Param("name", "str", "a name for people", ""),
+        ),
+        (Field("dom", "int", "its domain id"), Field("tot_pages", "int", "frames populated", unit="pages")),
+        "admin",
+        {
+            "EINVAL": "max_pages 0; ranges empty, overlapping, or more than max_pages together",
+            "EEXIST": "the domain id is taken",
+            "ENOMEM": "not so many frames free, or the memory file would be too large",
+            "EPERM": _NO_ADMIN,
+            "E2BIG": f"more than {limits.ENTRIES} ranges",
+        },
+    ),
+    Method(
+        "domain.destroy",
+        "Destroy a domain.",
+        (_DOM,),
+        (Field("state", "str", "dying while a frame of it is still mapped, else gone"),),
+        "admin",
+        {"ESRCH": "there is no such domain", "EPERM": _NO_ADMIN},
+    ),
+    Method(
+        "domain.list",
+        "List the domains that the caller has a right to.",
+        result=(Field("domains", "maps", "in the order of domain ids", fields=_DOMAIN_ROW),),
+    ),
+    Method(
+        "domain.info",
+        "Look at one domain, and at the names of its frames.",
+        (
+            _DOM,
+            Param("start", "size", "first position of the p2m", 0, "pages"),
+            Param(
+                "num",
+                "u32",
+                "how many positions to answer; no frames when left out",
+                None,
+                "pages",
+                most=limits.INFO_FRAMES,
+            ),
+        ),
+        (
+            *_DOMAIN_ROW,
+            Field(
+                "held_pages",
+                "int",
+                "frames not given back, mapped ones of a dying domain included",
+                unit="pages",
+            ),
+            Field("gfn_limit", "int", "first position behind the p2m's last", unit="pages"),
+            Field(
+                "frames",
+                "bin",
+                "only with num: little-endian u64 names by which a foreign mapping asks for each position "
+                "(gfn for "
+                "hvm and pvh, mfn for pv), 2^64-1 for a hole",
+                optional=True,
+            ),
+        ),
+        "map",
+        {
+            "ESRCH": "there is no such domain",
+            "EPERM": _NO_RIGHT,
+            "E2BIG": f"num more than {limits.INFO_FRAMES}",
+        },
+    ),
+    Method(
+        "domain.memory",
+        "Get the domain's memory file.",
+        (_DOM, Param("write", "bool", "whether it is to be writable", False)),
+        (Field("size_bytes", "int", "its size", unit="bytes"),),
+        "map",
+        {"ESRCH": _NO_DOMAIN, "EPERM": _NO_RIGHT, "EMFILE": "the broker has no descriptors left"},
+        fds_out=1,
+        doc="One descriptor comes with the answer's first byte: a memfd, sealed against changes of its "
+        "size, opened "
+        "read-only unless write is true. The pages that a mapping's extents name are pages of this file.",
+    ),
+    Method(
+        "domain.populate",
+        "Give a domain frames: populate_physmap.",
+        (_DOM, Param("arr", "frames", "the gfns (pv: pfns) to populate", unit="frames")),
+        (
+            Field("done", "int", "frames populated; fewer than asked for when one fails", unit="frames"),
+            Field(
+                "frames",
+                "bin",
+                "the new mfns of a pv domain, little-endian u64; nil for others",
+                nullable=True,
+            ),
+        ),
+        "admin",
+        {"ESRCH": _NO_DOMAIN, "EPERM": _NO_ADMIN, "E2BIG": "more frames than one batch may have"},
+    ),
+    Method(
+        "domain.decrease_reservation",
+        "Take frames from a domain: ballooning.",
+        (_DOM, Param("arr", "frames", "the gfns (pv: mfns) to take", unit="frames")),
+        (Field("done", "int", "frames taken; fewer than asked for when one is not there", unit="frames"),),
+        "admin",
+        {"ESRCH": _NO_DOMAIN, "EPERM": _NO_ADMIN, "E2BIG": "more frames than one batch may have"},
+    ),
+    Method(
+        "domain.page_out",
+        "Page frames out: mapping one answers ENOENT from then on.",
+        (_DOM, Param("arr", "frames", "the frames, named as a mapping names them", unit="frames")),
+        (_N_FAILED, _ERR),
+        "admin",
+        {"ESRCH": _NO_DOMAIN, "EPERM": _NO_ADMIN, "E2BIG": "more frames than one batch may have"},
+    ),
+    Method(
+        "domain.page_in",
+        "Page frames in again, their contents as they were.",
+        (_DOM, Param("arr", "frames", "the frames, named as a mapping names them", unit="frames")),
+        (_N_FAILED, _ERR),
+        "admin",
+        {"ESRCH": _NO_DOMAIN, "EPERM": _NO_ADMIN, "E2BIG": "more frames than one batch may have"},
+    ),
+)
+
+METHODS: Final[Mapping[str, Method]] = {method.name: method for method in _TABLE}
+"""Every method, by name, in the order of the documentation."""
