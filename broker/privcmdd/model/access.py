@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Touching memory through an address space: faults, and where the bytes of a range lie."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.frames import NO_FRAME
+from privcmdd.model.space import check_range
+from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Prot
+from privcmdd.model.vm_map import File
+
+if TYPE_CHECKING:
+    from privcmdd.model.space import AddressSpace
+    from privcmdd.model.vm_map import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of bytes in a domain's memory file: ``size`` bytes from byte ``offset`` of page ``page``."""
+
+    domid: int
+    page: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """The outcome of a touch: whose frame is there, its page in the memory file, whether a PTE was made for it."""
+
+    domid: int
+    page: int
+    entered: bool
+
+
+def check_access(entry: Entry | None, address: int, access: Prot) -> Entry:
+    """Whether an access is allowed where it goes.
+
+    Raises:
+        ModelError: EFAULT, with the signal that the process would get in ``details``.
+    """
+    if entry is None:
+        raise ModelError(errno.EFAULT, f"{address:#x} is not mapped", addr=address, signal="SIGSEGV")
+    if entry.file is File.ANON:
+        raise ModelError(
+            errno.EFAULT,
+            f"{address:#x} is anonymous memory: its bytes are the client's own, the broker has none",
+            addr=address,
+        )
+    # Writable pages are readable on x86.
+    allowed = entry.protection | (Prot.READ if entry.protection & Prot.WRITE else Prot.NONE)
+    if not access & allowed:
+        raise ModelError(
+            errno.EFAULT,
+            f"{address:#x} does not allow {access.name} (protection {int(entry.protection)})",
+            addr=address,
+            signal="SIGSEGV",
+        )
+    if entry.pte_protection is not None and access & Prot.WRITE and not entry.pte_protection & Prot.WRITE:
+        raise ModelError(
+            errno.EFAULT,
+            f"{address:#x} was mapped read-only and mprotect did not change its page table entries: on a real host this write "
+            "would fault again for ever",
+            addr=address,
+        )
+    return entry
+
+
+def touch(space: AddressSpace, address: int, access: Prot) -> Touch:
+    """Fault a page in, as a read or a write of it would.
+
+    Raises:
+        ModelError: EFAULT, the access would raise a signal; EDQUOT.
+    """
+    entry = check_access(space.map.lookup(address), address, access)
+    page = address >> PAGE_SHIFT
+    entered = space.personality.fault(space, entry, page)
+    mfn = space.pmap.get(page)
+    hypervisor = space.hypervisor
+    return Touch(hypervisor.owner(mfn), int(hypervisor.frames.page_of[mfn]), entered)
+
+
+def resolve(space: AddressSpace, address: int, size: int, access: Prot) -> list[Segment]:
+    """Find the bytes of a range; all of them or none.
+
+    Args:
+        space: Whose memory.
+        address: The first byte, not necessarily aligned.
+        size: Bytes, at least one.
+        access: ``Prot.READ`` or ``Prot.WRITE``.
+
+    Returns:
+        Runs in a memory file, in address order.
+
+    Raises:
+        ModelError: EINVAL, no range of user addresses; EFAULT, some page of it cannot be accessed that way; EDQUOT.
+    """
+    if size <= 0:
+        raise ModelError(errno.EINVAL, f"len is {size}, expected at least one byte", key="len")
+    start = address & ~PAGE_MASK
+    end = start + check_range(start, address + size - start, fixed=True)
+    at = start
+    for entry in space.map.touching(start, end):
+        if entry.start > at:
+            break
+        check_access(entry, max(at, address), access)
+        at = entry.end
+    if at < end:
+        check_access(space.map.lookup(at), max(at, address), access)
+    first = start >> PAGE_SHIFT
+    n_pages = (end - start) >> PAGE_SHIFT
+    for absent in np.flatnonzero(space.pmap.frames(first, n_pages) == NO_FRAME).tolist():
+        touch(space, (first + absent) << PAGE_SHIFT, access)
+    return segments(space, address, size, first, n_pages)
+
+
+def segments(space: AddressSpace, address: int, size: int, first: int, n_pages: int) -> list[Segment]:
+    """Runs of pages that are all present."""
+    frames = space.hypervisor.frames
+    mfns = space.pmap.frames(first, n_pages)
+    pages = frames.page[mfns].astype(np.int64)
+    owners = frames.owner[mfns].astype(np.int64)
+    breaks = np.flatnonzero((np.diff(pages) != 1) | (np.diff(owners) != 0)) + 1
+    starts = [0, *breaks.tolist()]
+    found = []
+    for index, stop in zip(starts, [*starts[1:], n_pages], strict=True):
+        low = max(address, (first + index) << PAGE_SHIFT)
+        high = min(address + size, (first + stop) << PAGE_SHIFT)
+        found.append(Segment(int(owners[index]), int(pages[index]), low % PAGE_SIZE, high - low))
+    return found

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who pays for what: quotas as accounts, use as charges.
+
+A ``Charge`` is held next to the thing it pays for and gives itself back with it. A connection's account
+draws on its uid's account, so that what one connection takes counts for both. The shape is dbus-broker's
+(``util/user.h``): a limit that is hit is an errno, and nothing has changed.
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from privcmdd.model.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Slot(StrEnum):
+    """What is counted."""
+
+    FRAMES = "frames"  # present foreign pages
+    ENTRIES = "entries"  # map entries
+    OBJECTS = "objects"  # uvm objects
+    SPACES = "spaces"  # address spaces
+    BATCHES = "batches"  # map requests in flight
+    QUEUED_BYTES = "queued_bytes"  # output that the client has not taken
+    FDS = "fds"  # descriptors held for it
+
+
+class Account:
+    """What one uid, or one connection of it, uses and may use.
+
+    Attributes:
+        name: For people, as in ``uid 1000``.
+        used: Units in use, a slot.
+    """
+
+    __slots__ = ("_limits", "_parent", "name", "used")
+
+    def __init__(self, name: str, limits: Mapping[Slot, int], parent: Account | None = None) -> None:
+        self.name = name
+        self.used: dict[Slot, int] = dict.fromkeys(Slot, 0)
+        self._limits = limits
+        self._parent = parent
+
+    def charge(self, slot: Slot, amount: int = 0) -> Charge:
+        """Begin to pay for something.
+
+        Raises:
+            ModelError: EDQUOT, this account or the one it draws on would be over its limit.
+        """
+        charge = Charge(self, slot)
+        charge.resize(amount)
+        return charge
+
+    def relimit(self, limits: Mapping[Slot, int]) -> None:
+        """Set new limits. Use above them is kept; only growth is refused (as Xen does for a lowered max_mem)."""
+        self._limits = limits
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is charged."""
+        return not any(self.used.values())
+
+    def add(self, slot: Slot, amount: int) -> None:
+        """Change the use of a slot by ``amount``; for ``Charge`` only.
+
+        Raises:
+            ModelError: EDQUOT, on growth only.
+        """
+        used = self.used[slot] + amount
+        if amount > 0 and used > self._limits.get(slot, used):
+            limit = self._limits[slot]
+            raise ModelError(
+                errno.EDQUOT,
+                f"{self.name} may use {limit} {slot.value.replace('_', ' ')}, uses {self.used[slot]} and asks for {amount} more; "
+                f"give some back or raise limits.{slot.value}",
+                slot=slot.value,
+                limit=limit,
+                used=self.used[slot],
+                asked=amount,
+            )
+        if self._parent is not None:
+            self._parent.add(slot, amount)
+        self.used[slot] = used
+
+
+class Charge:
+    """A sum that an account pays as long as this is held."""
+
+    __slots__ = ("_account", "_slot", "amount")
+
+    def __init__(self, account: Account, slot: Slot) -> None:
+        self._account = account
+        self._slot = slot
+        self.amount = 0
+
+    def resize(self, amount: int) -> None:
+        """Pay for ``amount`` units from now on.
+
+        Raises:
+            ModelError: EDQUOT, on growth only; nothing changes then.
+        """
+        if amount != self.amount:
+            self._account.add(self._slot, amount - self.amount)
+            self.amount = amount
+
+    def release(self) -> None:
+        """Pay nothing any more; any number of times."""
+        self.resize(0)

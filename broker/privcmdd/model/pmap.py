@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Page tables: which virtual page has an entry to which frame, and how many page table pages that takes.
+
+Four levels as on x86-64. A leaf is 512 entries (uint32 frame numbers, ``NO_FRAME`` where there is no PTE); it
+exists exactly as long as it holds one. The tables above are only counted: the root is always there and not
+counted, as in NetBSD's pmap.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from privcmdd.model.frames import FEW, NO_FRAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from privcmdd.model.frames import Mfns
+
+LEVEL_BITS: Final = 9
+LEAF_PAGES: Final = 1 << LEVEL_BITS
+LEAF_MASK: Final = LEAF_PAGES - 1
+
+
+class Pmap:
+    """The page tables of one address space. Pages are virtual addresses divided by the page size.
+
+    Attributes:
+        n_present: Page table entries.
+    """
+
+    __slots__ = ("_filled", "_leaves", "_level2", "_level3", "n_present")
+
+    def __init__(self) -> None:
+        self._leaves: dict[int, npt.NDArray[np.uint32]] = {}
+        self._filled: dict[int, int] = {}  # entries present, a leaf
+        self._level2: Counter[int] = Counter()  # leaves below, a level-2 table
+        self._level3: Counter[int] = Counter()  # level-2 tables below, a level-3 table
+        self.n_present = 0
+
+    @property
+    def n_ptps(self) -> int:
+        """Page table pages, the root not counted."""
+        return len(self._leaves) + len(self._level2) + len(self._level3)
+
+    def swap(self, page: int, mfns: Mfns | None, n_pages: int) -> Mfns:
+        """Replace the entries of a range.
+
+        Args:
+            page: The first.
+            mfns: ``n_pages`` frames, ``NO_FRAME`` for no entry; None to leave the range empty.
+            n_pages: How many.
+
+        Returns:
+            The frames whose entries went, in order, without ``NO_FRAME``.
+        """
+        first = page & LEAF_MASK
+        if first + n_pages <= LEAF_PAGES and n_pages <= FEW:
+            return self._swap_few(page >> LEVEL_BITS, first, mfns, n_pages)
+        old: list[npt.NDArray[np.uint32]] = []
+        new = None if mfns is None else np.asarray(mfns, dtype=np.uint32)
+        for number, start, stop, at in spans(page, n_pages):
+            part = None if new is None else new[at : at + stop - start]
+            old.append(self._swap_many(number, start, stop, part))
+        return np.concatenate(old)
+
+    def _swap_few(self, number: int, first: int, mfns: Mfns | None, n_pages: int) -> list[int]:
+        stop = first + n_pages
+        leaf = self._leaves.get(number)
+        old = [mfn for mfn in leaf[first:stop].tolist() if mfn] if leaf is not None else []
+        n_new = 0 if mfns is None else n_pages - list(mfns).count(NO_FRAME)
+        if leaf is None:
+            if not n_new:
+                return old
+            leaf = self._new_leaf(number)
+        leaf[first:stop] = NO_FRAME if mfns is None else mfns
+        self._account(number, n_new - len(old))
+        return old
+
+    def _swap_many(
+        self, number: int, start: int, stop: int, mfns: npt.NDArray[np.uint32] | None
+    ) -> npt.NDArray[np.uint32]:
+        leaf = self._leaves.get(number)
+        n_new = 0 if mfns is None else int(np.count_nonzero(mfns))
+        if leaf is None:
+            if not n_new:
+                return EMPTY
+            leaf = self._new_leaf(number)
+        was = leaf[start:stop]
+        old = was[was != NO_FRAME]
+        leaf[start:stop] = NO_FRAME if mfns is None else mfns
+        self._account(number, n_new - len(old))
+        return old
+
+    def _new_leaf(self, number: int) -> npt.NDArray[np.uint32]:
+        leaf = self._leaves[number] = np.zeros(LEAF_PAGES, dtype=np.uint32)
+        self._filled[number] = 0
+        level2 = number >> LEVEL_BITS
+        self._level2[level2] += 1
+        if self._level2[level2] == 1:
+            self._level3[level2 >> LEVEL_BITS] += 1
+        return leaf
+
+    def _account(self, number: int, n_more: int) -> None:
+        self.n_present += n_more
+        filled = self._filled[number] + n_more
+        self._filled[number] = filled
+        if not filled:
+            del self._leaves[number], self._filled[number]
+            level2 = number >> LEVEL_BITS
+            if drop_one(self._level2, level2):
+                drop_one(self._level3, level2 >> LEVEL_BITS)
+
+    def get(self, page: int) -> int:
+        """The frame of a page, ``NO_FRAME`` when it has no entry."""
+        leaf = self._leaves.get(page >> LEVEL_BITS)
+        return NO_FRAME if leaf is None else int(leaf[page & LEAF_MASK])
+
+    def frames(self, page: int, n_pages: int) -> npt.NDArray[np.uint32]:
+        """The frames of a range.
+
+        Returns:
+            (n_pages,) uint32, ``NO_FRAME`` where there is no entry.
+        """
+        frames = np.zeros(n_pages, dtype=np.uint32)
+        for number, start, stop, at in spans(page, n_pages):
+            leaf = self._leaves.get(number)
+            if leaf is not None:
+                frames[at : at + stop - start] = leaf[start:stop]
+        return frames
+
+    def count(self, page: int, n_pages: int) -> int:
+        """Entries present in a range."""
+        if n_pages == 1:
+            return int(self.get(page) != NO_FRAME)
+        n_present = 0
+        for number, start, stop, _ in spans(page, n_pages):
+            leaf = self._leaves.get(number)
+            if leaf is not None:
+                n_present += int(np.count_nonzero(leaf[start:stop]))
+        return n_present
+
+    def items(self) -> Iterator[tuple[int, npt.NDArray[np.uint32]]]:
+        """Each leaf with its first page; for recounts."""
+        return ((number << LEVEL_BITS, leaf) for number, leaf in self._leaves.items())
+
+
+EMPTY: Final = np.zeros(0, dtype=np.uint32)
+
+
+def drop_one(tables: Counter[int], number: int) -> bool:
+    """One child less; whether the table itself went."""
+    tables[number] -= 1
+    if tables[number]:
+        return False
+    del tables[number]
+    return True
+
+
+def spans(page: int, n_pages: int) -> Iterator[tuple[int, int, int, int]]:
+    """Cut a range at leaf boundaries: leaf number, first and last entry, offset in the range."""
+    at = 0
+    while at < n_pages:
+        start = (page + at) & LEAF_MASK
+        stop = min(LEAF_PAGES, start + n_pages - at)
+        yield (page + at) >> LEVEL_BITS, start, stop, at
+        at += stop - start

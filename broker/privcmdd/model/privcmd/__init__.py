@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The privcmd ioctls: what is common to all kernels, and what a kernel's answers differ in.
+
+A map request is a generator. It yields between slices of frames, and the caller decides whether others may run
+there; closing it at a yield gives back all that it took and changes nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.frames import NO_FRAME
+from privcmdd.model.units import PAGE_SHIFT, VM_MAX_ADDRESS, Prot
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from privcmdd.model.frames import Errors, Mfns, Names
+    from privcmdd.model.space import AddressSpace
+    from privcmdd.model.vm_map import Entry, File
+
+FAILED: Final = 0xF000_0000  # PRIVCMD_MMAPBATCH_MFN_ERROR
+PAGED_OUT: Final = 0x8000_0000  # PRIVCMD_MMAPBATCH_PAGED_ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The answer to MMAPBATCH: for every single frame, in the order of the request.
+
+    Attributes:
+        ret: What the ioctl returns: 0, or -ENOENT when the caller is to ask again for paged frames.
+        mfns: (n,) the frames mapped, ``NO_FRAME`` for one that failed.
+        errors: None when all are good, else (n,) negative errnos and zeros.
+    """
+
+    ret: int
+    mfns: Mfns
+    errors: Errors | None
+
+    @property
+    def n_failed(self) -> int:
+        """Frames that failed."""
+        return 0 if self.errors is None else int(np.count_nonzero(self.errors))
+
+
+@dataclass(frozen=True, slots=True)
+class MmapEntry:
+    """One entry of MMAP (struct privcmd_mmap_entry): ``npages`` frames from ``mfn`` on, at ``va``."""
+
+    va: int
+    mfn: int
+    npages: int
+
+
+class Stopped(ModelError):  # noqa: N818 - a ModelError like the others, told apart by what it carries
+    """MMAP stopped at an entry; what it had mapped before that stays.
+
+    Attributes:
+        mfns: (n,) the frames that stay mapped, in request order.
+    """
+
+    def __init__(self, cause: ModelError, entry: int, mfns: Mfns) -> None:
+        details: dict[str, Any] = {**cause.details, "entry": entry, "done": entry}
+        super().__init__(cause.errno, f"entry {entry}: {cause.text}; the {entry} before it stay mapped", **details)
+        self.mfns = mfns
+
+
+class Personality(Protocol):
+    """How one kernel answers. Stateless: one serves any number of address spaces."""
+
+    name: str
+    paged_nibble: int
+
+    def file(self, asked: str | None) -> File:
+        """What ``mmap`` maps. Raises ModelError ENODEV or EINVAL."""
+
+    def check_cut(self, space: AddressSpace, start: int, end: int) -> None:
+        """Whether the entries at the ends of a range may be cut there. Raises ModelError EINVAL."""
+
+    def mmapbatch(
+        self, space: AddressSpace, domid: int, addr: int, names: Names, *, may_write: bool = True
+    ) -> Generator[None, None, Batch]:
+        """MMAPBATCH and MMAPBATCH_V2, which differ only in how the answer is written down.
+
+        Args:
+            space: Where to map.
+            domid: Whose frames.
+            addr: The address of the first page.
+            names: Frame numbers, a page each.
+            may_write: The caller has the right to map this domain writable.
+
+        Raises:
+            ModelError: EINVAL, EPERM, EDQUOT; nothing has changed.
+        """
+
+    def mmap(
+        self, space: AddressSpace, domid: int, entries: Sequence[MmapEntry], *, may_write: bool = True
+    ) -> Generator[None, None, Batch]:
+        """MMAP: several ranges, in order, until one cannot be mapped.
+
+        Raises:
+            Stopped: at the first bad entry, with its errno; the entries before it stay mapped.
+            ModelError: EINVAL, EPERM, EDQUOT before the first entry.
+        """
+
+    def fault(self, space: AddressSpace, entry: Entry, page: int) -> bool:
+        """Touch a page of a privcmd mapping. Returns whether that entered a PTE. Raises ModelError EFAULT."""
+
+
+def acquire(space: AddressSpace, domid: int, names: Names) -> Generator[None, None, tuple[Mfns, Errors | None]]:
+    """Take references to frames, in slices, with a yield between two; closing it gives them back."""
+    hypervisor = space.hypervisor
+    n = len(names)
+    if isinstance(names, list) or n <= space.slice_frames:
+        return hypervisor.acquire(domid, names)
+    mfns = np.zeros(n, dtype=np.uint32)
+    errors = np.zeros(n, dtype=np.int32)
+    failed = False
+    done = 0
+    try:
+        while True:
+            part = slice(done, done + space.slice_frames)
+            mfns[part], part_errors = hypervisor.acquire(domid, names[part])
+            if part_errors is not None:
+                errors[part] = part_errors
+                failed = True
+            done += space.slice_frames
+            if done >= n:
+                return mfns, errors if failed else None
+            yield
+    except GeneratorExit:
+        give_back(space, mfns)
+        raise
+
+
+def give_back(space: AddressSpace, mfns: Mfns) -> None:
+    """Drop the references that ``acquire`` took."""
+    space.hypervisor.give([m for m in mfns if m] if isinstance(mfns, list) else mfns[mfns != NO_FRAME])
+
+
+def check_rights(protection: Prot, domid: int, *, may_write: bool) -> None:
+    """Whether the caller may map that way.
+
+    Raises:
+        ModelError: EPERM.
+    """
+    if protection & Prot.WRITE and not may_write:
+        raise ModelError(errno.EPERM, f"domain {domid} may only be mapped read-only, and the range is writable", dom=domid)
+
+
+def check_num(num: int, addr: int) -> int:
+    """Check that ``num`` pages from ``addr`` are user addresses.
+
+    Returns:
+        The address behind the last page.
+
+    Raises:
+        ModelError: EINVAL.
+    """
+    if num == 0:
+        raise ModelError(errno.EINVAL, "num is 0, expected at least one frame", key="num")
+    end = addr + (num << PAGE_SHIFT)
+    if addr < 0 or end > VM_MAX_ADDRESS:
+        raise ModelError(
+            errno.EINVAL,
+            f"{num} pages at {addr:#x} reach past {VM_MAX_ADDRESS:#x}, the end of user addresses",
+            key="addr",
+            addr=addr,
+        )
+    return end
+
+
+def run_of(mfn: int, n_pages: int) -> Names:
+    """The names of consecutive frames."""
+    if n_pages == 1:
+        return [mfn]
+    return np.arange(mfn, mfn + n_pages, dtype=np.uint64)
+
+
+def with_nibbles(names: Names, errors: Errors, paged_nibble: int) -> Names:
+    """V1's way to report: bits or-ed into the caller's array, upper half and good entries as they were."""
+    if isinstance(names, list):
+        return [
+            name | (paged_nibble if error == -errno.ENOENT else FAILED) if error else name
+            for name, error in zip(names, errors, strict=True)
+        ]
+    bad = np.asarray(errors)
+    bits = np.where(bad == 0, 0, np.where(bad == -errno.ENOENT, paged_nibble, FAILED)).astype(np.uint64)
+    return names | bits

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NetBSD's privcmd, as the seed's review wants it.
+
+Any mapped range may be replaced; what the range allows decides the protection of what replaces it. Every frame
+is tried while the caller waits, and touching one that failed is EFAULT. Where NetBSD drops the map's lock between
+looking and replacing (privcmd_map_obj, 2007 to 2009), this does both in one step.
+
+Two strategies try the frames. ``load`` enters them by wiring the new entry, which stays wired for its life and is
+unwired with it; ``scratch`` enters each at a scratch page and takes it out again before the object gets it. The
+answers are the same; what is accounted is not.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.frames import FEW
+from privcmdd.model.privcmd import (
+    FAILED,
+    Batch,
+    MmapEntry,
+    Stopped,
+    acquire,
+    check_num,
+    check_rights,
+    give_back,
+    run_of,
+)
+from privcmdd.model.units import INVALID_FRAME, PAGE_MASK, PAGE_SHIFT, Prot
+from privcmdd.model.vm_map import Entry, File, Inherit
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from privcmdd.model.frames import Errors, Mfns, Names
+    from privcmdd.model.space import AddressSpace
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """Entries of MMAP that become one object: at least one, more when merging."""
+
+    start: int
+    end: int
+    protection: Prot
+    names: list[Names] = field(default_factory=list)
+    mfns: list[Mfns] = field(default_factory=list)
+
+    @property
+    def n_pages(self) -> int:
+        """Pages of the run."""
+        return (self.end - self.start) >> PAGE_SHIFT
+
+
+class Uvm:
+    """The personality of NetBSD.
+
+    Attributes:
+        probe: ``load`` or ``scratch``.
+        merge: Entries of one MMAP that follow each other in va share an object and a map entry.
+    """
+
+    name = "uvm"
+    paged_nibble = FAILED
+
+    def __init__(self, probe: str = "load", *, merge: bool = False) -> None:
+        self.probe = probe
+        self.merge = merge
+
+    def file(self, asked: str | None) -> File:
+        """Anonymous memory: /kern/xen/privcmd cannot be mapped."""
+        if asked not in (None, File.ANON):
+            raise ModelError(
+                errno.ENODEV, "the privcmd device cannot be mapped in personality uvm: map anon and call the ioctl over it", key="file"
+            )
+        return File.ANON
+
+    def check_cut(self, space: AddressSpace, start: int, end: int) -> None:
+        """Any entry may be clipped anywhere."""
+
+    def mmapbatch(
+        self, space: AddressSpace, domid: int, addr: int, names: Names, *, may_write: bool = True
+    ) -> Generator[None, None, Batch]:
+        """Replace a mapped range by frames; see ``Personality.mmapbatch``."""
+        start = addr & ~PAGE_MASK
+        end = check_num(len(names), start)
+        protection = self._protection(space, start, end)
+        check_rights(protection, domid, may_write=may_write)
+        space.reserve(start, end, n_entries=space.map.growth(start, end, 1), n_objects=1, n_frames=len(names))
+        try:
+            mfns, errors = yield from acquire(space, domid, names)
+        except GeneratorExit:
+            space.abandon()
+            raise
+        self._place(space, domid, Run(start, end, protection), flagged(names, errors), mfns)
+        batch = Batch(0, mfns, errors)
+        space.counters.batches += 1
+        space.counters.frames_failed += batch.n_failed
+        return batch
+
+    def mmap(
+        self, space: AddressSpace, domid: int, entries: Sequence[MmapEntry], *, may_write: bool = True
+    ) -> Generator[None, None, Batch]:
+        """Replace several mapped ranges; see ``Personality.mmap``."""
+        placed: list[Mfns] = []
+        run: Run | None = None
+        for number, entry in enumerate(entries):
+            start = entry.va & ~PAGE_MASK
+            if run is not None and not (self.merge and start == run.end):
+                self._flush(space, domid, run, placed)
+                run = None
+            try:
+                end = check_num(entry.npages, start)
+                protection = self._protection(space, start, end)
+                check_rights(protection, domid, may_write=may_write)
+                if run is not None and protection != run.protection:
+                    self._flush(space, domid, run, placed)
+                    run = None
+                first = start if run is None else run.start
+                n_frames = (end - first) >> PAGE_SHIFT
+                space.reserve(first, end, n_entries=space.map.growth(first, end, 1), n_objects=1, n_frames=n_frames)
+                names = run_of(entry.mfn, entry.npages)
+                mfns = yield from self._acquire_all(space, domid, names)
+            except ModelError as error:
+                if run is not None:
+                    self._flush(space, domid, run, placed)
+                space.abandon()
+                raise Stopped(error, number, joined(placed)) from None
+            except GeneratorExit:
+                if run is not None:
+                    give_back(space, joined(run.mfns))
+                space.abandon()
+                raise
+            if run is None:
+                run = Run(start, end, protection)
+            else:
+                run.end = end
+                space.counters.merged += 1
+            run.names.append(names)
+            run.mfns.append(mfns)
+        if run is not None:
+            self._flush(space, domid, run, placed)
+        space.counters.batches += 1
+        return Batch(0, joined(placed), None)
+
+    def _acquire_all(self, space: AddressSpace, domid: int, names: Names) -> Generator[None, None, Mfns]:
+        """All frames of an entry, or none and the first one's error."""
+        mfns, errors = yield from acquire(space, domid, names)
+        if errors is not None:
+            give_back(space, mfns)
+            index = int(np.flatnonzero(errors)[0])
+            raise ModelError(
+                -int(errors[index]), f"frame {int(names[index]):#x} of domain {domid} cannot be mapped", index=index, dom=domid
+            )
+        return mfns
+
+    def _flush(self, space: AddressSpace, domid: int, run: Run, placed: list[Mfns]) -> None:
+        mfns = joined(run.mfns)
+        placed.append(mfns)
+        self._place(space, domid, run, joined(run.names), mfns)
+
+    def _place(self, space: AddressSpace, domid: int, run: Run, names: Names, mfns: Mfns) -> None:
+        """Set the object up, then publish it: from here on nothing may fail."""
+        if self.probe == "scratch":
+            space.counters.scratch_probes += run.n_pages
+        entry = Entry(
+            run.start,
+            run.end,
+            run.protection,
+            run.protection,
+            Inherit.NONE,
+            File.PRIVCMD,
+            object=space.new_object(domid, names),
+            wired=self.probe == "load",
+        )
+        space.commit(run.start, run.end, [entry], mfns)
+
+    def _protection(self, space: AddressSpace, start: int, end: int) -> Prot:
+        protection = space.map.weakest_protection(start, end)
+        if protection is None:
+            mapped = space.map.covers(start, end)
+            raise ModelError(
+                errno.EINVAL,
+                f"{start:#x} to {end:#x} is "
+                + ("mapped but not readable throughout" if mapped else "not mapped throughout")
+                + ": map it readable or writable first, the new mapping takes its protection from it",
+                key="addr",
+                addr=start,
+            )
+        return protection
+
+    def fault(self, space: AddressSpace, entry: Entry, page: int) -> bool:
+        """The pager's fault routine (privpgop_fault): enter the frame that the object remembers."""
+        if space.pmap.get(page):
+            return False
+        assert entry.object is not None
+        name = entry.object.name(entry.offset + page - entry.page)
+        address = page << PAGE_SHIFT
+        space.reserve(address, address + 1, n_frames=1)
+        mfns, errors = space.hypervisor.acquire(entry.object.domid, [name])
+        if errors is not None:
+            space.abandon()
+            raise ModelError(
+                errno.EFAULT,
+                f"{address:#x}: frame {name:#x} of domain {entry.object.domid} can no longer be mapped",
+                addr=address,
+                cause=-int(errors[0]),
+            )
+        space.counters.faults += 1
+        space.fill(address, address + PAGE_MASK + 1, mfns)
+        return True
+
+
+def flagged(names: Names, errors: Errors | None) -> Names:
+    """What the object keeps: the names, with a marker that can be no frame for those that failed."""
+    if errors is None:
+        return names
+    if isinstance(names, list):
+        return [INVALID_FRAME if error else name for name, error in zip(names, errors, strict=True)]
+    return np.where(np.asarray(errors) == 0, names, np.uint64(INVALID_FRAME))
+
+
+def joined(parts: list[Names] | list[Mfns]) -> Mfns:
+    """Several lists of frames as one."""
+    if len(parts) == 1:
+        return parts[0]
+    if sum(map(len, parts)) <= FEW:
+        return [int(frame) for part in parts for frame in part]
+    return np.concatenate([np.asarray(part) for part in parts])
+
+

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One simulated address space: a map, page tables, and what they cost.
+
+Everything that changes a range goes through two steps. ``reserve`` pays for the outcome and may refuse;
+``commit`` swaps entries and page table entries and cannot fail. Between the two nothing has changed, which is
+what makes a replacement all or nothing (law 5).
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.ledger import Slot
+from privcmdd.model.pmap import Pmap
+from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_ALL, VM_MAX_ADDRESS, Prot
+from privcmdd.model.uobject import ObjectCounters, UvmObject
+from privcmdd.model.vm_map import Entry, File, Inherit, VmMap
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from privcmdd.model.frames import Mfns, Names
+    from privcmdd.model.hypervisor import Hypervisor
+    from privcmdd.model.ledger import Account
+    from privcmdd.model.privcmd import Personality
+
+
+@dataclass(slots=True)
+class SpaceCounters:
+    """What an address space has done so far."""
+
+    batches: int = 0
+    frames_entered: int = 0
+    frames_removed: int = 0
+    frames_failed: int = 0
+    faults: int = 0
+    replacements: int = 0
+    merged: int = 0
+    scratch_probes: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Replacement:
+    """A replacement that is being prepared: the range, and the map as it was when it began."""
+
+    start: int
+    end: int
+    generation: int
+
+
+class AddressSpace:
+    """One client process as the kernel sees it.
+
+    Attributes:
+        number: Never used twice.
+        map: Its entries.
+        pmap: Its page tables.
+        pending: The replacement that is being prepared, if any (at most one: callers take turns).
+        slice_frames: Frames prepared between two checkpoints.
+    """
+
+    __slots__ = (
+        "_entries_charge", "_frames_charge", "_next_object", "_objects_charge", "_space_charge", "account", "closed", "counters",
+        "hypervisor", "map", "n_wired", "number", "objects", "pending", "personality", "pmap", "slice_frames",
+    )  # fmt: skip
+
+    def __init__(
+        self, number: int, hypervisor: Hypervisor, account: Account, personality: Personality, slice_frames: int = 16_384
+    ) -> None:
+        """Make an empty address space.
+
+        Raises:
+            ModelError: EDQUOT, the account may have no more spaces.
+        """
+        self.number = number
+        self.hypervisor = hypervisor
+        self.account = account
+        self.personality = personality
+        self.slice_frames = slice_frames
+        self._space_charge = account.charge(Slot.SPACES, 1)
+        self._entries_charge = account.charge(Slot.ENTRIES)
+        self._objects_charge = account.charge(Slot.OBJECTS)
+        self._frames_charge = account.charge(Slot.FRAMES)
+        self.map = VmMap()
+        self.pmap = Pmap()
+        self.objects = ObjectCounters()
+        self.counters = SpaceCounters()
+        self.n_wired = 0
+        self.pending: Replacement | None = None
+        self.closed = False
+        self._next_object = 1
+
+    # The two steps
+
+    def reserve(self, start: int, end: int, *, n_entries: int = 0, n_objects: int = 0, n_frames: int = 0) -> None:
+        """Pay for what a change of a range will need at most, before anything changes.
+
+        Args:
+            start: First address of the range.
+            end: Address behind it.
+            n_entries: By how many entries the map may grow.
+            n_objects: Objects to be made.
+            n_frames: Page table entries to be made; old and new ones are both held until the commit.
+
+        Raises:
+            ModelError: EDQUOT; what was paid before is paid still.
+        """
+        wanted = (
+            (self._entries_charge, len(self.map) + max(0, n_entries)),
+            (self._objects_charge, self.objects.alive + n_objects),
+            (self._frames_charge, self.pmap.n_present + n_frames),
+        )
+        before = [charge.amount for charge, _ in wanted]
+        try:
+            for charge, amount in wanted:
+                charge.resize(amount)
+        except ModelError:
+            for (charge, _), amount in zip(wanted, before, strict=True):
+                charge.resize(min(amount, charge.amount))
+            raise
+        self.pending = Replacement(start, end, self.map.generation)
+
+    def abandon(self) -> None:
+        """Give up what ``reserve`` paid for."""
+        self.pending = None
+        self._settle()
+
+    def commit(self, start: int, end: int, new: Sequence[Entry], mfns: Mfns | None = None) -> None:
+        """Swap entries and page table entries of a range, in one step that cannot fail.
+
+        Args:
+            start: First address of the range.
+            end: Address behind it.
+            new: The entries that take its place.
+            mfns: The frames that take its place, ``NO_FRAME`` for none, each with a reference taken; None for
+                an empty range.
+        """
+        dead = self.map.replace(start, end, new)
+        for entry in dead:
+            if entry.wired:
+                self.n_wired -= self.pmap.count(entry.page, entry.n_pages)
+        old = self._swap_frames(start, end, mfns)
+        for entry in new:
+            if entry.wired:
+                self.n_wired += self.pmap.count(entry.page, entry.n_pages)
+        self._attach(new, dead)
+        if len(old):
+            self.hypervisor.give(old)
+        self._settle()
+
+    def relabel(self, start: int, end: int, new: Sequence[Entry]) -> None:
+        """Swap the entries of a range and leave its frames alone."""
+        self._attach(new, self.map.replace(start, end, new))
+        self._settle()
+
+    def fill(self, start: int, end: int, mfns: Mfns) -> None:
+        """Enter frames into a range that has none, and leave its entries alone."""
+        for entry in self.map.touching(start, end):
+            if entry.wired:
+                self.n_wired += len(mfns)
+        self._swap_frames(start, end, mfns)
+        self._settle()
+
+    def _swap_frames(self, start: int, end: int, mfns: Mfns | None) -> Mfns:
+        before = self.pmap.n_present
+        old = self.pmap.swap(start >> PAGE_SHIFT, mfns, (end - start) >> PAGE_SHIFT)
+        self.counters.frames_entered += self.pmap.n_present - before + len(old)
+        self.counters.frames_removed += len(old)
+        return old
+
+    def _attach(self, new: Sequence[Entry], dead: Sequence[Entry]) -> None:
+        """Count the references of entries that came and went; objects that nobody refers to are freed."""
+        for entry in new:
+            if entry.object is not None:
+                entry.object.refs += 1
+        for entry in dead:
+            if entry.object is not None:
+                entry.object.refs -= 1
+                if not entry.object.refs:
+                    self.objects.freed += 1
+
+    def _settle(self) -> None:
+        """Pay for exactly what is there: never more than was reserved, so this cannot fail."""
+        self.pending = None
+        self._entries_charge.resize(len(self.map))
+        self._objects_charge.resize(self.objects.alive)
+        self._frames_charge.resize(self.pmap.n_present)
+
+    def new_object(self, domid: int, names: Names) -> UvmObject:
+        """Make an object, not yet referred to by any entry."""
+        made = UvmObject(self._next_object, domid, names)
+        self._next_object += 1
+        self.objects.made_one()
+        return made
+
+    # System calls
+
+    def mmap(self, addr: int, size: int, prot: int, *, fixed: bool = False, file: str | None = None) -> int:
+        """Map anonymous memory or the privcmd device.
+
+        Args:
+            addr: Where; a hint unless ``fixed``, 0 for no preference.
+            size: Bytes, rounded up to pages.
+            prot: Bits of mman.h.
+            fixed: Exactly there, over whatever is there (MAP_FIXED).
+            file: ``anon`` or ``privcmd``; None for what users of the personality reserve memory with.
+
+        Returns:
+            The address.
+
+        Raises:
+            ModelError: EINVAL, ENOMEM (no such room), ENODEV (uvm: the device cannot be mapped), EDQUOT.
+        """
+        what = self.personality.file(file)
+        size = check_range(addr, size, fixed=fixed)
+        protection = check_prot(prot)
+        if fixed:
+            self.personality.check_cut(self, addr, addr + size)
+            start = addr
+        else:
+            hint = addr & ~PAGE_MASK
+            free = hint and hint + size <= VM_MAX_ADDRESS and not self.map.touching(hint, hint + size)
+            found = hint if free else self.map.find_space(size)
+            if found is None:
+                raise ModelError(errno.ENOMEM, f"no free range of {size} bytes in this address space", key="len")
+            start = found
+        entry = Entry(start, start + size, protection, PROT_ALL, INHERIT[what], what)
+        self._replace_entries(start, entry.end, [entry])
+        return start
+
+    def munmap(self, addr: int, size: int) -> None:
+        """Unmap a range; entries it touches in part are clipped. Nothing there is fine.
+
+        Raises:
+            ModelError: EINVAL, unaligned, empty, past the limit, or it would cut a VMA that cannot be cut; EDQUOT,
+                the cut makes more entries than the account may have.
+        """
+        end = addr + check_range(addr, size, fixed=True)
+        self.personality.check_cut(self, addr, end)
+        self._replace_entries(addr, end, [])
+
+    def _replace_entries(self, start: int, end: int, new: Sequence[Entry]) -> None:
+        self.reserve(start, end, n_entries=self.map.growth(start, end, len(new)))
+        self.commit(start, end, new)
+
+    def mprotect(self, addr: int, size: int, prot: int) -> None:
+        """Change the protection of a range that is mapped throughout.
+
+        To no access at all takes the page table entries away; a later touch enters them again (uvm) or does not
+        (linux: RESULTS.md, section 6).
+
+        Raises:
+            ModelError: EINVAL, unaligned, past the limit, or it would cut a VMA that cannot be cut; ENOMEM, part of
+                it is not mapped; EACCES, more than an entry's maximum; EDQUOT.
+        """
+        end = addr + check_range(addr, size, fixed=True)
+        protection = check_prot(prot)
+        if not self.map.covers(addr, end):
+            raise ModelError(errno.ENOMEM, f"{addr:#x} to {end:#x} is not mapped throughout", addr=addr)
+        touched = self.map.touching(addr, end)
+        for entry in touched:
+            if protection & ~entry.max_protection:
+                raise ModelError(
+                    errno.EACCES,
+                    f"the entry at {entry.start:#x} allows protection {int(entry.max_protection)} at most, asked for {prot}",
+                    addr=entry.start,
+                    key="prot",
+                )
+        self.personality.check_cut(self, addr, end)
+        parts = [entry.part(max(entry.start, addr), min(entry.end, end)) for entry in touched]
+        for part in parts:
+            part.protection = protection
+        self.reserve(addr, end, n_entries=self.map.growth(addr, end, len(parts)))
+        if protection == Prot.NONE:
+            self.commit(addr, end, parts)
+        else:
+            self.relabel(addr, end, parts)
+
+    def fork(self, number: int) -> AddressSpace:
+        """The address space of a child: what is inherited, and no foreign mapping (inheritance NONE).
+
+        Raises:
+            ModelError: EDQUOT.
+        """
+        child = AddressSpace(number, self.hypervisor, self.account, self.personality, self.slice_frames)
+        try:
+            for entry in self.map:
+                if entry.inherit is Inherit.COPY:
+                    child._replace_entries(entry.start, entry.end, [entry.part(entry.start, entry.end)])
+        except ModelError:
+            child.close()
+            raise
+        return child
+
+    def close(self) -> None:
+        """The last thread is gone: give everything back. Any number of times."""
+        if self.closed:
+            return
+        self.commit(0, VM_MAX_ADDRESS, [])
+        self._space_charge.release()
+        self.closed = True
+
+
+INHERIT: Final = {File.ANON: Inherit.COPY, File.PRIVCMD: Inherit.NONE}
+
+
+def check_range(addr: int, size: int, *, fixed: bool) -> int:
+    """Check a range of addresses.
+
+    Returns:
+        The size rounded up to whole pages.
+
+    Raises:
+        ModelError: EINVAL.
+    """
+    if size <= 0:
+        raise ModelError(errno.EINVAL, f"len is {size}, expected at least one byte", key="len")
+    if fixed and addr & PAGE_MASK:
+        raise ModelError(errno.EINVAL, f"addr is {addr:#x}, expected a multiple of {PAGE_SIZE}", key="addr")
+    size = (size + PAGE_MASK) & ~PAGE_MASK
+    if addr < 0 or (addr if fixed else 0) + size > VM_MAX_ADDRESS:
+        raise ModelError(
+            errno.EINVAL,
+            f"addr {addr:#x} and len {size:#x} reach past {VM_MAX_ADDRESS:#x}, the end of user addresses",
+            key="len" if size > VM_MAX_ADDRESS else "addr",
+        )
+    return size
+
+
+def check_prot(prot: int) -> Prot:
+    """Check protection bits.
+
+    Raises:
+        ModelError: EINVAL, a bit that is none of read, write, execute.
+    """
+    if prot & ~int(PROT_ALL):
+        raise ModelError(errno.EINVAL, f"prot is {prot:#x}, expected a sum of 1 (read), 2 (write), 4 (execute)", key="prot")
+    return Prot(prot)

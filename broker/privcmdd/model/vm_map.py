@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The map of one address space: sorted, page-aligned, never overlapping entries.
+
+Replacing a range is the one way to change it: entries that the range touches in part are clipped (their
+outer parts stay), those inside leave, new ones take the place, in one step. What left is returned, so that
+objects are let go after the map has changed and not while.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from privcmdd.model.units import PAGE_SHIFT, VM_MAX_ADDRESS, VM_MMAP_BASE, Prot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from privcmdd.model.uobject import UvmObject
+
+
+class Inherit(StrEnum):
+    """What a fork's child gets of an entry."""
+
+    COPY = "copy"
+    NONE = "none"
+
+
+class File(StrEnum):
+    """What was mapped: anonymous memory (whose bytes are the client's own) or the privcmd device."""
+
+    ANON = "anon"
+    PRIVCMD = "privcmd"
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A range of the map in which all is alike.
+
+    Attributes:
+        start: First address.
+        end: Address behind the last byte.
+        protection: What accesses are allowed.
+        max_protection: What mprotect may raise it to.
+        inherit: What a child gets.
+        file: What was mapped.
+        object: The foreign frames behind it (uvm), or None.
+        offset: Where the entry begins in its object, in pages.
+        wired: Its pages were loaded by wiring and stay wired as long as the entry lives.
+        used: A privcmd VMA that an ioctl has filled once (linux).
+        pte_protection: What its page table entries allow; on Linux mprotect does not change them.
+        domid: Whose frames were mapped last (linux), for people.
+    """
+
+    start: int
+    end: int
+    protection: Prot
+    max_protection: Prot
+    inherit: Inherit
+    file: File
+    object: UvmObject | None = None
+    offset: int = 0
+    wired: bool = False
+    used: bool = False
+    pte_protection: Prot | None = None
+    domid: int | None = None
+
+    @property
+    def page(self) -> int:
+        """The number of its first page."""
+        return self.start >> PAGE_SHIFT
+
+    @property
+    def n_pages(self) -> int:
+        """Its size, in pages."""
+        return (self.end - self.start) >> PAGE_SHIFT
+
+    def part(self, start: int, end: int) -> Entry:
+        """A copy of this entry cut down to a range; its reference to the object is the caller's to count."""
+        return replace(self, start=start, end=end, offset=self.offset + ((start - self.start) >> PAGE_SHIFT))
+
+
+class VmMap:
+    """Sorted entries.
+
+    Attributes:
+        generation: Counts changes; who prepared against one generation can tell whether it still holds.
+    """
+
+    __slots__ = ("_entries", "_starts", "generation")
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._starts: list[int] = []
+        self.generation = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries)
+
+    def lookup(self, address: int) -> Entry | None:
+        """The entry that holds an address."""
+        index = bisect_right(self._starts, address) - 1
+        if index >= 0 and address < self._entries[index].end:
+            return self._entries[index]
+        return None
+
+    def touching(self, start: int, end: int) -> Sequence[Entry]:
+        """The entries that a range touches, in order."""
+        first, last = self._span(start, end)
+        return self._entries[first:last]
+
+    def _span(self, start: int, end: int) -> tuple[int, int]:
+        first = bisect_right(self._starts, start) - 1
+        if first < 0 or self._entries[first].end <= start:
+            first += 1
+        last = first
+        while last < len(self._starts) and self._starts[last] < end:
+            last += 1
+        return first, last
+
+    def covers(self, start: int, end: int) -> bool:
+        """Whether every page of a range is mapped."""
+        at = start
+        for entry in self.touching(start, end):
+            if entry.start > at:
+                return False
+            at = entry.end
+        return at >= end
+
+    def weakest_protection(self, start: int, end: int) -> Prot | None:
+        """What the whole of a range allows (uvm_map_checkprot): the seed's rule for a new mapping.
+
+        Returns:
+            Read and write when every entry allows writing, else read when every entry allows reading, else
+            None; None also when a page of the range is not mapped.
+        """
+        if not self.covers(start, end):
+            return None
+        common = ~Prot.NONE
+        for entry in self.touching(start, end):
+            common &= entry.protection
+        if common & Prot.WRITE:
+            return Prot.READ | Prot.WRITE
+        return Prot.READ if common & Prot.READ else None
+
+    def growth(self, start: int, end: int, n_new: int) -> int:
+        """By how many entries ``replace`` would make the map longer."""
+        touched = self.touching(start, end)
+        if not touched:
+            return n_new
+        left = touched[0].start < start
+        right = touched[-1].end > end
+        return n_new + left + right - len(touched)
+
+    def replace(self, start: int, end: int, new: Sequence[Entry]) -> list[Entry]:
+        """Put new entries in the place of whatever a range holds.
+
+        Args:
+            start: First address of the range.
+            end: Address behind it.
+            new: Sorted entries inside the range; none to unmap it.
+
+        Returns:
+            The entries that were there, cut down to the range. The references to objects of these and of the new
+            ones are the caller's to count.
+        """
+        first, last = self._span(start, end)
+        dead = self._entries[first:last]
+        kept_left: list[Entry] = []
+        kept_right: list[Entry] = []
+        if dead and dead[0].start < start:
+            kept_left.append(dead[0].part(dead[0].start, start))
+        if dead and dead[-1].end > end:
+            kept_right.append(dead[-1].part(end, dead[-1].end))
+        for kept in (*kept_left, *kept_right):
+            if kept.object is not None:
+                kept.object.refs += 1
+        if kept_left:
+            dead[0].offset += (start - dead[0].start) >> PAGE_SHIFT
+            dead[0].start = start
+        if kept_right:
+            dead[-1].end = end
+        fresh = [*kept_left, *new, *kept_right]
+        self._entries[first:last] = fresh
+        self._starts[first:last] = [entry.start for entry in fresh]
+        self.generation += 1
+        return dead
+
+    def find_space(self, size: int) -> int | None:
+        """The lowest free range of ``size`` bytes from ``VM_MMAP_BASE`` on, then from the bottom."""
+        for at, limit in ((VM_MMAP_BASE, VM_MAX_ADDRESS), (1 << 16, VM_MMAP_BASE)):
+            start = at
+            for entry in self.touching(at, limit):
+                if entry.start - start >= size:
+                    break
+                start = max(start, entry.end)
+            if start + size <= limit:
+                return start
+        return None
