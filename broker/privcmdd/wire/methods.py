@@ -101,7 +101,7 @@ _MAPPING_ERRORS: Final = {
 
 _BATCH_ERRORS: Final = {
     **_MAPPING_ERRORS,
-    "EINVAL": "no frames, addr not page-aligned, the range not mapped or not replaceable, num not that of arr",
+    "EINVAL": "no frames, addr not page-aligned, the range not mapped or not replaceable, num not as arr",
     "E2BIG": "more frames than one batch may have",
 }
 
