@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``privcmdd``: arguments in, an exit code out.
+
+The order of things matters here: a broker is started for every test run, so it listens as early as it can
+and imports what is slow (trio) afterwards, and numpy only when the first domain asks for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from privcmdd import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from privcmdd.server.config import Configuration
+    from privcmdd.server.listen import Listener
+
+DESCRIPTION = """\
+The broker of simulated Xen guests: programs that map guest memory talk to it over a Unix socket
+as if a Xen host were there.
+"""
+
+EXIT_CODES = """\
+exit codes:
+  0  stopped by SIGTERM or SIGINT; all that had arrived was answered
+  1  failed while running
+  2  wrong arguments or configuration, or the socket cannot be had; nothing was served
+  3  stopped by a second signal, or because clients did not take their answers in time
+"""
+
+SERVE_EPILOG = (
+    """\
+examples:
+  privcmdd serve
+  privcmdd serve --socket-path /tmp/b.sock --log-level debug
+  privcmdd serve --config /etc/privcmdd.toml --set limits.frames=1000000
+  systemd-socket-activate -l /tmp/b.sock privcmdd serve
+
+signals:
+  SIGTERM, SIGINT  drain and stop; a second one stops at once
+  SIGHUP           read the configuration again; a bad one is reported, and the old one stays
+
+environment:
+  PRIVCMDD_TABLE__KEY      sets table.key, as PRIVCMDD_LIMITS__FRAMES=1000000; flags win over it
+  PRIVCMDD_SOCKET          the socket when none is configured, for broker and clients alike
+  XDG_RUNTIME_DIR          else the socket is privcmdd/broker.sock in it, else /run/privcmdd/broker.sock
+  NOTIFY_SOCKET            told READY, RELOADING and STOPPING (systemd, Type=notify-reload)
+  LISTEN_FDS, LISTEN_PID   listening sockets handed in by systemd; no other is opened then
+
+"""
+    + EXIT_CODES
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    if not __debug__:
+        print("privcmdd: refuses to run under python -O: its assertions are its leak checks", file=sys.stderr)
+        return 2
+    parsed = _parser().parse_args(arguments)
+    if parsed.print_capabilities:
+        return _print_capabilities()
+    if parsed.run is None:
+        _parser().print_help(sys.stderr)
+        return 2
+    run: Callable[[argparse.Namespace], int] = parsed.run
+    return run(parsed)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="privcmdd",
+        description=DESCRIPTION,
+        epilog="`privcmdd serve --help` has examples, signals and environment.\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"privcmdd {__version__}")
+    parser.add_argument("--print-capabilities", action="store_true", help="what this broker can do, as JSON, and exit")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    serve = commands.add_parser(
+        "serve",
+        help="run the broker until a signal stops it",
+        description="Run the broker until a signal stops it.",
+        epilog=SERVE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_configuration(serve)
+    where = serve.add_mutually_exclusive_group()
+    where.add_argument("--socket-path", metavar="PATH", help="listen at PATH (server.socket_path)")
+    where.add_argument("--fd", type=int, metavar="N", help="serve the listening Unix socket that is descriptor N")
+    serve.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (log.level)")
+    serve.add_argument("--paranoid", action="store_true", help="check every law of the model after each request")
+    serve.set_defaults(run=_serve)
+
+    check = commands.add_parser(
+        "check-config",
+        help="say what the configuration comes to, and where each value is from",
+        description="Read the configuration as `serve` would, and print each key, its value and its origin.",
+        epilog="exit codes:\n  0  it is right\n  2  it is not; the key is named",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_configuration(check)
+    shape = check.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="for programs")
+    shape.add_argument("--template", action="store_true", help="print a file of all keys with their defaults")
+    check.set_defaults(run=_check, socket_path=None, log_level=None, paranoid=False)
+    return parser
+
+
+def _add_configuration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="a TOML file; without it, the defaults")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="set one key, over file and environment; may be repeated",
+    )
+
+
+def _configured(parsed: argparse.Namespace) -> Configuration:
+    from privcmdd.server import config  # noqa: PLC0415 - --help needs none of it
+
+    flags = []
+    for setting in parsed.set:
+        dotted, equals, value = setting.partition("=")
+        if not equals:
+            raise config.ConfigError(f"flag: --set {setting!r}, expected TABLE.KEY=VALUE")
+        flags.append((dotted, value))
+    for dotted, value in (("server.socket_path", parsed.socket_path), ("log.level", parsed.log_level)):
+        if value is not None:
+            flags.append((dotted, value))
+    if parsed.paranoid:
+        flags.append(("paranoid", "true"))
+    return config.load(parsed.config, flags=flags)
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    gc.disable()  # nothing of what starting makes is garbage
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads cost 5 ms and are of no use here
+    from privcmdd.server import listen  # noqa: PLC0415 - --help needs none of it
+    from privcmdd.server.config import ConfigError  # noqa: PLC0415
+
+    try:
+        configuration = _configured(parsed)
+        listeners = _listen(parsed, configuration)
+    except (ConfigError, listen.ListenError) as problem:
+        print(f"privcmdd: {problem}", file=sys.stderr)
+        return 2
+    # From here on clients can connect; they are answered when the rest is there.
+    import trio  # noqa: PLC0415 - slow
+
+    from privcmdd.server import supervise  # noqa: PLC0415 - slow
+    from privcmdd.server.logs import Log  # noqa: PLC0415
+    from privcmdd.server.notify import Notifier  # noqa: PLC0415
+
+    supervise.allow_descriptors()
+    supervisor = supervise.Supervisor(
+        configuration,
+        lambda: _configured(parsed),
+        listeners,
+        Log(configuration.log.level, configuration.log.format),
+        Notifier(os.environ),
+    )
+    gc.freeze()
+    gc.enable()
+    return trio.run(supervisor.run)
+
+
+def _listen(parsed: argparse.Namespace, configuration: Configuration) -> list[Listener]:
+    from privcmdd.server import listen  # noqa: PLC0415 - --help needs none of it
+
+    if parsed.fd is not None:
+        return [listen.adopt(parsed.fd)]
+    if activated := listen.activated(os.environ):
+        return activated
+    server = configuration.server
+    return [listen.bind(server.socket_path, mode=server.socket_mode, backlog=server.backlog)]
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    from privcmdd.server import config  # noqa: PLC0415 - --help needs none of it
+
+    if parsed.template:
+        from privcmdd.server import keys  # noqa: PLC0415
+
+        print(keys.render(), end="")
+        return 0
+    try:
+        configuration = _configured(parsed)
+    except config.ConfigError as problem:
+        print(f"privcmdd: {problem}", file=sys.stderr)
+        return 2
+    rows = {
+        path: {"value": value, "origin": configuration.origins[path]} for path, value in configuration.values.items()
+    }
+    if parsed.json:
+        import json  # noqa: PLC0415
+
+        print(json.dumps(rows, indent=2))
+    else:
+        for path, row in rows.items():
+            print(f"{path} = {row['value']!r}  # {row['origin']}")
+    return 0
+
+
+def _print_capabilities() -> int:
+    """As vhost-user back ends do (docs/interop/vhost-user.rst in QEMU, "Backend program conventions")."""
+    import json  # noqa: PLC0415
+
+    from privcmdd.wire.methods import FEATURES, METHODS, PROTOCOL  # noqa: PLC0415
+
+    print(
+        json.dumps(
+            {
+                "type": "privcmd",
+                "version": __version__,
+                "protocol": PROTOCOL,
+                "features": ["fd", "socket-path", "socket-activation", *sorted(FEATURES)],
+                "methods": sorted(METHODS),
+            },
+            indent=2,
+        )
+    )
+    return 0

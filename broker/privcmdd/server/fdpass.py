@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Descriptors and identities over Unix sockets."""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, Final
+
+from privcmdd.service.session import Identity
+from privcmdd.wire import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; Python has no name for it
+MAX_GROUPS: Final = 65_536  # NGROUPS_MAX
+FD_BYTES: Final = 4
+
+_CONTROL_BYTES: Final = socket.CMSG_SPACE(limits.FDS_PER_MESSAGE * FD_BYTES)
+_CLOEXEC: Final = socket.MSG_CMSG_CLOEXEC
+_CTRUNC: Final = socket.MSG_CTRUNC
+
+
+class DescriptorsLost(ConnectionError):  # noqa: N818 - says what happened, as BrokenPipeError's siblings do
+    """More descriptors came than a message may have, or than we have room for; whose is which is unknown."""
+
+
+def receive(sock: socket.socket, size_bytes: int) -> tuple[bytes, Sequence[int]]:
+    """Read what is there, and the descriptors that came with it, which the caller owns.
+
+    Raises:
+        BlockingIOError: Nothing is there.
+        DescriptorsLost: The kernel had to drop descriptors (MSG_CTRUNC). Those that did come are closed.
+        OSError: As recvmsg(2).
+    """
+    data, control, flags, _ = sock.recvmsg(size_bytes, _CONTROL_BYTES, _CLOEXEC)
+    if not control and not flags & _CTRUNC:
+        return data, ()
+    fds: list[int] = []
+    for level, kind, payload in control:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            whole = len(payload) - len(payload) % FD_BYTES
+            fds.extend(array.array("i", payload[:whole]))
+    if flags & _CTRUNC:
+        close_all(fds)
+        raise DescriptorsLost(
+            errno.EPROTO,
+            f"descriptors were lost: more than {limits.FDS_PER_MESSAGE} in a message, or no room here",
+        )
+    return data, fds
+
+
+def send(sock: socket.socket, data: bytes | memoryview, fds: Sequence[int]) -> int:
+    """Send as much as fits, the descriptors with the first byte of it. They stay the caller's.
+
+    Returns:
+        How many bytes went.
+
+    Raises:
+        BlockingIOError: Nothing fits; no descriptor went either.
+        OSError: As sendmsg(2).
+    """
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
+    return sock.sendmsg([data], [rights])
+
+
+def close_all(fds: Sequence[int]) -> None:
+    """Close descriptors that we own."""
+    for fd in fds:
+        os.close(fd)
+
+
+def identity(sock: socket.socket) -> Identity:
+    """Who was at the other end when it connected, as the kernel says (unix(7), SO_PEERCRED).
+
+    Raises:
+        OSError: The peer has gone already.
+    """
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+    pid, uid, gid = struct.unpack("iII", credentials)
+    return Identity(uid=uid, gid=gid, groups=_groups(sock), pid=pid)
+
+
+def _groups(sock: socket.socket) -> frozenset[int]:
+    for room in (64, MAX_GROUPS):
+        try:
+            raw = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, room * 4)
+        except OSError as problem:
+            if problem.errno != errno.ERANGE:
+                raise
+        else:
+            return frozenset(array.array("I", raw))
+    return frozenset()

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listening sockets: made at a path without a race, or adopted from whoever started us.
+
+A path has one owner: the process that holds the lock of the file ``PATH.lock`` beside it. The lock dies with
+its holder, so what is then found at the path is either left over (connecting is refused; it is replaced) or
+belongs to a program that does not know the lock (connecting works; it is left alone). The new socket is bound
+and listening under another name before it is renamed into place: whoever sees it can connect to it.
+
+Plain sockets, no trio: the broker listens before it has imported its slower half, and clients that come
+early wait in the backlog.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+# sun_path has 108 bytes with the terminating zero; the temporary name is one longer than the path.
+MAX_PATH_BYTES: Final = 106
+FIRST_ACTIVATED_FD: Final = 3  # SD_LISTEN_FDS_START
+SO_ACCEPTCONN: Final = 30  # asm-generic/socket.h; Python has no name for these two
+SO_DOMAIN: Final = 39
+
+
+class ListenError(Exception):
+    """No socket to listen on. The text says which, why, and what to do.
+
+    Attributes:
+        errno: The Linux errno, as in EADDRINUSE when the path has a living owner.
+    """
+
+    def __init__(self, number: int, text: str) -> None:
+        super().__init__(f"{errno.errorcode.get(number, number)}: {text}")
+        self.errno = number
+
+
+class Listener:
+    """A listening Unix stream socket.
+
+    Attributes:
+        sock: The socket; non-blocking, not inherited by children.
+        name: For people: the path, or the name of the descriptor.
+        ours: Made by us (then connections in its backlog are ours to answer), not handed in.
+    """
+
+    def __init__(self, sock: socket.socket, name: str, path: str | None = None, lock: int | None = None) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.name = name
+        self._path = path
+        self._lock = lock
+        self._inode = _inode(path) if path is not None else None
+
+    @property
+    def ours(self) -> bool:
+        """Whether we made it."""
+        return self._lock is not None
+
+    def unlink(self) -> None:
+        """Take the name away, if it is still our socket's, so that nobody new can connect. Idempotent."""
+        if self._path is not None and self._inode is not None and _inode(self._path) == self._inode:
+            Path(self._path).unlink()
+        self._inode = None
+
+    def close(self) -> None:
+        """Take the name away, close, and let the next owner in. Idempotent."""
+        self.unlink()
+        self.sock.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+            self._path = None
+
+
+def bind(path: str, *, mode: int, backlog: int) -> Listener:
+    """Listen at a path.
+
+    Args:
+        path: Absolute or relative. Its directory is made, for us alone (0700), when it is missing.
+        mode: Permissions of the socket file, exactly these whatever the umask, from its first moment on.
+        backlog: Connections that wait to be accepted.
+
+    Raises:
+        ListenError: EADDRINUSE, a living process listens there; EEXIST, there is something that is not a
+            socket; ENAMETOOLONG; or what the system says about the directory (ENOENT, EACCES, EROFS, ...).
+    """
+    n_bytes = len(os.fsencode(path))
+    if n_bytes > MAX_PATH_BYTES:
+        raise ListenError(
+            errno.ENAMETOOLONG,
+            f"socket path of {n_bytes} bytes, at most {MAX_PATH_BYTES} fit a Unix socket address: {path}",
+        )
+    lock = None
+    try:
+        lock = _own(path)
+        _refuse_living(path)
+        return Listener(_bind_and_rename(path, mode, backlog), path, path, lock)
+    except OSError as problem:
+        if lock is not None:
+            os.close(lock)
+        number = problem.errno or errno.EIO
+        raise ListenError(number, f"cannot listen at {path}: {problem.strerror}") from problem
+    except ListenError:
+        if lock is not None:
+            os.close(lock)
+        raise
+
+
+def _own(path: str) -> int:
+    """Become the owner of a path; the descriptor returned holds the lock."""
+    Path(path).parent.mkdir(mode=0o700, exist_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    lock = os.open(path + ".lock", flags, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+        os.close(lock)
+        raise _in_use(path, owner) from None
+    except OSError:
+        os.close(lock)
+        raise
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+    return lock
+
+
+def _refuse_living(path: str) -> None:
+    """Return if there is nothing at the path, or a socket that nobody listens on any more."""
+    try:
+        kind = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise ListenError(errno.EEXIST, f"{path} is there and is not a socket; remove it or choose another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+        except BlockingIOError:  # its backlog is full: it lives
+            raise _in_use(path, "") from None
+        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        raise _in_use(path, str(int.from_bytes(credentials[:4], "little", signed=True)))
+
+
+def _in_use(path: str, owner: str) -> ListenError:
+    who = f"process {owner}" if owner.isdigit() else "another process"
+    return ListenError(errno.EADDRINUSE, f"{who} listens at {path}; stop it, or choose another path (--socket-path)")
+
+
+def _bind_and_rename(path: str, mode: int, backlog: int) -> socket.socket:
+    temporary = path + "~"  # ours alone: we hold the lock
+    try:
+        if stat.S_ISSOCK(os.lstat(temporary).st_mode):
+            Path(temporary).unlink()
+    except FileNotFoundError:
+        pass
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # The file gets the socket's own mode less the umask: no moment with a wider one.
+        os.fchmod(sock.fileno(), mode)
+        umask = os.umask(0)
+        try:
+            sock.bind(temporary)
+        finally:
+            os.umask(umask)
+        sock.listen(backlog)
+        Path(temporary).rename(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def adopt(fd: int, name: str | None = None) -> Listener:
+    """Take over a listening socket that whoever started us has opened.
+
+    Args:
+        fd: Its number; ours to close from now on.
+        name: What to call it.
+
+    Raises:
+        ListenError: EBADF, no such descriptor; ENOTSOCK; EINVAL, not a listening Unix stream socket.
+    """
+    label = name or f"fd {fd}"
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as problem:
+        number = problem.errno or errno.EBADF
+        raise ListenError(
+            number, f"descriptor {fd}: {problem.strerror}; a listening Unix socket was expected"
+        ) from None
+    facts = (
+        sock.getsockopt(socket.SOL_SOCKET, SO_DOMAIN) == socket.AF_UNIX,
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM,
+        sock.getsockopt(socket.SOL_SOCKET, SO_ACCEPTCONN) == 1,
+    )
+    for fact, expected in zip(facts, ("a Unix socket", "a stream socket", "listening"), strict=True):
+        if not fact:
+            sock.detach()
+            raise ListenError(
+                errno.EINVAL,
+                f"descriptor {fd} is not {expected}; a listening Unix stream socket was expected",
+            )
+    os.set_inheritable(fd, False)
+    return Listener(sock, label)
+
+
+def activated(environ: MutableMapping[str, str]) -> list[Listener]:
+    """Take over the sockets of systemd's socket activation (sd_listen_fds(3)); none when they are not for us.
+
+    Removes the variables, so that no child takes them for its own.
+
+    Raises:
+        ListenError: As ``adopt``; EINVAL when the variables make no sense.
+    """
+    pid, count, names = (environ.pop(f"LISTEN_{key}", "") for key in ("PID", "FDS", "FDNAMES"))
+    if pid != str(os.getpid()):
+        return []
+    if not count.isdigit():
+        raise ListenError(errno.EINVAL, f"LISTEN_FDS is {count!r}; a number was expected")
+    labels = names.split(":") if names else []
+    return [adopt(FIRST_ACTIVATED_FD + at, labels[at] if at < len(labels) else None) for at in range(int(count))]
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

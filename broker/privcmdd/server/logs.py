@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lines for people and machines, on standard error.
+
+The contract: start, stop, a reload, a refused connection, a broken stream and a fault of ours are lines; a
+correct client never causes one at the default level. What a client can cause is said once for each uid and
+reason, then only counted.
+
+structlog writes the lines. It takes longer to import than the broker takes to start, so it is imported for
+the first line that is really written; what is bound to the current task waits in a context variable of ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+MAX_REASONS: Final = 10_000  # (uid, reason) pairs remembered; beyond them nothing new is said, only counted
+
+# What every line of the current task says about it: the connection, the peer, the request.
+bound: ContextVar[Mapping[str, Any] | None] = ContextVar("bound", default=None)
+
+
+class Log:
+    """The broker's log. Safe to share between threads."""
+
+    def __init__(self, level: str = "info", form: str = "auto", stream: TextIO | None = None) -> None:
+        self._threshold = LEVELS[level]
+        self._form = form
+        self._stream = stream if stream is not None else sys.stderr
+        self._logger: Any = None
+        self._said: Counter[tuple[int, str]] = Counter()
+        self.n_suppressed = 0
+
+    def set_level(self, level: str) -> None:
+        """Write lines of this level and above from now on."""
+        self._threshold = LEVELS[level]
+
+    def debug(self, event: str, **about: Any) -> None:
+        """Something for whoever hunts a bug."""
+        self._write("debug", event, about)
+
+    def info(self, event: str, **about: Any) -> None:
+        """Start, stop, reload."""
+        self._write("info", event, about)
+
+    def warning(self, event: str, **about: Any) -> None:
+        """Somebody else is at fault, or soon will be."""
+        self._write("warning", event, about)
+
+    def error(self, event: str, **about: Any) -> None:
+        """We are at fault; ``exc_info=exception`` adds the traceback."""
+        self._write("error", event, about)
+
+    def once(self, uid: int, reason: str, event: str, **about: Any) -> None:
+        """A warning about a uid, the first time it is given this reason; later ones are counted."""
+        key = (uid, reason)
+        if self._said[key] or len(self._said) > MAX_REASONS:
+            self.n_suppressed += 1
+        else:
+            self._write("warning", event, about | {"uid": uid, "reason": reason})
+        if len(self._said) <= MAX_REASONS:
+            self._said[key] += 1
+
+    def _write(self, level: str, event: str, about: dict[str, Any]) -> None:
+        if LEVELS[level] < self._threshold:
+            return
+        if self._logger is None:
+            self._logger = _make(self._form, self._stream)
+        # A log that cannot be written (a full disk, a reader that has gone) must not end the broker.
+        try:
+            getattr(self._logger, level)(event, **about)
+        except (OSError, ValueError):
+            self.n_suppressed += 1
+
+
+def _make(form: str, stream: TextIO) -> Any:
+    import structlog  # noqa: PLC0415 - see the module's docstring
+
+    on_terminal = stream.isatty()
+    processors: list[Any] = [
+        _add_bound,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if form == "console" or (form == "auto" and on_terminal):
+        processors.append(structlog.dev.ConsoleRenderer(colors=on_terminal))
+    else:
+        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+    return structlog.wrap_logger(
+        structlog.PrintLogger(stream),
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS["debug"]),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _add_bound(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in (bound.get() or {}).items():
+        event.setdefault(name, value)
+    return event

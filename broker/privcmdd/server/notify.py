@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Telling the service manager how we are: sd_notify(3) over NOTIFY_SOCKET.
+
+Says nothing when nobody asked, and nothing that a failing manager could do makes the broker fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+
+class Notifier:
+    """The line to the service manager; not there when NOTIFY_SOCKET is not set."""
+
+    def __init__(self, environ: MutableMapping[str, str]) -> None:
+        address = environ.pop("NOTIFY_SOCKET", "")
+        # An abstract address is written with an @ in place of the leading zero.
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._sock: socket.socket | None = None
+        if self._address:
+            self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._sock.setblocking(False)
+
+    def ready(self, status: str) -> None:
+        """Connections are being accepted."""
+        self._tell("READY=1", f"STATUS={status}")
+
+    def reloading(self) -> None:
+        """The configuration is being read again; ``ready`` follows, whatever comes of it."""
+        # Type=notify-reload tells a new reload from an old one by this clock.
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self, status: str) -> None:
+        """No more connections are accepted; what has arrived is being served."""
+        self._tell("STOPPING=1", f"STATUS={status}")
+
+    def close(self) -> None:
+        """Hang up. Idempotent."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+    def _tell(self, *lines: str) -> None:
+        if self._sock is not None:
+            with contextlib.suppress(OSError):
+                self._sock.sendto("\n".join(lines).encode(), self._address)

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One connected client: bytes in, requests done in order, answers out.
+
+The loop works on the bare socket. It reads first and waits only when there is nothing to read, does every
+request that one read brought, and answers them with one send: a request costs no task, no context and no
+log line. In exchange it counts what it does, and lets others run after a fixed amount of it.
+
+A connection ends gracefully when its stream ends or breaks: what was complete is answered first. It ends at
+once when the peer has hung up, which a long request looks for at each of its checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from privcmdd.model.errors import ModelError
+from privcmdd.server import fdpass
+from privcmdd.server.outbox import Outbox
+from privcmdd.service.steps import Ticket
+from privcmdd.wire.connection import Connection
+from privcmdd.wire.messages import BadRequest, Notification, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from privcmdd.server.logs import Log
+    from privcmdd.server.outbox import Fork
+    from privcmdd.service.broker import Broker, Reply
+    from privcmdd.service.session import Session
+    from privcmdd.service.steps import Pause
+
+# One read. A batch of frames fills many of these; most reads bring one request of some fifty bytes.
+READ_BYTES: Final = 65_536
+# Requests done before others have their turn: about a millisecond of small ones.
+REQUESTS_PER_TURN: Final = 64
+# Reads before others have their turn, for a client that always has more to say.
+READS_PER_TURN: Final = 8
+# Answers gathered for one send.
+SEND_BYTES: Final = 65_536
+
+REQUESTS: Final = (Request, BadRequest)
+
+
+class PeerGone(ConnectionError):  # noqa: N818 - says what happened, as BrokenPipeError's siblings do
+    """The peer has hung up: nobody is there to answer."""
+
+
+@dataclass(slots=True)
+class Conduct:
+    """How connections are treated; one for all of them, changed by a reload.
+
+    Attributes:
+        queue_bytes: Answers that a peer has not taken, above which no more requests of it are read.
+        linger_s: How long a peer that broke the protocol has to take its last answers.
+    """
+
+    queue_bytes: int
+    linger_s: float
+
+
+class Peer:
+    """A connection from its acceptance to its end. ``run`` it once; ``close`` it always."""
+
+    __slots__ = ("_broker", "_closed", "_conduct", "_connection", "_log", "_outbox", "_session", "_sock")
+
+    def __init__(
+        self, sock: socket.socket, broker: Broker, session: Session, *, conduct: Conduct, log: Log, fork: Fork
+    ) -> None:
+        """Take a connection over.
+
+        Args:
+            sock: Non-blocking; ours to close.
+            broker: Does the requests.
+            session: Whose they are.
+            conduct: How to treat the peer.
+            log: Where to say what went wrong.
+            fork: Runs an async function beside the caller.
+        """
+        self._sock = sock
+        self._broker = broker
+        self._session = session
+        self._conduct = conduct
+        self._log = log
+        self._connection = Connection()
+        self._outbox = Outbox(
+            sock,
+            lambda n_bytes: broker.charge_output(session, n_bytes),
+            lambda n_bytes: broker.output_sent(session, n_bytes),
+            fork,
+        )
+        self._closed = False
+
+    async def run(self) -> None:
+        """Serve until the peer has gone, has said all that it will, or broke the protocol."""
+        try:
+            if await self._serve():
+                await self._outbox.wait_below(0)
+            else:
+                with trio.move_on_after(self._conduct.linger_s):
+                    await self._outbox.wait_below(0)
+        except (ConnectionError, trio.ClosedResourceError):
+            pass  # nobody is there any more; that is how most connections end
+        except ModelError as refusal:
+            self._complain("queued_bytes", "connection closed: answers not taken", str(refusal))
+
+    def notify(self, data: bytes) -> None:
+        """Send a notification, or drop and count it when the peer does not take them."""
+        self._outbox.offer(data, self._conduct.queue_bytes)
+
+    def drain(self) -> None:
+        """Serve what has arrived, read no more: the stream ends here, as if the peer had ended it."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RD)
+
+    def close(self) -> None:
+        """Give everything back. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        trio.lowlevel.notify_closing(self._sock)
+        self._outbox.close()
+        self._connection.receive_end()
+        fdpass.close_all(self._connection.take_unclaimed_fds())
+        self._sock.close()
+        self._broker.disconnect(self._session)
+
+    async def _serve(self) -> bool:  # noqa: PLR0915 - every request passes here: one function, no calls between
+        """Read, do, answer; whether the stream ended well."""
+        sock = self._sock
+        session = self._session
+        decode = self._connection.receive
+        perform = self._broker.perform
+        n_reads = n_requests = n_bytes = 0
+        replies: list[bytes] = []
+        while True:
+            try:
+                data, fds = fdpass.receive(sock, READ_BYTES)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(sock)
+                n_reads = n_requests = 0
+                continue
+            except fdpass.DescriptorsLost as lost:
+                self._complain("fds", "connection closed: descriptors lost", str(lost))
+                return False
+            if not data:
+                return True
+            events = decode(data, fds)
+            if fds:
+                fdpass.close_all(self._connection.take_unclaimed_fds())
+            for event in events:
+                if isinstance(event, REQUESTS):
+                    steps = perform(session, event)
+                    try:
+                        pause = next(steps)
+                    except StopIteration as stop:
+                        reply = stop.value
+                    else:
+                        await self._send(replies)  # these need not wait for this one
+                        n_reads = n_requests = n_bytes = 0
+                        reply = await self._drive(steps, pause)
+                    if reply.fds or reply.close or reply.fault is not None:
+                        await self._send(replies)
+                        n_bytes = 0
+                        self._outbox.send(reply.data, reply.fds)
+                        if reply.fault is not None:
+                            self._report(reply.fault, event)
+                        if reply.close:
+                            return False
+                        continue
+                    replies.append(reply.data)
+                    n_bytes += len(reply.data)
+                    n_requests += 1
+                    if n_bytes >= SEND_BYTES or n_requests >= REQUESTS_PER_TURN:
+                        await self._send(replies)
+                        await trio.lowlevel.checkpoint()
+                        n_reads = n_requests = n_bytes = 0
+                elif isinstance(event, Notification):
+                    self._broker.notice(session, event)
+                else:
+                    await self._send(replies)
+                    self._complain(event.reason, "connection closed: broken stream", event.text)
+                    return False
+            await self._send(replies)
+            n_bytes = 0
+            n_reads += 1
+            if n_reads >= READS_PER_TURN:
+                await trio.lowlevel.checkpoint()
+                n_reads = n_requests = 0
+
+    async def _send(self, replies: list[bytes]) -> None:
+        """Send gathered answers; wait while the peer has too many to take. Empties the list."""
+        if replies:
+            self._outbox.send(replies[0] if len(replies) == 1 else b"".join(replies))
+            replies.clear()
+        if self._outbox.n_bytes > self._conduct.queue_bytes:
+            await self._outbox.wait_below(self._conduct.queue_bytes)
+
+    async def _drive(self, steps: Generator[Pause, None, Reply], pause: Pause) -> Reply:
+        """Take a request to its end, letting others run where it pauses.
+
+        Raises:
+            PeerGone: The peer has hung up; what the request had taken is given back.
+        """
+        # Half-closed peers still want their answer, so only a full hang-up counts.
+        hang_up = select.poll()
+        hang_up.register(self._sock, 0)
+        try:
+            while True:
+                if isinstance(pause, Ticket):
+                    await _turn(pause)
+                else:
+                    await trio.lowlevel.checkpoint()
+                if hang_up.poll(0):
+                    raise PeerGone
+                pause = next(steps)
+        except StopIteration as stop:
+            reply: Reply = stop.value
+            return reply
+        finally:
+            steps.close()
+
+    def _complain(self, reason: str, event: str, problem: str) -> None:
+        self._log.once(self._session.identity.uid, reason, event, problem=problem)
+
+    def _report(self, fault: BaseException, request: Request | BadRequest) -> None:
+        self._log.error("fault", exc_info=fault, request=request.msgid, method=request.method, session_closed=True)
+
+
+async def _turn(ticket: Ticket) -> None:
+    """Wait until a ticket is granted."""
+    if ticket.granted:
+        await trio.lowlevel.checkpoint()
+        return
+    granted = trio.Event()
+    ticket.on_grant = granted.set
+    await granted.wait()

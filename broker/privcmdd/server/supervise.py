@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The broker's life: accept, serve, reload, drain, stop.
+
+One peer's trouble is that peer's: an exception that nobody expected ends its connection and is a line. The
+broker ends by signal. SIGTERM or SIGINT drains: nobody new is let in, every request that has arrived is
+answered, connections are closed as they fall idle; a second one, or the end of the time allowed, cuts the
+rest off. SIGHUP reads the configuration again, and keeps the old one when the new one is not right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from privcmdd import __version__
+from privcmdd.model.errors import ModelError
+from privcmdd.server import fdpass, logs
+from privcmdd.server.config import ConfigError
+from privcmdd.server.memory import MemoryFiles
+from privcmdd.server.peer import Conduct, Peer
+from privcmdd.service.broker import Broker
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from privcmdd.server.config import Configuration
+    from privcmdd.server.listen import Listener
+    from privcmdd.server.logs import Log
+    from privcmdd.server.notify import Notifier
+    from privcmdd.service.session import Session
+
+DRAINED: Final = 0
+FAILED: Final = 1
+MISUSED: Final = 2
+FORCED: Final = 3
+
+# What accept(2) says when it is we who have no room; the connection waits in the backlog meanwhile.
+NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+NO_ROOM_PAUSE_S: Final = 0.1
+# Connections accepted before those already there have their turn.
+ACCEPTS_PER_TURN: Final = 16
+
+
+class Supervisor:
+    """One run of the broker."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        reread: Callable[[], Configuration],
+        listeners: Sequence[Listener],
+        log: Log,
+        notifier: Notifier,
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            configuration: What to run with.
+            reread: Gives what it should be now; raises ConfigError.
+            listeners: Sockets that listen already; closed at the end.
+            log: Where lines go.
+            notifier: The service manager.
+        """
+        self._configuration = configuration
+        self._reread = reread
+        self._listeners = listeners
+        self._log = log
+        self._notifier = notifier
+        self._memory = MemoryFiles()
+        self._broker = Broker(configuration.settings, self._memory, os.urandom(8).hex(), self._notify)
+        self._conduct = _conduct(configuration)
+        self._peers: dict[Session, Peer] = {}
+        self._nobody_left = trio.Event()
+        self._n_connections = 0
+        self._nursery: trio.Nursery
+
+    async def run(self) -> int:
+        """Serve until told to stop.
+
+        Returns:
+            The process's exit code: DRAINED when all that had arrived was answered, else FORCED.
+        """
+        try:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+                async with trio.open_nursery() as self._nursery:
+                    accepting = trio.CancelScope()
+                    for listener in self._listeners:
+                        self._nursery.start_soon(self._accept, listener, accepting)
+                    self._notifier.ready(self._status())
+                    self._nursery.start_soon(self._say_started)
+                    async for number in signals:
+                        if number != signal.SIGHUP:
+                            break
+                        self._reload()
+                    accepting.cancel()
+                    self._nursery.start_soon(self._force, signals)
+                    code = await self._drain()
+                    self._nursery.cancel_scope.cancel()
+            self._log.info(
+                "stopped", code=code, connections=self._n_connections, lines_suppressed=self._log.n_suppressed
+            )
+            return code
+        finally:
+            for listener in self._listeners:
+                listener.close()
+            self._memory.close_all()
+            self._notifier.close()
+
+    def _status(self) -> str:
+        return "Serving on " + ", ".join(listener.name for listener in self._listeners)
+
+    async def _say_started(self) -> None:
+        # In a thread, for the first line imports structlog, and the first clients are here already.
+        await trio.to_thread.run_sync(
+            lambda: self._log.info(
+                "started",
+                version=__version__,
+                pid=os.getpid(),
+                sockets=[listener.name for listener in self._listeners],
+                paranoid=self._configuration.settings.paranoid,
+            )
+        )
+
+    async def _accept(self, listener: Listener, scope: trio.CancelScope) -> None:
+        with scope:
+            while True:
+                await trio.lowlevel.wait_readable(listener.sock)
+                for _ in range(ACCEPTS_PER_TURN):
+                    try:
+                        if not self._accept_one(listener.sock):
+                            break
+                    except OSError as problem:
+                        if problem.errno not in NO_ROOM:
+                            raise
+                        self._log.once(os.geteuid(), "accept", "no room for a connection", problem=str(problem))
+                        await trio.sleep(NO_ROOM_PAUSE_S)
+                        break
+
+    def _accept_one(self, listening: socket.socket) -> bool:
+        """Take one connection from the backlog; False when there is none."""
+        try:
+            sock, _ = listening.accept()
+        except BlockingIOError:
+            return False
+        except ConnectionAbortedError:
+            return True
+        sock.setblocking(False)
+        try:
+            identity = fdpass.identity(sock)
+        except OSError:  # gone already
+            sock.close()
+            return True
+        about = {"pid": identity.pid, "gid": identity.gid}
+        if len(self._peers) >= self._configuration.server.connections:
+            problem = f"{len(self._peers)} connections; server.connections allows no more"
+            self._log.once(identity.uid, "server.connections", "connection refused", problem=problem, **about)
+            sock.close()
+            return True
+        try:
+            session = self._broker.connect(identity)
+        except ModelError as refusal:
+            self._log.once(identity.uid, "limits.fds", "connection refused", problem=str(refusal), **about)
+            sock.close()
+            return True
+        self._n_connections += 1
+        peer = Peer(sock, self._broker, session, conduct=self._conduct, log=self._log, fork=self._fork)
+        self._peers[session] = peer
+        self._nursery.start_soon(self._serve, peer, session)
+        return True
+
+    async def _serve(self, peer: Peer, session: Session) -> None:
+        identity = session.identity
+        logs.bound.set({"connection": session.number, "uid": identity.uid, "pid": identity.pid})
+        try:
+            self._log.debug("connected")
+            try:
+                await peer.run()
+            finally:
+                peer.close()
+            self._log.debug("disconnected", requests=session.n_requests)
+        except Exception as problem:  # noqa: BLE001 - whatever it is, it ends this connection and no other
+            self._log.error("connection closed: fault", exc_info=problem)
+        finally:
+            del self._peers[session]
+            if not self._peers:
+                self._nobody_left.set()
+
+    def _fork(self, function: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._guard, function)
+
+    async def _guard(self, function: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await function()
+        except Exception as problem:  # noqa: BLE001 - as in _serve
+            self._log.error("fault beside a connection", exc_info=problem)
+
+    def _notify(self, session: Session, data: bytes) -> None:
+        peer = self._peers.get(session)
+        if peer is not None:
+            peer.notify(data)
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        try:
+            read = self._reread()
+        except ConfigError as problem:
+            self._log.error("configuration not reloaded, the old one stays", problem=str(problem))
+        else:
+            waiting = read.waiting_for_restart(self._configuration)
+            self._configuration = read.for_running(self._configuration)
+            self._broker.reconfigure(self._configuration.settings)
+            changed = _conduct(self._configuration)
+            self._conduct.queue_bytes, self._conduct.linger_s = changed.queue_bytes, changed.linger_s
+            self._log.set_level(self._configuration.log.level)
+            if waiting:
+                self._log.warning("configuration reloaded; some keys need a restart", keys=waiting)
+            else:
+                self._log.info("configuration reloaded")
+        self._notifier.ready(self._status())
+
+    async def _drain(self) -> int:
+        """Answer what has arrived, and see everybody off; the exit code."""
+        self._notifier.stopping(f"Draining {len(self._peers)} connections")
+        for listener in self._listeners:
+            listener.unlink()
+            # What waits in our own backlog has arrived. That of a socket we were handed is our successor's.
+            with contextlib.suppress(OSError):
+                while listener.ours and self._accept_one(listener.sock):
+                    pass
+            listener.close()
+        for peer in self._peers.values():
+            peer.drain()
+        with trio.move_on_after(self._configuration.server.drain_timeout_s):
+            if self._peers:
+                self._nobody_left = trio.Event()
+                await self._nobody_left.wait()
+        if not self._peers:
+            return DRAINED
+        self._log.warning("stopping with answers not taken", connections=len(self._peers))
+        return FORCED
+
+    async def _force(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            if number != signal.SIGHUP:
+                self._nursery.cancel_scope.cancel()
+
+
+def _conduct(configuration: Configuration) -> Conduct:
+    return Conduct(
+        queue_bytes=configuration.settings.limits.connection_queued_bytes,
+        linger_s=configuration.server.drain_timeout_s,
+    )
+
+
+def allow_descriptors() -> None:
+    """Raise our limit of open descriptors to what the administrator allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
