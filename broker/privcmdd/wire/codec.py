@@ -147,9 +147,7 @@ class Scanner:
             raise CodecError("depth", f"containers are nested deeper than {limits.DEPTH}")
         self._nodes += n_values
         if self._nodes > limits.NODES:
-            raise CodecError(
-                "nodes", f"the message declares {self._nodes} values, at most {limits.NODES} may come"
-            )
+            raise CodecError("nodes", f"the message declares {self._nodes} values, at most {limits.NODES} may come")
 
 
 def _check_length(code: int, length: int, message_bytes: int) -> None:
@@ -185,9 +183,7 @@ def _named(pairs: list[tuple[object, object]]) -> dict[str, object]:
         elif isinstance(key, str):
             name = key
         else:
-            raise CodecError(
-                "key", f"a map's key is {str(key)[:40]} ({type(key).__name__}); keys are strings"
-            )
+            raise CodecError("key", f"a map's key is {str(key)[:40]} ({type(key).__name__}); keys are strings")
         if name in result:
             raise CodecError("duplicate", f"a map names a key twice: {name[:40]!r}")
         result[name] = value
@@ -212,9 +208,7 @@ def decode(data: Buffer) -> object:
     try:
         return msgpack.unpackb(data, object_pairs_hook=_map, strict_map_key=False)
     except UnicodeDecodeError as error:
-        raise CodecError(
-            "utf8", f"a string is not UTF-8 ({error.reason} at its byte {error.start})"
-        ) from None
+        raise CodecError("utf8", f"a string is not UTF-8 ({error.reason} at its byte {error.start})") from None
 
 
 # One packer for the process: a new one for each answer would take and clear its buffer each time.

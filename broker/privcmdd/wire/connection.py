@@ -213,10 +213,8 @@ class Connection:
             end = scan(source, start)
             if end < 0:
                 break
-            if start == 0 and end == len(source):
-                message = decode(source)
-            else:
-                message = decode(memoryview(source)[start:end])
+            whole = start == 0 and end == len(source)
+            message = decode(source if whole else memoryview(source)[start:end])
             start = end
             event: Event = interpret(message)
             if event.__class__ is Notification:

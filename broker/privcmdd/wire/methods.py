@@ -51,20 +51,23 @@ COMMON_ERRORS: Final[Mapping[str, str]] = {
 }
 """Errors that every method may answer."""
 
-_NO_DOMAIN: Final = "there is no such domain, or it is dying"
+_NO_DOMAIN: Final = "there is no such domain"
+_DYING: Final = "the domain is dying: its memory can no longer be changed"
 _NO_RIGHT: Final = "the caller has not this right on the domain, or RESTRICT named another domain"
 _NO_ADMIN: Final = "the caller has no administration right on the domain"
 _PER_FRAME: Final = "Failures of single frames are results, not errors."
-_FORM: Final = "in the form of the question"
+_NO_TOUCH: Final = "a page is not mapped, anonymous (the client's own), protected, or its frame failed"
+_BAD_RANGE: Final = (
+    "len is 0, addr is not page-aligned, the range leaves user addresses, or it would cut a device mapping that "
+    "cannot be cut (linux)"
+)
 
 _DOM: Final = Param("dom", "domid", "the domain")
 _NUM: Final = Param("num", "u32", "number of frames; must be what arr holds", None, "frames")
 _ENTRY_NUM: Final = Param("num", "u32", "number of entries; must be what entry holds", None, "entries")
-_EXTENTS: Final = Param(
-    "extents", "bool", "whether to answer where the good frames lie in the memory file", False
-)
+_EXTENTS: Final = Param("extents", "bool", "whether to answer where the good frames lie in the memory file", False)
 _ADDR: Final = Param("addr", "addr", "first address of the range; a page's first", unit="bytes")
-_LEN: Final = Param("len", "size", "length of the range; whole pages, not 0", unit="bytes")
+_LEN: Final = Param("len", "size", "length of the range, rounded up to whole pages; not 0", unit="bytes")
 _PROT: Final = Param("prot", "prot", "protection")
 _BYTES_ADDR: Final = Param("addr", "addr", "first address, aligned or not", unit="bytes")
 
@@ -79,9 +82,7 @@ _RET: Final = Field(
 )
 _N_FAILED: Final = Field("n_failed", "int", "frames that failed", unit="frames")
 _SPACE: Final = Field("space", "int", "the address space's number")
-_ERR: Final = Field(
-    "err", "errnos", "nil when nothing failed, else one number for each frame asked for", nullable=True
-)
+_ERR: Final = Field("err", "errnos", "nil when nothing failed, else one number for each frame asked for", nullable=True)
 
 _DOMAIN_ROW: Final = (
     Field("dom", "int", "its domain id"),
@@ -93,7 +94,6 @@ _DOMAIN_ROW: Final = (
 )
 
 _MAPPING_ERRORS: Final = {
-    "EFAULT": "the range is not mapped",
     "ESRCH": _NO_DOMAIN,
     "EPERM": _NO_RIGHT,
     "ENOMEM": "no memory for the mapping; nothing was changed",
@@ -103,6 +103,18 @@ _BATCH_ERRORS: Final = {
     **_MAPPING_ERRORS,
     "EINVAL": "no frames, addr not page-aligned, the range not mapped or not replaceable, num not as arr",
     "E2BIG": "more frames than one batch may have",
+}
+
+_CHANGE_ERRORS: Final = {
+    "ESRCH": _NO_DOMAIN,
+    "EPERM": _NO_ADMIN,
+    "EINVAL": _DYING,
+    "E2BIG": "more frames than one batch may have",
+}
+
+_PAGING_ERRORS: Final = {
+    **_CHANGE_ERRORS,
+    "ENODEV": "the domain is pv, and only hvm and pvh domains can be paged",
 }
 
 _TABLE: Final = (
@@ -131,9 +143,7 @@ _TABLE: Final = (
     Method(
         "ping",
         "Ask whether the broker answers.",
-        result=(
-            Field("instance", "str", "this run of the broker; another value means that all state is new"),
-        ),
+        result=(Field("instance", "str", "this run of the broker; another value means that all state is new"),),
     ),
     Method(
         "describe",
@@ -147,14 +157,13 @@ _TABLE: Final = (
             Field("types", "map", "parameter type -> what it takes"),
             Field("result_types", "map", "result type -> what it holds"),
             Field("errors", "map", "errors that every method may answer: name -> when"),
-            Field(
-                "methods", "map", "name -> summary, doc, params, result, errors, privilege, fds_out, since"
-            ),
+            Field("methods", "map", "name -> summary, doc, params, result, errors, privilege, fds_out, since"),
         ),
     ),
     Method(
         "stats",
         "Get the broker's counters.",
+        open_result=True,
         doc="A map of maps of numbers; names end in their unit. What it holds grows with the broker: look "
         "names up, "
         "do not count on their number.",
@@ -219,8 +228,7 @@ _TABLE: Final = (
         "Copy the connection's address space as fork does.",
         result=(_SPACE,),
         errors={"ENOMEM": "no memory for the copy"},
-        doc="Foreign mappings are not inherited (inheritance NONE). The new space waits for one connection "
-        "to attach.",
+        doc="Foreign mappings are not inherited (inheritance NONE). The new space waits for one connection to attach.",
     ),
     Method(
         "mmap",
@@ -242,15 +250,16 @@ _TABLE: Final = (
         ),
         (Field("addr", "int", "first address of the range", unit="bytes"),),
         errors={
-            "EINVAL": "len is 0, or a value is not page-aligned or leaves the address space",
+            "EINVAL": "len is 0, addr is fixed and not page-aligned, or the range leaves user addresses",
             "ENOMEM": "no room",
+            "ENODEV": "file is privcmd and the personality uvm, whose device cannot be mapped",
         },
     ),
     Method(
         "munmap",
         "Remove whatever is mapped in a range.",
         (_ADDR, _LEN),
-        errors={"EINVAL": "len is 0, or a value is not page-aligned or leaves the address space"},
+        errors={"EINVAL": _BAD_RANGE},
         doc="A range with nothing in it is no error, as in munmap(2).",
     ),
     Method(
@@ -258,7 +267,7 @@ _TABLE: Final = (
         "Change the protection of a range.",
         (_ADDR, _LEN, _PROT),
         errors={
-            "EINVAL": "len is 0, or a value is not page-aligned or leaves the address space",
+            "EINVAL": _BAD_RANGE,
             "ENOMEM": "part of the range is not mapped",
             "EACCES": "more than the mapping's maximum protection",
         },
@@ -269,7 +278,8 @@ _TABLE: Final = (
         (_BYTES_ADDR, Param("len", "size", "how many", unit="bytes", most=limits.READ_BYTES)),
         (Field("data", "bin", "the bytes"),),
         errors={
-            "EFAULT": "a page is not mapped, not readable, or its frame failed; nothing is answered",
+            "EFAULT": _NO_TOUCH + "; nothing is answered",
+            "EINVAL": "len is 0, or the range leaves user addresses",
             "E2BIG": f"more than {limits.READ_BYTES} bytes",
         },
         doc="For clients that cannot receive descriptors; the others map the memory file.",
@@ -280,7 +290,8 @@ _TABLE: Final = (
         (_BYTES_ADDR, Param("data", "bin", "the bytes", unit="bytes", most=limits.READ_BYTES)),
         (Field("n", "int", "bytes written: all", unit="bytes"),),
         errors={
-            "EFAULT": "a page is not mapped, not writable, or its frame failed; nothing is written",
+            "EFAULT": _NO_TOUCH + "; nothing is written",
+            "EINVAL": "data is empty, or the range leaves user addresses",
             "E2BIG": f"more than {limits.READ_BYTES} bytes",
         },
     ),
@@ -292,21 +303,11 @@ _TABLE: Final = (
             Param("access", "enum", "how it is touched", "read", "", ("read", "write")),
         ),
         (
-            Field("dom", "int", "whose frame is there; nil for anonymous memory", nullable=True),
-            Field(
-                "frame",
-                "int",
-                "the frame's number as the mapping named it; nil for anonymous memory",
-                nullable=True,
-            ),
-            Field(
-                "entered", "bool", "whether this fault entered the page table entry; false when it was there"
-            ),
+            Field("dom", "int", "whose frame is there"),
+            Field("frame", "int", "the frame's number, as the mapping named it"),
+            Field("entered", "bool", "whether this fault entered the page table entry; false when it was there"),
         ),
-        errors={
-            "EFAULT": "nothing is mapped there, the protection forbids it, or the frame failed; nothing "
-            "changes"
-        },
+        errors={"EFAULT": _NO_TOUCH + "; nothing changes"},
     ),
     Method(
         "maps",
@@ -428,9 +429,9 @@ _TABLE: Final = (
         (Field("dom", "int", "its domain id"), Field("tot_pages", "int", "frames populated", unit="pages")),
         "admin",
         {
-            "EINVAL": "max_pages 0; ranges empty, overlapping, or more than max_pages together",
+            "EINVAL": "dom is one of Xen's own numbers, ranges overlap, or one begins past what a domain may have",
             "EEXIST": "the domain id is taken",
-            "ENOMEM": "not so many frames free, or the memory file would be too large",
+            "ENOMEM": "more than max_pages, than there is free, than a memory file may hold, or too many domains",
             "EPERM": _NO_ADMIN,
             "E2BIG": f"more than {limits.ENTRIES} ranges",
         },
@@ -514,7 +515,7 @@ _TABLE: Final = (
             ),
         ),
         "admin",
-        {"ESRCH": _NO_DOMAIN, "EPERM": _NO_ADMIN, "E2BIG": "more frames than one batch may have"},
+        _CHANGE_ERRORS,
     ),
     Method(
         "domain.decrease_reservation",
@@ -522,7 +523,7 @@ _TABLE: Final = (
         (_DOM, Param("arr", "frames", "the gfns (pv: mfns) to take", unit="frames")),
         (Field("done", "int", "frames taken; fewer than asked for when one is not there", unit="frames"),),
         "admin",
-        {"ESRCH": _NO_DOMAIN, "EPERM": _NO_ADMIN, "E2BIG": "more frames than one batch may have"},
+        _CHANGE_ERRORS,
     ),
     Method(
         "domain.page_out",
@@ -530,7 +531,7 @@ _TABLE: Final = (
         (_DOM, Param("arr", "frames", "the frames, named as a mapping names them", unit="frames")),
         (_N_FAILED, _ERR),
         "admin",
-        {"ESRCH": _NO_DOMAIN, "EPERM": _NO_ADMIN, "E2BIG": "more frames than one batch may have"},
+        _PAGING_ERRORS,
     ),
     Method(
         "domain.page_in",
@@ -538,7 +539,7 @@ _TABLE: Final = (
         (_DOM, Param("arr", "frames", "the frames, named as a mapping names them", unit="frames")),
         (_N_FAILED, _ERR),
         "admin",
-        {"ESRCH": _NO_DOMAIN, "EPERM": _NO_ADMIN, "E2BIG": "more frames than one batch may have"},
+        _PAGING_ERRORS,
     ),
 )
 

@@ -174,9 +174,7 @@ def _check_frames(param: Param, value: Any) -> Frames:
             f"frame numbers: a bin of little-endian u64, or an array of at most {limits.ARRAY_FRAMES}",
         )
     if len(value) > limits.ARRAY_FRAMES:
-        refuse(
-            param.name, value, f"at most {limits.ARRAY_FRAMES} in an array; send more in a bin", errnos.E2BIG
-        )
+        refuse(param.name, value, f"at most {limits.ARRAY_FRAMES} in an array; send more in a bin", errnos.E2BIG)
     for index, frame in enumerate(value):
         if frame.__class__ is not int or not 0 <= frame < limits.SAFE_INTEGER:
             _refuse_number(f"{param.name}[{index}]", frame, "a frame number, an integer below 2^53")
@@ -266,8 +264,7 @@ TYPES: Final[Mapping[str, str]] = {
     "str": f"string of at most {limits.NAME_CHARACTERS} printable characters",
     "enum": "one of the strings named",
     "bin": "bytes",
-    "frames": f"frame numbers: bin of little-endian u64, or array of at most {limits.ARRAY_FRAMES} integers "
-    "below 2^53",
+    "frames": f"frame numbers: bin of little-endian u64, or array of at most {limits.ARRAY_FRAMES} integers below 2^53",
     "entries": "array of maps {va, mfn, npages}",
     "ranges": "array of maps {gfn, npages}",
     "ints": "array of integers",

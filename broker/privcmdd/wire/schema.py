@@ -57,6 +57,7 @@ def _method(method: Method) -> dict[str, Any]:
         "errors": dict(method.errors),
         "privilege": method.privilege,
         "fds_out": method.fds_out,
+        "open_result": method.open_result,
         "since": method.since,
     }
 

@@ -62,6 +62,7 @@ class Method:
         privilege: `any` caller; `map`: a right on the domain named; `admin`: the administration right.
         errors: errno's name -> when; beside those that every method shares.
         fds_out: descriptors that come with the answer.
+        open_result: keys other than those of `result` may come.
         since: the protocol that had it first.
         doc: what there is to say beyond the summary.
     """
@@ -73,11 +74,10 @@ class Method:
     privilege: Privilege = "any"
     errors: Mapping[str, str] = field(default_factory=dict)
     fds_out: int = 0
+    open_result: bool = False
     since: int = 1
     doc: str = ""
-    checks: tuple[tuple[str, object, Callable[[Param, Any], object], Param], ...] = field(
-        init=False, repr=False
-    )
+    checks: tuple[tuple[str, object, Callable[[Param, Any], object], Param], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         checks = tuple((param.name, param.default, CHECKS[param.type], param) for param in self.params)
