@@ -12,7 +12,7 @@ import numpy as np
 from privcmdd.model.errors import ModelError
 from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.space import check_range
-from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Prot
+from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
 from privcmdd.model.vm_map import File
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Touch:
     entered: bool
 
 
-def check_access(entry: Entry | None, address: int, access: Prot) -> Entry:
+def check_access(entry: Entry | None, address: int, access: int) -> Entry:
     """Whether an access is allowed where it goes.
 
     Raises:
@@ -54,15 +54,15 @@ def check_access(entry: Entry | None, address: int, access: Prot) -> Entry:
             addr=address,
         )
     # Writable pages are readable on x86.
-    allowed = entry.protection | (Prot.READ if entry.protection & Prot.WRITE else Prot.NONE)
+    allowed = entry.protection | (PROT_READ if entry.protection & PROT_WRITE else PROT_NONE)
     if not access & allowed:
         raise ModelError(
             errno.EFAULT,
-            f"{address:#x} does not allow {access.name} (protection {int(entry.protection)})",
+            f"{address:#x} does not allow {'writing' if access & PROT_WRITE else 'reading'} (protection {entry.protection})",
             addr=address,
             signal="SIGSEGV",
         )
-    if entry.pte_protection is not None and access & Prot.WRITE and not entry.pte_protection & Prot.WRITE:
+    if entry.pte_protection is not None and access & PROT_WRITE and not entry.pte_protection & PROT_WRITE:
         raise ModelError(
             errno.EFAULT,
             f"{address:#x} was mapped read-only and mprotect did not change its page table entries: on a real host this write "
@@ -72,7 +72,7 @@ def check_access(entry: Entry | None, address: int, access: Prot) -> Entry:
     return entry
 
 
-def touch(space: AddressSpace, address: int, access: Prot) -> Touch:
+def touch(space: AddressSpace, address: int, access: int) -> Touch:
     """Fault a page in, as a read or a write of it would.
 
     Raises:
@@ -86,14 +86,14 @@ def touch(space: AddressSpace, address: int, access: Prot) -> Touch:
     return Touch(hypervisor.owner(mfn), int(hypervisor.frames.page_of[mfn]), entered)
 
 
-def resolve(space: AddressSpace, address: int, size: int, access: Prot) -> list[Segment]:
+def resolve(space: AddressSpace, address: int, size: int, access: int) -> list[Segment]:
     """Find the bytes of a range; all of them or none.
 
     Args:
         space: Whose memory.
         address: The first byte, not necessarily aligned.
         size: Bytes, at least one.
-        access: ``Prot.READ`` or ``Prot.WRITE``.
+        access: ``PROT_READ`` or ``PROT_WRITE``.
 
     Returns:
         Runs in a memory file, in address order.

@@ -143,6 +143,10 @@ class Domain:
         names = np.full(n, INVALID_FRAME, dtype=np.uint64)
         known = self.p2m[start : start + n]
         there = known != NO_FRAME
-        frames = np.arange(start, start + len(known), dtype=np.uint64) if self.kind.translated else known.astype(np.uint64)
+        frames = (
+            np.arange(start, start + len(known), dtype=np.uint64)
+            if self.kind.translated
+            else known.astype(np.uint64)
+        )
         names[: len(known)][there] = frames[there]
         return names

@@ -40,7 +40,19 @@ class FrameTable:
         page: (n_frames,) uint32, page in its owner's memory file.
     """
 
-    __slots__ = ("_fresh", "_freed", "_n_freed", "gfn", "n_frames", "owner", "owner_of", "page", "page_of", "refs", "refs_of")
+    __slots__ = (
+        "_fresh",
+        "_freed",
+        "_n_freed",
+        "gfn",
+        "n_frames",
+        "owner",
+        "owner_of",
+        "page",
+        "page_of",
+        "refs",
+        "refs_of",
+    )
 
     def __init__(self, n_frames: int) -> None:
         self.n_frames = n_frames
@@ -61,7 +73,9 @@ class FrameTable:
         """Frames that can still be allocated."""
         return self.n_frames - self._fresh + self._n_freed
 
-    def allocate(self, domid: int, gfns: npt.NDArray[np.uint32], pages: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    def allocate(
+        self, domid: int, gfns: npt.NDArray[np.uint32], pages: npt.NDArray[np.uint32]
+    ) -> npt.NDArray[np.uint32]:
         """Give a domain frames, each with one reference (the p2m's).
 
         Args:

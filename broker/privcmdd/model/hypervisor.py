@@ -104,7 +104,9 @@ class Hypervisor:
                     key="dom",
                 )
             if wanted in self.domains:
-                raise ModelError(errno.EEXIST, f"domain {wanted} exists ({self.domains[wanted].state})", dom=wanted)
+                raise ModelError(
+                    errno.EEXIST, f"domain {wanted} exists ({self.domains[wanted].state})", dom=wanted
+                )
             return wanted
         domid = self._last_domid
         while True:
@@ -146,7 +148,10 @@ class Hypervisor:
         n_total = sum(n_pages for _, n_pages in wanted)
         if n_total > max_pages:
             raise ModelError(
-                errno.ENOMEM, f"ranges hold {n_total} pages, more than max_pages, {max_pages}", key="ranges", asked=n_total
+                errno.ENOMEM,
+                f"ranges hold {n_total} pages, more than max_pages, {max_pages}",
+                key="ranges",
+                asked=n_total,
             )
         if n_total > self.frames.n_free:
             raise ModelError(
@@ -157,9 +162,13 @@ class Hypervisor:
                 asked=n_total,
             )
         domain = Domain(chosen, kind, name, max_pages, self.max_gfns)
-        gfns = np.concatenate([np.arange(f, f + n, dtype=np.uint64) for f, n in wanted]) if wanted else NO_NAMES
+        gfns = (
+            np.concatenate([np.arange(f, f + n, dtype=np.uint64) for f, n in wanted]) if wanted else NO_NAMES
+        )
         if len(np.unique(gfns)) != n_total:
-            raise ModelError(errno.EINVAL, "ranges overlap: a guest frame can be populated once", key="ranges")
+            raise ModelError(
+                errno.EINVAL, "ranges overlap: a guest frame can be populated once", key="ranges"
+            )
         self.domains[chosen] = domain
         self._last_domid = chosen
         self._populate(domain, gfns)
@@ -289,7 +298,9 @@ class Hypervisor:
     ) -> tuple[Domain, npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.int32]]:
         domain = self._living(domid)
         if not domain.kind.translated:
-            raise ModelError(errno.ENODEV, f"domain {domid} is PV: only HVM and PVH domains can be paged", dom=domid)
+            raise ModelError(
+                errno.ENODEV, f"domain {domid} is PV: only HVM and PVH domains can be paged", dom=domid
+            )
         names = as_array(gfns)
         errors = np.zeros(len(names), dtype=np.int32)
         known = names < len(domain.p2m)
@@ -301,7 +312,9 @@ class Hypervisor:
     def _living(self, domid: int) -> Domain:
         domain = self.domain(domid)
         if not domain.alive:
-            raise ModelError(errno.EINVAL, f"domain {domid} is dying: its memory can no longer be changed", dom=domid)
+            raise ModelError(
+                errno.EINVAL, f"domain {domid} is dying: its memory can no longer be changed", dom=domid
+            )
         return domain
 
     # Foreign mappings

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
 from privcmdd.model.pmap import Pmap
-from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_ALL, VM_MAX_ADDRESS, Prot
+from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_ALL, PROT_NONE, VM_MAX_ADDRESS
 from privcmdd.model.uobject import ObjectCounters, UvmObject
 from privcmdd.model.vm_map import Entry, File, Inherit, VmMap
 
@@ -68,7 +68,12 @@ class AddressSpace:
     )  # fmt: skip
 
     def __init__(
-        self, number: int, hypervisor: Hypervisor, account: Account, personality: Personality, slice_frames: int = 16_384
+        self,
+        number: int,
+        hypervisor: Hypervisor,
+        account: Account,
+        personality: Personality,
+        slice_frames: int = 16_384,
     ) -> None:
         """Make an empty address space.
 
@@ -95,7 +100,9 @@ class AddressSpace:
 
     # The two steps
 
-    def reserve(self, start: int, end: int, *, n_entries: int = 0, n_objects: int = 0, n_frames: int = 0) -> None:
+    def reserve(
+        self, start: int, end: int, *, n_entries: int = 0, n_objects: int = 0, n_frames: int = 0
+    ) -> None:
         """Pay for what a change of a range will need at most, before anything changes.
 
         Args:
@@ -147,6 +154,8 @@ class AddressSpace:
             if entry.wired:
                 self.n_wired += self.pmap.count(entry.page, entry.n_pages)
         self._attach(new, dead)
+        if new and dead:
+            self.counters.replacements += 1
         if len(old):
             self.hypervisor.give(old)
         self._settle()
@@ -225,7 +234,9 @@ class AddressSpace:
             free = hint and hint + size <= VM_MAX_ADDRESS and not self.map.touching(hint, hint + size)
             found = hint if free else self.map.find_space(size)
             if found is None:
-                raise ModelError(errno.ENOMEM, f"no free range of {size} bytes in this address space", key="len")
+                raise ModelError(
+                    errno.ENOMEM, f"no free range of {size} bytes in this address space", key="len"
+                )
             start = found
         entry = Entry(start, start + size, protection, PROT_ALL, INHERIT[what], what)
         self._replace_entries(start, entry.end, [entry])
@@ -265,7 +276,7 @@ class AddressSpace:
             if protection & ~entry.max_protection:
                 raise ModelError(
                     errno.EACCES,
-                    f"the entry at {entry.start:#x} allows protection {int(entry.max_protection)} at most, asked for {prot}",
+                    f"the entry at {entry.start:#x} allows protection {entry.max_protection} at most, asked for {prot}",
                     addr=entry.start,
                     key="prot",
                 )
@@ -274,7 +285,7 @@ class AddressSpace:
         for part in parts:
             part.protection = protection
         self.reserve(addr, end, n_entries=self.map.growth(addr, end, len(parts)))
-        if protection == Prot.NONE:
+        if protection == PROT_NONE:
             self.commit(addr, end, parts)
         else:
             self.relabel(addr, end, parts)
@@ -330,12 +341,14 @@ def check_range(addr: int, size: int, *, fixed: bool) -> int:
     return size
 
 
-def check_prot(prot: int) -> Prot:
+def check_prot(prot: int) -> int:
     """Check protection bits.
 
     Raises:
         ModelError: EINVAL, a bit that is none of read, write, execute.
     """
-    if prot & ~int(PROT_ALL):
-        raise ModelError(errno.EINVAL, f"prot is {prot:#x}, expected a sum of 1 (read), 2 (write), 4 (execute)", key="prot")
-    return Prot(prot)
+    if prot & ~PROT_ALL:
+        raise ModelError(
+            errno.EINVAL, f"prot is {prot:#x}, expected a sum of 1 (read), 2 (write), 4 (execute)", key="prot"
+        )
+    return prot

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from enum import IntFlag
 from typing import Final
 
 PAGE_SHIFT: Final = 12
@@ -28,14 +27,9 @@ DOMID_INVALID: Final = 0x7FF4
 # A frame number that names nothing, in lists that travel (xen/include/public/xen.h, INVALID_MFN).
 INVALID_FRAME: Final = (1 << 64) - 1
 
-
-class Prot(IntFlag):
-    """Page protection, with the bits of mman.h."""
-
-    NONE = 0
-    READ = 1
-    WRITE = 2
-    EXEC = 4
-
-
-PROT_ALL: Final = Prot.READ | Prot.WRITE | Prot.EXEC
+# Page protection, with the names and bits of mman.h. Plain integers: these are on the path of every request.
+PROT_NONE: Final = 0
+PROT_READ: Final = 1
+PROT_WRITE: Final = 2
+PROT_EXEC: Final = 4
+PROT_ALL: Final = PROT_READ | PROT_WRITE | PROT_EXEC

@@ -65,7 +65,9 @@ class UvmObject:
             ModelError: EINVAL, beyond the object; EFAULT, the frame failed when it was mapped.
         """
         if not 0 <= index < len(self.names):
-            raise ModelError(errno.EINVAL, f"page {index} is beyond the object's {len(self.names)}", index=index)
+            raise ModelError(
+                errno.EINVAL, f"page {index} is beyond the object's {len(self.names)}", index=index
+            )
         name = int(self.names[index])
         if name == INVALID_FRAME:
             raise ModelError(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from privcmdd.model.units import PAGE_SHIFT, VM_MAX_ADDRESS, VM_MMAP_BASE, Prot
+from privcmdd.model.units import PAGE_SHIFT, PROT_ALL, PROT_READ, PROT_WRITE, VM_MAX_ADDRESS, VM_MMAP_BASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,15 +56,15 @@ class Entry:
 
     start: int
     end: int
-    protection: Prot
-    max_protection: Prot
+    protection: int
+    max_protection: int
     inherit: Inherit
     file: File
     object: UvmObject | None = None
     offset: int = 0
     wired: bool = False
     used: bool = False
-    pte_protection: Prot | None = None
+    pte_protection: int | None = None
     domid: int | None = None
 
     @property
@@ -132,7 +132,7 @@ class VmMap:
             at = entry.end
         return at >= end
 
-    def weakest_protection(self, start: int, end: int) -> Prot | None:
+    def weakest_protection(self, start: int, end: int) -> int | None:
         """What the whole of a range allows (uvm_map_checkprot): the seed's rule for a new mapping.
 
         Returns:
@@ -141,12 +141,12 @@ class VmMap:
         """
         if not self.covers(start, end):
             return None
-        common = ~Prot.NONE
+        common = PROT_ALL
         for entry in self.touching(start, end):
             common &= entry.protection
-        if common & Prot.WRITE:
-            return Prot.READ | Prot.WRITE
-        return Prot.READ if common & Prot.READ else None
+        if common & PROT_WRITE:
+            return PROT_READ | PROT_WRITE
+        return PROT_READ if common & PROT_READ else None
 
     def growth(self, start: int, end: int, n_new: int) -> int:
         """By how many entries ``replace`` would make the map longer."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.frames import NO_FRAME
-from privcmdd.model.units import PAGE_SHIFT, VM_MAX_ADDRESS, Prot
+from privcmdd.model.units import PAGE_SHIFT, PROT_WRITE, VM_MAX_ADDRESS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -66,7 +66,9 @@ class Stopped(ModelError):  # noqa: N818 - a ModelError like the others, told ap
 
     def __init__(self, cause: ModelError, entry: int, mfns: Mfns) -> None:
         details: dict[str, Any] = {**cause.details, "entry": entry, "done": entry}
-        super().__init__(cause.errno, f"entry {entry}: {cause.text}; the {entry} before it stay mapped", **details)
+        super().__init__(
+            cause.errno, f"entry {entry}: {cause.text}; the {entry} before it stay mapped", **details
+        )
         self.mfns = mfns
 
 
@@ -112,7 +114,9 @@ class Personality(Protocol):
         """Touch a page of a privcmd mapping. Returns whether that entered a PTE. Raises ModelError EFAULT."""
 
 
-def acquire(space: AddressSpace, domid: int, names: Names) -> Generator[None, None, tuple[Mfns, Errors | None]]:
+def acquire(
+    space: AddressSpace, domid: int, names: Names
+) -> Generator[None, None, tuple[Mfns, Errors | None]]:
     """Take references to frames, in slices, with a yield between two; closing it gives them back."""
     hypervisor = space.hypervisor
     n = len(names)
@@ -143,14 +147,16 @@ def give_back(space: AddressSpace, mfns: Mfns) -> None:
     space.hypervisor.give([m for m in mfns if m] if isinstance(mfns, list) else mfns[mfns != NO_FRAME])
 
 
-def check_rights(protection: Prot, domid: int, *, may_write: bool) -> None:
+def check_rights(protection: int, domid: int, *, may_write: bool) -> None:
     """Whether the caller may map that way.
 
     Raises:
         ModelError: EPERM.
     """
-    if protection & Prot.WRITE and not may_write:
-        raise ModelError(errno.EPERM, f"domain {domid} may only be mapped read-only, and the range is writable", dom=domid)
+    if protection & PROT_WRITE and not may_write:
+        raise ModelError(
+            errno.EPERM, f"domain {domid} may only be mapped read-only, and the range is writable", dom=domid
+        )
 
 
 def check_num(num: int, addr: int) -> int:

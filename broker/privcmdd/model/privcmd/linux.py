@@ -26,7 +26,7 @@ from privcmdd.model.privcmd import (
     give_back,
     run_of,
 )
-from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, Prot
+from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PROT_NONE
 from privcmdd.model.vm_map import Entry, File
 
 if TYPE_CHECKING:
@@ -78,10 +78,14 @@ class Linux:
                     key="addr",
                 )
         elif end > vma.end:
-            raise ModelError(errno.EINVAL, f"{n} pages at {addr:#x} reach past the mapping's end, {vma.end:#x}", key="num")
+            raise ModelError(
+                errno.EINVAL, f"{n} pages at {addr:#x} reach past the mapping's end, {vma.end:#x}", key="num"
+            )
         elif space.pmap.count(start >> PAGE_SHIFT, n):
             raise ModelError(
-                errno.EINVAL, f"a page of {addr:#x} to {end:#x} is mapped already: only holes can be filled again", key="addr"
+                errno.EINVAL,
+                f"a page of {addr:#x} to {end:#x} is mapped already: only holes can be filled again",
+                key="addr",
             )
         check_rights(vma.protection, domid, may_write=may_write)
         end = start + (n << PAGE_SHIFT)
@@ -95,7 +99,7 @@ class Linux:
     def _acquire(
         self, space: AddressSpace, vma: Entry, domid: int, start: int, names: Names
     ) -> Generator[None, None, tuple[Mfns, Errors | None]]:
-        if vma.protection == Prot.NONE and domid in space.hypervisor.domains:
+        if vma.protection == PROT_NONE and domid in space.hypervisor.domains:
             # Xen sees entries that are not present and has nothing to check (RESULTS.md 2.8).
             return [NO_FRAME] * len(names), None
         space.reserve(start, start + (len(names) << PAGE_SHIFT), n_frames=len(names))
@@ -142,9 +146,17 @@ class Linux:
         for number, entry in enumerate(entries):
             try:
                 if entry.va != at:
-                    raise ModelError(errno.EINVAL, f"va is {entry.va:#x}, expected {at:#x}: entries follow each other", key="va")
+                    raise ModelError(
+                        errno.EINVAL,
+                        f"va is {entry.va:#x}, expected {at:#x}: entries follow each other",
+                        key="va",
+                    )
                 if entry.npages > (vma.end - at) >> PAGE_SHIFT:
-                    raise ModelError(errno.EINVAL, f"{entry.npages} pages at {at:#x} reach past the mapping's end", key="npages")
+                    raise ModelError(
+                        errno.EINVAL,
+                        f"{entry.npages} pages at {at:#x} reach past the mapping's end",
+                        key="npages",
+                    )
                 if entry.npages:
                     yield from self._map_run(space, vma, domid, at, run_of(entry.mfn, entry.npages), arrays)
             except ModelError as error:
@@ -170,7 +182,12 @@ class Linux:
         self._fill(space, vma, domid, at, good)
         arrays.append(good)
         space.counters.frames_failed += 1
-        raise ModelError(-int(errors[index]), f"frame {int(names[index]):#x} of domain {domid} cannot be mapped", index=index, dom=domid)
+        raise ModelError(
+            -int(errors[index]),
+            f"frame {int(names[index]):#x} of domain {domid} cannot be mapped",
+            index=index,
+            dom=domid,
+        )
 
     def fault(self, space: AddressSpace, entry: Entry, page: int) -> bool:
         """There is no pager: a page has its frame or it raises a signal."""
@@ -180,7 +197,11 @@ class Linux:
         raise ModelError(
             errno.EFAULT,
             f"{address:#x} has no frame: "
-            + ("it failed when it was mapped, or mprotect lost it" if entry.used else "no ioctl has filled this mapping"),
+            + (
+                "it failed when it was mapped, or mprotect lost it"
+                if entry.used
+                else "no ioctl has filled this mapping"
+            ),
             addr=address,
             signal="SIGBUS",
         )

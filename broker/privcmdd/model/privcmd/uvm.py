@@ -31,7 +31,7 @@ from privcmdd.model.privcmd import (
     give_back,
     run_of,
 )
-from privcmdd.model.units import INVALID_FRAME, PAGE_MASK, PAGE_SHIFT, Prot
+from privcmdd.model.units import INVALID_FRAME, PAGE_MASK, PAGE_SHIFT
 from privcmdd.model.vm_map import Entry, File, Inherit
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Run:
 
     start: int
     end: int
-    protection: Prot
+    protection: int
     names: list[Names] = field(default_factory=list)
     mfns: list[Mfns] = field(default_factory=list)
 
@@ -76,7 +76,9 @@ class Uvm:
         """Anonymous memory: /kern/xen/privcmd cannot be mapped."""
         if asked not in (None, File.ANON):
             raise ModelError(
-                errno.ENODEV, "the privcmd device cannot be mapped in personality uvm: map anon and call the ioctl over it", key="file"
+                errno.ENODEV,
+                "the privcmd device cannot be mapped in personality uvm: map anon and call the ioctl over it",
+                key="file",
             )
         return File.ANON
 
@@ -123,7 +125,9 @@ class Uvm:
                     run = None
                 first = start if run is None else run.start
                 n_frames = (end - first) >> PAGE_SHIFT
-                space.reserve(first, end, n_entries=space.map.growth(first, end, 1), n_objects=1, n_frames=n_frames)
+                space.reserve(
+                    first, end, n_entries=space.map.growth(first, end, 1), n_objects=1, n_frames=n_frames
+                )
                 names = run_of(entry.mfn, entry.npages)
                 mfns = yield from self._acquire_all(space, domid, names)
             except ModelError as error:
@@ -155,7 +159,10 @@ class Uvm:
             give_back(space, mfns)
             index = int(np.flatnonzero(errors)[0])
             raise ModelError(
-                -int(errors[index]), f"frame {int(names[index]):#x} of domain {domid} cannot be mapped", index=index, dom=domid
+                -int(errors[index]),
+                f"frame {int(names[index]):#x} of domain {domid} cannot be mapped",
+                index=index,
+                dom=domid,
             )
         return mfns
 
@@ -180,7 +187,7 @@ class Uvm:
         )
         space.commit(run.start, run.end, [entry], mfns)
 
-    def _protection(self, space: AddressSpace, start: int, end: int) -> Prot:
+    def _protection(self, space: AddressSpace, start: int, end: int) -> int:
         protection = space.map.weakest_protection(start, end)
         if protection is None:
             mapped = space.map.covers(start, end)
@@ -232,5 +239,3 @@ def joined(parts: list[Names] | list[Mfns]) -> Mfns:
     if sum(map(len, parts)) <= FEW:
         return [int(frame) for part in parts for frame in part]
     return np.concatenate([np.asarray(part) for part in parts])
-
-

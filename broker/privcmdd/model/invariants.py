@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The laws of the model, a function each: true between any two steps, whatever clients do.
+
+They recount from scratch and share no arithmetic with the code they check. Tests run them after every step;
+``--paranoid`` runs them after every request.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from privcmdd.model.domain import PAGED, State
+from privcmdd.model.errors import InternalFault
+from privcmdd.model.frames import NO_FRAME
+from privcmdd.model.ledger import Slot
+from privcmdd.model.pmap import LEVEL_BITS
+from privcmdd.model.units import DOMID_INVALID, INVALID_FRAME, PAGE_MASK, VM_MAX_ADDRESS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from privcmdd.model.hypervisor import Hypervisor
+    from privcmdd.model.ledger import Account
+    from privcmdd.model.privcmd import Batch
+    from privcmdd.model.space import AddressSpace
+
+
+def check(hypervisor: Hypervisor, spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]) -> None:
+    """All laws that hold between steps.
+
+    Args:
+        hypervisor: The machine.
+        spaces: Every address space that lives.
+        accounts: Each account that spaces pay from, with the accounts that draw on it.
+
+    Raises:
+        InternalFault: Naming the law.
+    """
+    for space in spaces:
+        entries_are_ordered(space)
+        objects_are_counted(space)
+        page_tables_are_counted(space)
+        replacement_is_invisible(space)
+        changes_are_counted(space)
+    frames_are_counted(hypervisor, spaces)
+    domains_live_as_long_as_referred_to(hypervisor)
+    charges_add_up(spaces, accounts)
+
+
+def require(law: str, holds: bool, text: str) -> None:  # noqa: FBT001 - reads as a sentence
+    """State a law."""
+    if not holds:
+        raise InternalFault(law, text)
+
+
+def entries_are_ordered(space: AddressSpace) -> None:
+    """Law 1: entries are sorted, aligned, disjoint, and user addresses."""
+    law = "1 entries are sorted, aligned, disjoint"
+    end = 0
+    for entry in space.map:
+        require(law, entry.start >= end, f"{entry.start:#x} begins before {end:#x}")
+        require(law, entry.end > entry.start, f"{entry.start:#x} is empty")
+        require(law, not (entry.start | entry.end) & PAGE_MASK, f"{entry.start:#x} to {entry.end:#x} is unaligned")
+        require(law, space.map.lookup(entry.start) is entry, f"{entry.start:#x} is not found by its address")
+        end = entry.end
+    require(law, end <= VM_MAX_ADDRESS, f"{end:#x} is past the end of user addresses")
+
+
+def objects_are_counted(space: AddressSpace) -> None:
+    """Law 2: an object's references are the entries that point to it, and the counter is the objects alive."""
+    law = "2 objects are referred to by their entries"
+    pointing = Counter(entry.object for entry in space.map if entry.object is not None)
+    for entry_object, n_entries in pointing.items():
+        require(law, entry_object.refs == n_entries, f"object {entry_object.number} has {entry_object.refs}, not {n_entries}")
+    alive = space.objects.alive
+    require(law, alive == len(pointing), f"{alive} objects are counted alive, {len(pointing)} are")
+    for entry in space.map:
+        if entry.object is not None:
+            require(law, entry.offset + entry.n_pages <= entry.object.n_pages, f"{entry.start:#x} reaches past its object")
+
+
+def frames_are_counted(hypervisor: Hypervisor, spaces: Iterable[AddressSpace]) -> None:
+    """Law 3: a frame's references are the page table entries to it and the p2m's own."""
+    law = "3 references are the mappings"
+    frames = hypervisor.frames
+    expected = np.zeros(frames.n_frames, dtype=np.int64)
+    for space in spaces:
+        for _, leaf in space.pmap.items():
+            np.add.at(expected, leaf[leaf != NO_FRAME], np.int64(1))
+    for domain in hypervisor.domains.values():
+        there = domain.p2m[domain.p2m != NO_FRAME] & ~np.uint32(PAGED)
+        np.add.at(expected, there, np.int64(1))
+        require(law, bool((frames.owner[there] == domain.domid).all()), f"domain {domain.domid} has a frame not its own")
+    wrong = np.flatnonzero(expected != frames.refs)
+    if len(wrong):
+        mfn = int(wrong[0])
+        raise InternalFault(law, f"frame {mfn:#x} has {int(frames.refs[mfn])} references, {int(expected[mfn])} are real")
+    unowned = int(np.count_nonzero((frames.refs > 0) & (frames.owner == DOMID_INVALID)))
+    require(law, unowned == 0, f"{unowned} free frames are referred to")
+    n_free = int(np.count_nonzero(frames.owner[min(256, frames.n_frames) :] == DOMID_INVALID))
+    require(law, n_free == frames.n_free, f"{frames.n_free} frames are counted free, {n_free} are")
+
+
+def page_tables_are_counted(space: AddressSpace) -> None:
+    """Law 4: page table pages and wired pages equal a recount, and failed frames have no entry."""
+    law = "4 page tables and wired pages are accounted"
+    present: set[int] = set()
+    for first, leaf in space.pmap.items():
+        present.update((np.flatnonzero(leaf) + first).tolist())
+    require(law, len(present) == space.pmap.n_present, f"{space.pmap.n_present} entries are counted, {len(present)} are")
+    tables = sum(len({page >> LEVEL_BITS * level for page in present}) for level in (1, 2, 3))
+    require(law, tables == space.pmap.n_ptps, f"{space.pmap.n_ptps} ptps are counted, {tables} are needed")
+    wired = 0
+    mapped = 0
+    for entry in space.map:
+        pages = [page for page in range(entry.page, entry.page + entry.n_pages) if page in present] if present else []
+        mapped += len(pages)
+        wired += len(pages) if entry.wired else 0
+        if entry.object is not None:
+            for page in pages:
+                name = int(entry.object.names[entry.offset + page - entry.page])
+                require(law, name != INVALID_FRAME, f"page {page:#x} failed and has an entry")
+    require(law, wired == space.n_wired, f"{space.n_wired} pages are counted wired, {wired} are")
+    require(law, mapped == len(present), "a page has a page table entry and no map entry")
+
+
+def replacement_is_invisible(space: AddressSpace) -> None:
+    """Law 5: while a replacement is prepared, the map is as it was when that began."""
+    pending = space.pending
+    if pending is not None:
+        require(
+            "5 a replacement is seen whole or not at all",
+            pending.generation == space.map.generation,
+            f"{pending.start:#x} to {pending.end:#x} is being replaced, and the map has changed under it",
+        )
+
+
+def changes_are_counted(space: AddressSpace) -> None:
+    """Law 6, over time: what was entered and not removed is what is there."""
+    counters = space.counters
+    there = counters.frames_entered - counters.frames_removed
+    require("6 only real changes are counted", there == space.pmap.n_present, f"{there} frames counted, {space.pmap.n_present} there")
+
+
+def errors_are_in_order(batch: Batch, n_asked: int) -> None:
+    """Law 6, for one answer: an error or a frame for each frame asked for, never both, in its place.
+
+    Frames of a mapping without access (linux, PROT_NONE) have neither.
+    """
+    law = "6 every frame is answered in its place"
+    require(law, len(batch.mfns) == n_asked, f"{len(batch.mfns)} answers to {n_asked} frames")
+    if batch.errors is not None:
+        require(law, len(batch.errors) == n_asked, f"{len(batch.errors)} errors for {n_asked} frames")
+        for index, (mfn, error) in enumerate(zip(batch.mfns, batch.errors, strict=True)):
+            require(law, not (mfn and error) and error <= 0, f"frame {index} has frame {mfn} and error {error}")
+
+
+def closed_space_is_empty(space: AddressSpace) -> None:
+    """Law 7: when the last thread of an address space has gone, it holds nothing."""
+    law = "7 everything is given back"
+    require(law, space.closed, "the space is not closed")
+    require(law, not len(space.map) and not space.pmap.n_present, "entries or frames are left")
+    require(law, space.pmap.n_ptps == 0 and space.n_wired == 0, "page tables or wired pages are left")
+    require(law, space.objects.alive == 0, f"{space.objects.alive} objects are left")
+
+
+def domains_live_as_long_as_referred_to(hypervisor: Hypervisor) -> None:
+    """Law 8: a domain is gone only when nothing refers to it, and not later; its totals are its frames."""
+    law = "8 a domain lives as long as it is referred to"
+    owners = hypervisor.frames.owner
+    for domid in np.unique(owners).tolist():
+        require(law, domid == DOMID_INVALID or domid in hypervisor.domains, f"domain {domid} is gone and owns frames")
+    for domain in hypervisor.domains.values():
+        n_owned = int(np.count_nonzero(owners == domain.domid))
+        require(
+            law,
+            n_owned == domain.tot_pages + domain.n_paged,
+            f"domain {domain.domid} owns {n_owned} frames, counts {domain.tot_pages} and {domain.n_paged} paged out",
+        )
+        require(law, domain.alive or n_owned > 0, f"domain {domain.domid} is {domain.state} and owns nothing")
+        require(law, domain.state is not State.GONE, f"domain {domain.domid} is gone and still listed")
+
+
+def charges_add_up(spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]) -> None:
+    """Law 9: what an account pays is what is in use."""
+    law = "9 charges equal use"
+    for account, drawing in accounts.items():
+        own = [space for space in spaces if space.account is account]
+        in_use = {
+            Slot.SPACES: len(own),
+            Slot.ENTRIES: sum(len(space.map) for space in own),
+            Slot.OBJECTS: sum(space.objects.alive for space in own),
+            Slot.FRAMES: sum(space.pmap.n_present for space in own),
+        }
+        for slot, amount in in_use.items():
+            if all(space.pending is None for space in own) or slot is Slot.SPACES:
+                require(law, account.used[slot] == amount, f"{account.name} pays {account.used[slot]} {slot}, uses {amount}")
+        below = list(drawing)
+        for slot in set(Slot) - set(in_use):
+            paid = sum(child.used[slot] for child in below)
+            require(law, account.used[slot] == paid, f"{account.name} pays {account.used[slot]} {slot}, connections {paid}")
