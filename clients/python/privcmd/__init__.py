@@ -1,2 +1,88 @@
 # SPDX-License-Identifier: Apache-2.0
-"""privcmd: map the memory of simulated Xen guests from Python."""
+"""privcmd: map the memory of simulated Xen guests from Python.
+
+The blocking face::
+
+    import privcmd
+
+    with privcmd.Client() as client, privcmd.ForeignMemory(client) as foreign:
+        with foreign.map(domid, range(16), prot=privcmd.PROT_READ) as mapping:
+            print(bytes(mapping[:64]))
+
+The face for trio is ``privcmd.aio``, with the same names. Importing this package costs next to nothing; each
+name brings its module when it is first used, and numpy and trio are never needed unless the caller has them.
+"""
+
+from __future__ import annotations
+
+from mmap import PROT_EXEC, PROT_READ, PROT_WRITE
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from privcmd.broker import PrivateBroker
+    from privcmd.client import Client
+    from privcmd.errors import BrokerConfused, BrokerGone, FrameError, NoAnswer, NoBroker, PrivcmdError
+    from privcmd.foreign import ForeignMemory, Mapping
+    from privcmd.results import HOLE, Batch, DomainInfo, DomainRow, Fault, MapEntry, Space
+
+PAGE_SIZE = 4096
+"""Bytes of a page, of a frame, of everything here."""
+
+_HOMES = {
+    "Batch": "results",
+    "BrokerConfused": "errors",
+    "BrokerGone": "errors",
+    "Client": "client",
+    "DomainInfo": "results",
+    "DomainRow": "results",
+    "Fault": "results",
+    "ForeignMemory": "foreign",
+    "FrameError": "errors",
+    "HOLE": "results",
+    "MapEntry": "results",
+    "Mapping": "foreign",
+    "NoAnswer": "errors",
+    "NoBroker": "errors",
+    "PrivateBroker": "broker",
+    "PrivcmdError": "errors",
+    "Space": "results",
+}
+
+__all__ = [
+    "HOLE",
+    "PAGE_SIZE",
+    "PROT_EXEC",
+    "PROT_READ",
+    "PROT_WRITE",
+    "Batch",
+    "BrokerConfused",
+    "BrokerGone",
+    "Client",
+    "DomainInfo",
+    "DomainRow",
+    "Fault",
+    "ForeignMemory",
+    "FrameError",
+    "MapEntry",
+    "Mapping",
+    "NoAnswer",
+    "NoBroker",
+    "PrivateBroker",
+    "PrivcmdError",
+    "Space",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - only when something is first used
+
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

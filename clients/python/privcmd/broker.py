@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A broker of one's own for as long as a ``with`` block lasts: for tests, demonstrations and `run`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from privcmd.client import Client
+from privcmd.errors import NoBroker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+START_TIMEOUT_S = 30.0
+"""How long a start may take; a healthy one takes a fifth of a second, a laden machine ten times that."""
+
+STOP_TIMEOUT_S = 10.0
+"""How long a stop may take before it is forced; longer than the broker's own ``drain_timeout_s``."""
+
+_SUN_PATH_ROOM = 80
+
+
+class PrivateBroker:
+    """Starts ``privcmdd serve`` on a socket in a private directory, and stops it at the end.
+
+    Args:
+        config: A configuration as TOML text; by default the built-in one, whatever the environment says.
+        args: More arguments for ``privcmdd serve``, such as ``("--paranoid",)``.
+        start_timeout_s: How long to wait for it to listen, in seconds.
+
+    Attributes:
+        path: Its socket.
+        pid: Its process.
+
+    Raises:
+        NoBroker: It ended before it listened, or did not listen in time; the message has what it said.
+
+    The process is killed and its directory removed when the block ends, when the object goes, and at the end
+    of the interpreter. What the broker says goes to a file; see `output`.
+    """
+
+    def __init__(
+        self,
+        config: str | None = None,
+        args: Sequence[str] = (),
+        *,
+        start_timeout_s: float = START_TIMEOUT_S,
+    ) -> None:
+        base = tempfile.gettempdir()
+        directory = tempfile.mkdtemp(prefix="pc-", dir=base if len(base) < _SUN_PATH_ROOM else "/tmp")  # noqa: S108
+        self._directory = Path(directory)
+        self.path = str(self._directory / "s")
+        command = [sys.executable, "-m", "privcmdd", "serve", "--socket-path", self.path, *args]
+        if config is not None:
+            (self._directory / "privcmdd.toml").write_text(config, encoding="utf-8")
+            command += ["--config", str(self._directory / "privcmdd.toml")]
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PRIVCMDD_")}
+        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            notify.bind(str(self._directory / "n"))
+            with (self._directory / "output").open("wb") as output:
+                self._process = subprocess.Popen(  # noqa: S603 - our own command
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env={**inherited, "NOTIFY_SOCKET": str(self._directory / "n")},
+                )
+        except BaseException:
+            notify.close()
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        self.pid = self._process.pid
+        self._finish = weakref.finalize(self, _finish, self._process, directory, os.getpid())
+        try:
+            with notify:
+                self._wait_until_ready(notify, start_timeout_s)
+        except BaseException:
+            self._finish()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._process.poll() is None:
+            self.terminate()
+        self._finish()
+
+    def client(self, *, timeout_s: float | None = None) -> Client:
+        """A new connection to it."""
+        return Client(self.path, timeout_s=timeout_s)
+
+    @property
+    def output(self) -> str:
+        """All that it has written to its standard output and error so far."""
+        return (self._directory / "output").read_text(encoding="utf-8", errors="replace")
+
+    def terminate(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Ask it to stop (SIGTERM) and wait; after ``timeout_s`` seconds kill it.
+
+        Returns:
+            Its exit status, negative for a signal.
+        """
+        self._process.terminate()
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return self.kill()
+
+    def kill(self) -> int:
+        """End it at once (SIGKILL) and wait; returns -9, or its status if it had ended by itself."""
+        self._process.kill()
+        return self._process.wait()
+
+    def _wait_until_ready(self, notify: socket.socket, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        ended = os.pidfd_open(self.pid)
+        try:
+            poller = select.poll()
+            poller.register(notify, select.POLLIN)
+            poller.register(ended, select.POLLIN)
+            while True:
+                left_s = deadline - time.monotonic()
+                ready = {fd for fd, _ in poller.poll(max(0.0, left_s) * 1000)}
+                if notify.fileno() in ready and b"READY=1" in notify.recv(4096).split(b"\n"):
+                    return
+                if ended in ready:
+                    why = f"ended with status {self._process.wait()} before it listened"
+                    raise NoBroker(errno.ECONNREFUSED, f"the broker {why}:\n{self.output.strip()}")
+                if not ready:
+                    raise NoBroker(
+                        errno.ETIMEDOUT, f"the broker did not listen in {timeout_s} s:\n{self.output.strip()}"
+                    )
+        finally:
+            os.close(ended)
+
+
+def _finish(process: subprocess.Popen[bytes], directory: str, pid: int) -> None:
+    """Whatever happens to the object; but not in a forked child, whose broker it is not."""
+    if os.getpid() != pid:
+        return
+    if process.poll() is None:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    shutil.rmtree(directory, ignore_errors=True)

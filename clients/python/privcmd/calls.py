@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every method of the broker as a typed call: what to send, and how to read the answer.
+
+A `Call` is a value and does nothing by itself. Both faces, ``privcmd.Client`` and ``privcmd.aio.AsyncClient``,
+have these functions as methods under the same names, and perform what they build. Addresses and lengths
+are in bytes, frames are gfns (HVM, PVH) or mfns (PV), protections are the ``PROT_*`` of :mod:`mmap`.
+
+Besides the errnos that each names, any call may raise `BrokerGone`, EPERM (no right to that domain),
+EDQUOT (the caller's uid or connection holds too much) and EIO (the broker failed; it ends the connection).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from privcmd.names import as_names
+from privcmd.results import (
+    Batch,
+    DomainInfo,
+    DomainRow,
+    Fault,
+    MapEntry,
+    Memory,
+    Populated,
+    Space,
+    numbers,
+    pick,
+)
+
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request: method, parameters, and what makes a value of the answer and its descriptor."""
+
+    method: str
+    params: Mapping[str, Any]
+    read: Callable[[Any, int | None], T]
+
+
+def _as_is(answer: Any, _fd: int | None) -> Any:
+    return answer
+
+
+def _nothing(_answer: Any, _fd: int | None) -> None:
+    return None
+
+
+def plain(method: str, params: Mapping[str, Any]) -> Call[Any]:
+    """Any method by its name; the answer as it comes."""
+    return Call(method, params, _as_is)
+
+
+# --- the connection ---------------------------------------------------------------------------------------
+
+
+def ping() -> Call[str]:
+    """Whether the broker answers: returns its instance, another one after every restart."""
+    return Call("ping", {}, lambda answer, _: answer["instance"])
+
+
+def hello(*, features: Sequence[str] = (), client: str | None = None) -> Call[dict[str, Any]]:
+    """Agree on protocol 1 and on features, by name; optional.
+
+    Returns:
+        ``protocol``, ``features`` (those both sides have), ``instance``, ``version``, ``limits``.
+    """
+    params: dict[str, Any] = {"protocol": [1], "features": list(features)}
+    if client is not None:
+        params["client"] = client
+    return Call("hello", params, _as_is)
+
+
+def describe() -> Call[dict[str, Any]]:
+    """The broker's own table of methods, with limits and features."""
+    return Call("describe", {}, _as_is)
+
+
+def stats() -> Call[dict[str, Any]]:
+    """All counters, as a tree."""
+    return Call("stats", {}, _as_is)
+
+
+def subscribe(*topics: str) -> Call[list[str]]:
+    """Be told of changes: topic "domain" brings every domain's changes of state.
+
+    Raises:
+        PrivcmdError: EINVAL, there is no such topic.
+    """
+    return Call("subscribe", {"topics": list(topics)}, lambda answer, _: answer["topics"])
+
+
+# --- the address space ------------------------------------------------------------------------------------
+
+
+def attach(
+    space: int | None = None,
+    *,
+    personality: str | None = None,
+    probe: str | None = None,
+    merge: bool | None = None,
+) -> Call[Space]:
+    """Join an address space of the same uid, as one more of its threads; or make one with these settings.
+
+    A connection that does not attach gets a space of its own when it first needs one.
+
+    Args:
+        space: The number of another connection's space; None for a new one.
+        personality: "uvm" (NetBSD's) or "linux"; like the others, as configured when left out.
+        probe: "load" (enter and wire at once) or "scratch" (try each frame elsewhere first).
+        merge: Whether adjoining entries of one MMAP share an object.
+
+    Raises:
+        PrivcmdError: ESRCH (no such space), EPERM (another uid's), EBUSY (the connection has one already),
+            EINVAL (the space to join has other settings).
+    """
+    params = {"space": space, "personality": personality, "probe": probe, "merge": merge}
+    given = {key: value for key, value in params.items() if value is not None}
+    return Call("space.attach", given, lambda answer, _: pick(Space, answer))
+
+
+def fork() -> Call[int]:
+    """What fork(2) does to an address space; foreign mappings are left out. Returns the number of the copy."""
+    return Call("space.fork", {}, lambda answer, _: answer["space"])
+
+
+def mmap(addr: int, length: int, prot: int, *, fixed: bool = False, file: str | None = None) -> Call[int]:
+    """Reserve addresses in the broker's picture of this process; returns where.
+
+    ``ForeignMemory`` does this together with the real mmap; alone it is for tests and other languages.
+
+    Args:
+        addr: Where, or a hint; 0 lets the broker choose.
+        length: Bytes; rounded up to pages.
+        prot: Bits of ``PROT_*``.
+        fixed: Replace what is at ``addr``.
+        file: "anon" or "privcmd"; by default what suits the space's personality.
+
+    Raises:
+        PrivcmdError: EINVAL (addr, length), ENOMEM (no room), ENODEV ("privcmd" in a uvm space), EDQUOT.
+    """
+    params: dict[str, Any] = {"addr": addr, "len": length, "prot": prot, "fixed": fixed}
+    if file is not None:
+        params["file"] = file
+    return Call("mmap", params, lambda answer, _: answer["addr"])
+
+
+def munmap(addr: int, length: int) -> Call[None]:
+    """Take a range out of the address space and give back what it held; holes in it are no error.
+
+    Raises:
+        PrivcmdError: EINVAL (addr, length), EDQUOT (clipping would make too many entries).
+    """
+    return Call("munmap", {"addr": addr, "len": length}, _nothing)
+
+
+def mprotect(addr: int, length: int, prot: int) -> Call[None]:
+    """Change the protection of a mapped range.
+
+    Raises:
+        PrivcmdError: EINVAL, ENOMEM (not all of it is mapped), EACCES (beyond the maximum protection).
+    """
+    return Call("mprotect", {"addr": addr, "len": length, "prot": prot}, _nothing)
+
+
+def read(addr: int, length: int) -> Call[bytes]:
+    """Read up to 8 MiB through the address space, in one step: never half of a replacement.
+
+    Raises:
+        PrivcmdError: EFAULT (not mapped, not readable, or a failed frame), E2BIG.
+    """
+    return Call("read", {"addr": addr, "len": length}, lambda answer, _: answer["data"])
+
+
+def write(addr: int, data: bytes) -> Call[int]:
+    """Write through the address space, in one step; returns the number of bytes.
+
+    Raises:
+        PrivcmdError: EFAULT (not mapped, read-only, or a failed frame; nothing is written), E2BIG.
+    """
+    return Call("write", {"addr": addr, "data": bytes(data)}, lambda answer, _: answer["n"])
+
+
+def fault(addr: int, access: str = "read") -> Call[Fault]:
+    """Touch one page as the processor would ("read" or "write"); says which frame is there.
+
+    Raises:
+        PrivcmdError: EFAULT (nothing there, against the protection, or a failed frame).
+    """
+    return Call("fault", {"addr": addr, "access": access}, lambda answer, _: pick(Fault, answer))
+
+
+def maps() -> Call[list[MapEntry]]:
+    """The vm_map's entries in order of address."""
+    return Call("maps", {}, lambda answer, _: [pick(MapEntry, entry) for entry in answer["entries"]])
+
+
+# --- the ioctls, at the broker only -----------------------------------------------------------------------
+
+
+def privcmd_mmap(dom: int, entry: Sequence[tuple[int, int, int]], *, extents: bool = False) -> Call[array[int] | None]:
+    """IOCTL_PRIVCMD_MMAP: each entry maps ``npages`` frames from ``mfn`` on at ``va``, in order.
+
+    The first bad entry stops the call; those before it stay mapped.
+
+    Returns:
+        The extents as in `Batch`, or None when not asked for.
+
+    Raises:
+        PrivcmdError: That of the first bad entry; ``details`` has ``entry`` (its index), ``done``.
+    """
+    entries = [{"va": va, "mfn": mfn, "npages": n_pages} for va, mfn, n_pages in entry]
+    params = {"dom": dom, "entry": entries, "extents": extents}
+    return Call("privcmd.mmap", params, lambda answer, _: numbers(answer.get("extents"), "I"))
+
+
+def privcmd_mmapbatch(dom: int, addr: int, arr: Iterable[int], *, extents: bool = False) -> Call[Batch]:
+    """IOCTL_PRIVCMD_MMAPBATCH: failed frames are marked in the top nibble of their array slots.
+
+    Raises:
+        PrivcmdError: EINVAL (no frames; the range is not mapped or may not be replaced), E2BIG, ENOMEM.
+    """
+    params = {"dom": dom, "addr": addr, "arr": as_names(arr), "extents": extents}
+    return Call("privcmd.mmapbatch", params, _batch_v1)
+
+
+def privcmd_mmapbatch_v2(dom: int, addr: int, arr: Iterable[int], *, extents: bool = False) -> Call[Batch]:
+    """IOCTL_PRIVCMD_MMAPBATCH_V2: the errors of frames come in an array of their own.
+
+    Raises:
+        PrivcmdError: EINVAL (no frames; the range is not mapped or may not be replaced), E2BIG, ENOMEM.
+    """
+    params = {"dom": dom, "addr": addr, "arr": as_names(arr), "extents": extents}
+    return Call("privcmd.mmapbatch_v2", params, _batch_v2)
+
+
+def restrict(dom: int) -> Call[None]:
+    """IOCTL_PRIVCMD_RESTRICT: from now on this connection may name this domain only; there is no way back.
+
+    Raises:
+        PrivcmdError: EINVAL, restricted to another domain already.
+    """
+    return Call("privcmd.restrict", {"dom": dom}, _nothing)
+
+
+def _batch_v1(answer: Any, _fd: int | None) -> Batch:
+    return Batch(answer["ret"], answer["n_failed"], numbers(answer["arr"], "Q"), numbers(answer.get("extents"), "I"))
+
+
+def _batch_v2(answer: Any, _fd: int | None) -> Batch:
+    return Batch(answer["ret"], answer["n_failed"], numbers(answer["err"], "i"), numbers(answer.get("extents"), "I"))
+
+
+# --- domains ----------------------------------------------------------------------------------------------
+
+
+def domain_create(
+    kind: str,
+    max_pages: int,
+    *,
+    ranges: Sequence[tuple[int, int]] | None = None,
+    dom: int | None = None,
+    name: str | None = None,
+) -> Call[int]:
+    """Make a domain and populate it; returns its domid.
+
+    Args:
+        kind: "pv", "hvm" or "pvh".
+        max_pages: The most it may ever have.
+        ranges: (first gfn, n_pages) pieces to populate; by default all of ``max_pages`` from 0 on.
+        dom: The domid wanted; by default the next free one.
+        name: For people.
+
+    Raises:
+        PrivcmdError: ENOMEM (the machine has no such memory), EEXIST (domid taken), EINVAL, E2BIG, EPERM.
+    """
+    params: dict[str, Any] = {"kind": kind, "max_pages": max_pages}
+    if ranges is not None:
+        params["ranges"] = [{"gfn": gfn, "npages": n_pages} for gfn, n_pages in ranges]
+    if dom is not None:
+        params["dom"] = dom
+    if name is not None:
+        params["name"] = name
+    return Call("domain.create", params, lambda answer, _: answer["dom"])
+
+
+def domain_destroy(dom: int) -> Call[str]:
+    """End a domain; returns its state: "dying" while something still maps it, else "gone".
+
+    Raises:
+        PrivcmdError: ESRCH, EPERM.
+    """
+    return Call("domain.destroy", {"dom": dom}, lambda answer, _: answer["state"])
+
+
+def domain_list() -> Call[list[DomainRow]]:
+    """The domains that the caller has a right to, in order of domid."""
+    return Call("domain.list", {}, lambda answer, _: [pick(DomainRow, row) for row in answer["domains"]])
+
+
+def domain_info(dom: int, *, start: int = 0, num: int | None = None) -> Call[DomainInfo]:
+    """One domain; with ``num`` also the frames at p2m positions ``start`` to ``start + num``.
+
+    Raises:
+        PrivcmdError: ESRCH, EPERM, E2BIG (num above 1,048,576).
+    """
+    params = {"dom": dom} if num is None else {"dom": dom, "start": start, "num": num}
+
+    def info(answer: Any, _fd: int | None) -> DomainInfo:
+        return pick(DomainInfo, {**answer, "frames": numbers(answer.get("frames"), "Q")})
+
+    return Call("domain.info", params, info)
+
+
+def domain_memory(dom: int, *, write: bool = False) -> Call[Memory]:
+    """The domain's memory file; the descriptor is the caller's to close.
+
+    Raises:
+        PrivcmdError: ESRCH, EPERM (``write`` without the right to write).
+    """
+
+    def memory(answer: Any, fd: int | None) -> Memory:
+        assert fd is not None  # the conversation has checked it
+        return Memory(fd, answer["size_bytes"])
+
+    return Call("domain.memory", {"dom": dom, "write": write}, memory)
+
+
+def domain_populate(dom: int, gfns: Iterable[int]) -> Call[Populated]:
+    """Give frames to these gfns, in order, until one fails (machine or reservation is full, gfn taken).
+
+    Raises:
+        PrivcmdError: ESRCH, EPERM, EINVAL (the domain is dying), E2BIG.
+    """
+    params = {"dom": dom, "arr": as_names(gfns)}
+
+    def populated(answer: Any, _fd: int | None) -> Populated:
+        return Populated(answer["done"], numbers(answer["frames"], "Q"))
+
+    return Call("domain.populate", params, populated)
+
+
+def domain_decrease_reservation(dom: int, frames: Iterable[int]) -> Call[int]:
+    """Take frames away (ballooning): gfns, or mfns of a PV domain; returns how many, up to the first not there.
+
+    Raises:
+        PrivcmdError: ESRCH, EPERM, EINVAL (the domain is dying), E2BIG.
+    """
+    params = {"dom": dom, "arr": as_names(frames)}
+    return Call("domain.decrease_reservation", params, lambda answer, _: answer["done"])
+
+
+def domain_page_out(dom: int, gfns: Iterable[int]) -> Call[Batch]:
+    """Page frames out: mapping them answers ENOENT until they are back; errors per frame.
+
+    Raises:
+        PrivcmdError: ENODEV (a PV domain cannot be paged), ESRCH, EPERM, EINVAL (dying), E2BIG.
+    """
+    return Call("domain.page_out", {"dom": dom, "arr": as_names(gfns)}, _paging)
+
+
+def domain_page_in(dom: int, gfns: Iterable[int]) -> Call[Batch]:
+    """Bring paged frames back; errors per frame.
+
+    Raises:
+        PrivcmdError: ENODEV (a PV domain cannot be paged), ESRCH, EPERM, EINVAL (dying), E2BIG.
+    """
+    return Call("domain.page_in", {"dom": dom, "arr": as_names(gfns)}, _paging)
+
+
+def _paging(answer: Any, _fd: int | None) -> Batch:
+    return Batch(0, answer["n_failed"], numbers(answer["err"], "i"), None)

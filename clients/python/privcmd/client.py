@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The blocking face: one connection to the broker, usable from any thread of the process that made it.
+
+Requests of all threads go through one lock, so that what `ForeignMemory` asks of the broker and what it then
+does to this process's memory happen in the same order. A client belongs to the process that made it: after
+fork(2) the child must make its own, and is told so.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from privcmd import calls
+from privcmd.connect import connect_error, read_some, socket_path
+from privcmd.errors import BrokerGone, NoAnswer, PrivcmdError
+from privcmd.faces import blocking
+from privcmd.protocol import Answer, Conversation, Notice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from types import TracebackType
+
+    from privcmd.calls import Call
+
+T = TypeVar("T")
+
+MAX_NOTICES = 4096
+"""Notices kept for whoever reads ``notices``; older ones are dropped."""
+
+
+class Client:
+    """A connection to a broker, and with it an address space of one's own.
+
+    Args:
+        path: The broker's socket; by default $PRIVCMDD_SOCKET, then $XDG_RUNTIME_DIR/privcmdd/broker.sock if
+            it exists, then /run/privcmdd/broker.sock.
+        timeout_s: How long to wait for the broker, in seconds, per call; None is for ever. After a timeout
+            (ETIMEDOUT) in the middle of sending, or while mapping, the connection is closed, because its
+            state is unknown; otherwise it stays usable and the late answer is dropped.
+
+    Raises:
+        NoBroker: Nothing listens there; ``errno`` is connect's.
+
+    Closing gives back everything the connection held, unless other connections share its address space.
+
+    Attributes:
+        lock: Held across every call; hold it to make several of them one step for this client's threads.
+        notices: What the broker said unasked, after ``subscribe``; read while other calls are answered.
+        listeners: Called with each notice as it is read, with the lock held.
+        pid: The process that this client belongs to.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, timeout_s: float | None = None) -> None:
+        self.path = socket_path(path)
+        self.timeout_s = timeout_s
+        self.lock = threading.RLock()
+        self.domains = Domains(self)
+        self.notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
+        self.listeners: list[Callable[[Notice], None]] = []
+        self.pid = os.getpid()
+        self._conversation = Conversation()
+        self._gone: BrokerGone | None = None
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            self._socket.connect(self.path)
+        except OSError as error:
+            self._socket.close()
+            raise connect_error(self.path, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<privcmd.Client {self.path}{'' if self._gone is None else ' (gone)'}>"
+
+    def close(self) -> None:
+        """End the connection; idempotent. In a forked child only the child's descriptor is closed."""
+        with self.lock:
+            self._end(BrokerGone(errno.ENOTCONN, "this client is closed"))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended, here or there, as far as is known."""
+        return self._gone is not None
+
+    # --- calls -------------------------------------------------------------------------------------------
+
+    def call(self, method: str, **params: Any) -> Any:
+        """Perform any method by its name and give its answer as it comes.
+
+        Raises:
+            PrivcmdError: What the broker answered.
+            BrokerGone: The connection has ended.
+        """
+        return self.perform(calls.plain(method, params))
+
+    def call_many(self, requests: Iterable[tuple[str, dict[str, Any]]]) -> list[Any]:
+        """Send many requests at once and wait for all their answers.
+
+        Returns:
+            Their answers in order; an error stands as a `PrivcmdError` in its request's place, unraised.
+        """
+        return self.exchange([calls.plain(method, params) for method, params in requests])
+
+    def perform(self, call: Call[T]) -> T:
+        """Perform one typed call; raises as `call` does."""
+        answer = self.exchange((call,))[0]
+        if isinstance(answer, PrivcmdError):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+    def exchange(self, requests: Sequence[Call[Any]], *, to_the_end: bool = False) -> list[Any]:
+        """Send these calls at once; wait for all answers. Errors stand in their places, unraised.
+
+        Args:
+            requests: Performed by the broker in this order.
+            to_the_end: Close the connection when it cannot be waited for to the end.
+        """
+        if os.getpid() != self.pid:
+            raise PrivcmdError(
+                errno.EBADF,
+                f"this client belongs to process {self.pid}; after a fork, make a Client of your own",
+            )
+        with self.lock:
+            if self._gone is not None:
+                raise self._gone.again()
+            msgids, data = self._open(requests)
+            try:
+                answers = self._talk(msgids, data)
+            except NoAnswer:
+                # Late answers are dropped when they come.
+                self._conversation.forget(msgids)
+                if to_the_end:
+                    self._end(BrokerGone(errno.ETIMEDOUT, "closed: a mapping was not answered in time"))
+                raise
+            except BrokerGone:
+                raise
+            except OSError as error:
+                raise self._end(
+                    BrokerGone(error.errno or errno.EIO, f"the connection failed: {error.strerror}")
+                ) from error
+            except BaseException:
+                # Interrupted: a read may have been lost between the kernel and the conversation.
+                self._end(BrokerGone(errno.ECONNABORTED, "closed: a call was interrupted"))
+                raise
+            return [_result(call, answer) for call, answer in zip(requests, answers, strict=True)]
+
+    def _open(self, requests: Sequence[Call[Any]]) -> tuple[list[int], bytes]:
+        """Open all requests, or none when one cannot be sent; their msgids and bytes."""
+        msgids: list[int] = []
+        parts: list[bytes] = []
+        try:
+            for call in requests:
+                msgid, data = self._conversation.request(call.method, call.params)
+                msgids.append(msgid)
+                parts.append(data)
+        except PrivcmdError:
+            self._conversation.withdraw(msgids)
+            raise
+        return msgids, parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _talk(self, msgids: list[int], data: bytes) -> list[Answer]:
+        """Send all and read until all is answered, both at once: neither side can block the other."""
+        deadline = None if self.timeout_s is None else time.monotonic() + self.timeout_s
+        answers: dict[int, Answer] = {}
+        unsent = memoryview(data)
+        while unsent or len(answers) < len(msgids):
+            if unsent:
+                try:
+                    unsent = unsent[self._socket.send(unsent, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) :]
+                except BlockingIOError:
+                    pass
+                except (BrokenPipeError, ConnectionResetError):
+                    unsent = unsent[len(unsent) :]  # read on: what it said before it left may explain why
+            if (unsent or deadline is not None) and not self._readable(deadline, sending=bool(unsent)):
+                continue
+            received, fds = read_some(self._socket, with_fds=self._conversation.expects_fds)
+            if not received:
+                raise self._end(BrokerGone(errno.ECONNRESET, "the broker closed the connection"))
+            try:
+                events = self._conversation.receive(received, fds)
+            except BrokerGone as gone:
+                self._end(gone)
+                raise
+            for event in events:
+                if isinstance(event, Notice):
+                    self.notices.append(event)
+                    for listener in self.listeners:
+                        listener(event)
+                else:
+                    answers[event.msgid] = event
+        return [answers[msgid] for msgid in msgids]
+
+    def _readable(self, deadline: float | None, *, sending: bool) -> bool:
+        """Wait for the socket; True when there is something to read, False when there is room to send."""
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN | (select.POLLOUT if sending else 0))
+        left_ms = None if deadline is None else max(0.0, (deadline - time.monotonic()) * 1000)
+        ready = poller.poll(left_ms)
+        if not ready:
+            if sending:
+                self._end(BrokerGone(errno.ETIMEDOUT, f"closed: not read within {self.timeout_s} s"))
+            raise NoAnswer(errno.ETIMEDOUT, f"no answer within {self.timeout_s} s")
+        return bool(ready[0][1] & ~select.POLLOUT)
+
+    def _end(self, why: BrokerGone) -> BrokerGone:
+        """Close for this reason, unless it is closed; returns the reason that holds."""
+        if self._gone is None:
+            self._gone = why
+            self._socket.close()
+            self._conversation.close()
+        return self._gone
+
+    # --- the methods, one by one -------------------------------------------------------------------------
+
+    ping = blocking(calls.ping)
+    hello = blocking(calls.hello)
+    describe = blocking(calls.describe)
+    stats = blocking(calls.stats)
+    subscribe = blocking(calls.subscribe)
+    attach = blocking(calls.attach)
+    fork = blocking(calls.fork)
+    mmap = blocking(calls.mmap)
+    munmap = blocking(calls.munmap)
+    mprotect = blocking(calls.mprotect)
+    read = blocking(calls.read)
+    write = blocking(calls.write)
+    fault = blocking(calls.fault)
+    maps = blocking(calls.maps)
+    privcmd_mmap = blocking(calls.privcmd_mmap)
+    privcmd_mmapbatch = blocking(calls.privcmd_mmapbatch)
+    privcmd_mmapbatch_v2 = blocking(calls.privcmd_mmapbatch_v2)
+    restrict = blocking(calls.restrict)
+
+
+class Domains:
+    """The simulated domains: ``client.domains.create(...)`` and so on."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def perform(self, call: Call[T]) -> T:
+        """As the client does."""
+        return self._client.perform(call)
+
+    create = blocking(calls.domain_create)
+    destroy = blocking(calls.domain_destroy)
+    list = blocking(calls.domain_list)
+    info = blocking(calls.domain_info)
+    memory = blocking(calls.domain_memory)
+    populate = blocking(calls.domain_populate)
+    decrease_reservation = blocking(calls.domain_decrease_reservation)
+    page_out = blocking(calls.domain_page_out)
+    page_in = blocking(calls.domain_page_in)
+
+
+def _result(call: Call[Any], answer: Answer) -> Any:
+    """The answer as the call reads it, or its error."""
+    if answer.error is not None:
+        return answer.error
+    try:
+        return call.read(answer.result, answer.fd)
+    except (KeyError, TypeError, ValueError) as error:
+        return PrivcmdError(errno.EPROTO, f"{call.method}: the broker's answer is not as agreed: {error!r}")

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the broker's socket is, and the two system calls both faces need around it."""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import socket
+
+from privcmd.errors import BrokerConfused, NoBroker
+from privcmd.protocol import MAX_FDS_PER_READ
+
+READ_BYTES = 64 * 1024
+"""Asked for in one read: all answers of a pipeline of small requests; cheap to allocate."""
+
+_ANCILLARY_BYTES = socket.CMSG_SPACE(MAX_FDS_PER_READ * array.array("i").itemsize)
+_SUN_PATH_BYTES = 107
+
+
+def socket_path(path: str | os.PathLike[str] | None = None) -> str:
+    """The socket to connect to: ``path``, $PRIVCMDD_SOCKET, $XDG_RUNTIME_DIR/privcmdd/broker.sock, /run's."""
+    if path is not None:
+        return os.fspath(path)
+    named = os.environ.get("PRIVCMDD_SOCKET")
+    if named:
+        return named
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime:
+        own = os.path.join(runtime, "privcmdd", "broker.sock")  # noqa: PTH118 - pathlib costs more than it says
+        if os.path.exists(own):  # noqa: PTH110
+            return own
+    return "/run/privcmdd/broker.sock"
+
+
+def connect_error(path: str, error: OSError) -> NoBroker:
+    """A failed connect as a sentence that says what to do."""
+    number = error.errno or errno.ECONNREFUSED
+    if len(os.fsencode(path)) > _SUN_PATH_BYTES:
+        return NoBroker(
+            errno.ENAMETOOLONG, f"{path} is longer than the {_SUN_PATH_BYTES} bytes a socket's name may have"
+        )
+    why = {
+        errno.ENOENT: "there is no such socket; start one with `privcmdd serve`, or set PRIVCMDD_SOCKET",
+        errno.ECONNREFUSED: "nobody listens there any more; start it with `privcmdd serve`",
+        errno.EACCES: "you may not connect to it; ask for access to the socket or its directory",
+        errno.EAGAIN: "its queue of new connections is full; try again",
+    }.get(number, os.strerror(number))
+    return NoBroker(number, f"no broker at {path}: {why}", {"path": path})
+
+
+def fds_of(ancillary: list[tuple[int, int, bytes]], flags: int) -> list[int]:
+    """The descriptors that a recvmsg brought.
+
+    Raises:
+        BrokerConfused: EMFILE, the kernel had to drop some; those that came are closed.
+    """
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    if flags & socket.MSG_CTRUNC:
+        for fd in fds:
+            os.close(fd)
+        raise BrokerConfused(errno.EMFILE, "a descriptor from the broker was lost: this process may have too many open")
+    return list(fds)
+
+
+def read_some(sock: socket.socket, *, with_fds: bool, flags: int = 0) -> tuple[bytes, list[int]]:
+    """One read from a blocking socket; descriptors only when asked for (the kernel drops others)."""
+    if not with_fds:
+        return sock.recv(READ_BYTES, flags), []
+    data, ancillary, came, _ = sock.recvmsg(READ_BYTES, _ANCILLARY_BYTES, flags | socket.MSG_CMSG_CLOEXEC)
+    return data, fds_of(ancillary, came)

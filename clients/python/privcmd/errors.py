@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can go wrong, as exceptions that are also :class:`OSError`.
+
+Every one carries ``errno`` (Linux's number), ``name`` ("ESRCH"), ``text`` (a sentence for people) and
+``details`` (a map for programs), whether the broker said it, the kernel did, or this library. So
+``except OSError`` works as it does around the real ``/dev/xen/privcmd``.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+from typing import Any
+
+
+def errno_name(number: int) -> str:
+    """The name of an errno: ``errno_name(3) == "ESRCH"``; numbers without one become "errno 4000"."""
+    return _errno.errorcode.get(number, f"errno {number}")
+
+
+class PrivcmdError(OSError):
+    """A request was refused, and nothing was changed unless the method says otherwise.
+
+    Attributes:
+        errno: Linux's number.
+        name: Its name, "EINVAL".
+        text: One sentence: what was wrong and with which value.
+        details: More for programs, such as ``{"key": "dom"}``.
+    """
+
+    def __init__(self, errno: int, text: str, details: dict[str, Any] | None = None) -> None:
+        super().__init__(errno, text)
+        self.name = errno_name(errno)
+        self.text = text
+        self.details = details if details is not None else {}
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.text}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.errno, self.text, self.details))
+
+
+class FrameError(PrivcmdError):
+    """One frame of a mapping failed; ``errno`` is that frame's.
+
+    Raised by an all-or-nothing ``map`` for the first failed frame, when the whole mapping has been undone,
+    and by ``Mapping.page`` for a page without a frame. ``details`` has ``index`` (in the request), ``frame``
+    (its gfn or mfn), ``dom`` and, from ``map``, ``n_failed``.
+    """
+
+    @property
+    def index(self) -> int:
+        """Place of the frame in the request, counted from 0."""
+        return int(self.details["index"])
+
+
+class NoBroker(PrivcmdError, ConnectionError):  # noqa: N818 - what happened, as in ProcessLookupError
+    """Nothing answers at the socket: ``errno`` is connect's (ENOENT, ECONNREFUSED, EACCES, ...)."""
+
+
+class NoAnswer(PrivcmdError, TimeoutError):  # noqa: N818
+    """The broker did not answer in time (ETIMEDOUT); whether the request was done is not known."""
+
+
+class BrokerGone(PrivcmdError, ConnectionError):  # noqa: N818
+    """The connection has ended; what was in flight may or may not have been done.
+
+    Memory that is mapped stays readable and writable here, but nobody keeps track of it any more. A new
+    ``Client`` starts with nothing.
+    """
+
+    def again(self) -> BrokerGone:
+        """The same, to be raised once more without the traceback of the first time."""
+        return type(self)(self.errno or 0, self.text, self.details)
+
+
+class BrokerConfused(BrokerGone):
+    """The broker sent what the protocol does not allow (EPROTO); the connection was closed."""

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a call becomes a method of a face, so that both faces have the same names, signatures and words."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from privcmd.calls import Call
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Blocking(Protocol):
+    """Whatever can perform a call and wait for its answer."""
+
+    def perform(self, call: Call[T]) -> T:
+        """Send it, wait, and return the answer or raise the error."""
+        ...
+
+
+class Awaiting(Protocol):
+    """Whatever can perform a call in a task."""
+
+    async def perform(self, call: Call[T]) -> T:
+        """Send it, wait, and return the answer or raise the error."""
+        ...
+
+
+def blocking(make: Callable[P, Call[T]]) -> Callable[Concatenate[Blocking, P], T]:
+    """A method that performs what ``make`` builds."""
+
+    def method(self: Blocking, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.perform(make(*args, **kwargs))
+
+    return _dressed(method, make)
+
+
+def awaiting(make: Callable[P, Call[T]]) -> Callable[Concatenate[Awaiting, P], Coroutine[Any, Any, T]]:
+    """The same for a task."""
+
+    async def method(self: Awaiting, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.perform(make(*args, **kwargs))
+
+    return _dressed(method, make)
+
+
+M = TypeVar("M", bound=Callable[..., Any])
+
+
+def _dressed(method: M, make: Callable[..., Call[Any]]) -> M:
+    """Name, words and signature of ``make``, with ``self`` before it and the answer instead of the call."""
+    functools.update_wrapper(method, make)
+    del method.__wrapped__  # type: ignore[attr-defined]  # help() would show it without self
+    signature = inspect.signature(make)
+    self_parameter = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    answer = str(signature.return_annotation).removeprefix("Call[").removesuffix("]").strip("\"'")
+    method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[self_parameter, *signature.parameters.values()], return_annotation=answer
+    )
+    return method

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Foreign memory, blocking: guest frames mapped into this process, for real."""
+
+from __future__ import annotations
+
+import os
+import time
+from mmap import PROT_READ, PROT_WRITE
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from privcmd.client import Client
+from privcmd.errors import BrokerGone
+from privcmd.mapper import PAGED_RETRIES, Errors, Mapper, Pause, Steps
+from privcmd.mapping import BaseMapping
+
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Callable, Iterable, Sequence
+
+T = TypeVar("T")
+
+
+class Mapping(BaseMapping):
+    """A mapping that gives its frames back to the broker as soon as it is closed."""
+
+    _owner: ForeignMemory
+
+    def close(self) -> None:
+        """Unmap, here and at the broker. Idempotent; no error when the broker is gone.
+
+        Raises:
+            BufferError: A view of it is still in use; nothing was done.
+        """
+        self._owner._close(self)  # noqa: SLF001 - the two are one thing in two classes
+
+
+class ForeignMemory:
+    """Maps guest frames, as libxenforeignmemory does.
+
+    Args:
+        client: The connection to use, whose address space stands for this process; by default a new one,
+            closed together with this.
+
+    May be used from several threads. Replacements of one range by several threads happen one after the other,
+    in the same order at the broker and here. After fork(2) the child has none of the mappings (their
+    addresses are inaccessible there) and needs a `Client` of its own.
+    """
+
+    def __init__(self, client: Client | None = None) -> None:
+        self._owns_client = client is None
+        self.client = client if client is not None else Client()
+        self._mapper: Mapper[Mapping] = Mapper(self._new)
+        self.client.listeners.append(self._mapper.notice)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all mappings and memory files; a mapping whose views are in use stays until it is closed."""
+        for mapping in self._mapper.live():
+            try:
+                mapping.close()
+            except BufferError:
+                continue
+        with self.client.lock:
+            self._mapper.close()
+            if self._mapper.notice in self.client.listeners:
+                self.client.listeners.remove(self._mapper.notice)
+        if self._owns_client:
+            self.client.close()
+
+    def map(
+        self,
+        domid: int,
+        gfns: Iterable[int],
+        prot: int = PROT_READ | PROT_WRITE,
+        addr: int | None = None,
+        *,
+        errors: Errors = None,
+        paged_retries: int = PAGED_RETRIES,
+    ) -> Mapping:
+        """Map frames of a domain, one page each, in the order given.
+
+        Args:
+            domid: The domain.
+            gfns: Frame numbers: integers in any iterable, a numpy array, or little-endian u64 bytes; mfns for
+                a PV domain.
+            prot: PROT_READ or PROT_READ | PROT_WRITE.
+            addr: An address inside a live mapping of this object: that part of it gets these frames instead.
+                If that fails, the old ones stay, here and at the broker. Other threads that look at the
+                memory meanwhile see each page old or new.
+            errors: None, all or nothing: the first failed frame undoes everything and is raised. "keep": the
+                mapping is made whatever its frames do; look at its ``errors``.
+            paged_retries: How often to ask again, 100 microseconds apart, for frames that are paged out.
+
+        Returns:
+            The mapping; with ``addr`` the one that has that address.
+
+        Raises:
+            FrameError: A frame failed and ``errors`` is None; nothing is mapped.
+            PrivcmdError: EINVAL (no frames, bad address), EPERM (no right, or PROT_WRITE without the right
+                to write), E2BIG (too many frames for one batch), EDQUOT, ENOMEM (no addresses, or more runs of
+                frames than the kernel allows mappings; ``details`` has the limit and the number), EACCES
+                (another prot than the mapping's at ``addr``). Nothing is changed.
+            BrokerGone: The connection has ended, or did not answer within the client's ``timeout_s`` (a
+                mapping whose outcome is unknown ends the connection, which gives all back).
+        """
+        return self._drive(self._mapper.map(domid, gfns, prot, addr, errors, paged_retries))
+
+    def reserve(self, n_pages: int, prot: int = PROT_READ | PROT_WRITE) -> Mapping:
+        """Addresses without frames, for `mmapbatch`, `mmapbatch_v2` and `mmap_entries`.
+
+        Raises:
+            PrivcmdError: ENOMEM, EDQUOT, EINVAL.
+        """
+        return self._drive(self._mapper.reserve(n_pages, prot))
+
+    def mmapbatch(self, domid: int, addr: int, gfns: Iterable[int]) -> array[int]:
+        """IOCTL_PRIVCMD_MMAPBATCH over part of a live mapping, as the ioctl does it: no undo, no retries.
+
+        Returns:
+            The array of frames, 0xF0000000 or-ed into those that failed (0x80000000: paged out).
+
+        Raises:
+            PrivcmdError: EINVAL, E2BIG, EDQUOT, ENOMEM, EPERM.
+        """
+        return self._drive(self._mapper.mmapbatch(domid, addr, gfns))
+
+    def mmapbatch_v2(self, domid: int, addr: int, gfns: Iterable[int]) -> array[int]:
+        """IOCTL_PRIVCMD_MMAPBATCH_V2 over part of a live mapping, as the ioctl does it: no undo, no retries.
+
+        Returns:
+            Per frame 0 or a negative errno.
+
+        Raises:
+            PrivcmdError: EINVAL, E2BIG, EDQUOT, ENOMEM, EPERM.
+        """
+        return self._drive(self._mapper.mmapbatch_v2(domid, addr, gfns))
+
+    def mmap_entries(self, domid: int, entries: Sequence[tuple[int, int, int]]) -> None:
+        """IOCTL_PRIVCMD_MMAP: entries of (va, first frame, n_pages), each over part of a live mapping.
+
+        Raises:
+            PrivcmdError: That of the first bad entry (``details["entry"]``); the entries before it are
+                mapped, those from it on are as they were.
+        """
+        self._drive(self._mapper.mmap_entries(domid, entries))
+
+    def mappings(self) -> list[Mapping]:
+        """Those that are open, in order of address."""
+        return self._mapper.live()
+
+    def _new(self, n_pages: int, prot: int, leave: Callable[[BaseMapping], None]) -> Mapping:
+        mapping = Mapping(n_pages, prot, leave)
+        mapping._owner = self  # noqa: SLF001
+        return mapping
+
+    def _close(self, mapping: Mapping) -> None:
+        if os.getpid() != self.client.pid:
+            mapping.unmap_here()  # the lock may be held for ever by a thread that only the parent has
+            return
+        with self.client.lock:
+            mapping.unmap_here()
+            if self.client.closed:
+                return
+            try:
+                self._drive(self._mapper.settle())
+            except BrokerGone:
+                return  # and with it everything it held for us
+
+    def _drive(self, steps: Steps[T]) -> T:
+        """Perform steps, letting other threads in only where they pause."""
+        answers: list[Any] | None = None
+        while True:
+            with self.client.lock:
+                try:
+                    step = next(steps) if answers is None else steps.send(answers)
+                    while not isinstance(step, Pause):
+                        try:
+                            answers = self.client.exchange(step, to_the_end=True)
+                        except BaseException as error:  # noqa: BLE001 - the steps undo and raise it again
+                            step = steps.throw(error)
+                        else:
+                            step = steps.send(answers)
+                except StopIteration as stop:
+                    return stop.value  # type: ignore[no-any-return]
+            time.sleep(step.seconds)
+            answers = []

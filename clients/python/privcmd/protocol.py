@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client's half of the protocol, without any I/O: requests to bytes, bytes and descriptors to answers.
+
+Promises: answers are matched to requests whatever their order; memory is bounded by one message; a
+descriptor that arrives belongs either to the answer that declared it or is closed here; after anything that
+is not the protocol the conversation is over. An answer that nobody waits for any more (`forget`) is thrown
+away when it comes, so that giving up never puts the stream out of step.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from privcmd.errors import BrokerConfused, PrivcmdError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024 + 64 * 1024
+"""Longest message either side sends: the answer to a batch of a million frames, and its envelope."""
+
+MAX_FDS_PER_READ = 8
+"""Descriptors that one read may bring; the broker sends one a message."""
+
+DESCRIPTORS = {"domain.memory": 1}
+"""Methods whose good answer carries descriptors, and how many."""
+
+_REQUEST, _RESPONSE, _NOTIFICATION = 0, 1, 2
+_MSGIDS = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for one request: a result and its descriptor (the caller's to close), or an error."""
+
+    msgid: int
+    result: Any
+    error: PrivcmdError | None = None
+    fd: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the broker said unasked, after ``subscribe``."""
+
+    topic: str
+    body: dict[str, Any]
+
+
+class Conversation:
+    """State of one connection: which requests are open, and the bytes of an unfinished answer."""
+
+    def __init__(self) -> None:
+        self._next_msgid = 0
+        self._open: dict[int, int] = {}  # msgid -> descriptors that its answer brings
+        self._forgotten: set[int] = set()
+        self._fds: deque[int] = deque()
+        self._n_fds_awaited = 0
+        self._unpacker = _unpacker()
+        self._n_undecoded = 0
+
+    @property
+    def n_open(self) -> int:
+        """Requests without an answer yet, the forgotten ones too."""
+        return len(self._open)
+
+    @property
+    def expects_fds(self) -> bool:
+        """Whether an open request may bring a descriptor; if not, a plain read is enough."""
+        return self._n_fds_awaited > 0
+
+    def request(self, method: str, params: Mapping[str, Any]) -> tuple[int, bytes]:
+        """Open a request.
+
+        Returns:
+            Its msgid and the bytes to send.
+
+        Raises:
+            PrivcmdError: EINVAL, a parameter is no value that can be sent.
+        """
+        msgid = self._next_msgid
+        try:
+            data = msgpack.packb((_REQUEST, msgid, method, (params,)))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise PrivcmdError(errno.EINVAL, f"{method}: a parameter cannot be sent: {error}") from error
+        self._next_msgid = (msgid + 1) % _MSGIDS
+        n_fds = DESCRIPTORS.get(method, 0)
+        self._open[msgid] = n_fds
+        self._n_fds_awaited += n_fds
+        return msgid, data
+
+    def withdraw(self, msgids: Iterable[int]) -> None:
+        """These requests were not sent after all."""
+        for msgid in msgids:
+            self._n_fds_awaited -= self._open.pop(msgid)
+
+    def forget(self, msgids: Iterable[int]) -> None:
+        """Nobody waits for these any more: their answers are dropped when they come."""
+        self._forgotten.update(msgid for msgid in msgids if msgid in self._open)
+
+    def receive(self, data: bytes, fds: Iterable[int] = ()) -> list[Answer | Notice]:
+        """Take what was read; give what is complete, in the order in which the broker said it.
+
+        Raises:
+            BrokerConfused: EPROTO, this is not the protocol. All descriptors held are closed.
+        """
+        self._fds.extend(fds)
+        events: list[Answer | Notice] = []
+        try:
+            self._unpacker.feed(data)
+            self._n_undecoded += len(data)
+            before = self._unpacker.tell()
+            for message in self._unpacker:
+                after = self._unpacker.tell()
+                self._n_undecoded -= after - before
+                before = after
+                event = self._take(message)
+                if event is not None:
+                    events.append(event)
+            self._bound()
+        except (ValueError, TypeError, KeyError, IndexError, msgpack.exceptions.UnpackException) as error:
+            for event in events:
+                if isinstance(event, Answer) and event.fd is not None:
+                    os.close(event.fd)
+            self.close()
+            raise BrokerConfused(errno.EPROTO, f"the broker sent what is no answer: {error!r}") from error
+        return events
+
+    def close(self) -> None:
+        """Drop everything; descriptors that no answer has claimed are closed. Idempotent."""
+        while self._fds:
+            os.close(self._fds.popleft())
+        self._open.clear()
+        self._forgotten.clear()
+        self._n_fds_awaited = 0
+        self._unpacker = _unpacker()
+        self._n_undecoded = 0
+
+    def _bound(self) -> None:
+        if self._n_undecoded > MAX_MESSAGE_BYTES:
+            raise ValueError(f"a message of more than {MAX_MESSAGE_BYTES} bytes")
+
+    def _take(self, message: Any) -> Answer | Notice | None:
+        """Sort one decoded message; ValueError when it is none of ours."""
+        if not isinstance(message, list) or not message:
+            raise ValueError("not a MessagePack-RPC array")
+        if message[0] == _RESPONSE and len(message) == 4:
+            _, msgid, error, result = message
+            n_fds = self._open.pop(msgid)
+            self._n_fds_awaited -= n_fds
+            fd = None
+            if n_fds and error is None:
+                if not self._fds:
+                    raise ValueError(f"the answer to request {msgid} lacks its descriptor")
+                fd = self._fds.popleft()
+            if msgid in self._forgotten:
+                self._forgotten.discard(msgid)
+                if fd is not None:
+                    os.close(fd)
+                return None
+            return Answer(msgid, result, None if error is None else error_from_wire(error), fd)
+        if message[0] == _NOTIFICATION and len(message) == 3:
+            _, topic, params = message
+            body = params[0] if params else {}
+            if not isinstance(topic, str) or not isinstance(body, dict):
+                raise ValueError("a notification that is not [2, topic, [map]]")
+            return Notice(topic, body)
+        raise ValueError(f"a message of type {message[0]!r} and length {len(message)}")
+
+
+def error_from_wire(error: Any) -> PrivcmdError:
+    """``[errno, "ENAME: text", {details}]`` as an exception; ValueError when it is something else."""
+    number, text, details = error
+    if not isinstance(number, int) or not isinstance(text, str) or not isinstance(details, dict):
+        raise ValueError("an error that is not [errno, text, details]")  # noqa: TRY004
+    _, _, sentence = text.partition(": ")
+    return PrivcmdError(number, sentence or text, details)
+
+
+def _unpacker() -> msgpack.Unpacker:
+    # Bytes beyond the bound are a ValueError of ours or a BufferFull of its; it grows only as data comes.
+    return msgpack.Unpacker(strict_map_key=True, max_buffer_size=2 * MAX_MESSAGE_BYTES)

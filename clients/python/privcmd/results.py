@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the broker answers, as values. Keys that a newer broker adds are ignored."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HOLE = 2**64 - 1
+"""Stands in ``DomainInfo.frames`` for a p2m position without a frame."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class DomainRow:
+    """One domain as ``domain.list`` shows it; ``state`` is running, paused or dying."""
+
+    dom: int
+    kind: str
+    state: str
+    name: str
+    tot_pages: int
+    max_pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class DomainInfo:
+    """A domain in detail.
+
+    Attributes:
+        held_pages: Pages that something still refers to; what keeps a dying domain from going.
+        gfn_limit: One more than the highest p2m position in use.
+        frames: The names by which a foreign mapping asks for each position (gfns; a PV domain: mfns),
+            `HOLE` where there is none; None when not asked for.
+    """
+
+    dom: int
+    kind: str
+    state: str
+    name: str
+    tot_pages: int
+    max_pages: int
+    held_pages: int
+    gfn_limit: int
+    frames: array[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MapEntry:
+    """One entry of an address space's vm_map: bytes ``start`` to ``end``; counts are pages."""
+
+    start: int
+    end: int
+    prot: int
+    max_prot: int
+    inherit: str
+    file: str | None
+    object: int | None
+    dom: int | None
+    offset: int
+    wired: int
+    present: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """An address space as ``space.attach`` describes it."""
+
+    space: int
+    personality: str
+    probe: str
+    merge: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a fault found: the frame, and whether the fault had to enter it."""
+
+    dom: int | None
+    frame: int | None
+    entered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A domain's memory file: the descriptor is the receiver's to close."""
+
+    fd: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Populated:
+    """How many frames were populated, and the new mfns of a PV domain."""
+
+    done: int
+    frames: array[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The answer to a batch: ``ret`` as the ioctl's (0, or -2 when a frame is paged out).
+
+    Attributes:
+        n_failed: How many frames failed.
+        frames: V2: a negative errno per frame; V1: the array with its nibbles; None when none failed.
+        extents: Good frames as (first index, page in the memory file, n_pages) runs, flat; None when not
+            asked for.
+    """
+
+    ret: int
+    n_failed: int
+    frames: array[int] | None
+    extents: array[int] | None
+
+
+def pick(kind: type[_T], answer: Mapping[str, Any]) -> _T:
+    """Build ``kind`` from the keys of ``answer`` that it knows; the broker leaves out what is unset."""
+    return kind(**{f.name: answer.get(f.name) for f in fields(kind)})  # type: ignore[arg-type]
+
+
+def numbers(data: bytes | list[int] | None, code: str) -> array[int] | None:
+    """A list of integers as it travels (little-endian ``bin`` or plain array) as an ``array``."""
+    if data is None:
+        return None
+    values = array(code)
+    if isinstance(data, bytes):
+        values.frombytes(data)
+    else:
+        values.extend(data)
+    return values
