@@ -54,9 +54,7 @@ def test_any_bytes_are_a_document_or_unfinished_or_refused(data: bytes) -> None:
             decode(data[:end])
     except CodecError:
         return
-    unpacker = msgpack.Unpacker(
-        strict_map_key=False, object_pairs_hook=tuple, unicode_errors="surrogateescape"
-    )
+    unpacker = msgpack.Unpacker(strict_map_key=False, object_pairs_hook=tuple, unicode_errors="surrogateescape")
     unpacker.feed(data)
     if end < 0:
         with pytest.raises(msgpack.OutOfData):
@@ -155,9 +153,7 @@ EDGES: list[tuple[str, Callable[[int], bytes], int, str]] = [
 
 
 @pytest.mark.parametrize(("name", "make", "bound", "reason"), EDGES, ids=[edge[0] for edge in EDGES])
-def test_a_bound_is_the_last_value_allowed(
-    name: str, make: Callable[[int], bytes], bound: int, reason: str
-) -> None:
+def test_a_bound_is_the_last_value_allowed(name: str, make: Callable[[int], bytes], bound: int, reason: str) -> None:
     """Exactly at the bound all is well; one more is refused."""
     at_bound = make(bound)
 

@@ -68,9 +68,7 @@ def test_bombs_end_the_connection_after_what_came_before(name: str) -> None:
     stream = request() + data
     tracemalloc.start()
     try:
-        events = [
-            e for at in range(0, len(stream), 65_536) for e in connection.receive(stream[at : at + 65_536])
-        ]
+        events = [e for at in range(0, len(stream), 65_536) for e in connection.receive(stream[at : at + 65_536])]
         held_bytes, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
