@@ -126,7 +126,7 @@ def attach(
 
 
 def fork() -> Call[int]:
-    """What fork(2) does to an address space; foreign mappings are left out. Returns the number of the copy."""
+    """What the system call does to an address space; foreign mappings are left out. Returns the copy's number."""
     return Call("space.fork", {}, lambda answer, _: answer["space"])
 
 

@@ -21,7 +21,7 @@ from privcmd import calls
 from privcmd.connect import connect_error, read_some, socket_path
 from privcmd.errors import BrokerGone, NoAnswer, PrivcmdError
 from privcmd.faces import blocking
-from privcmd.protocol import Answer, Conversation, Notice
+from privcmd.protocol import MAX_NOTICES, Answer, Conversation, Notice, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from privcmd.calls import Call
 
 T = TypeVar("T")
-
-MAX_NOTICES = 4096
-"""Notices kept for whoever reads ``notices``; older ones are dropped."""
 
 
 class Client:
@@ -136,7 +133,7 @@ class Client:
         with self.lock:
             if self._gone is not None:
                 raise self._gone.again()
-            msgids, data = self._open(requests)
+            msgids, data = self._conversation.requests([(call.method, call.params) for call in requests])
             try:
                 answers = self._talk(msgids, data)
             except NoAnswer:
@@ -155,21 +152,7 @@ class Client:
                 # Interrupted: a read may have been lost between the kernel and the conversation.
                 self._end(BrokerGone(errno.ECONNABORTED, "closed: a call was interrupted"))
                 raise
-            return [_result(call, answer) for call, answer in zip(requests, answers, strict=True)]
-
-    def _open(self, requests: Sequence[Call[Any]]) -> tuple[list[int], bytes]:
-        """Open all requests, or none when one cannot be sent; their msgids and bytes."""
-        msgids: list[int] = []
-        parts: list[bytes] = []
-        try:
-            for call in requests:
-                msgid, data = self._conversation.request(call.method, call.params)
-                msgids.append(msgid)
-                parts.append(data)
-        except PrivcmdError:
-            self._conversation.withdraw(msgids)
-            raise
-        return msgids, parts[0] if len(parts) == 1 else b"".join(parts)
+            return [result_of(call.read, answer) for call, answer in zip(requests, answers, strict=True)]
 
     def _talk(self, msgids: list[int], data: bytes) -> list[Answer]:
         """Send all and read until all is answered, both at once: neither side can block the other."""
@@ -264,13 +247,3 @@ class Domains:
     decrease_reservation = blocking(calls.domain_decrease_reservation)
     page_out = blocking(calls.domain_page_out)
     page_in = blocking(calls.domain_page_in)
-
-
-def _result(call: Call[Any], answer: Answer) -> Any:
-    """The answer as the call reads it, or its error."""
-    if answer.error is not None:
-        return answer.error
-    try:
-        return call.read(answer.result, answer.fd)
-    except (KeyError, TypeError, ValueError) as error:
-        return PrivcmdError(errno.EPROTO, f"{call.method}: the broker's answer is not as agreed: {error!r}")

@@ -20,13 +20,16 @@ import msgpack
 from privcmd.errors import BrokerConfused, PrivcmdError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024 + 64 * 1024
 """Longest message either side sends: the answer to a batch of a million frames, and its envelope."""
 
 MAX_FDS_PER_READ = 8
 """Descriptors that one read may bring; the broker sends one a message."""
+
+MAX_NOTICES = 4096
+"""Notices that a face keeps for whoever reads its ``notices``; older ones are dropped."""
 
 DESCRIPTORS = {"domain.memory": 1}
 """Methods whose good answer carries descriptors, and how many."""
@@ -95,10 +98,20 @@ class Conversation:
         self._n_fds_awaited += n_fds
         return msgid, data
 
-    def withdraw(self, msgids: Iterable[int]) -> None:
-        """These requests were not sent after all."""
-        for msgid in msgids:
-            self._n_fds_awaited -= self._open.pop(msgid)
+    def requests(self, wanted: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[list[int], bytes]:
+        """Open several, or none when one cannot be sent; raises as `request`."""
+        msgids: list[int] = []
+        parts: list[bytes] = []
+        try:
+            for method, params in wanted:
+                msgid, data = self.request(method, params)
+                msgids.append(msgid)
+                parts.append(data)
+        except PrivcmdError:
+            for msgid in msgids:
+                self._n_fds_awaited -= self._open.pop(msgid)
+            raise
+        return msgids, parts[0] if len(parts) == 1 else b"".join(parts)
 
     def forget(self, msgids: Iterable[int]) -> None:
         """Nobody waits for these any more: their answers are dropped when they come."""
@@ -181,6 +194,16 @@ def error_from_wire(error: Any) -> PrivcmdError:
         raise ValueError("an error that is not [errno, text, details]")  # noqa: TRY004
     _, _, sentence = text.partition(": ")
     return PrivcmdError(number, sentence or text, details)
+
+
+def result_of(read: Callable[[Any, int | None], Any], answer: Answer) -> Any:
+    """The answer as ``read`` makes a value of it, or its error, unraised."""
+    if answer.error is not None:
+        return answer.error
+    try:
+        return read(answer.result, answer.fd)
+    except (KeyError, TypeError, ValueError) as error:
+        return PrivcmdError(errno.EPROTO, f"the broker's answer is not as agreed: {error!r}")
 
 
 def _unpacker() -> msgpack.Unpacker:

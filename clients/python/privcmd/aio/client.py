@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One connection to the broker, for trio."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import trio
+
+from privcmd import calls
+from privcmd.connect import connect_error, read_some, socket_path
+from privcmd.errors import BrokerGone, PrivcmdError
+from privcmd.faces import awaiting
+from privcmd.protocol import MAX_NOTICES, Answer, Conversation, Notice, result_of
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Sequence
+
+    from privcmd.calls import Call
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A connection to a broker, made by ``async with`` and closed at its end.
+
+    Args:
+        path: As for `privcmd.Client`.
+
+    Any number of tasks may use it; their calls are answered one after the other, first come first served.
+
+    Attributes:
+        lock: Held across every call; hold it to make several of them one step for this client's tasks.
+        notices: What the broker said unasked, after ``subscribe``; read while other calls are answered.
+        listeners: Called with each notice as it is read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = socket_path(path)
+        self.lock = _Turn()
+        self.domains = AsyncDomains(self)
+        self.notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
+        self.listeners: list[Callable[[Notice], None]] = []
+        self._conversation = Conversation()
+        self._gone: BrokerGone | None = BrokerGone(errno.ENOTCONN, "not connected yet: use `async with`")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            NoBroker: Nothing listens there (``errno`` is connect's), or too many wait already (EAGAIN).
+        """
+        await trio.lowlevel.checkpoint()
+        try:
+            self._socket.setblocking(False)
+            self._socket.connect(self.path)
+        except OSError as error:
+            self._socket.close()
+            raise connect_error(self.path, error) from error
+        self._gone = None
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; idempotent. A call in flight in another task gets `BrokerGone`."""
+        self._end(BrokerGone(errno.ENOTCONN, "this client is closed"))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended, here or there, as far as is known."""
+        return self._gone is not None
+
+    async def call(self, method: str, **params: Any) -> Any:
+        """Perform any method by its name and give its answer as it comes.
+
+        Raises:
+            PrivcmdError: What the broker answered.
+            BrokerGone: The connection has ended.
+        """
+        return await self.perform(calls.plain(method, params))
+
+    async def call_many(self, requests: Iterable[tuple[str, dict[str, Any]]]) -> list[Any]:
+        """Send many requests at once; their answers in order, errors unraised in their places."""
+        return await self.exchange([calls.plain(method, params) for method, params in requests])
+
+    async def perform(self, call: Call[T]) -> T:
+        """Perform one typed call; raises as `call` does."""
+        answer = (await self.exchange((call,)))[0]
+        if isinstance(answer, PrivcmdError):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+    async def exchange(self, requests: Sequence[Call[Any]]) -> list[Any]:
+        """Send these calls at once; wait for all answers. Errors stand in their places, unraised."""
+        async with self.lock:
+            if self._gone is not None:
+                raise self._gone.again()
+            msgids, data = self._conversation.requests([(call.method, call.params) for call in requests])
+            sending = _Sending(self._socket, data)
+            answers: dict[int, Answer] = {}
+            try:
+                if sending.some():
+                    await self._receive(msgids, answers)
+                else:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(sending.rest)
+                        await self._receive(msgids, answers)
+                        nursery.cancel_scope.cancel()
+            except BaseException:
+                if sending.n_left:
+                    self._end(BrokerGone(errno.ECONNABORTED, "closed: a call was cancelled while it was sent"))
+                self._conversation.forget(msgids)
+                raise
+            if len(answers) < len(msgids):
+                raise self._end(BrokerGone(errno.ECONNRESET, "the connection has ended")).again()
+            return [result_of(call.read, answers[msgid]) for call, msgid in zip(requests, msgids, strict=True)]
+
+    async def _receive(self, msgids: list[int], answers: dict[int, Answer]) -> None:
+        """Read until all have their answers or the connection has ended."""
+        while len(answers) < len(msgids) and self._gone is None:
+            try:
+                await trio.lowlevel.wait_readable(self._socket)
+                data, fds = read_some(self._socket, with_fds=self._conversation.expects_fds)
+                if not data:
+                    raise BrokerGone(errno.ECONNRESET, "the broker closed the connection")  # noqa: TRY301
+                events = self._conversation.receive(data, fds)
+            except BlockingIOError:
+                continue
+            except BrokerGone as gone:
+                self._end(gone)
+                return
+            except (OSError, trio.ClosedResourceError) as error:
+                self._end(BrokerGone(errno.ECONNRESET, f"the connection failed: {error}"))
+                return
+            for event in events:
+                if isinstance(event, Answer):
+                    answers[event.msgid] = event
+                else:
+                    self.notices.append(event)
+                    for listener in self.listeners:
+                        listener(event)
+
+    def _end(self, why: BrokerGone) -> BrokerGone:
+        """Close for this reason, unless it is closed; returns the reason that holds."""
+        if self._gone is None:
+            self._gone = why
+            trio.lowlevel.notify_closing(self._socket)
+            self._conversation.close()
+        self._socket.close()
+        return self._gone
+
+    ping = awaiting(calls.ping)
+    hello = awaiting(calls.hello)
+    describe = awaiting(calls.describe)
+    stats = awaiting(calls.stats)
+    subscribe = awaiting(calls.subscribe)
+    attach = awaiting(calls.attach)
+    fork = awaiting(calls.fork)
+    mmap = awaiting(calls.mmap)
+    munmap = awaiting(calls.munmap)
+    mprotect = awaiting(calls.mprotect)
+    read = awaiting(calls.read)
+    write = awaiting(calls.write)
+    fault = awaiting(calls.fault)
+    maps = awaiting(calls.maps)
+    privcmd_mmap = awaiting(calls.privcmd_mmap)
+    privcmd_mmapbatch = awaiting(calls.privcmd_mmapbatch)
+    privcmd_mmapbatch_v2 = awaiting(calls.privcmd_mmapbatch_v2)
+    restrict = awaiting(calls.restrict)
+
+
+class AsyncDomains:
+    """The simulated domains: ``await client.domains.create(...)`` and so on."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def perform(self, call: Call[T]) -> T:
+        """As the client does."""
+        return await self._client.perform(call)
+
+    create = awaiting(calls.domain_create)
+    destroy = awaiting(calls.domain_destroy)
+    list = awaiting(calls.domain_list)
+    info = awaiting(calls.domain_info)
+    memory = awaiting(calls.domain_memory)
+    populate = awaiting(calls.domain_populate)
+    decrease_reservation = awaiting(calls.domain_decrease_reservation)
+    page_out = awaiting(calls.domain_page_out)
+    page_in = awaiting(calls.domain_page_in)
+
+
+class _Turn:
+    """A fair lock that its holder may take again."""
+
+    def __init__(self) -> None:
+        self._lock = trio.Lock()
+        self._holder: trio.lowlevel.Task | None = None
+        self._depth = 0
+
+    async def __aenter__(self) -> None:
+        task = trio.lowlevel.current_task()
+        if self._holder is not task:
+            await self._lock.acquire()
+            self._holder = task
+        self._depth += 1
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._holder = None
+            self._lock.release()
+
+
+class _Sending:
+    """The bytes of an exchange on their way out."""
+
+    def __init__(self, sock: socket.socket, data: bytes) -> None:
+        self._socket = sock
+        self._data = memoryview(data)
+
+    @property
+    def n_left(self) -> int:
+        """Bytes not sent yet."""
+        return len(self._data)
+
+    def some(self) -> bool:
+        """Send what fits now; whether that was all. What ended the connection is for the reader to find."""
+        try:
+            self._data = self._data[self._socket.send(self._data, socket.MSG_NOSIGNAL) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._data = self._data[len(self._data) :]
+        return not self._data
+
+    async def rest(self) -> None:
+        """Send the rest as room comes."""
+        while not self.some():
+            try:
+                await trio.lowlevel.wait_writable(self._socket)
+            except trio.ClosedResourceError:
+                return
