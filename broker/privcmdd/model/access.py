@@ -32,10 +32,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Touch:
-    """The outcome of a touch: whose frame is there, its page in the memory file, whether a PTE was made for it."""
+    """The outcome of a touch: whose frame is there, how a mapping names it, whether a PTE was made for it."""
 
     domid: int
-    page: int
+    name: int
     entered: bool
 
 
@@ -83,7 +83,7 @@ def touch(space: AddressSpace, address: int, access: int) -> Touch:
     entered = space.personality.fault(space, entry, page)
     mfn = space.pmap.get(page)
     hypervisor = space.hypervisor
-    return Touch(hypervisor.owner(mfn), int(hypervisor.frames.page_of[mfn]), entered)
+    return Touch(hypervisor.owner(mfn), hypervisor.name(mfn), entered)
 
 
 def resolve(space: AddressSpace, address: int, size: int, access: int) -> list[Segment]:

@@ -120,7 +120,7 @@ class Domain:
     file: FilePages = field(init=False)
 
     def __post_init__(self) -> None:
-        self.p2m_of = memoryview(self.p2m)
+        self.p2m_of = self.p2m.data
         self.file = FilePages(self.max_gfns, self.max_pages)
 
     @property
@@ -132,7 +132,7 @@ class Domain:
         """Make room in the p2m for guest frames below ``n_gfns``."""
         if n_gfns > len(self.p2m):
             self.p2m = grow(self.p2m, n_gfns, self.max_gfns)
-            self.p2m_of = memoryview(self.p2m)
+            self.p2m_of = self.p2m.data
 
     def names(self, start: int, n: int) -> npt.NDArray[np.uint64]:
         """By what a foreign mapping asks for the guest frames ``start`` to ``start + n``.
@@ -144,9 +144,7 @@ class Domain:
         known = self.p2m[start : start + n]
         there = known != NO_FRAME
         frames = (
-            np.arange(start, start + len(known), dtype=np.uint64)
-            if self.kind.translated
-            else known.astype(np.uint64)
+            np.arange(start, start + len(known), dtype=np.uint64) if self.kind.translated else known.astype(np.uint64)
         )
         names[: len(known)][there] = frames[there]
         return names

@@ -41,8 +41,8 @@ class FrameTable:
     """
 
     __slots__ = (
-        "_fresh",
         "_freed",
+        "_fresh",
         "_n_freed",
         "gfn",
         "n_frames",
@@ -61,9 +61,9 @@ class FrameTable:
         self.gfn = np.zeros(n_frames, dtype=np.uint32)
         self.page = np.zeros(n_frames, dtype=np.uint32)
         # The same tables for loops over few frames: a memoryview gives a plain int three times as fast.
-        self.owner_of = memoryview(self.owner)
-        self.refs_of = memoryview(self.refs)
-        self.page_of = memoryview(self.page)
+        self.owner_of = self.owner.data
+        self.refs_of = self.refs.data
+        self.page_of = self.page.data
         self._fresh = min(FIRST_RAM, n_frames)  # frames from here on were never used
         self._freed = np.zeros(0, dtype=np.uint32)  # a stack of frames that were
         self._n_freed = 0

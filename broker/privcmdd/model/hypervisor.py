@@ -20,6 +20,7 @@ from privcmdd.model.domain import PAGED, Domain, Kind, State
 from privcmdd.model.errors import ModelError
 from privcmdd.model.frames import FEW, FIRST_RAM, NO_FRAME, NOTHING, ONE, FrameTable
 from privcmdd.model.units import DOMID_FIRST_RESERVED, FRAME_MASK
+from privcmdd.model.uobject import ObjectCounters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,6 +68,7 @@ class Hypervisor:
         self.frames = FrameTable(n_frames)
         self.domains: dict[int, Domain] = {}
         self.effects: list[Effect] = []
+        self.objects = ObjectCounters()
         self.max_domains = max_domains
         self.max_gfns = max_gfns
         self._last_domid = 0
@@ -93,7 +95,7 @@ class Hypervisor:
         if len(self.domains) >= self.max_domains:
             raise ModelError(
                 errno.ENOMEM,
-                f"there are {self.max_domains} domains, the most this machine holds; destroy one or raise machine.domains",
+                f"there are {self.max_domains} domains, the most there may be; destroy one or raise machine.domains",
                 limit=self.max_domains,
             )
         if wanted is not None:
@@ -104,9 +106,7 @@ class Hypervisor:
                     key="dom",
                 )
             if wanted in self.domains:
-                raise ModelError(
-                    errno.EEXIST, f"domain {wanted} exists ({self.domains[wanted].state})", dom=wanted
-                )
+                raise ModelError(errno.EEXIST, f"domain {wanted} exists ({self.domains[wanted].state})", dom=wanted)
             return wanted
         domid = self._last_domid
         while True:
@@ -136,6 +136,12 @@ class Hypervisor:
             ModelError: EINVAL, EEXIST, ENOMEM; then there is no such domain.
         """
         chosen = self.free_domid(domid)
+        if max_pages > self.max_gfns:
+            raise ModelError(
+                errno.ENOMEM,
+                f"max_pages is {max_pages}, more than the {self.max_gfns} a memory file holds (machine.gfns_per_domain)",
+                key="max_pages",
+            )
         wanted = [(0, max_pages)] if ranges is None else list(ranges)
         for first, n_pages in wanted:
             if first < 0 or n_pages < 0 or first + n_pages > self.max_gfns:
@@ -162,13 +168,9 @@ class Hypervisor:
                 asked=n_total,
             )
         domain = Domain(chosen, kind, name, max_pages, self.max_gfns)
-        gfns = (
-            np.concatenate([np.arange(f, f + n, dtype=np.uint64) for f, n in wanted]) if wanted else NO_NAMES
-        )
+        gfns = np.concatenate([np.arange(f, f + n, dtype=np.uint64) for f, n in wanted]) if wanted else NO_NAMES
         if len(np.unique(gfns)) != n_total:
-            raise ModelError(
-                errno.EINVAL, "ranges overlap: a guest frame can be populated once", key="ranges"
-            )
+            raise ModelError(errno.EINVAL, "ranges overlap: a guest frame can be populated once", key="ranges")
         self.domains[chosen] = domain
         self._last_domid = chosen
         self._populate(domain, gfns)
@@ -192,7 +194,7 @@ class Hypervisor:
             domain.tot_pages += int(np.count_nonzero(paged))
             domain.n_paged = 0
             domain.p2m = NOTHING
-            domain.p2m_of = memoryview(NOTHING)
+            domain.p2m_of = NOTHING.data
             self.give(own & ~np.uint32(PAGED))
             self._bury(domain)
         return domain.state
@@ -298,9 +300,7 @@ class Hypervisor:
     ) -> tuple[Domain, npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.int32]]:
         domain = self._living(domid)
         if not domain.kind.translated:
-            raise ModelError(
-                errno.ENODEV, f"domain {domid} is PV: only HVM and PVH domains can be paged", dom=domid
-            )
+            raise ModelError(errno.ENODEV, f"domain {domid} is PV: only HVM and PVH domains can be paged", dom=domid)
         names = as_array(gfns)
         errors = np.zeros(len(names), dtype=np.int32)
         known = names < len(domain.p2m)
@@ -312,9 +312,7 @@ class Hypervisor:
     def _living(self, domid: int) -> Domain:
         domain = self.domain(domid)
         if not domain.alive:
-            raise ModelError(
-                errno.EINVAL, f"domain {domid} is dying: its memory can no longer be changed", dom=domid
-            )
+            raise ModelError(errno.EINVAL, f"domain {domid} is dying: its memory can no longer be changed", dom=domid)
         return domain
 
     # Foreign mappings
@@ -430,6 +428,10 @@ class Hypervisor:
         """The domid that owns a frame."""
         return int(self.frames.owner_of[mfn])
 
+    def name(self, mfn: int) -> int:
+        """By what a foreign mapping asks for a frame that has an owner: its gfn, or the mfn of a PV domain's."""
+        return int(self.frames.gfn[mfn]) if self.domains[self.owner(mfn)].kind.translated else mfn
+
     def extents(self, mfns: Mfns) -> npt.NDArray[np.uint32]:
         """Where frames lie in their domain's memory file, as runs.
 
@@ -482,9 +484,7 @@ def repeated(names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
     return again
 
 
-def first_stop(
-    n: int, *reasons: tuple[npt.NDArray[np.bool_], str, npt.NDArray[np.uint64]]
-) -> tuple[int, str | None]:
+def first_stop(n: int, *reasons: tuple[npt.NDArray[np.bool_], str, npt.NDArray[np.uint64]]) -> tuple[int, str | None]:
     """How far a list is done before the first reason to stop, and the reason."""
     n_done, why = n, None
     for stops, text, names in reasons:

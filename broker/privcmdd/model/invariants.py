@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from privcmdd.model.space import AddressSpace
 
 
-def check(hypervisor: Hypervisor, spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]) -> None:
+def check(
+    hypervisor: Hypervisor, spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]
+) -> None:
     """All laws that hold between steps.
 
     Args:
@@ -50,7 +52,7 @@ def check(hypervisor: Hypervisor, spaces: Collection[AddressSpace], accounts: Ma
     charges_add_up(spaces, accounts)
 
 
-def require(law: str, holds: bool, text: str) -> None:  # noqa: FBT001 - reads as a sentence
+def require(law: str, holds: bool, text: str) -> None:
     """State a law."""
     if not holds:
         raise InternalFault(law, text)
@@ -74,12 +76,18 @@ def objects_are_counted(space: AddressSpace) -> None:
     law = "2 objects are referred to by their entries"
     pointing = Counter(entry.object for entry in space.map if entry.object is not None)
     for entry_object, n_entries in pointing.items():
-        require(law, entry_object.refs == n_entries, f"object {entry_object.number} has {entry_object.refs}, not {n_entries}")
+        require(
+            law,
+            entry_object.refs == n_entries,
+            f"object {entry_object.number} has {entry_object.refs}, not {n_entries}",
+        )
     alive = space.objects.alive
     require(law, alive == len(pointing), f"{alive} objects are counted alive, {len(pointing)} are")
     for entry in space.map:
         if entry.object is not None:
-            require(law, entry.offset + entry.n_pages <= entry.object.n_pages, f"{entry.start:#x} reaches past its object")
+            require(
+                law, entry.offset + entry.n_pages <= entry.object.n_pages, f"{entry.start:#x} reaches past its object"
+            )
 
 
 def frames_are_counted(hypervisor: Hypervisor, spaces: Iterable[AddressSpace]) -> None:
@@ -88,16 +96,20 @@ def frames_are_counted(hypervisor: Hypervisor, spaces: Iterable[AddressSpace]) -
     frames = hypervisor.frames
     expected = np.zeros(frames.n_frames, dtype=np.int64)
     for space in spaces:
-        for _, leaf in space.pmap.items():
+        for _, leaf in space.pmap.leaves():
             np.add.at(expected, leaf[leaf != NO_FRAME], np.int64(1))
     for domain in hypervisor.domains.values():
         there = domain.p2m[domain.p2m != NO_FRAME] & ~np.uint32(PAGED)
         np.add.at(expected, there, np.int64(1))
-        require(law, bool((frames.owner[there] == domain.domid).all()), f"domain {domain.domid} has a frame not its own")
+        require(
+            law, bool((frames.owner[there] == domain.domid).all()), f"domain {domain.domid} has a frame not its own"
+        )
     wrong = np.flatnonzero(expected != frames.refs)
     if len(wrong):
         mfn = int(wrong[0])
-        raise InternalFault(law, f"frame {mfn:#x} has {int(frames.refs[mfn])} references, {int(expected[mfn])} are real")
+        raise InternalFault(
+            law, f"frame {mfn:#x} has {int(frames.refs[mfn])} references, {int(expected[mfn])} are real"
+        )
     unowned = int(np.count_nonzero((frames.refs > 0) & (frames.owner == DOMID_INVALID)))
     require(law, unowned == 0, f"{unowned} free frames are referred to")
     n_free = int(np.count_nonzero(frames.owner[min(256, frames.n_frames) :] == DOMID_INVALID))
@@ -108,9 +120,11 @@ def page_tables_are_counted(space: AddressSpace) -> None:
     """Law 4: page table pages and wired pages equal a recount, and failed frames have no entry."""
     law = "4 page tables and wired pages are accounted"
     present: set[int] = set()
-    for first, leaf in space.pmap.items():
+    for first, leaf in space.pmap.leaves():
         present.update((np.flatnonzero(leaf) + first).tolist())
-    require(law, len(present) == space.pmap.n_present, f"{space.pmap.n_present} entries are counted, {len(present)} are")
+    require(
+        law, len(present) == space.pmap.n_present, f"{space.pmap.n_present} entries are counted, {len(present)} are"
+    )
     tables = sum(len({page >> LEVEL_BITS * level for page in present}) for level in (1, 2, 3))
     require(law, tables == space.pmap.n_ptps, f"{space.pmap.n_ptps} ptps are counted, {tables} are needed")
     wired = 0
@@ -142,7 +156,11 @@ def changes_are_counted(space: AddressSpace) -> None:
     """Law 6, over time: what was entered and not removed is what is there."""
     counters = space.counters
     there = counters.frames_entered - counters.frames_removed
-    require("6 only real changes are counted", there == space.pmap.n_present, f"{there} frames counted, {space.pmap.n_present} there")
+    require(
+        "6 only real changes are counted",
+        there == space.pmap.n_present,
+        f"{there} frames counted, {space.pmap.n_present} there",
+    )
 
 
 def errors_are_in_order(batch: Batch, n_asked: int) -> None:
@@ -197,8 +215,12 @@ def charges_add_up(spaces: Collection[AddressSpace], accounts: Mapping[Account, 
         }
         for slot, amount in in_use.items():
             if all(space.pending is None for space in own) or slot is Slot.SPACES:
-                require(law, account.used[slot] == amount, f"{account.name} pays {account.used[slot]} {slot}, uses {amount}")
+                require(
+                    law, account.used[slot] == amount, f"{account.name} pays {account.used[slot]} {slot}, uses {amount}"
+                )
         below = list(drawing)
         for slot in set(Slot) - set(in_use):
             paid = sum(child.used[slot] for child in below)
-            require(law, account.used[slot] == paid, f"{account.name} pays {account.used[slot]} {slot}, connections {paid}")
+            require(
+                law, account.used[slot] == paid, f"{account.name} pays {account.used[slot]} {slot}, connections {paid}"
+            )

@@ -92,7 +92,7 @@ class Pmap:
                 return EMPTY
             leaf = self._new_leaf(number)
         was = leaf[start:stop]
-        old = was[was != NO_FRAME]
+        old: npt.NDArray[np.uint32] = was[was != NO_FRAME]
         leaf[start:stop] = NO_FRAME if mfns is None else mfns
         self._account(number, n_new - len(old))
         return old
@@ -145,7 +145,7 @@ class Pmap:
                 n_present += int(np.count_nonzero(leaf[start:stop]))
         return n_present
 
-    def items(self) -> Iterator[tuple[int, npt.NDArray[np.uint32]]]:
+    def leaves(self) -> Iterator[tuple[int, npt.NDArray[np.uint32]]]:
         """Each leaf with its first page; for recounts."""
         return ((number << LEVEL_BITS, leaf) for number, leaf in self._leaves.items())
 

@@ -9,7 +9,7 @@ what makes a replacement all or nothing (law 5).
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
@@ -40,6 +40,10 @@ class SpaceCounters:
     replacements: int = 0
     merged: int = 0
     scratch_probes: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """The counters by name."""
+        return asdict(self)
 
 
 @dataclass(slots=True, eq=False)
@@ -91,7 +95,7 @@ class AddressSpace:
         self._frames_charge = account.charge(Slot.FRAMES)
         self.map = VmMap()
         self.pmap = Pmap()
-        self.objects = ObjectCounters()
+        self.objects = ObjectCounters(hypervisor.objects)
         self.counters = SpaceCounters()
         self.n_wired = 0
         self.pending: Replacement | None = None
@@ -100,9 +104,7 @@ class AddressSpace:
 
     # The two steps
 
-    def reserve(
-        self, start: int, end: int, *, n_entries: int = 0, n_objects: int = 0, n_frames: int = 0
-    ) -> None:
+    def reserve(self, start: int, end: int, *, n_entries: int = 0, n_objects: int = 0, n_frames: int = 0) -> None:
         """Pay for what a change of a range will need at most, before anything changes.
 
         Args:
@@ -189,7 +191,7 @@ class AddressSpace:
             if entry.object is not None:
                 entry.object.refs -= 1
                 if not entry.object.refs:
-                    self.objects.freed += 1
+                    self.objects.freed_one()
 
     def _settle(self) -> None:
         """Pay for exactly what is there: never more than was reserved, so this cannot fail."""
@@ -234,9 +236,7 @@ class AddressSpace:
             free = hint and hint + size <= VM_MAX_ADDRESS and not self.map.touching(hint, hint + size)
             found = hint if free else self.map.find_space(size)
             if found is None:
-                raise ModelError(
-                    errno.ENOMEM, f"no free range of {size} bytes in this address space", key="len"
-                )
+                raise ModelError(errno.ENOMEM, f"no free range of {size} bytes in this address space", key="len")
             start = found
         entry = Entry(start, start + size, protection, PROT_ALL, INHERIT[what], what)
         self._replace_entries(start, entry.end, [entry])

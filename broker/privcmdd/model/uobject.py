@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ObjectCounters:
-    """Objects made and freed; ``peak`` is the most alive at one time."""
+    """Objects made and freed; ``peak`` is the most alive at one time. Counts for ``total`` as well."""
 
+    total: ObjectCounters | None = None
     made: int = 0
     freed: int = 0
     peak: int = 0
@@ -34,7 +35,15 @@ class ObjectCounters:
     def made_one(self) -> None:
         """An object came into being."""
         self.made += 1
-        self.peak = max(self.peak, self.alive)
+        self.peak = max(self.peak, self.made - self.freed)
+        if self.total is not None:
+            self.total.made_one()
+
+    def freed_one(self) -> None:
+        """An object went."""
+        self.freed += 1
+        if self.total is not None:
+            self.total.freed_one()
 
 
 @dataclass(slots=True, eq=False)
@@ -65,9 +74,7 @@ class UvmObject:
             ModelError: EINVAL, beyond the object; EFAULT, the frame failed when it was mapped.
         """
         if not 0 <= index < len(self.names):
-            raise ModelError(
-                errno.EINVAL, f"page {index} is beyond the object's {len(self.names)}", index=index
-            )
+            raise ModelError(errno.EINVAL, f"page {index} is beyond the object's {len(self.names)}", index=index)
         name = int(self.names[index])
         if name == INVALID_FRAME:
             raise ModelError(

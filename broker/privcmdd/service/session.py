@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+from privcmdd.model.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from privcmdd.service.settings import AccessRule, Rights
     from privcmdd.service.spaces import Residence
 
+VERBS: Final = {"read": "map", "write": "map writable", "admin": "administer"}
 RANK: Final[dict[str, int]] = {"read": 1, "write": 2, "admin": 3}
 
 
@@ -60,7 +64,10 @@ class Session:
 
     Attributes:
         number: Never used twice while the broker lives.
+        account: What the connection itself uses; draws on ``uid_account``, which pays for address spaces.
+        output: What waits to be taken by the client.
         residence: The address space it is a thread of; None until it first needs one.
+        forked: Address spaces made for children, until somebody joins them.
         restricted_to: The only domain it may name after ``privcmd.restrict``.
     """
 
@@ -68,7 +75,9 @@ class Session:
     identity: Identity
     access: Access
     account: Account
-    charges: list[Charge] = field(default_factory=list)
+    uid_account: Account
+    charges: list[Charge]
+    output: Charge
     residence: Residence | None = None
     forked: list[Residence] = field(default_factory=list)
     restricted_to: int | None = None
@@ -78,3 +87,25 @@ class Session:
     closed: bool = False
     n_requests: int = 0
     n_ignored: int = 0
+
+    def check(self, rights: Rights, domid: int | None) -> None:
+        """Whether the client may do that to a domain (None: to any).
+
+        Raises:
+            ModelError: EPERM.
+        """
+        if self.restricted_to is not None and domid != self.restricted_to:
+            raise ModelError(
+                errno.EPERM,
+                f"this connection is restricted to domain {self.restricted_to}, asked for {'all' if domid is None else domid}",
+                dom=domid,
+                restricted_to=self.restricted_to,
+            )
+        if not self.access.allows(rights, domid):
+            whom = "all domains" if domid is None else f"domain {domid}"
+            raise ModelError(
+                errno.EPERM,
+                f"uid {self.identity.uid} has not the right to {VERBS[rights]} {whom}; [[access]] in the configuration grants it",
+                dom=domid,
+                rights=rights,
+            )

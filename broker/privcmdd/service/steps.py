@@ -15,12 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """Others may run; nothing is waited for."""
-
-
-CHECKPOINT: Final = Checkpoint()
+# What the model's generators yield as well: others may run, nothing is waited for.
+CHECKPOINT: Final = None
 
 
 @dataclass(slots=True, eq=False)
@@ -42,4 +38,4 @@ class Ticket:
             self.on_grant()
 
 
-Pause = Checkpoint | Ticket
+Pause = Ticket | None

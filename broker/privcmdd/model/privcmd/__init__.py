@@ -66,9 +66,7 @@ class Stopped(ModelError):  # noqa: N818 - a ModelError like the others, told ap
 
     def __init__(self, cause: ModelError, entry: int, mfns: Mfns) -> None:
         details: dict[str, Any] = {**cause.details, "entry": entry, "done": entry}
-        super().__init__(
-            cause.errno, f"entry {entry}: {cause.text}; the {entry} before it stay mapped", **details
-        )
+        super().__init__(cause.errno, f"entry {entry}: {cause.text}; the {entry} before it stay mapped", **details)
         self.mfns = mfns
 
 
@@ -114,9 +112,7 @@ class Personality(Protocol):
         """Touch a page of a privcmd mapping. Returns whether that entered a PTE. Raises ModelError EFAULT."""
 
 
-def acquire(
-    space: AddressSpace, domid: int, names: Names
-) -> Generator[None, None, tuple[Mfns, Errors | None]]:
+def acquire(space: AddressSpace, domid: int, names: Names) -> Generator[None, None, tuple[Mfns, Errors | None]]:
     """Take references to frames, in slices, with a yield between two; closing it gives them back."""
     hypervisor = space.hypervisor
     n = len(names)

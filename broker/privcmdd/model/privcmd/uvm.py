@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,8 @@ from privcmdd.model.privcmd import (
 )
 from privcmdd.model.units import INVALID_FRAME, PAGE_MASK, PAGE_SHIFT
 from privcmdd.model.vm_map import Entry, File, Inherit
+
+F = TypeVar("F", "Names", "Mfns")
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -125,9 +127,7 @@ class Uvm:
                     run = None
                 first = start if run is None else run.start
                 n_frames = (end - first) >> PAGE_SHIFT
-                space.reserve(
-                    first, end, n_entries=space.map.growth(first, end, 1), n_objects=1, n_frames=n_frames
-                )
+                space.reserve(first, end, n_entries=space.map.growth(first, end, 1), n_objects=1, n_frames=n_frames)
                 names = run_of(entry.mfn, entry.npages)
                 mfns = yield from self._acquire_all(space, domid, names)
             except ModelError as error:
@@ -232,10 +232,9 @@ def flagged(names: Names, errors: Errors | None) -> Names:
     return np.where(np.asarray(errors) == 0, names, np.uint64(INVALID_FRAME))
 
 
-def joined(parts: list[Names] | list[Mfns]) -> Mfns:
+def joined(parts: list[F]) -> F:
     """Several lists of frames as one."""
     if len(parts) == 1:
         return parts[0]
-    if sum(map(len, parts)) <= FEW:
-        return [int(frame) for part in parts for frame in part]
-    return np.concatenate([np.asarray(part) for part in parts])
+    whole: Any = np.concatenate([np.asarray(part) for part in parts]) if parts else []
+    return whole.tolist() if 0 < len(whole) <= FEW else whole  # type: ignore[no-any-return]

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The broker without its sockets: connections and requests in, answers and effects out.
+
+It owns the hypervisor, the address spaces and the accounts. A request is performed as a generator of pauses
+(``steps``), so that the same code runs under trio and under a simulator.
+"""
+
+from __future__ import annotations
+
+import errno
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, Final
+
+from privcmdd import __version__
+from privcmdd.model import invariants
+from privcmdd.model.domain import State
+from privcmdd.model.errors import ModelError
+from privcmdd.model.hypervisor import Discard, Hypervisor
+from privcmdd.model.ledger import Account, Slot
+from privcmdd.service import domains, mappings, talk
+from privcmdd.service.reply import Reply, WithDescriptors
+from privcmdd.service.session import Access, Identity, Session
+from privcmdd.service.spaces import Spaces
+from privcmdd.wire.messages import BadRequest, Request, notification, response_error, response_ok
+from privcmdd.wire.methods import METHODS, Method, ParamError, validate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from privcmdd.service.backing import Backing
+    from privcmdd.service.settings import Limits, Settings
+    from privcmdd.service.steps import Pause
+    from privcmdd.wire.messages import Notification
+
+    Handler = Callable[["Broker", Session, dict[str, Any]], Any]
+
+FRAMES_PER_MIB: Final = 256
+
+
+class Broker:
+    """All state, and every operation on it.
+
+    Attributes:
+        hypervisor: The simulated machine.
+        spaces: The address spaces of its clients.
+        backing: Where guest bytes live.
+        instance: Another value for each run, so that a client can tell that all state is new.
+    """
+
+    def __init__(
+        self, settings: Settings, backing: Backing, instance: str, on_event: Callable[[Session, bytes], None]
+    ) -> None:
+        """Make the machine, with no domain and no client.
+
+        Args:
+            settings: Limits, access rules, defaults.
+            backing: Makes and keeps memory files.
+            instance: Names this run.
+            on_event: Queue an encoded notification to a subscriber; must not fail.
+        """
+        machine = settings.machine
+        self.settings = settings
+        self.backing = backing
+        self.instance = instance
+        self.hypervisor = Hypervisor(machine.memory_mib * FRAMES_PER_MIB, machine.domains, machine.gfns_per_domain)
+        self.spaces = Spaces(self.hypervisor)
+        self.sessions: dict[int, Session] = {}
+        self.n_requests = 0
+        self.n_refused = 0
+        self.n_faults = 0
+        self._on_event = on_event
+        self._accounts: dict[int, Account] = {}
+        self._connection_limits: Mapping[Slot, int] = {}
+        self._last_session = 0
+        self._methods: dict[str, tuple[Method, Handler]] = {
+            name: (method, HANDLERS[name]) for name, method in METHODS.items()
+        }
+
+    # Sessions
+
+    def connect(self, identity: Identity) -> Session:
+        """A client has connected.
+
+        Raises:
+            ModelError: EDQUOT, its uid has too many connections.
+        """
+        uid = identity.uid
+        limits = self.settings.limits
+        account = self._accounts.get(uid) or Account(f"uid {uid}", uid_limits(limits))
+        number = self._last_session + 1
+        own = Account(f"connection {number}", self._connection_limits, account)
+        charges = [own.charge(Slot.FDS, 1)]
+        self._accounts[uid] = account
+        self._last_session = number
+        access = Access(identity, self.settings.access)
+        session = Session(number, identity, access, own, account, charges, output=own.charge(Slot.QUEUED_BYTES))
+        self.sessions[number] = session
+        return session
+
+    def disconnect(self, session: Session) -> None:
+        """A client has gone: give everything back. Any number of times."""
+        if session.closed:
+            return
+        session.closed = True
+        self.spaces.leave(session)
+        for charge in (*session.charges, session.output):
+            charge.release()
+        del self.sessions[session.number]
+        if session.uid_account.idle:
+            del self._accounts[session.identity.uid]
+        self._carry_out()
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take new limits, access rules and defaults over; the machine stays as it is.
+
+        Use above a lowered limit is kept and only growth refused; spaces keep what they were made with.
+        """
+        self.settings = settings
+        for account in self._accounts.values():
+            account.relimit(uid_limits(settings.limits))
+        for session in self.sessions.values():
+            session.access = Access(session.identity, settings.access)
+
+    def charge_output(self, session: Session, n_bytes: int) -> None:
+        """Output waits to be taken by a client.
+
+        Raises:
+            ModelError: EDQUOT, its uid has too much of it.
+        """
+        session.output.resize(session.output.amount + n_bytes)
+
+    def output_sent(self, session: Session, n_bytes: int) -> None:
+        """Output has been taken, or was dropped."""
+        if not session.closed:
+            session.output.resize(session.output.amount - n_bytes)
+
+    # Requests
+
+    def perform(self, session: Session, request: Request | BadRequest) -> Generator[Pause, None, Reply]:
+        """Do what a client asks.
+
+        Yields:
+            Pauses; closing the generator at one gives back what the request had taken.
+
+        Returns:
+            The reply, always: refusals are replies, and so are faults of our own.
+        """
+        self.n_requests += 1
+        session.n_requests += 1
+        msgid = request.msgid
+        try:
+            if isinstance(request, BadRequest):
+                raise ParamError(request.errno, request.text, request.details)
+            found = self._methods.get(request.method)
+            if found is None:
+                raise unknown_method(request.method)
+            method, handler = found
+            result = handler(self, session, validate(method, request.params))
+            if result.__class__ is GeneratorType:
+                result = yield from result
+            if self.hypervisor.effects:
+                self._carry_out()
+            if self.settings.paranoid:
+                self.check()
+            if result.__class__ is WithDescriptors:
+                return Reply(response_ok(msgid, result.result), result.fds)
+            return Reply(response_ok(msgid, result))
+        except (ModelError, ParamError) as refusal:
+            self.n_refused += 1
+            nvim = "nvim-errors" in session.features
+            return Reply(response_error(msgid, refusal.errno, refusal.text, refusal.details, nvim=nvim))
+        except Exception as fault:  # noqa: BLE001 - whatever it is, it ends this session and not the broker
+            self.n_faults += 1
+            text = "a fault of the broker's own; the connection ends here, please report it"
+            return Reply(response_error(msgid, errno.EIO, text), close=True, fault=fault)
+        finally:
+            if self.hypervisor.effects:
+                self._carry_out()
+
+    def notice(self, session: Session, said: Notification) -> None:  # noqa: ARG002 - protocol 1 knows none from clients
+        """A client says something without wanting an answer; it is counted and ignored."""
+        session.n_ignored += 1
+
+    def residence(self, session: Session) -> Any:
+        """The address space that a connection lives in; a new one when it has none."""
+        return self.spaces.of(session, self.settings.space, self.settings.limits.slice_frames)
+
+    def check(self) -> None:
+        """Hold all laws against the state.
+
+        Raises:
+            InternalFault: Naming the law that is broken.
+        """
+        below: dict[Account, list[Account]] = {account: [] for account in self._accounts.values()}
+        for session in self.sessions.values():
+            below[session.uid_account].append(session.account)
+        invariants.check(self.hypervisor, list(self.spaces), below)
+
+    def usage(self) -> dict[str, dict[str, int]]:
+        """What each uid uses, by uid and slot."""
+        return {
+            str(uid): {slot.value: n for slot, n in account.used.items()} for uid, account in self._accounts.items()
+        }
+
+    def statistics(self) -> dict[str, Any]:
+        """All counters, as ``stats`` answers them."""
+        return talk.counters(self)
+
+    def _carry_out(self) -> None:
+        """Do outside what the model has decided."""
+        for effect in self.hypervisor.take_effects():
+            if isinstance(effect, Discard):
+                if effect.domid in self.hypervisor.domains:  # of one that is gone the whole file goes
+                    self.backing.discard(effect.domid, effect.pages)
+                continue
+            if effect.state is State.GONE:
+                self.backing.close(effect.domid)
+            data = None
+            for session in self.sessions.values():
+                if "domain" in session.topics and session.access.allows("read", effect.domid):
+                    data = data or notification("domain", {"dom": effect.domid, "state": effect.state})
+                    self._on_event(session, data)
+
+
+HANDLERS: Final[Mapping[str, Handler]] = {**talk.HANDLERS, **mappings.HANDLERS, **domains.HANDLERS}
+
+
+def uid_limits(limits: Limits) -> dict[Slot, int]:
+    """The quotas of a uid's account."""
+    return {slot: getattr(limits, slot.value) for slot in Slot}
+
+
+def unknown_method(name: str) -> ModelError:
+    """The answer to a method that is not in the table."""
+    shown = name if len(name) <= 64 and name.isprintable() else repr(name[:64])
+    return ModelError(
+        errno.ENOSYS, f"there is no method {shown}; ask describe for those there are", version=__version__
+    )

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Methods that make, look at and change domains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from privcmdd.model.domain import Domain, Kind
+from privcmdd.model.units import PAGE_SIZE
+from privcmdd.service.mappings import check_counts, errors_like
+from privcmdd.service.reply import WithDescriptors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from privcmdd.model.hypervisor import Extents, Hypervisor
+    from privcmdd.service.broker import Broker
+    from privcmdd.service.session import Session
+    from privcmdd.wire.params import Frames
+
+    Params = dict[str, Any]
+
+
+def create(broker: Broker, session: Session, params: Params) -> Params:
+    """``domain.create``: its memory file first, because that is what may fail."""
+    session.check("admin", params["dom"])
+    hypervisor = broker.hypervisor
+    max_pages = params["max_pages"]
+    domid = hypervisor.free_domid(params["dom"])
+    broker.backing.create(domid, hypervisor.max_gfns + max_pages)
+    try:
+        ranges = params["ranges"] and [(row["gfn"], row["npages"]) for row in params["ranges"]]
+        domain = hypervisor.create(Kind(params["kind"]), max_pages, ranges, domid, params["name"])
+    except BaseException:
+        broker.backing.close(domid)
+        raise
+    return {"dom": domid, "tot_pages": domain.tot_pages}
+
+
+def destroy(broker: Broker, session: Session, params: Params) -> Params:
+    """``domain.destroy``: gone, or dying until the last mapping of it goes."""
+    session.check("admin", params["dom"])
+    return {"state": broker.hypervisor.destroy(params["dom"])}
+
+
+def list_domains(broker: Broker, session: Session, _: Params) -> Params:
+    """``domain.list``: those that the caller has a right to."""
+    domains = sorted(broker.hypervisor.domains.values(), key=lambda domain: domain.domid)
+    return {"domains": [row(domain) for domain in domains if session.access.allows("read", domain.domid)]}
+
+
+def info(broker: Broker, session: Session, params: Params) -> Params:
+    """``domain.info``: one domain, and the names of its frames."""
+    session.check("read", params["dom"])
+    domain = broker.hypervisor.domain(params["dom"])
+    there = np.flatnonzero(domain.p2m)
+    result = {
+        **row(domain),
+        "held_pages": domain.tot_pages + domain.n_paged,
+        "gfn_limit": int(there[-1]) + 1 if len(there) else 0,
+    }
+    if params["num"] is not None:
+        result["frames"] = domain.names(params["start"], params["num"]).astype("<u8", copy=False).tobytes()
+    return result
+
+
+def memory(broker: Broker, session: Session, params: Params) -> WithDescriptors:
+    """``domain.memory``: the memory file, as a descriptor."""
+    session.check("write" if params["write"] else "read", params["dom"])
+    domain = broker.hypervisor.domain(params["dom"])
+    descriptor = broker.backing.descriptor(domain.domid, writable=params["write"])
+    return WithDescriptors({"size_bytes": domain.file.n_pages * PAGE_SIZE}, (descriptor,))
+
+
+def populate(broker: Broker, session: Session, params: Params) -> Params:
+    """``domain.populate``: frames for a domain, in order, until one cannot be had."""
+    done = changed(broker, session, params, type(broker.hypervisor).populate)
+    translated = broker.hypervisor.domain(params["dom"]).kind.translated
+    frames = None if translated else done.mfns.astype("<u8").tobytes()
+    return {"done": done.n_done, "why": done.why, "frames": frames}
+
+
+def decrease_reservation(broker: Broker, session: Session, params: Params) -> Params:
+    """``domain.decrease_reservation``: frames away from a domain, in order, until one is not there."""
+    done = changed(broker, session, params, type(broker.hypervisor).decrease_reservation)
+    return {"done": done.n_done, "why": done.why}
+
+
+def changed(
+    broker: Broker,
+    session: Session,
+    params: Params,
+    operation: Callable[[Hypervisor, int, npt.NDArray[np.uint64]], Extents],
+) -> Extents:
+    """Apply a memory operation of the hypervisor to a list of frames."""
+    return operation(broker.hypervisor, params["dom"], checked(broker, session, params))
+
+
+def page_out(broker: Broker, session: Session, params: Params) -> Params:
+    """``domain.page_out``: mapping these is ENOENT from now on."""
+    names = checked(broker, session, params)
+    return paged(params["arr"], broker.hypervisor.page_out(params["dom"], names))
+
+
+def page_in(broker: Broker, session: Session, params: Params) -> Params:
+    """``domain.page_in``: these can be mapped again."""
+    names = checked(broker, session, params)
+    return paged(params["arr"], broker.hypervisor.page_in(params["dom"], names))
+
+
+def checked(broker: Broker, session: Session, params: Params) -> npt.NDArray[np.uint64]:
+    """The frames of a request that changes a domain.
+
+    Raises:
+        ModelError: EPERM; E2BIG.
+    """
+    session.check("admin", params["dom"])
+    asked: Frames = params["arr"]
+    names = np.frombuffer(asked.data, dtype="<u8")
+    check_counts(broker, None, len(names), "arr")
+    return names
+
+
+def paged(asked: Frames, errors: npt.NDArray[np.int32]) -> Params:
+    """The answer of ``page_out`` and ``page_in``."""
+    n_failed = int(np.count_nonzero(errors))
+    return {"n_failed": n_failed, "err": errors_like(asked, errors if n_failed else None)}
+
+
+def row(domain: Domain) -> Params:
+    """A domain as lists show it."""
+    return {
+        "dom": domain.domid,
+        "kind": domain.kind,
+        "state": domain.state,
+        "name": domain.name,
+        "tot_pages": domain.tot_pages,
+        "max_pages": domain.max_pages,
+    }
+
+
+HANDLERS: Final = {
+    "domain.create": create,
+    "domain.destroy": destroy,
+    "domain.list": list_domains,
+    "domain.info": info,
+    "domain.memory": memory,
+    "domain.populate": populate,
+    "domain.decrease_reservation": decrease_reservation,
+    "domain.page_out": page_out,
+    "domain.page_in": page_in,
+}

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What comes back from a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to one request.
+
+    Attributes:
+        data: The encoded response.
+        fds: Descriptors that go with its first byte; the receiver of the reply owns and closes them.
+        close: End this session once it is sent.
+        fault: A fault of our own that made it so.
+    """
+
+    data: bytes
+    fds: tuple[int, ...] = ()
+    close: bool = False
+    fault: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WithDescriptors:
+    """A handler's result with descriptors to send beside it."""
+
+    result: dict[str, Any]
+    fds: tuple[int, ...]
