@@ -58,15 +58,16 @@ def check_access(entry: Entry | None, address: int, access: int) -> Entry:
     if not access & allowed:
         raise ModelError(
             errno.EFAULT,
-            f"{address:#x} does not allow {'writing' if access & PROT_WRITE else 'reading'} (protection {entry.protection})",
+            f"{address:#x} does not allow {'writing' if access & PROT_WRITE else 'reading'}: "
+            f"its protection is {entry.protection}",
             addr=address,
             signal="SIGSEGV",
         )
     if entry.pte_protection is not None and access & PROT_WRITE and not entry.pte_protection & PROT_WRITE:
         raise ModelError(
             errno.EFAULT,
-            f"{address:#x} was mapped read-only and mprotect did not change its page table entries: on a real host this write "
-            "would fault again for ever",
+            f"{address:#x} was mapped read-only and mprotect did not change its page table entries: on a real host "
+            "this write would fault again for ever",
             addr=address,
         )
     return entry

@@ -76,8 +76,8 @@ class Account:
             limit = self._limits[slot]
             raise ModelError(
                 errno.EDQUOT,
-                f"{self.name} may use {limit} {slot.value.replace('_', ' ')}, uses {self.used[slot]} and asks for {amount} more; "
-                f"give some back or raise limits.{slot.value}",
+                f"{self.name} may use {limit} {slot.value.replace('_', ' ')}, uses {self.used[slot]} and asks for "
+                f"{amount} more; give some back or raise limits.{slot.value}",
                 slot=slot.value,
                 limit=limit,
                 used=self.used[slot],

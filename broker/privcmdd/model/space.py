@@ -67,9 +67,24 @@ class AddressSpace:
     """
 
     __slots__ = (
-        "_entries_charge", "_frames_charge", "_next_object", "_objects_charge", "_space_charge", "account", "closed", "counters",
-        "hypervisor", "map", "n_wired", "number", "objects", "pending", "personality", "pmap", "slice_frames",
-    )  # fmt: skip
+        "_entries_charge",
+        "_frames_charge",
+        "_next_object",
+        "_objects_charge",
+        "_space_charge",
+        "account",
+        "closed",
+        "counters",
+        "hypervisor",
+        "map",
+        "n_wired",
+        "number",
+        "objects",
+        "pending",
+        "personality",
+        "pmap",
+        "slice_frames",
+    )
 
     def __init__(
         self,

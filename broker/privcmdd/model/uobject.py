@@ -79,7 +79,7 @@ class UvmObject:
         if name == INVALID_FRAME:
             raise ModelError(
                 errno.EFAULT,
-                f"page {index} of this mapping has no frame: it failed when the batch was mapped (see the batch's own errors)",
+                f"page {index} of this mapping has no frame: it failed when it was mapped (see the batch's errors)",
                 index=index,
                 signal="SIGBUS",
             )

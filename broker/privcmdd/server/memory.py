@@ -15,14 +15,13 @@ import fcntl
 import os
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from privcmdd.model.errors import ModelError
 from privcmdd.model.units import PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     import numpy.typing as npt
 
 # linux/memfd.h and linux/falloc.h; Python has no names for these.
@@ -131,6 +130,8 @@ def _no_memory(what: str, problem: Exception) -> ModelError:
 
 def _runs(pages: npt.NDArray[np.uint32]) -> Iterator[tuple[int, int]]:
     """Page numbers in any order, possibly repeated, as (first, how many)."""
+    import numpy as np  # noqa: PLC0415 - slow to import, and a broker answers before it needs this
+
     if not len(pages):
         return
     ordered = np.unique(pages).astype(np.int64)

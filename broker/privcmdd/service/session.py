@@ -97,7 +97,8 @@ class Session:
         if self.restricted_to is not None and domid != self.restricted_to:
             raise ModelError(
                 errno.EPERM,
-                f"this connection is restricted to domain {self.restricted_to}, asked for {'all' if domid is None else domid}",
+                f"this connection is restricted to domain {self.restricted_to}, "
+                f"asked for {'all' if domid is None else domid}",
                 dom=domid,
                 restricted_to=self.restricted_to,
             )
@@ -105,7 +106,8 @@ class Session:
             whom = "all domains" if domid is None else f"domain {domid}"
             raise ModelError(
                 errno.EPERM,
-                f"uid {self.identity.uid} has not the right to {VERBS[rights]} {whom}; [[access]] in the configuration grants it",
+                f"uid {self.identity.uid} has not the right to {VERBS[rights]} {whom}; "
+                "[[access]] in the configuration grants it",
                 dom=domid,
                 rights=rights,
             )

@@ -90,7 +90,8 @@ def attach(broker: Broker, session: Session, params: Params) -> Params:
         if getattr(there.settings, key) != value:
             raise ModelError(
                 errno.EINVAL,
-                f"{key} is {value!r}, and address space {params['space']} was made with {getattr(there.settings, key)!r}",
+                f"{key} is {value!r}, and address space {params['space']} was made with "
+                f"{getattr(there.settings, key)!r}",
                 key=key,
             )
     broker.spaces.join(session, there)

@@ -14,12 +14,17 @@ from privcmd.protocol import MAX_FDS_PER_READ
 READ_BYTES = 64 * 1024
 """Asked for in one read: all answers of a pipeline of small requests; cheap to allocate."""
 
+SYSTEM_SOCKET = "/run/privcmdd/broker.sock"
+
 _ANCILLARY_BYTES = socket.CMSG_SPACE(MAX_FDS_PER_READ * array.array("i").itemsize)
 _SUN_PATH_BYTES = 107
 
 
 def socket_path(path: str | os.PathLike[str] | None = None) -> str:
-    """The socket to connect to: ``path``, $PRIVCMDD_SOCKET, $XDG_RUNTIME_DIR/privcmdd/broker.sock, /run's."""
+    """The socket to connect to: ``path``, else $PRIVCMDD_SOCKET, else the user's, else the system's.
+
+    The user's is $XDG_RUNTIME_DIR/privcmdd/broker.sock; when there is only the system's, that is meant.
+    """
     if path is not None:
         return os.fspath(path)
     named = os.environ.get("PRIVCMDD_SOCKET")
@@ -27,10 +32,10 @@ def socket_path(path: str | os.PathLike[str] | None = None) -> str:
         return named
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime:
-        own = os.path.join(runtime, "privcmdd", "broker.sock")  # noqa: PTH118 - pathlib costs more than it says
-        if os.path.exists(own):  # noqa: PTH110
+        own = f"{runtime}/privcmdd/broker.sock"
+        if os.path.exists(own) or not os.path.exists(SYSTEM_SOCKET):  # noqa: PTH110 - pathlib is slow to import
             return own
-    return "/run/privcmdd/broker.sock"
+    return SYSTEM_SOCKET
 
 
 def connect_error(path: str, error: OSError) -> NoBroker:

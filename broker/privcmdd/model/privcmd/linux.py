@@ -120,7 +120,8 @@ class Linux:
         if vma is None or vma.file is not File.PRIVCMD:
             raise ModelError(
                 errno.EINVAL,
-                f"{addr:#x} is {'not mapped' if vma is None else 'not a mapping of the privcmd device'}: mmap the device there first",
+                f"{addr:#x} is {'not mapped' if vma is None else 'not a mapping of the privcmd device'}: "
+                "mmap the device there first",
                 key="addr",
                 addr=addr,
             )
@@ -136,7 +137,8 @@ class Linux:
         if entries[0].va != vma.start or vma.used:
             raise ModelError(
                 errno.EINVAL,
-                f"the first va is {entries[0].va:#x}, expected {vma.start:#x}, the start of a mapping that no call has used yet",
+                f"the first va is {entries[0].va:#x}, expected {vma.start:#x}, the start of a mapping that no call has "
+                "used yet",
                 key="entry",
             )
         check_rights(vma.protection, domid, may_write=may_write)
