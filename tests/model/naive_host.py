@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The naive hypervisor: dicts and lists, no counters, nothing remembered that can be counted again.
+
+Written from the recorded answers of a real host, not from the model that it checks. A frame here is an object
+whose only property is its identity; how often it is referred to is found by looking at every page table entry
+of every address space. What the model is free to choose (domids, machine frame numbers, addresses) it chooses
+first, and the naive side only says whether the choice was allowed.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from model.naive import Batch, Space
+
+MASK_40 = 2**40 - 1
+FIRST_RAM_MFN = 256  # the first MiB is not RAM
+
+KindName = Literal["pv", "hvm", "pvh"]
+
+
+class Refused(Exception):  # noqa: N818 - the naive counterpart of an answer, not of a fault
+    """The naive side refuses, with this errno, and has changed nothing."""
+
+    def __init__(self, errno: int) -> None:
+        super().__init__(errno)
+        self.errno = errno
+
+
+@dataclass(eq=False)
+class Frame:
+    """One machine frame for as long as it belongs to one domain."""
+
+    domid: int
+    mfn: int | None = None  # learned when first seen, must not change; PV domains name frames by it
+    place: int | None = None  # page of the domain's memory file: likewise
+    paged: bool = False  # paged out: still the domain's, content and all, but it cannot be mapped
+
+
+@dataclass(eq=False)
+class Domain:
+    domid: int
+    kind: KindName
+    max_pages: int
+    p2m: dict[int, Frame] = field(default_factory=dict)
+    dying: bool = False
+
+
+class Host:
+    """All domains, and all the address spaces that may refer to their frames."""
+
+    def __init__(self, n_frames: int, max_gfns: int) -> None:
+        self.n_frames = n_frames
+        self.max_gfns = max_gfns
+        self.domains: dict[int, Domain] = {}
+        self.spaces: list[Space] = []
+        self.batches: list[Batch] = []  # begun, neither committed nor abandoned
+
+    # --- counting -----------------------------------------------------------------------------------
+
+    def references(self) -> Counter[Frame]:
+        """How many page table entries and unfinished batches refer to each frame."""
+        count: Counter[Frame] = Counter()
+        for space in self.spaces:
+            count.update(space.ptes.values())
+        for batch in self.batches:
+            count.update(frame for frame in batch.found if isinstance(frame, Frame))
+        return count
+
+    def frames(self) -> list[Frame]:
+        """Every frame that is not free, once."""
+        alive = {frame: None for domain in self.domains.values() for frame in domain.p2m.values()}
+        alive.update(dict.fromkeys(self.references()))
+        return list(alive)
+
+    def tot_pages(self, domid: int) -> int:
+        """Frames it owns, paged-out ones not counted."""
+        return sum(frame.domid == domid and not frame.paged for frame in self.frames())
+
+    def held_pages(self, domid: int) -> int:
+        """Frames of this domain that somebody maps."""
+        return sum(frame.domid == domid for frame in self.references())
+
+    def sweep(self) -> None:
+        """Let the dying domains go that nothing refers to any more."""
+        for domid, domain in list(self.domains.items()):
+            if domain.dying and not self.held_pages(domid):
+                del self.domains[domid]
+
+    # --- domains ------------------------------------------------------------------------------------
+
+    def domain(self, domid: int) -> Domain:
+        if domid not in self.domains:
+            raise Refused(errno.ESRCH)
+        return self.domains[domid]
+
+    def running(self, domid: int) -> Domain:
+        domain = self.domain(domid)
+        if domain.dying:
+            raise Refused(errno.EINVAL)
+        return domain
+
+    def create(self, domid: int, kind: KindName, max_pages: int, gfns: Iterable[int]) -> Domain:
+        if domid in self.domains:
+            raise Refused(errno.EEXIST)
+        domain = Domain(domid, kind, max_pages)
+        domain.p2m = {gfn: Frame(domid) for gfn in gfns}
+        self.domains[domid] = domain
+        return domain
+
+    def destroy(self, domid: int) -> None:
+        domain = self.domain(domid)
+        domain.dying = True
+        domain.p2m = {}
+        self.sweep()
+
+    def populate(self, domid: int, gfns: Sequence[int]) -> int:
+        """Give frames to these numbers until one cannot have one; how many got one."""
+        domain = self.running(domid)
+        for done, gfn in enumerate(gfns):
+            full = self.tot_pages(domid) >= domain.max_pages or not self.n_free()
+            if full or gfn in domain.p2m or gfn >= self.max_gfns:
+                return done
+            domain.p2m[gfn] = Frame(domid)
+        return len(gfns)
+
+    def n_free(self) -> int:
+        return self.n_frames - FIRST_RAM_MFN - len(self.frames())
+
+    def decrease_reservation(self, domid: int, names: Sequence[int]) -> int:
+        """Take frames away until a name is not there; mappings keep theirs."""
+        domain = self.running(domid)
+        for done, name in enumerate(names):
+            gfn = self.position(domain, name)
+            if gfn is None:
+                return done
+            del domain.p2m[gfn]
+        return len(names)
+
+    def position(self, domain: Domain, name: int) -> int | None:
+        """Where in the p2m the frame of this name is: a gfn itself, or the pfn that has this mfn."""
+        if domain.kind != "pv":
+            return name if name in domain.p2m else None
+        for pfn, frame in domain.p2m.items():
+            if frame.mfn == name:
+                return pfn
+        return None
+
+    def page_out(self, domid: int, gfns: Sequence[int]) -> list[int]:
+        """The negative errno of each."""
+        domain = self.pageable(domid)
+        errs = []
+        for gfn in gfns:
+            frame = domain.p2m.get(gfn)
+            if frame is None or frame.paged:
+                errs.append(-errno.EINVAL)
+            elif self.references()[frame]:
+                errs.append(-errno.EBUSY)
+            else:
+                frame.paged = True
+                errs.append(0)
+        return errs
+
+    def page_in(self, domid: int, gfns: Sequence[int]) -> list[int]:
+        domain = self.pageable(domid)
+        errs = []
+        for gfn in gfns:
+            frame = domain.p2m.get(gfn)
+            if frame is None or not frame.paged:
+                errs.append(-errno.EINVAL)
+            else:
+                frame.paged = False
+                errs.append(0)
+        return errs
+
+    def pageable(self, domid: int) -> Domain:
+        domain = self.running(domid)
+        if domain.kind == "pv":
+            raise Refused(errno.ENODEV)
+        return domain
+
+    # --- foreign mapping ----------------------------------------------------------------------------
+
+    def look_up(self, domid: int, name: int) -> Frame | int:
+        """The frame a foreign mapping of this name gets, or the (positive) errno that Xen gives."""
+        domain = self.domains.get(domid)
+        if domain is None:
+            return errno.ESRCH
+        name &= MASK_40
+        if domain.kind == "pv":
+            if name == MASK_40:
+                return errno.EINVAL
+            if name < FIRST_RAM_MFN or name >= self.n_frames:
+                return errno.EPERM
+            for frame in self.frames():
+                if frame.domid == domid and frame.mfn == name:
+                    return frame
+            return errno.EBUSY
+        slot = domain.p2m.get(name)
+        if domain.dying or slot is None:
+            return errno.EINVAL
+        return errno.ENOENT if slot.paged else slot

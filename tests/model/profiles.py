@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How hard hypothesis looks, chosen by ``PRIVCMDD_PROFILE``: ``default`` (seconds) or ``long`` (minutes).
+
+``default`` looks at the same examples each time, so that a red run is about the change at hand. ``long`` takes
+new ones each time and prints what reproduces a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from hypothesis import HealthCheck, settings
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What the environment asks for."""
+
+    name: str
+    n_steps_at_least: int  # state machine steps that a whole run must have made
+    machine: settings
+    law: settings
+
+
+_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+
+_PROFILES = {
+    "default": Profile(
+        "default",
+        n_steps_at_least=500,
+        machine=settings(
+            derandomize=True,
+            database=None,
+            deadline=None,
+            max_examples=30,
+            stateful_step_count=40,
+            suppress_health_check=_SLOW,
+        ),
+        law=settings(derandomize=True, database=None, deadline=None, max_examples=50),
+    ),
+    "long": Profile(
+        "long",
+        n_steps_at_least=100_000,
+        machine=settings(
+            database=None,
+            deadline=None,
+            max_examples=1_400,
+            stateful_step_count=80,
+            suppress_health_check=_SLOW,
+            print_blob=True,
+        ),
+        law=settings(database=None, deadline=None, max_examples=2_000, print_blob=True),
+    ),
+}
+
+PROFILE = _PROFILES[os.environ.get("PRIVCMDD_PROFILE", "default")]

@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model and the naive model, driven together and compared.
+
+Every operation goes to the model first; what the model was free to choose is handed to the naive side. Both must
+refuse with the same errno or answer alike, and after each operation ``compare`` looks at everything: pages,
+protections, objects, page table entries, references, places in memory files, charges.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from model.naive import ANON, FOREIGN, PRIVCMD, Batch, Space, Thing
+from model.naive_host import Frame, Host, Refused
+
+from privcmdd.model import invariants
+from privcmdd.model.access import resolve, touch
+from privcmdd.model.domain import PAGED, Kind
+from privcmdd.model.errors import ModelError
+from privcmdd.model.frames import NO_FRAME
+from privcmdd.model.hypervisor import Discard, Hypervisor
+from privcmdd.model.ledger import Account, Slot
+from privcmdd.model.privcmd import MmapEntry, Stopped
+from privcmdd.model.privcmd.linux import Linux
+from privcmdd.model.privcmd.uvm import Uvm
+from privcmdd.model.space import AddressSpace
+from privcmdd.model.units import INVALID_FRAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from model.naive_host import KindName
+
+N_FRAMES = 256 + 200
+MAX_GFNS = 1 << 12
+SLICE_FRAMES = 5
+ROOMY = {slot: 1 << 30 for slot in Slot}
+TIGHT = {**ROOMY, Slot.FRAMES: 40, Slot.ENTRIES: 24, Slot.OBJECTS: 6, Slot.SPACES: 3}
+
+
+def drain(steps: Generator[None, None, Any]) -> Any:
+    """Run a prepared request to its end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value
+
+
+@dataclass(eq=False)
+class Pair:
+    """One address space, twice."""
+
+    real: AddressSpace
+    naive: Space
+    limits: dict[Slot, int]
+    things: dict[object, Thing] = field(default_factory=dict)  # an object of the model -> its thing
+    steps: Generator[None, None, Any] | None = None  # a batch that is being prepared
+    batch: Batch | None = None
+
+
+class SideBySide:
+    """A machine, twice, with its address spaces."""
+
+    def __init__(self) -> None:
+        self.hv = Hypervisor(N_FRAMES, max_domains=8, max_gfns=MAX_GFNS)
+        self.host = Host(N_FRAMES, MAX_GFNS)
+        self.accounts = [(Account("roomy", ROOMY), ROOMY), (Account("tight", TIGHT), TIGHT)]
+        self.pairs: list[Pair] = []
+        self.n_spaces = 0
+        self.living: set[tuple[int, int | None]] = set()  # places in memory files, after the last step
+
+    # --- both sides ---------------------------------------------------------------------------------
+
+    def both(self, real: Callable[[], Any], naive: Callable[[], Any], pair: Pair | None = None) -> tuple[Any, Any]:
+        """Both answers; (None, None) when both refuse with the same errno."""
+        try:
+            answer = real()
+        except ModelError as error:
+            if error.errno == errno.EDQUOT and pair is not None:
+                assert pair.limits is TIGHT, f"over a quota that was not reached: {error}"
+                return None, None
+            try:
+                unlike = naive()
+            except Refused as refused:
+                assert error.errno == refused.errno, f"{error}, expected {errno.errorcode[refused.errno]}"
+                return None, None
+            raise AssertionError(f"{error}, expected the answer {unlike}") from error
+        try:
+            expected = naive()
+        except Refused as refused:
+            raise AssertionError(f"answer {answer}, expected {errno.errorcode[refused.errno]}") from refused
+        return answer, expected
+
+    # --- domains ------------------------------------------------------------------------------------
+
+    def create(self, kind: KindName, max_pages: int, ranges: Sequence[tuple[int, int]], domid: int | None) -> None:
+        gfns = [gfn for start, n in ranges for gfn in range(start, start + n)]
+        try:
+            domain = self.hv.create(Kind(kind), max_pages, ranges, domid)
+        except ModelError as error:
+            expected = {
+                errno.EINVAL: len(gfns) > max_pages or any(gfn >= MAX_GFNS for gfn in gfns) or domid == 0,
+                errno.EEXIST: domid in self.host.domains,
+                errno.ENOMEM: len(gfns) > self.host.n_free() or len(self.host.domains) >= 8,
+            }
+            assert expected[error.errno], error
+            return
+        assert domid in (None, domain.domid)
+        self.host.create(domain.domid, kind, max_pages, gfns)
+
+    def destroy(self, domid: int) -> None:
+        self.both(lambda: self.hv.destroy(domid), lambda: self.host.destroy(domid))
+
+    def memory(self, operation: str, domid: int, names: list[int], *, as_array: bool) -> None:
+        """populate, decrease_reservation, page_out or page_in."""
+        given = np.array(names, np.uint64) if as_array else names
+        answer, expected = self.both(
+            lambda: getattr(self.hv, operation)(domid, given), lambda: getattr(self.host, operation)(domid, names)
+        )
+        if operation.startswith("page"):
+            assert answer is None or list(answer) == expected
+        else:
+            assert answer is None or answer.n_done == expected
+            assert answer is None or (answer.why is None) == (answer.n_done == len(names))
+
+    # --- address spaces -----------------------------------------------------------------------------
+
+    def attach(self, personality: Linux | Uvm, account: int) -> Pair | None:
+        payer, limits = self.accounts[account]
+        self.n_spaces += 1
+        try:
+            real = AddressSpace(self.n_spaces, self.hv, payer, personality, SLICE_FRAMES)
+        except ModelError as error:
+            assert error.errno == errno.EDQUOT
+            assert payer.used[Slot.SPACES] == limits[Slot.SPACES]
+            return None
+        probe, merge = (personality.probe, personality.merge) if isinstance(personality, Uvm) else ("", False)
+        pair = Pair(real, Space(self.host, personality.name, probe, merge=merge), limits)
+        self.pairs.append(pair)
+        return pair
+
+    def fork(self, pair: Pair) -> None:
+        self.n_spaces += 1
+        try:
+            real = pair.real.fork(self.n_spaces)
+        except ModelError as error:
+            assert error.errno == errno.EDQUOT
+            assert pair.limits is TIGHT
+            return
+        self.pairs.append(Pair(real, pair.naive.fork(), pair.limits))
+
+    def close(self, pair: Pair) -> None:
+        if pair.steps is not None:
+            self.abandon(pair)
+        pair.real.close()
+        pair.naive.close()
+        pair.real.close()
+        invariants.closed_space_is_empty(pair.real)
+        self.pairs.remove(pair)
+
+    def mmap(self, pair: Pair, addr: int, size: int, prot: int, *, fixed: bool, what: str | None) -> None:
+        n_pages = -(-size // 4096)
+
+        def naive(at: int) -> None:
+            default = PRIVCMD if pair.naive.kind == "linux" else ANON
+            if size == 0 or (fixed and addr % 4096):
+                raise Refused(errno.EINVAL)
+            if pair.naive.kind == "uvm" and what == PRIVCMD:
+                raise Refused(errno.ENODEV)
+            if not fixed:
+                assert at % 4096 == 0
+                assert not any(vpn in pair.naive.pages for vpn in range(at >> 12, (at >> 12) + n_pages))
+            pair.naive.mmap(at >> 12, n_pages, prot, what or default)
+
+        at = addr
+        def real() -> int:
+            nonlocal at
+            at = pair.real.mmap(addr, size, prot, fixed=fixed, file=what)
+            return at
+
+        self.both(real, lambda: naive(at), pair)
+
+    def munmap(self, pair: Pair, addr: int, size: int) -> None:
+        def naive() -> None:
+            if addr % 4096 or size == 0:
+                raise Refused(errno.EINVAL)
+            pair.naive.munmap(addr >> 12, -(-size // 4096))
+
+        self.both(lambda: pair.real.munmap(addr, size), naive, pair)
+
+    def mprotect(self, pair: Pair, addr: int, size: int, prot: int) -> None:
+        def naive() -> None:
+            if addr % 4096:
+                raise Refused(errno.EINVAL)
+            pair.naive.mprotect(addr >> 12, -(-size // 4096), prot)
+
+        self.both(lambda: pair.real.mprotect(addr, size, prot), naive, pair)
+
+    def touch(self, pair: Pair, addr: int, access: int) -> None:
+        answer, expected = self.both(
+            lambda: touch(pair.real, addr, access), lambda: pair.naive.touch(addr >> 12, access), pair
+        )
+        if answer is not None:
+            frame, entered = expected
+            assert (answer.domid, answer.entered) == (frame.domid, entered)
+            assert frame.place in (None, answer.page)
+
+    def resolve(self, pair: Pair, addr: int, size: int, access: int) -> None:
+        """Read or write a range: all of it or nothing, though PTEs may be entered on the way to a refusal."""
+        vpns = range(addr >> 12, (addr + size - 1 >> 12) + 1)
+
+        def naive() -> list[Frame]:
+            for vpn in vpns:  # nothing is entered when some page is not there or does not allow it
+                page = pair.naive.pages.get(vpn)
+                if page is None or page.thing.what == ANON:
+                    raise Refused(errno.EFAULT)
+            return [pair.naive.touch(vpn, access)[0] for vpn in vpns]
+
+        answer, frames = self.both(lambda: resolve(pair.real, addr, size, access), naive, pair)
+        if answer is None:
+            return
+        assert sum(segment.size for segment in answer) == size
+        at = addr
+        for segment in answer:
+            for byte in (0, segment.size - 1):
+                frame = frames[(at + byte >> 12) - vpns[0]]
+                assert segment.domid == frame.domid
+                assert (at + byte) % 4096 == (segment.offset + byte) % 4096
+                assert frame.place in (None, segment.page + (segment.offset + byte >> 12))
+            at += segment.size
+
+    # --- map requests -------------------------------------------------------------------------------
+
+    def begin(self, pair: Pair, domid: int, addr: int, names: list[int], *, may_write: bool, as_array: bool) -> None:
+        """Begin an MMAPBATCH and prepare its first slice."""
+        given: Any = np.array(names, np.uint64) if as_array or len(names) > 24 else list(names)
+        pair.steps = pair.real.personality.mmapbatch(pair.real, domid, addr, given, may_write=may_write)
+
+        def naive() -> None:
+            batch = pair.naive.begin(addr, domid, names)
+            if batch.prot & 2 and not may_write:
+                batch.abandon()
+                raise Refused(errno.EPERM)
+            pair.batch = batch
+            if len(names) > SLICE_FRAMES:
+                batch.advance(SLICE_FRAMES)
+            else:
+                answer.append(pair.naive.finish(batch))
+
+        answer: list[Any] = []
+        result = None
+
+        def real() -> Any:
+            nonlocal result
+            try:
+                next(pair.steps)  # type: ignore[arg-type]
+            except StopIteration as stop:
+                result = stop.value
+
+        done, _ = self.both(lambda: real() or True, naive, pair)
+        if done is None:
+            pair.steps = pair.batch = None
+        else:
+            self.answered(pair, result, answer[0] if answer else None, names)
+
+    def proceed(self, pair: Pair) -> bool:
+        """Prepare another slice, or end the batch; whether it is still going on."""
+        assert pair.steps is not None
+        assert pair.batch is not None
+        try:
+            next(pair.steps)
+        except StopIteration as stop:
+            self.answered(pair, stop.value, pair.naive.finish(pair.batch), pair.batch.names)
+            return False
+        pair.batch.advance(SLICE_FRAMES)
+        return True
+
+    def answered(self, pair: Pair, result: Any, expected: Any, names: list[int]) -> None:
+        assert (result is None) == (expected is None), "the slices are not as long as they should be"
+        if result is None:
+            return
+        errors = [0] * len(names) if result.errors is None else list(result.errors)
+        assert (result.ret, errors) == (expected.ret, expected.errs)
+        assert result.n_failed == sum(map(bool, errors))
+        invariants.errors_are_in_order(result, len(names))
+        pair.steps = pair.batch = None
+
+    def abandon(self, pair: Pair) -> None:
+        """The client died while its batch was prepared."""
+        assert pair.steps is not None
+        assert pair.batch is not None
+        pair.steps.close()
+        pair.batch.abandon()
+        pair.steps = pair.batch = None
+
+    def map_entries(self, pair: Pair, domid: int, entries: list[tuple[int, int, int]]) -> None:
+        """MMAP, from its first look to its end."""
+        steps = pair.real.personality.mmap(pair.real, domid, [MmapEntry(*entry) for entry in entries])
+        error, done = 0, len(entries)
+        try:
+            drain(steps)
+        except Stopped as stopped:
+            error, done = stopped.errno, stopped.details["entry"]
+        except ModelError as refused:
+            error, done = refused.errno, 0
+        if error == errno.EDQUOT:
+            assert pair.limits is TIGHT
+            assert pair.naive.map_entries(domid, entries[:done]) == (0, done)
+        else:
+            expected = pair.naive.map_entries(domid, entries)
+            assert (error, done) == expected
+
+    # --- looking ------------------------------------------------------------------------------------
+
+    def compare(self) -> None:
+        """Everything that can be seen of the model is as the naive model has it, and the laws hold."""
+        references = self.host.references()
+        frames = self.host.frames()
+        self.compare_domains(references)
+        for pair in self.pairs:
+            self.compare_space(pair)
+        self.compare_frames(frames, references)
+        self.compare_accounts()
+        self.compare_effects(frames)
+        invariants.check(
+            self.hv, [pair.real for pair in self.pairs], {account: () for account, _ in self.accounts}
+        )
+
+    def compare_domains(self, references: Counter[Frame]) -> None:
+        assert set(self.hv.domains) == set(self.host.domains), "law 8: the domains that live"
+        for domid, naive in self.host.domains.items():
+            real = self.hv.domain(domid)
+            assert real.alive != naive.dying
+            assert (real.tot_pages, real.max_pages) == (self.host.tot_pages(domid), naive.max_pages)
+            assert not naive.dying or any(frame.domid == domid for frame in references)
+            there = np.flatnonzero(real.p2m).tolist()
+            assert there == sorted(naive.p2m)
+            names = real.names(0, MAX_GFNS).tolist() if not naive.dying else []
+            for gfn, frame in naive.p2m.items():
+                self.learn(frame, int(real.p2m[gfn]) & ~PAGED)
+                assert bool(real.p2m[gfn] & PAGED) == frame.paged
+                assert names[gfn] == (frame.mfn if naive.kind == "pv" else gfn)
+            assert sum(name != INVALID_FRAME for name in names) == len(naive.p2m)
+
+    def learn(self, frame: Frame, mfn: int) -> None:
+        """The machine frame behind a naive frame, and its place in the memory file, never change."""
+        place = int(self.hv.frames.page[mfn])
+        if frame.mfn is None:
+            assert mfn >= 256, "the first MiB is not RAM"
+            frame.mfn, frame.place = mfn, place
+        assert (frame.mfn, frame.place) == (mfn, place)
+
+    def compare_space(self, pair: Pair) -> None:
+        real, naive = pair.real, pair.naive
+        at = 0
+        seen: dict[int, tuple[object, ...]] = {}
+        objects: Counter[object] = Counter()
+        vmas: list[Thing] = []
+        for entry in real.map:
+            assert at <= entry.start < entry.end, "law 1: sorted and disjoint"
+            assert entry.start % 4096 == entry.end % 4096 == 0, "law 1: aligned"
+            at = entry.end
+            first = naive.pages.get(entry.start >> 12)
+            assert first is not None, f"{entry.start:#x} should not be mapped"
+            if entry.object is not None:
+                objects[entry.object] += 1
+                assert pair.things.setdefault(entry.object, first.thing) is first.thing, "two mappings, one object"
+            elif entry.file == PRIVCMD:
+                assert entry.used == first.thing.used
+                vmas.append(first.thing)
+            for vpn in range(entry.start >> 12, entry.end >> 12):
+                offset = entry.offset + vpn - (entry.start >> 12)
+                name = None if entry.object is None else int(entry.object.names[offset])
+                kind = FOREIGN if entry.object is not None else str(entry.file)
+                seen[vpn] = (
+                    kind, entry.protection, entry.max_protection, str(entry.inherit), entry.wired, entry.object, name
+                )
+        assert len(set(vmas)) == len(vmas), "one VMA is one entry"
+        things = {thing: found for found, thing in pair.things.items()}
+        assert len(things) == len(pair.things), "one mapping, two objects"
+        expected = {}
+        for vpn, page in naive.pages.items():
+            thing = page.thing
+            name = thing.names[page.index] if thing.what == FOREIGN else None
+            expected[vpn] = (
+                thing.what, page.prot, page.max_prot, "copy" if thing.what == ANON else "none", page.wired,
+                things.get(thing), INVALID_FRAME if page.index in thing.failed else name,
+            )
+        assert seen == expected
+        for found, n_entries in objects.items():
+            assert found.refs == n_entries, "law 2: references of an object"  # type: ignore[attr-defined]
+        pair.things = {found: thing for found, thing in pair.things.items() if found in objects}
+        assert real.objects.alive == len(objects) == len(naive.things(FOREIGN)), "law 2: objects alive"
+        assert real.pmap.n_present == len(naive.ptes)
+        for vpn, frame in naive.ptes.items():
+            mfn = real.pmap.get(vpn)
+            assert mfn != NO_FRAME, f"law 4: page {vpn:#x} should have a PTE"
+            self.learn(frame, mfn)
+        assert real.pmap.n_ptps == naive.ptps(), "law 4: ptps"
+        assert real.n_wired == naive.wired(), "law 4: wired pages"
+
+    def compare_frames(self, frames: list[Frame], references: Counter[Frame]) -> None:
+        table = self.hv.frames
+        populated = {frame for domain in self.host.domains.values() for frame in domain.p2m.values()}
+        assert len({frame.mfn for frame in frames}) == len(frames), "two frames, one mfn"
+        assert len({(frame.domid, frame.place) for frame in frames}) == len(frames), "two frames, one page"
+        for frame in frames:
+            assert frame.mfn is not None
+            assert int(table.owner[frame.mfn]) == frame.domid
+            assert int(table.refs[frame.mfn]) == references[frame] + (frame in populated), "law 3: references"
+        assert int(np.count_nonzero(table.refs)) == len(frames), "law 3: no other frame is referred to"
+        assert table.n_free == self.host.n_free()
+
+    def compare_accounts(self) -> None:
+        for account, _ in self.accounts:
+            own = [pair for pair in self.pairs if pair.real.account is account]
+            use = {
+                Slot.SPACES: len(own),
+                Slot.ENTRIES: sum(len(pair.real.map) for pair in own),
+                Slot.OBJECTS: sum(len(pair.naive.things(FOREIGN)) for pair in own),
+                Slot.FRAMES: sum(len(pair.naive.ptes) for pair in own),
+            }
+            for slot, amount in use.items():
+                if any(pair.steps is not None for pair in own):
+                    assert account.used[slot] >= amount, f"law 9: {slot}"
+                else:
+                    assert account.used[slot] == amount, f"law 9: {slot}"
+
+    def compare_effects(self, frames: list[Frame]) -> None:
+        """What is punched out of memory files is what no living frame uses."""
+        living = {(frame.domid, frame.place) for frame in frames}
+        discarded = set()
+        for effect in self.hv.take_effects():
+            if isinstance(effect, Discard):
+                discarded |= {(effect.domid, page) for page in effect.pages.tolist()}
+        assert not discarded & living, "a page that is in use was discarded"
+        died = {place for place in self.living if place not in living and place[0] in self.host.domains}
+        assert died <= discarded, "a dead frame's bytes are still there"
+        self.living = living
