@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+# privcmdd: `make demo` shows it, `make test` proves it. Everything needed is installed into .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+PYTEST := $(BIN)/python -m pytest -q
+PROFILE ?= default
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types imports generated unit container bench generate clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+$(READY): pyproject.toml .ci/setup
+	@.ci/setup $(PYTHON)
+	@touch $@
+
+demo: $(READY) ## run the main job: a broker, a guest, device models, each step checked
+	@$(BIN)/privcmdctl demo
+
+test: $(READY) ## every test; PROFILE=long makes 10^5 steps of the state machine
+	PRIVCMDD_PROFILE=$(PROFILE) $(PYTEST) -rs
+
+check: lint types imports generated unit ## the gate: lint, types, imports, generated files, tests without the container
+
+lint: $(READY) ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(READY) ## imports go down only
+	$(BIN)/lint-imports
+
+generated: $(READY) ## generated files are what their sources make
+	$(BIN)/python clients/protocol/generate.py --check
+
+unit: $(READY)
+	PRIVCMDD_PROFILE=$(PROFILE) $(PYTEST) -m "not container"
+
+container: $(READY) ## build the image and run it
+	$(PYTEST) -m container -rs
+
+bench: $(READY) ## measure, and record in bench/README.md
+	$(BIN)/python bench/run.py
+
+generate: $(READY) ## make the generated files anew
+	$(BIN)/python clients/protocol/generate.py
+
+clean: ## forget what was installed and cached
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist

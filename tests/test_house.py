@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The house itself: what the tree promises."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import descriptors
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = {".py": "#", ".c": "//", ".h": "//", ".mjs": "//", ".js": "//"}
+
+
+def tracked() -> list[Path]:
+    """The files that git knows."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [ROOT / name for name in listed.stdout.splitlines()]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout: git cannot list the files")
+def test_every_source_file_names_its_licence() -> None:
+    """Each source file begins with its SPDX line."""
+    without = [
+        str(path.relative_to(ROOT))
+        for path in tracked()
+        if path.suffix in SOURCES
+        and path.exists()
+        and "SPDX-License-Identifier: Apache-2.0" not in path.read_text().split("\n", 3)[0:3][0]
+    ]
+
+    assert without == []
+
+
+@pytest.mark.parametrize("root", ["broker", "clients"])
+def test_source_roots_are_not_packages(root: str) -> None:
+    """From the repository's root, importing a source root fails and says what to import instead."""
+    done = subprocess.run([sys.executable, "-c", f"import {root}"], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "not a package" in done.stderr
+
+
+def test_a_descriptor_left_open_is_noticed() -> None:
+    """The check around every test sees what it is there to see."""
+    before = descriptors.open_now()
+
+    reader, writer = os.pipe()
+    try:
+        left = descriptors.left_since(before)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+    assert set(left) == {reader, writer}
+    assert descriptors.left_since(before) == {}
