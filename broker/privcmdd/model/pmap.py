@@ -64,10 +64,10 @@ class Pmap:
             return self._swap_few(page >> LEVEL_BITS, first, mfns, n_pages)
         old: list[npt.NDArray[np.uint32]] = []
         new = None if mfns is None else np.asarray(mfns, dtype=np.uint32)
-        for number, start, stop, at in spans(page, n_pages):
+        for number, start, stop, at in spans(page, n_pages) if mfns is not None else self._there(page, n_pages):
             part = None if new is None else new[at : at + stop - start]
             old.append(self._swap_many(number, start, stop, part))
-        return np.concatenate(old)
+        return np.concatenate(old) if old else EMPTY
 
     def _swap_few(self, number: int, first: int, mfns: Mfns | None, n_pages: int) -> list[int]:
         stop = first + n_pages
@@ -138,12 +138,21 @@ class Pmap:
         """Entries present in a range."""
         if n_pages == 1:
             return int(self.get(page) != NO_FRAME)
-        n_present = 0
-        for number, start, stop, _ in spans(page, n_pages):
-            leaf = self._leaves.get(number)
-            if leaf is not None:
-                n_present += int(np.count_nonzero(leaf[start:stop]))
-        return n_present
+        return sum(
+            int(np.count_nonzero(self._leaves[number][start:stop]))
+            for number, start, stop, _ in self._there(page, n_pages)
+        )
+
+    def _there(self, page: int, n_pages: int) -> Iterator[tuple[int, int, int, int]]:
+        """The spans of a range that have a leaf: a client may name a range far larger than anything it holds."""
+        if n_pages >> LEVEL_BITS <= len(self._leaves):
+            yield from (span for span in spans(page, n_pages) if span[0] in self._leaves)
+            return
+        for number in sorted(self._leaves):
+            first = number << LEVEL_BITS
+            start, stop = max(first, page), min(first + LEAF_PAGES, page + n_pages)
+            if start < stop:
+                yield number, start - first, stop - first, start - page
 
     def leaves(self) -> Iterator[tuple[int, npt.NDArray[np.uint32]]]:
         """Each leaf with its first page; for recounts."""

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Addresses and lengths from a client cost what it holds, not what it names."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from model.profiles import PROFILE
+
+from privcmdd.model.pmap import Pmap
+from privcmdd.model.units import PAGE_SHIFT, VM_MAX_ADDRESS
+
+N_PAGES = VM_MAX_ADDRESS >> PAGE_SHIFT
+
+
+def test_emptying_all_addresses_looks_only_at_the_tables_there_are() -> None:
+    """munmap of the whole address space takes no longer for the 2^26 tables that are not there."""
+    pmap = Pmap()
+    for page in (0, 511, 512, N_PAGES - 1):
+        pmap.swap(page, [7], 1)
+
+    assert pmap.count(0, N_PAGES) == 4
+    assert pmap.count(1, N_PAGES - 2) == 2
+    assert list(pmap.swap(1, None, N_PAGES - 2)) == [7, 7]
+    assert list(pmap.swap(0, None, N_PAGES)) == [7, 7]
+    assert list(pmap.swap(0, None, N_PAGES)) == []
+    assert pmap.n_ptps == pmap.n_present == 0
+
+
+pieces = st.tuples(st.integers(0, 1400), st.integers(1, 700), st.booleans(), st.integers(1, 4))
+
+
+@PROFILE.law
+@given(st.lists(pieces, max_size=12), st.integers(0, 2) )
+def test_page_tables_are_what_a_dict_says(steps: list[tuple[int, int, bool, int]], where: int) -> None:
+    """Whatever is entered and removed, in runs short and long: the entries and tables of a dict of pages."""
+    pmap, naive = Pmap(), dict[int, int]()
+    base = (0, 2**18 - 700, 2**27 - 700)[where]
+    for start, n_pages, entered, stride in steps:
+        page = base + start
+        mfns = np.zeros(n_pages, np.uint32)
+        if entered:
+            mfns[::stride] = np.arange(1000, 1000 + n_pages, dtype=np.uint32)[::stride]
+        old = pmap.swap(page, mfns if entered else None, n_pages)
+
+        assert list(old) == [naive.pop(at) for at in range(page, page + n_pages) if at in naive]
+        naive.update({page + i: mfn for i, mfn in enumerate(mfns.tolist()) if mfn})
+        assert pmap.n_present == len(naive) == pmap.count(0, N_PAGES)
+        assert pmap.n_ptps == sum(len({at >> level for at in naive}) for level in (9, 18, 27))
+        assert pmap.frames(page, n_pages).tolist() == [naive.get(at, 0) for at in range(page, page + n_pages)]
