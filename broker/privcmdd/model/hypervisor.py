@@ -147,8 +147,8 @@ class Hypervisor:
             if first < 0 or n_pages < 0 or first + n_pages > self.max_gfns:
                 raise ModelError(
                     errno.ENOMEM if first < self.max_gfns else errno.EINVAL,
-                    f"pages {first:#x} to {first + n_pages:#x} reach past {self.max_gfns:#x}, the guest frames a domain "
-                    "may have (machine.gfns_per_domain)",
+                    f"pages {first:#x} to {first + n_pages:#x} reach past {self.max_gfns:#x}, the guest frames a "
+                    "domain may have (machine.gfns_per_domain)",
                     key="ranges",
                 )
         n_total = sum(n_pages for _, n_pages in wanted)

@@ -139,11 +139,15 @@ class VmMap:
             Read and write when every entry allows writing, else read when every entry allows reading, else
             None; None also when a page of the range is not mapped.
         """
-        if not self.covers(start, end):
-            return None
         common = PROT_ALL
+        at = start
         for entry in self.touching(start, end):
+            if entry.start > at:
+                return None
+            at = entry.end
             common &= entry.protection
+        if at < end:
+            return None
         if common & PROT_WRITE:
             return PROT_READ | PROT_WRITE
         return PROT_READ if common & PROT_READ else None

@@ -66,33 +66,42 @@ def mprotect(space: AddressSpace, params: Params) -> Params:
     return {}
 
 
-def batch(broker: Broker, session: Session, params: Params, names: Names) -> Generator[Pause, None, Batch]:
-    """Map single frames over one range, in turn."""
-    n = len(names)
-    check_counts(broker, params["num"], n, "arr")
-    may_write = authorise(session, params["dom"])
-    residence: Residence = broker.residence(session)
-    space = residence.space
+def in_turn(
+    session: Session, residence: Residence, request: Generator[None, None, Batch]
+) -> Generator[Pause, None, Batch]:
+    """Take a map request to its end, alone in its address space."""
     in_flight = session.account.charge(Slot.BATCHES, 1)
     try:
         ticket = yield from residence.turnstile.enter()
         try:
-            return (
-                yield from space.personality.mmapbatch(space, params["dom"], params["addr"], names, may_write=may_write)
-            )
+            return (yield from request)
         finally:
             residence.turnstile.leave(ticket)
     finally:
         in_flight.release()
 
 
+def batch(
+    broker: Broker, session: Session, params: Params, names: Names
+) -> tuple[Residence, Generator[Pause, None, Batch]]:
+    """Begin to map single frames over one range."""
+    check_counts(broker, params["num"], len(names), "arr")
+    domid = params["dom"]
+    may_write = authorise(session, domid)
+    residence: Residence = broker.residence(session)
+    space = residence.space
+    request = space.personality.mmapbatch(space, domid, params["addr"], names, may_write=may_write)
+    return residence, in_turn(session, residence, request)
+
+
 def mmapbatch(broker: Broker, session: Session, params: Params) -> Steps:
     """``privcmd.mmapbatch``: failures come back in the array."""
     names = named(params["arr"])
-    done = yield from batch(broker, session, params, names)
+    residence, request = batch(broker, session, params, names)
+    done = yield from request
     arr = None
     if done.errors is not None:
-        nibble = broker.residence(session).space.personality.paged_nibble
+        nibble = residence.space.personality.paged_nibble
         arr = frames_like(params["arr"], with_nibbles(names, done.errors, nibble))
     return answer(broker, params, done, {"ret": done.ret, "n_failed": done.n_failed, "arr": arr})
 
@@ -100,7 +109,8 @@ def mmapbatch(broker: Broker, session: Session, params: Params) -> Steps:
 def mmapbatch_v2(broker: Broker, session: Session, params: Params) -> Steps:
     """``privcmd.mmapbatch_v2``: failures come back beside the array."""
     arr: Frames = params["arr"]
-    done = yield from batch(broker, session, params, named(arr))
+    _, request = batch(broker, session, params, named(arr))
+    done = yield from request
     err = errors_like(arr, done.errors)
     return answer(broker, params, done, {"ret": done.ret, "n_failed": done.n_failed, "err": err})
 
@@ -113,26 +123,18 @@ def mmap_entries(broker: Broker, session: Session, params: Params) -> Steps:
     may_write = authorise(session, params["dom"])
     residence: Residence = broker.residence(session)
     space = residence.space
-    in_flight = session.account.charge(Slot.BATCHES, 1)
+    request = space.personality.mmap(space, params["dom"], entries, may_write=may_write)
     try:
-        ticket = yield from residence.turnstile.enter()
-        try:
-            done = yield from space.personality.mmap(space, params["dom"], entries, may_write=may_write)
-        except Stopped as stopped:
-            if params["extents"]:
-                stopped.details["extents"] = extents(broker, stopped.mfns)
-            raise
-        finally:
-            residence.turnstile.leave(ticket)
-    finally:
-        in_flight.release()
+        done = yield from in_turn(session, residence, request)
+    except Stopped as stopped:
+        if params["extents"]:
+            stopped.details["extents"] = extents(broker, stopped.mfns)
+        raise
     return answer(broker, params, done, {"ret": done.ret, "done": len(entries)})
 
 
-def restrict(broker: Broker, session: Session, params: Params) -> Params:
+def restrict(_broker: Broker, session: Session, params: Params) -> Params:
     """``privcmd.restrict``: the first names the domain, later ones must name the same."""
-    if broker.residence(session).space.personality.name != "linux":
-        raise ModelError(errno.EINVAL, "personality uvm has no RESTRICT: NetBSD's privcmd does not know it")
     asked = params["dom"]
     if session.restricted_to is None:
         session.restricted_to = None if asked == DOMID_INVALID else asked
@@ -206,6 +208,8 @@ def authorise(session: Session, domid: int) -> bool:
     Raises:
         ModelError: EPERM.
     """
+    if session.restricted_to is None and session.access.allows("write", domid):
+        return True
     session.check("read", domid)
     return session.access.allows("write", domid)
 

@@ -31,7 +31,7 @@ from privcmdd.model.privcmd import (
     give_back,
     run_of,
 )
-from privcmdd.model.units import INVALID_FRAME, PAGE_MASK, PAGE_SHIFT
+from privcmdd.model.units import INVALID_FRAME, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 from privcmdd.model.vm_map import Entry, File, Inherit
 
 F = TypeVar("F", "Names", "Mfns")
@@ -91,7 +91,11 @@ class Uvm:
         self, space: AddressSpace, domid: int, addr: int, names: Names, *, may_write: bool = True
     ) -> Generator[None, None, Batch]:
         """Replace a mapped range by frames; see ``Personality.mmapbatch``."""
-        start = addr & ~PAGE_MASK
+        if addr & PAGE_MASK:
+            raise ModelError(
+                errno.EINVAL, f"addr is {addr:#x}, expected a multiple of {PAGE_SIZE}", key="addr", addr=addr
+            )
+        start = addr
         end = check_num(len(names), start)
         protection = self._protection(space, start, end)
         check_rights(protection, domid, may_write=may_write)
