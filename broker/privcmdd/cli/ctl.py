@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``privcmdctl``: looks at a broker and its domains, and makes them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import privcmd
+from privcmdd import __version__
+from privcmdd.cli import output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from privcmd import Client, DomainInfo, MapEntry
+
+TIMEOUT_S = 30.0
+"""How long to wait for the broker by default: it may be in the middle of batches of a million frames."""
+
+_PAGE = privcmd.PAGE_SIZE
+
+_ABOUT = """\
+Look at a privcmdd broker and its simulated domains, make and destroy domains, and see the whole at work.
+
+The broker's socket is --socket, else $PRIVCMDD_SOCKET, else $XDG_RUNTIME_DIR/privcmdd/broker.sock, or
+/run/privcmdd/broker.sock when only that is there. With --json a command prints one JSON document, and
+nothing else, to standard output; errors are sentences on standard error either way.
+"""
+
+_EXIT_CODES = """\
+exit status:
+  0  done
+  1  the broker refused (the sentence on standard error begins with the errno's name), or a check of
+     the demonstration failed
+  2  wrong usage: nothing was asked of the broker
+  3  no broker answers there, or it went away
+
+examples:
+  privcmdctl ping && echo it runs
+  privcmdctl domain create --kind hvm --memory 64M --hole 0xa0+0x20 --name guest
+  privcmdctl domain info 1 --frames 0x98+0x30
+  privcmdctl domain list --json | jq '.domains[] | select(.state == "dying")'
+  privcmdctl demo /usr/bin/ls
+"""
+
+_MAPS = """\
+Print the map entries of an address space: one line for each, in order of address.
+
+A command has an address space of its own, with nothing in it; so name the space to look at. `space.attach`
+answers the number to the program that has it (client.attach() in Python); the broker lets any process of
+the same uid join. The columns: file (anon or privcmd), prot and max (rwx), inherit (what a fork's child
+gets), object, domain, wired count, present pages and failed pages.
+"""
+
+_CREATE = """\
+Make a domain and give it memory.
+
+--memory is the memory it gets. It lies from gfn 0 upwards, and jumps over each --hole, as the memory of a
+real HVM guest jumps over its MMIO space. Sizes take K, M, G (of 1024); gfns and page counts are decimal,
+or hexadecimal with 0x.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except (privcmd.NoBroker, privcmd.BrokerGone, privcmd.NoAnswer) as error:
+        output.complain(str(error))
+        return 3
+    except privcmd.PrivcmdError as error:
+        output.complain(str(error))
+        return 1
+    except BrokenPipeError:
+        # The reader has enough; keep the interpreter from complaining when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+# --- commands ---------------------------------------------------------------------------------------------
+
+
+def _ping(parsed: argparse.Namespace) -> int:
+    with _client(parsed) as client:
+        start = time.perf_counter()
+        instance = client.ping()
+        took_us = round((time.perf_counter() - start) * 1e6)
+        _show(
+            parsed,
+            {"instance": instance, "path": client.path, "round_trip_us": took_us},
+            f"broker {instance} answers at {client.path} ({took_us} us)",
+        )
+    return 0
+
+
+def _create(parsed: argparse.Namespace) -> int:
+    n_pages = parsed.memory // _PAGE
+    most = n_pages if parsed.max_memory is None else parsed.max_memory // _PAGE
+    ranges = _around(n_pages, parsed.hole)
+    with _client(parsed) as client:
+        dom = client.domains.create(parsed.kind, most, ranges=ranges, dom=parsed.dom, name=parsed.name)
+        info = client.domains.info(dom)
+    n_holes = len(parsed.hole)
+    holes = f", around {n_holes} hole{'s' * (n_holes > 1)}" if n_holes else ""
+    _show(
+        parsed,
+        _row(info),
+        f"domain {dom} ({info.kind}) has {output.size(info.tot_pages * _PAGE)} in {info.tot_pages} pages{holes}",
+    )
+    return 0
+
+
+def _list(parsed: argparse.Namespace) -> int:
+    with _client(parsed) as client:
+        domains = client.domains.list()
+    rows = [
+        (d.dom, d.name or "-", d.kind, d.state, output.size(d.tot_pages * _PAGE), d.tot_pages, d.max_pages)
+        for d in domains
+    ]
+    headings = ("domain", "name", "kind", "state", "memory", "pages", "max pages")
+    text = output.table(headings, rows, left=("name", "kind", "state")) if rows else "no domains"
+    _show(parsed, {"domains": [dataclasses.asdict(domain) for domain in domains]}, text)
+    return 0
+
+
+def _destroy(parsed: argparse.Namespace) -> int:
+    with _client(parsed) as client:
+        state = client.domains.destroy(parsed.dom)
+        text = f"domain {parsed.dom} is {state}"
+        if state == "dying":
+            held = client.domains.info(parsed.dom).held_pages
+            text += f": {held} pages of it are still mapped; it goes when the last of them is unmapped"
+    _show(parsed, {"dom": parsed.dom, "state": state}, text)
+    return 0
+
+
+def _info(parsed: argparse.Namespace) -> int:
+    start, num = parsed.frames if parsed.frames is not None else (0, None)
+    with _client(parsed) as client:
+        info = client.domains.info(parsed.dom, start=start, num=num)
+    text = output.facts(
+        (
+            ("domain", info.dom),
+            ("name", info.name or "-"),
+            ("kind", info.kind),
+            ("state", info.state),
+            ("memory", f"{output.size(info.tot_pages * _PAGE)} in {info.tot_pages} pages"),
+            ("at most", f"{info.max_pages} pages"),
+            ("held", f"{info.held_pages} pages"),
+            ("gfn limit", f"{info.gfn_limit:#x}"),
+        )
+    )
+    if info.frames is not None:
+        rows = [
+            (f"{at:#x}", f"{n:#x}", "hole" if name == privcmd.HOLE else f"{name:#x}")
+            for at, n, name in _spans(start, info.frames)
+        ]
+        text += "\n\n" + output.table(("position", "pages", "frames from"), rows)
+    _show(parsed, {**_row(info), "frames": None if info.frames is None else list(info.frames)}, text)
+    return 0
+
+
+def _maps(parsed: argparse.Namespace) -> int:
+    with _client(parsed) as client:
+        client.attach(parsed.space)
+        entries = client.maps()
+    headings = (
+        "start", "end", "pages", "file", "prot", "max", "inherit", "object", "domain", "wired", "present", "failed",
+    )  # fmt: skip
+    rows = [_entry(entry) for entry in entries]
+    text = output.table(headings, rows, left=("file", "prot", "max", "inherit"))
+    shown = {"space": parsed.space, "entries": [dataclasses.asdict(entry) for entry in entries]}
+    _show(parsed, shown, text if rows else f"space {parsed.space} has no entries")
+    return 0
+
+
+def _stats(parsed: argparse.Namespace) -> int:
+    with _client(parsed) as client:
+        stats = client.stats()
+    _show(parsed, stats, output.tree(stats))
+    return 0
+
+
+def _demo(parsed: argparse.Namespace) -> int:
+    from privcmd.demo import demonstrate  # noqa: PLC0415 - only this command needs it
+
+    return demonstrate(parsed.file, as_json=parsed.json, colour=output.coloured(sys.stdout))
+
+
+# --- parts ------------------------------------------------------------------------------------------------
+
+
+def _client(parsed: argparse.Namespace) -> Client:
+    return privcmd.Client(parsed.socket, timeout_s=parsed.timeout)
+
+
+def _show(parsed: argparse.Namespace, value: Any, text: str) -> None:
+    print(output.as_json(value) if parsed.json else text, flush=True)
+
+
+def _row(info: DomainInfo) -> dict[str, Any]:
+    row = dataclasses.asdict(dataclasses.replace(info, frames=None))
+    del row["frames"]
+    return row
+
+
+def _entry(entry: MapEntry) -> tuple[object, ...]:
+    return (
+        f"{entry.start:#014x}",
+        f"{entry.end:#014x}",
+        (entry.end - entry.start) // _PAGE,
+        entry.file if entry.file is not None else "-",
+        _letters(entry.prot),
+        _letters(entry.max_prot),
+        entry.inherit,
+        entry.object if entry.object is not None else "-",
+        entry.dom if entry.dom is not None else "-",
+        entry.wired,
+        entry.present,
+        entry.failed,
+    )
+
+
+def _letters(prot: int) -> str:
+    return "".join(letter if prot & bit else "-" for letter, bit in (("r", 1), ("w", 2), ("x", 4)))
+
+
+def _around(n_pages: int, holes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges of gfns from 0 on that hold ``n_pages`` and leave the holes out."""
+    ranges = []
+    gfn = 0
+    for hole, n_hole in sorted(holes):
+        if n_pages and hole > gfn:
+            n_before = min(n_pages, hole - gfn)
+            ranges.append((gfn, n_before))
+            n_pages -= n_before
+        gfn = max(gfn, hole + n_hole)
+    return [*ranges, (gfn, n_pages)] if n_pages else ranges
+
+
+def _spans(start: int, frames: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Runs of names that follow each other, and of holes, as (position, pages, first name)."""
+    spans: list[tuple[int, int, int]] = []
+    for at, name in enumerate(frames, start):
+        if spans:
+            first, n, first_name = spans[-1]
+            if name == (privcmd.HOLE if first_name == privcmd.HOLE else first_name + n):
+                spans[-1] = (first, n + 1, first_name)
+                continue
+        spans.append((at, 1, name))
+    return spans
+
+
+# --- arguments --------------------------------------------------------------------------------------------
+
+
+def _memory(text: str) -> int:
+    match = re.fullmatch(r"(\d+)\s*([KMG]?)(?:i?B)?", text, re.IGNORECASE)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 64M, 4096K or a number of bytes")
+    size_bytes = int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
+    if not size_bytes or size_bytes % _PAGE:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of pages of {_PAGE} bytes")
+    return size_bytes
+
+
+def _number(text: str) -> int:
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; write 32 or 0x20")
+    return value
+
+
+def _span(text: str) -> tuple[int, int]:
+    first, plus, count = text.partition("+")
+    if not plus:
+        raise argparse.ArgumentTypeError(f"{text!r} is no range; write FIRST+PAGES, as 0xa0+0x20")
+    return _number(first), _number(count)
+
+
+def _common(*, outermost: bool) -> argparse.ArgumentParser:
+    """Options that may stand before the command and after it; the inner ones have no defaults to override."""
+    default: dict[str, Any] = {} if outermost else {"argument_default": argparse.SUPPRESS}
+    common = argparse.ArgumentParser(add_help=False, **default)
+    common.add_argument("--socket", metavar="PATH", help="the broker's socket")
+    common.add_argument("--json", action="store_true", help="one JSON document instead of text")
+    common.add_argument(
+        "--timeout", metavar="S", type=float, help=f"seconds to wait for the broker (default {TIMEOUT_S:g})"
+    )
+    if outermost:
+        common.set_defaults(timeout=TIMEOUT_S)
+    return common
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="privcmdctl", description=_ABOUT, epilog=_EXIT_CODES, formatter_class=raw,
+        parents=[_common(outermost=True)], allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"privcmdctl {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(under: Any, name: str, run: Any, text: str, about: str | None = None) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = under.add_parser(
+            name, help=text, description=about or text[0].upper() + text[1:] + ".", epilog=_EXIT_CODES,
+            formatter_class=raw, parents=[_common(outermost=False)], allow_abbrev=False,
+        )  # fmt: skip
+        command.set_defaults(run=run)
+        return command
+
+    add(commands, "ping", _ping, "ask whether the broker answers, and how fast")
+    domain = commands.add_parser("domain", help="make, list, look at and destroy domains")
+    domains = domain.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    create = add(domains, "create", _create, "make a domain and give it memory", _CREATE)
+    create.add_argument("--kind", choices=("pv", "hvm", "pvh"), default="hvm", help="default: hvm")
+    create.add_argument("--memory", metavar="SIZE", type=_memory, required=True, help="what it gets, as 64M")
+    create.add_argument(
+        "--max-memory", metavar="SIZE", type=_memory, help="the most it may ever have (default: --memory)"
+    )
+    create.add_argument(
+        "--hole", metavar="GFN+PAGES", type=_span, action="append", default=[],
+        help="gfns without memory, as 0xa0+0x20; may be given again",
+    )  # fmt: skip
+    create.add_argument("--name", help="a name, for people")
+    create.add_argument("--dom", metavar="DOMID", type=_number, help="its domid (default: the next free)")
+    add(domains, "list", _list, "list the domains that you have a right to")
+    destroy = add(domains, "destroy", _destroy, "end a domain; it is dying until nothing maps it any more")
+    destroy.add_argument("dom", metavar="DOMID", type=_number)
+    info = add(domains, "info", _info, "look at one domain")
+    info.add_argument("dom", metavar="DOMID", type=_number)
+    info.add_argument(
+        "--frames", metavar="FIRST+PAGES", type=_span, help="also the frames at these positions of its p2m"
+    )
+    maps = add(commands, "maps", _maps, "print the map entries of an address space", _MAPS)
+    maps.add_argument("--space", metavar="N", type=_number, required=True, help="the address space")
+    add(commands, "stats", _stats, "print the broker's counters")
+    demo = add(commands, "demo", _demo, "start a broker and device models, and check what they promise, step by step")
+    demo.add_argument("file", metavar="FILE", nargs="?", help="a file to load into guest memory (default: this Python)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
