@@ -34,7 +34,6 @@ from privcmd.outcome import Outcome, failed_batch_v1, runs_of
 
 if TYPE_CHECKING:
     from privcmd.protocol import Notice
-    from privcmd.results import Batch
 
 PAGED_PAUSE_S = 100e-6
 """Between two tries for frames that are paged out; libxenforeignmemory's own."""
@@ -312,13 +311,11 @@ class Mapper(Generic[M]):
         """Batch these frames at ``addr``; ask again for those that are paged out."""
         call = calls.privcmd_mmapbatch_v2(domid, addr, names, extents=True)
         replies = yield from self._ask(*before, call, domid=domid, prot=prot)
-        batch: Batch = replies[-1]
-        outcome = Outcome.of(batch, len(names) // 8)
-        paged = batch.ret == -errno.ENOENT
-        while paged and retries > 0:
+        outcome = Outcome.of(replies[-1], len(names) // 8)
+        # Not by the call's own result: a uvm space answers 0 whatever the frames did.
+        while retries > 0 and (spans := outcome.spans_of(-errno.ENOENT)):
             retries -= 1
             yield Pause(PAGED_PAUSE_S)
-            spans = outcome.spans_of(-errno.ENOENT)
             again = yield from self._ask(
                 *(
                     calls.privcmd_mmapbatch_v2(
@@ -329,7 +326,6 @@ class Mapper(Generic[M]):
             )
             for (first, n), part in zip(spans, again, strict=True):
                 outcome.put(first, Outcome.of(part, n))
-            paged = any(part.ret == -errno.ENOENT for part in again)
         return outcome
 
     def _linux(self) -> Steps[bool]:

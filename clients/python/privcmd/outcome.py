@@ -49,6 +49,8 @@ class Outcome:
     def spans_of(self, error: int) -> list[tuple[int, int]]:
         """Runs of frames with this error, as (first, n)."""
         spans: list[tuple[int, int]] = []
+        if not self.n_failed:
+            return spans
         for index, found in enumerate(self.errors):
             if found != error:
                 continue
