@@ -173,7 +173,7 @@ def test_keys_may_be_bins() -> None:
 
 def test_the_largest_entry_list_fits() -> None:
     """1,024 entries of three fields, the most that `privcmd.mmap` takes, pass the bound on values."""
-    entries = [{"va": i << 12, "mfn": i, "npages": 1} for i in range(limits.ENTRIES)]
+    entries = [{"va": i << 12, "mfn": i, "npages": 1} for i in range(limits.REQUEST_ENTRIES)]
     data = msgpack.packb([0, 1, "privcmd.mmap", [{"dom": 1, "entry": entries, "num": 1024, "extents": True}]])
 
     assert scan(data) == len(data)

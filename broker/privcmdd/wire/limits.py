@@ -36,7 +36,7 @@ SAFE_INTEGER: Final = 2**53
 ARRAY_FRAMES: Final = 1024
 """Frames in a plain array instead of a bin: an array costs a client and us 30 times the bin's time."""
 
-ENTRIES: Final = 1024
+REQUEST_ENTRIES: Final = 1024
 """Entries of one `privcmd.mmap`, and ranges of one `domain.create`; see NODES."""
 
 READ_BYTES: Final = 8 * 1024 * 1024

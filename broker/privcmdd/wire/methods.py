@@ -81,6 +81,9 @@ _RET: Final = Field(
     "ret", "int", "what the ioctl returns: 0, or -2 (ENOENT) when a frame is paged out, to be asked for again"
 )
 _N_FAILED: Final = Field("n_failed", "int", "frames that failed", unit="frames")
+_WHY: Final = Field(
+    "why", "str", "why it stopped at the frame after the last one done; nil when all are", nullable=True
+)
 _SPACE: Final = Field("space", "int", "the address space's number")
 _ERR: Final = Field("err", "errnos", "nil when nothing failed, else one number for each frame asked for", nullable=True)
 
@@ -344,7 +347,7 @@ _TABLE: Final = (
                 "entries",
                 "runs: npages frames from mfn on at va",
                 unit="entries",
-                most=limits.ENTRIES,
+                most=limits.REQUEST_ENTRIES,
             ),
             _ENTRY_NUM,
             _EXTENTS,
@@ -357,10 +360,10 @@ _TABLE: Final = (
         "map",
         {
             **_MAPPING_ERRORS,
-            "EINVAL": "an entry has npages 0, leaves the address space, or names a frame that is not there",
+            "EINVAL": "an entry has npages 0, leaves user addresses, or names a frame that is not there",
             "ENOENT": "a frame is paged out",
             "ENOSYS": "the linux personality, and the domain's frames are auto-translated (hvm, pvh)",
-            "E2BIG": f"more than {limits.ENTRIES} entries",
+            "E2BIG": f"more than {limits.REQUEST_ENTRIES} entries, or than a batch of frames together",
         },
         doc="Entries are applied in order. The first bad one ends the call, and the earlier ones stay "
         "mapped: the "
@@ -421,7 +424,7 @@ _TABLE: Final = (
                 "frames to populate; 0 to max_pages when left out",
                 None,
                 "ranges",
-                most=limits.ENTRIES,
+                most=limits.REQUEST_ENTRIES,
             ),
             Param("dom", "domid", "its domain id; a free one when left out", None),
             Param("name", "str", "a name for people", ""),
@@ -433,7 +436,7 @@ _TABLE: Final = (
             "EEXIST": "the domain id is taken",
             "ENOMEM": "more than max_pages, than there is free, than a memory file may hold, or too many domains",
             "EPERM": _NO_ADMIN,
-            "E2BIG": f"more than {limits.ENTRIES} ranges",
+            "E2BIG": f"more than {limits.REQUEST_ENTRIES} ranges",
         },
     ),
     Method(
@@ -507,6 +510,7 @@ _TABLE: Final = (
         (_DOM, Param("arr", "frames", "the gfns (pv: pfns) to populate", unit="frames")),
         (
             Field("done", "int", "frames populated; fewer than asked for when one fails", unit="frames"),
+            _WHY,
             Field(
                 "frames",
                 "bin",
@@ -521,7 +525,7 @@ _TABLE: Final = (
         "domain.decrease_reservation",
         "Take frames from a domain: ballooning.",
         (_DOM, Param("arr", "frames", "the gfns (pv: mfns) to take", unit="frames")),
-        (Field("done", "int", "frames taken; fewer than asked for when one is not there", unit="frames"),),
+        (Field("done", "int", "frames taken; fewer than asked for when one is not there", unit="frames"), _WHY),
         "admin",
         _CHANGE_ERRORS,
     ),
