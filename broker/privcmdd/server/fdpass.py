@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import array
+import ctypes
 import errno
 import os
 import socket
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; Python has no name for it
+FEW_GROUPS: Final = 64
 MAX_GROUPS: Final = 65_536  # NGROUPS_MAX
 FD_BYTES: Final = 4
 
@@ -86,12 +88,16 @@ def identity(sock: socket.socket) -> Identity:
 
 
 def _groups(sock: socket.socket) -> frozenset[int]:
-    for room in (64, MAX_GROUPS):
-        try:
-            raw = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, room * 4)
-        except OSError as problem:
-            if problem.errno != errno.ERANGE:
-                raise
-        else:
-            return frozenset(array.array("I", raw))
-    return frozenset()
+    try:
+        return frozenset(array.array("I", sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, FEW_GROUPS * 4)))
+    except OSError as problem:
+        if problem.errno != errno.ERANGE:
+            raise
+    # Python's getsockopt stops at 1024 bytes.
+    room = (ctypes.c_uint32 * MAX_GROUPS)()
+    size = ctypes.c_uint32(ctypes.sizeof(room))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.getsockopt(sock.fileno(), socket.SOL_SOCKET, SO_PEERGROUPS, room, ctypes.byref(size)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return frozenset(room[: size.value // 4])

@@ -135,6 +135,7 @@ class Peer:
         sock = self._sock
         session = self._session
         decode = self._connection.receive
+        take_unclaimed_fds = self._connection.take_unclaimed_fds
         perform = self._broker.perform
         n_reads = n_requests = n_bytes = 0
         replies: list[bytes] = []
@@ -151,8 +152,8 @@ class Peer:
             if not data:
                 return True
             events = decode(data, fds)
-            if fds:
-                fdpass.close_all(self._connection.take_unclaimed_fds())
+            if unclaimed := take_unclaimed_fds():  # perhaps of an earlier read, whose message ended only now
+                fdpass.close_all(unclaimed)
             for event in events:
                 if isinstance(event, REQUESTS):
                     steps = perform(session, event)
