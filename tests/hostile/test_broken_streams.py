@@ -96,6 +96,21 @@ def test_descriptors_nobody_declared_are_closed(target: Target, bystander: RawCl
     os.close(write_end)
 
 
+def test_descriptors_of_a_message_in_two_halves_are_closed(target: Target) -> None:
+    """They wait for the rest of their message, and no longer."""
+    read_end, write_end = os.pipe()
+    with target.connect() as client:
+        client.call("ping")
+        n_fds = target.n_fds
+        client.send(PING[:4], (read_end,))
+        client.send(PING[4:])
+        assert client.message()[:3] == [1, 7, None]
+        client.call("ping")
+        assert target.n_fds == n_fds
+    os.close(read_end)
+    os.close(write_end)
+
+
 def test_more_descriptors_than_may_come(target: Target, bystander: RawClient) -> None:
     """253 of them, the most that Linux carries: whatever becomes of the connection, none stays open."""
     read_end, write_end = os.pipe()

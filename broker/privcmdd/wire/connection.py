@@ -189,6 +189,8 @@ class Connection:
 
     def take_unclaimed_fds(self) -> list[int]:
         """Hand over descriptors that nobody declared or wants; the caller closes them."""
+        if not self._unclaimed:
+            return []
         taken, self._unclaimed = self._unclaimed, []
         return taken
 
