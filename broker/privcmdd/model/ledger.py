@@ -111,3 +111,34 @@ class Charge:
     def release(self) -> None:
         """Pay nothing any more; any number of times."""
         self.resize(0)
+
+
+class Tally:
+    """The three charges of an address space, changed together: entries, objects, frames."""
+
+    __slots__ = ("_account", "entries", "frames", "objects")
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self.entries = self.objects = self.frames = 0
+
+    def pay(self, entries: int, objects: int, frames: int) -> None:
+        """Pay for these from now on.
+
+        Raises:
+            ModelError: EDQUOT, on growth only; nothing changes then.
+        """
+        before = (self.entries, self.objects, self.frames)
+        try:
+            if entries != self.entries:
+                self._account.add(Slot.ENTRIES, entries - self.entries)
+                self.entries = entries
+            if objects != self.objects:
+                self._account.add(Slot.OBJECTS, objects - self.objects)
+                self.objects = objects
+            if frames != self.frames:
+                self._account.add(Slot.FRAMES, frames - self.frames)
+                self.frames = frames
+        except ModelError:
+            self.pay(*map(min, before, (self.entries, self.objects, self.frames)))
+            raise

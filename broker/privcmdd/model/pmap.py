@@ -27,6 +27,23 @@ LEAF_PAGES: Final = 1 << LEVEL_BITS
 LEAF_MASK: Final = LEAF_PAGES - 1
 
 
+class Leaf:
+    """A page table page of the lowest level.
+
+    Attributes:
+        table: (512,) uint32, the frames.
+        entry: The same table for access to single entries, where a memoryview is several times as fast.
+        n_present: Entries present.
+    """
+
+    __slots__ = ("entry", "n_present", "table")
+
+    def __init__(self) -> None:
+        self.table = np.zeros(LEAF_PAGES, dtype=np.uint32)
+        self.entry = self.table.data
+        self.n_present = 0
+
+
 class Pmap:
     """The page tables of one address space. Pages are virtual addresses divided by the page size.
 
@@ -34,11 +51,10 @@ class Pmap:
         n_present: Page table entries.
     """
 
-    __slots__ = ("_filled", "_leaves", "_level2", "_level3", "n_present")
+    __slots__ = ("_leaves", "_level2", "_level3", "n_present")
 
     def __init__(self) -> None:
-        self._leaves: dict[int, npt.NDArray[np.uint32]] = {}
-        self._filled: dict[int, int] = {}  # entries present, a leaf
+        self._leaves: dict[int, Leaf] = {}
         self._level2: Counter[int] = Counter()  # leaves below, a level-2 table
         self._level3: Counter[int] = Counter()  # level-2 tables below, a level-3 table
         self.n_present = 0
@@ -70,16 +86,25 @@ class Pmap:
         return np.concatenate(old) if old else EMPTY
 
     def _swap_few(self, number: int, first: int, mfns: Mfns | None, n_pages: int) -> list[int]:
-        stop = first + n_pages
         leaf = self._leaves.get(number)
-        old = [mfn for mfn in leaf[first:stop].tolist() if mfn] if leaf is not None else []
-        n_new = 0 if mfns is None else n_pages - list(mfns).count(NO_FRAME)
         if leaf is None:
-            if not n_new:
-                return old
+            if mfns is None or not any(mfns):
+                return []
             leaf = self._new_leaf(number)
-        leaf[first:stop] = NO_FRAME if mfns is None else mfns
-        self._account(number, n_new - len(old))
+        entry = leaf.entry
+        old = []
+        n_more = 0
+        for index in range(n_pages):
+            was = entry[first + index]
+            mfn = NO_FRAME if mfns is None else mfns[index]
+            if was:
+                old.append(was)
+                n_more -= 1
+            if mfn:
+                n_more += 1
+            entry[first + index] = mfn
+        if n_more:
+            self._account(number, leaf, n_more)
         return old
 
     def _swap_many(
@@ -91,27 +116,25 @@ class Pmap:
             if not n_new:
                 return EMPTY
             leaf = self._new_leaf(number)
-        was = leaf[start:stop]
+        was = leaf.table[start:stop]
         old: npt.NDArray[np.uint32] = was[was != NO_FRAME]
-        leaf[start:stop] = NO_FRAME if mfns is None else mfns
-        self._account(number, n_new - len(old))
+        leaf.table[start:stop] = NO_FRAME if mfns is None else mfns
+        self._account(number, leaf, n_new - len(old))
         return old
 
-    def _new_leaf(self, number: int) -> npt.NDArray[np.uint32]:
-        leaf = self._leaves[number] = np.zeros(LEAF_PAGES, dtype=np.uint32)
-        self._filled[number] = 0
+    def _new_leaf(self, number: int) -> Leaf:
+        leaf = self._leaves[number] = Leaf()
         level2 = number >> LEVEL_BITS
         self._level2[level2] += 1
         if self._level2[level2] == 1:
             self._level3[level2 >> LEVEL_BITS] += 1
         return leaf
 
-    def _account(self, number: int, n_more: int) -> None:
+    def _account(self, number: int, leaf: Leaf, n_more: int) -> None:
         self.n_present += n_more
-        filled = self._filled[number] + n_more
-        self._filled[number] = filled
-        if not filled:
-            del self._leaves[number], self._filled[number]
+        leaf.n_present += n_more
+        if not leaf.n_present:
+            del self._leaves[number]
             level2 = number >> LEVEL_BITS
             if drop_one(self._level2, level2):
                 drop_one(self._level3, level2 >> LEVEL_BITS)
@@ -119,7 +142,7 @@ class Pmap:
     def get(self, page: int) -> int:
         """The frame of a page, ``NO_FRAME`` when it has no entry."""
         leaf = self._leaves.get(page >> LEVEL_BITS)
-        return NO_FRAME if leaf is None else int(leaf[page & LEAF_MASK])
+        return NO_FRAME if leaf is None else leaf.entry[page & LEAF_MASK]
 
     def frames(self, page: int, n_pages: int) -> npt.NDArray[np.uint32]:
         """The frames of a range.
@@ -131,7 +154,7 @@ class Pmap:
         for number, start, stop, at in spans(page, n_pages):
             leaf = self._leaves.get(number)
             if leaf is not None:
-                frames[at : at + stop - start] = leaf[start:stop]
+                frames[at : at + stop - start] = leaf.table[start:stop]
         return frames
 
     def count(self, page: int, n_pages: int) -> int:
@@ -139,7 +162,7 @@ class Pmap:
         if n_pages == 1:
             return int(self.get(page) != NO_FRAME)
         return sum(
-            int(np.count_nonzero(self._leaves[number][start:stop]))
+            int(np.count_nonzero(self._leaves[number].table[start:stop]))
             for number, start, stop, _ in self._there(page, n_pages)
         )
 
@@ -156,7 +179,7 @@ class Pmap:
 
     def leaves(self) -> Iterator[tuple[int, npt.NDArray[np.uint32]]]:
         """Each leaf with its first page; for recounts."""
-        return ((number << LEVEL_BITS, leaf) for number, leaf in self._leaves.items())
+        return ((number << LEVEL_BITS, leaf.table) for number, leaf in self._leaves.items())
 
 
 EMPTY: Final = np.zeros(0, dtype=np.uint32)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.ledger import Slot
+from privcmdd.model.ledger import Slot, Tally
 from privcmdd.model.pmap import Pmap
 from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_ALL, PROT_NONE, VM_MAX_ADDRESS
 from privcmdd.model.uobject import ObjectCounters, UvmObject
@@ -67,11 +67,9 @@ class AddressSpace:
     """
 
     __slots__ = (
-        "_entries_charge",
-        "_frames_charge",
         "_next_object",
-        "_objects_charge",
         "_space_charge",
+        "_tally",
         "account",
         "closed",
         "counters",
@@ -105,9 +103,7 @@ class AddressSpace:
         self.personality = personality
         self.slice_frames = slice_frames
         self._space_charge = account.charge(Slot.SPACES, 1)
-        self._entries_charge = account.charge(Slot.ENTRIES)
-        self._objects_charge = account.charge(Slot.OBJECTS)
-        self._frames_charge = account.charge(Slot.FRAMES)
+        self._tally = Tally(account)
         self.map = VmMap()
         self.pmap = Pmap()
         self.objects = ObjectCounters(hypervisor.objects)
@@ -132,19 +128,10 @@ class AddressSpace:
         Raises:
             ModelError: EDQUOT; what was paid before is paid still.
         """
-        wanted = (
-            (self._entries_charge, len(self.map) + max(0, n_entries)),
-            (self._objects_charge, self.objects.alive + n_objects),
-            (self._frames_charge, self.pmap.n_present + n_frames),
+        objects = self.objects
+        self._tally.pay(
+            len(self.map) + max(0, n_entries), objects.made - objects.freed + n_objects, self.pmap.n_present + n_frames
         )
-        before = [charge.amount for charge, _ in wanted]
-        try:
-            for charge, amount in wanted:
-                charge.resize(amount)
-        except ModelError:
-            for (charge, _), amount in zip(wanted, before, strict=True):
-                charge.resize(min(amount, charge.amount))
-            raise
         self.pending = Replacement(start, end, self.map.generation)
 
     def abandon(self) -> None:
@@ -211,9 +198,7 @@ class AddressSpace:
     def _settle(self) -> None:
         """Pay for exactly what is there: never more than was reserved, so this cannot fail."""
         self.pending = None
-        self._entries_charge.resize(len(self.map))
-        self._objects_charge.resize(self.objects.alive)
-        self._frames_charge.resize(self.pmap.n_present)
+        self._tally.pay(len(self.map), self.objects.made - self.objects.freed, self.pmap.n_present)
 
     def new_object(self, domid: int, names: Names) -> UvmObject:
         """Make an object, not yet referred to by any entry."""

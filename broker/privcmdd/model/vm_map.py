@@ -8,7 +8,7 @@ objects are let go after the map has changed and not while.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -115,13 +115,11 @@ class VmMap:
         return self._entries[first:last]
 
     def _span(self, start: int, end: int) -> tuple[int, int]:
-        first = bisect_right(self._starts, start) - 1
+        starts = self._starts
+        first = bisect_right(starts, start) - 1
         if first < 0 or self._entries[first].end <= start:
             first += 1
-        last = first
-        while last < len(self._starts) and self._starts[last] < end:
-            last += 1
-        return first, last
+        return first, bisect_left(starts, end, first)
 
     def covers(self, start: int, end: int) -> bool:
         """Whether every page of a range is mapped."""
@@ -175,21 +173,14 @@ class VmMap:
         """
         first, last = self._span(start, end)
         dead = self._entries[first:last]
-        kept_left: list[Entry] = []
-        kept_right: list[Entry] = []
-        if dead and dead[0].start < start:
-            kept_left.append(dead[0].part(dead[0].start, start))
+        fresh = list(new)
         if dead and dead[-1].end > end:
-            kept_right.append(dead[-1].part(end, dead[-1].end))
-        for kept in (*kept_left, *kept_right):
-            if kept.object is not None:
-                kept.object.refs += 1
-        if kept_left:
+            fresh.append(kept(dead[-1], end, dead[-1].end))
+            dead[-1].end = end
+        if dead and dead[0].start < start:
+            fresh.insert(0, kept(dead[0], dead[0].start, start))
             dead[0].offset += (start - dead[0].start) >> PAGE_SHIFT
             dead[0].start = start
-        if kept_right:
-            dead[-1].end = end
-        fresh = [*kept_left, *new, *kept_right]
         self._entries[first:last] = fresh
         self._starts[first:last] = [entry.start for entry in fresh]
         self.generation += 1
@@ -206,3 +197,11 @@ class VmMap:
             if start + size <= limit:
                 return start
         return None
+
+
+def kept(entry: Entry, start: int, end: int) -> Entry:
+    """The part of a clipped entry that stays in the map, its reference counted."""
+    part = entry.part(start, end)
+    if part.object is not None:
+        part.object.refs += 1
+    return part

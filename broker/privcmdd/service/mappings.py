@@ -14,11 +14,13 @@ from privcmdd.model.frames import FEW
 from privcmdd.model.ledger import Slot
 from privcmdd.model.privcmd import MmapEntry, Stopped, with_nibbles
 from privcmdd.model.units import DOMID_INVALID, INVALID_FRAME, PAGE_SHIFT, PROT_READ, PROT_WRITE
+from privcmdd.service.steps import CHECKPOINT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from privcmdd.model.frames import Errors, Mfns, Names
+    from privcmdd.model.ledger import Charge
     from privcmdd.model.privcmd import Batch
     from privcmdd.model.space import AddressSpace
     from privcmdd.model.vm_map import Entry
@@ -69,16 +71,28 @@ def mprotect(space: AddressSpace, params: Params) -> Params:
 def in_turn(
     session: Session, residence: Residence, request: Generator[None, None, Batch]
 ) -> Generator[Pause, None, Batch]:
-    """Take a map request to its end, alone in its address space."""
-    in_flight = session.account.charge(Slot.BATCHES, 1)
+    """Take a map request to its end, alone in its address space. One that outlives a step counts as in flight."""
+    turnstile = residence.turnstile
+    ticket = turnstile.try_enter()
+    in_flight: Charge | None = None
     try:
-        ticket = yield from residence.turnstile.enter()
-        try:
-            return (yield from request)
-        finally:
-            residence.turnstile.leave(ticket)
+        if ticket is None:
+            in_flight = session.account.charge(Slot.BATCHES, 1)
+            ticket = yield from turnstile.enter()
+        while True:
+            try:
+                next(request)
+            except StopIteration as stop:
+                done: Batch = stop.value
+                return done
+            in_flight = in_flight or session.account.charge(Slot.BATCHES, 1)
+            yield CHECKPOINT
     finally:
-        in_flight.release()
+        request.close()
+        if ticket is not None:
+            turnstile.leave(ticket)
+        if in_flight is not None:
+            in_flight.release()
 
 
 def batch(

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run the benchmarks side by side and record the table in README.md. Usage: run.py [--rounds N] [--dry]"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import batch
+import roundtrip
+import startup
+
+README = Path(__file__).resolve().parent / "README.md"
+BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
+BENCHMARKS = (("Round trip", roundtrip), ("Big batches", batch), ("Start", startup))
+
+
+def main() -> None:
+    """Measure, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="rounds that are counted (default 7)")
+    parser.add_argument("--dry", action="store_true", help="print only, do not record")
+    options = parser.parse_args()
+    lines = [
+        f"Python {platform.python_version()}, trio {version('trio')}, msgpack {version('msgpack')}, "
+        f"numpy {version('numpy')}, Linux {platform.release().split('-')[0]}, medians of {options.rounds} rounds.\n",
+        "\n",
+        "| what | figure | ratio | goal |\n",
+        "| --- | --- | --- | --- |\n",
+    ]
+    for title, benchmark in BENCHMARKS:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"{title} ...\n")
+        lines += [f"| {' | '.join(row)} |\n" for row in benchmark.rows(options.rounds)]
+    table = "".join(lines)
+    sys.stdout.write(table)
+    if not options.dry:
+        text = README.read_text()
+        head, rest = text.split(BEGIN)
+        README.write_text(head + BEGIN + "\n" + table + "\n" + END + rest.split(END)[1])
+
+
+if __name__ == "__main__":
+    main()
