@@ -24,8 +24,11 @@ def bystander(target: Target) -> Iterator[RawClient]:
 
 
 def settled(bystander: RawClient, target: Target, n_fds: int) -> bool:
-    """Whether the broker has let go of all but these descriptors, after at most a thousand turns of its loop."""
-    return any(bystander.call("ping") and target.n_fds == n_fds for _ in range(1000))
+    """Whether the broker has let go of all but so many descriptors, after at most a thousand turns of its loop.
+
+    Fewer are fine: while it starts, it has files of modules open.
+    """
+    return any(bystander.call("ping") and target.n_fds <= n_fds for _ in range(1000))
 
 
 @pytest.mark.parametrize("name", BOMBS)
@@ -90,7 +93,7 @@ def test_descriptors_nobody_declared_are_closed(target: Target, bystander: RawCl
         for n_sent in (1, 2, 8):
             client.send(PING, (read_end,) * n_sent)
             assert client.message()[:3] == [1, 7, None]
-        assert target.n_fds == n_fds
+        assert target.n_fds <= n_fds
         assert bystander.call("ping")
     os.close(read_end)
     os.close(write_end)
@@ -106,7 +109,7 @@ def test_descriptors_of_a_message_in_two_halves_are_closed(target: Target) -> No
         client.send(PING[4:])
         assert client.message()[:3] == [1, 7, None]
         client.call("ping")
-        assert target.n_fds == n_fds
+        assert target.n_fds <= n_fds
     os.close(read_end)
     os.close(write_end)
 
@@ -136,7 +139,7 @@ def test_declared_descriptors_are_taken_by_no_method(target: Target) -> None:
             client.answer(1)
         assert caught.value.details == {"key": "fds"}
         assert client.call("ping")
-        assert target.n_fds == n_fds
+        assert target.n_fds <= n_fds
     os.close(read_end)
     os.close(write_end)
 
