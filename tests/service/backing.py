@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guest memory in dictionaries, for tests that need no kernel; and a disk that breaks when told to."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from privcmdd.model.units import PAGE_SIZE
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+class MemoryBacking:
+    """A file is a dictionary of its pages that were written.
+
+    Attributes:
+        files: domid -> page -> bytes.
+        done: What was asked, in order.
+        broken: Raised by the next ``read``, ``create``, ``descriptor`` or ``discard``, when set.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[int, dict[int, bytearray]] = {}
+        self.done: list[tuple[str, int]] = []
+        self.broken: Exception | None = None
+
+    def _do(self, what: str, domid: int) -> None:
+        self.done.append((what, domid))
+        if self.broken is not None and what in ("read", "create", "descriptor", "discard"):
+            broken, self.broken = self.broken, None
+            raise broken
+
+    def create(self, domid: int, n_pages: int) -> None:
+        """Make a file."""
+        assert domid not in self.files
+        assert n_pages > 0
+        self._do("create", domid)
+        self.files[domid] = {}
+
+    def descriptor(self, domid: int, *, writable: bool) -> int:
+        """A descriptor that says which way it was opened; the bytes are not behind it."""
+        self._do("descriptor", domid)
+        return os.open(os.devnull, os.O_CLOEXEC | (os.O_RDWR if writable else os.O_RDONLY))
+
+    def read(self, domid: int, page: int, offset: int, size: int) -> bytes:
+        """Read bytes."""
+        self._do("read", domid)
+        at = page * PAGE_SIZE + offset
+        return bytes(self._byte(domid, i) for i in range(at, at + size))
+
+    def _byte(self, domid: int, at: int) -> int:
+        page = self.files[domid].get(at // PAGE_SIZE)
+        return 0 if page is None else page[at % PAGE_SIZE]
+
+    def write(self, domid: int, page: int, offset: int, data: bytes | memoryview) -> None:
+        """Write bytes."""
+        self._do("write", domid)
+        at = page * PAGE_SIZE + offset
+        for i, byte in enumerate(bytes(data), at):
+            self.files[domid].setdefault(i // PAGE_SIZE, bytearray(PAGE_SIZE))[i % PAGE_SIZE] = byte
+
+    def discard(self, domid: int, pages: npt.NDArray[np.uint32]) -> None:
+        """Forget pages."""
+        self._do("discard", domid)
+        for page in pages.tolist():
+            self.files[domid].pop(page, None)
+
+    def close(self, domid: int) -> None:
+        """Forget a file; it must be there, so closing twice is seen."""
+        self._do("close", domid)
+        del self.files[domid]
