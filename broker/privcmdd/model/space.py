@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot, Tally
@@ -46,8 +46,7 @@ class SpaceCounters:
         return asdict(self)
 
 
-@dataclass(slots=True, eq=False)
-class Replacement:
+class Replacement(NamedTuple):
     """A replacement that is being prepared: the range, and the map as it was when it began."""
 
     start: int
@@ -150,13 +149,9 @@ class AddressSpace:
                 an empty range.
         """
         dead = self.map.replace(start, end, new)
-        for entry in dead:
-            if entry.wired:
-                self.n_wired -= self.pmap.count(entry.page, entry.n_pages)
+        self.n_wired -= self._wired_in(dead)
         old = self._swap_frames(start, end, mfns)
-        for entry in new:
-            if entry.wired:
-                self.n_wired += self.pmap.count(entry.page, entry.n_pages)
+        self.n_wired += self._wired_in(new)
         self._attach(new, dead)
         if new and dead:
             self.counters.replacements += 1
@@ -177,11 +172,16 @@ class AddressSpace:
         self._swap_frames(start, end, mfns)
         self._settle()
 
+    def _wired_in(self, entries: Sequence[Entry]) -> int:
+        count = self.pmap.count
+        return sum([count(entry.page, entry.n_pages) for entry in entries if entry.wired])
+
     def _swap_frames(self, start: int, end: int, mfns: Mfns | None) -> Mfns:
         before = self.pmap.n_present
         old = self.pmap.swap(start >> PAGE_SHIFT, mfns, (end - start) >> PAGE_SHIFT)
-        self.counters.frames_entered += self.pmap.n_present - before + len(old)
-        self.counters.frames_removed += len(old)
+        counters = self.counters
+        counters.frames_entered += self.pmap.n_present - before + len(old)
+        counters.frames_removed += len(old)
         return old
 
     def _attach(self, new: Sequence[Entry], dead: Sequence[Entry]) -> None:
@@ -229,7 +229,11 @@ class AddressSpace:
         size = check_range(addr, size, fixed=fixed)
         protection = check_prot(prot)
         if fixed:
-            self.personality.check_cut(self, addr, addr + size)
+            try:
+                self.personality.check_cut(self, addr, addr + size)
+            except ModelError as error:
+                # Linux says ENOMEM whatever keeps it from unmapping what is there (mm/mmap.c, mmap_region).
+                raise ModelError(errno.ENOMEM, error.text, **error.details) from None
             start = addr
         else:
             hint = addr & ~PAGE_MASK

@@ -53,11 +53,6 @@ class Run:
     names: list[Names] = field(default_factory=list)
     mfns: list[Mfns] = field(default_factory=list)
 
-    @property
-    def n_pages(self) -> int:
-        """Pages of the run."""
-        return (self.end - self.start) >> PAGE_SHIFT
-
 
 class Uvm:
     """The personality of NetBSD.
@@ -105,10 +100,11 @@ class Uvm:
         except GeneratorExit:
             space.abandon()
             raise
-        self._place(space, domid, Run(start, end, protection), flagged(names, errors), mfns)
+        self._place(space, domid, start, end, protection, flagged(names, errors), mfns)
         batch = Batch(0, mfns, errors)
         space.counters.batches += 1
-        space.counters.frames_failed += batch.n_failed
+        if errors is not None:
+            space.counters.frames_failed += batch.n_failed
         return batch
 
     def mmap(
@@ -173,23 +169,18 @@ class Uvm:
     def _flush(self, space: AddressSpace, domid: int, run: Run, placed: list[Mfns]) -> None:
         mfns = joined(run.mfns)
         placed.append(mfns)
-        self._place(space, domid, run, joined(run.names), mfns)
+        self._place(space, domid, run.start, run.end, run.protection, joined(run.names), mfns)
 
-    def _place(self, space: AddressSpace, domid: int, run: Run, names: Names, mfns: Mfns) -> None:
+    def _place(
+        self, space: AddressSpace, domid: int, start: int, end: int, protection: int, names: Names, mfns: Mfns
+    ) -> None:
         """Set the object up, then publish it: from here on nothing may fail."""
-        if self.probe == "scratch":
-            space.counters.scratch_probes += run.n_pages
-        entry = Entry(
-            run.start,
-            run.end,
-            run.protection,
-            run.protection,
-            Inherit.NONE,
-            File.PRIVCMD,
-            object=space.new_object(domid, names),
-            wired=self.probe == "load",
-        )
-        space.commit(run.start, run.end, [entry], mfns)
+        wired = self.probe == "load"
+        if not wired:
+            space.counters.scratch_probes += len(names)
+        made = space.new_object(domid, names)
+        entry = Entry(start, end, protection, protection, Inherit.NONE, File.PRIVCMD, object=made, wired=wired)
+        space.commit(start, end, [entry], mfns)
 
     def _protection(self, space: AddressSpace, start: int, end: int) -> int:
         protection = space.map.weakest_protection(start, end)
