@@ -246,13 +246,13 @@ class Hypervisor:
         """
         domain = self._living(domid)
         asked = as_array(names)
-        mfns, errors = self._look(domain, asked & np.uint64(FRAME_MASK))
-        absent = np.zeros(len(asked), dtype=np.bool_) if errors is None else errors != 0
-        if not domain.kind.translated:
-            # A frame that was ballooned out but is still mapped is the domain's, yet no longer in its p2m.
-            absent[~absent] = domain.p2m[self.frames.gfn[mfns[~absent]]] != mfns[~absent]
-        n_done, why = first_stop(len(asked), (absent | repeated(asked), "is not populated", asked))
-        mfns = mfns[:n_done]
+        mfns = self._populated(domain, asked)
+        absent = (mfns == NO_FRAME) | repeated(asked)
+        n_done, why = first_stop(len(asked), (absent, "is not populated", asked))
+        n_paged = int(np.count_nonzero(mfns[:n_done] >= PAGED))
+        domain.n_paged -= n_paged
+        domain.tot_pages += n_paged  # as if paged in: giving a frame back counts down here
+        mfns = mfns[:n_done] & ~np.uint32(PAGED)
         domain.p2m[self.frames.gfn[mfns]] = NO_FRAME
         self.give(mfns)
         return Extents(n_done, why, mfns)
@@ -302,12 +302,25 @@ class Hypervisor:
         if not domain.kind.translated:
             raise ModelError(errno.ENODEV, f"domain {domid} is PV: only HVM and PVH domains can be paged", dom=domid)
         names = as_array(gfns)
+        mfns = self._populated(domain, names)
         errors = np.zeros(len(names), dtype=np.int32)
-        known = names < len(domain.p2m)
-        mfns = np.zeros(len(names), dtype=np.uint32)
-        mfns[known] = domain.p2m[names[known].astype(np.int64)]
         errors[(mfns == NO_FRAME) | repeated(names)] = -errno.EINVAL
         return domain, names, mfns, errors
+
+    def _populated(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+        """What the p2m has under names, ``NO_FRAME`` and ``PAGED`` as there; no bit of a name is dropped here."""
+        mfns = np.zeros(len(names), dtype=np.uint32)
+        if domain.kind.translated:
+            known = names < len(domain.p2m)
+            mfns[known] = domain.p2m[names[known].astype(np.int64)]
+            return mfns
+        known = names < self.frames.n_frames
+        mfns[known] = names[known]
+        mfns[self.frames.owner[mfns] != domain.domid] = NO_FRAME
+        # A frame that was ballooned out but is still mapped is the domain's, yet no longer in its p2m.
+        own = mfns != NO_FRAME
+        own[own] = domain.p2m[self.frames.gfn[mfns[own]]] == mfns[own]
+        return np.where(own, mfns, NO_FRAME).astype(np.uint32)
 
     def _living(self, domid: int) -> Domain:
         domain = self.domain(domid)
