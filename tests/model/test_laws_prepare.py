@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is true while a request is prepared, between two of its slices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from model.side_by_side import ROOMY, drain
+
+from privcmdd.model import invariants
+from privcmdd.model.domain import Kind
+from privcmdd.model.errors import ModelError
+from privcmdd.model.hypervisor import Hypervisor
+from privcmdd.model.ledger import Account
+from privcmdd.model.privcmd import MmapEntry, Personality, Stopped
+from privcmdd.model.privcmd.linux import Linux
+from privcmdd.model.privcmd.uvm import Uvm
+from privcmdd.model.space import AddressSpace
+
+START = 0x10_0000_0000
+PERSONALITIES = [Uvm("load"), Uvm("scratch"), Uvm("load", merge=True), Linux()]
+
+
+class World:
+    """A machine with one HVM domain of 64 frames and one address space with 64 pages to map over."""
+
+    def __init__(self, personality: Personality) -> None:
+        self.hv = Hypervisor(1024)
+        self.domid = self.hv.create(Kind.HVM, 64).domid
+        self.account = Account("someone", ROOMY)
+        self.space = AddressSpace(1, self.hv, self.account, personality, slice_frames=4)
+        self.space.mmap(START, 64 * 4096, 3, fixed=True)
+
+    def check(self) -> None:
+        invariants.check(self.hv, [self.space], {self.account: ()})
+
+    def references(self) -> list[int]:
+        return self.hv.frames.refs.tolist()
+
+
+@pytest.mark.parametrize("personality", PERSONALITIES)
+def test_the_laws_hold_while_another_client_prepares(personality: Personality) -> None:
+    """References that a half-prepared batch holds break no law for the request that runs in between."""
+    world = World(personality)
+    steps = personality.mmapbatch(world.space, world.domid, START, np.arange(64, dtype=np.uint64))
+    n_pauses = 0
+    for _ in steps:
+        n_pauses += 1
+        world.check()
+        assert world.space.pmap.n_present == 0, "law 5: nothing is seen of it yet"
+
+    assert n_pauses == 15
+    assert world.space.pmap.n_present == 64
+    world.check()
+
+
+@pytest.mark.parametrize("personality", PERSONALITIES)
+@pytest.mark.parametrize("n_pauses", [1, 2, 15])
+def test_a_batch_left_half_prepared_gives_all_back(personality: Personality, n_pauses: int) -> None:
+    """A client that dies at any checkpoint leaves everything as it was before it asked."""
+    world = World(personality)
+    before = (world.references(), list(map(str, world.space.map)), dict(world.account.used))
+    steps = personality.mmapbatch(world.space, world.domid, START, np.arange(64, dtype=np.uint64))
+    for _ in range(n_pauses):
+        next(steps)
+    steps.close()
+
+    assert (world.references(), list(map(str, world.space.map)), dict(world.account.used)) == before
+    world.check()
+
+
+@pytest.mark.parametrize("personality", PERSONALITIES)
+def test_an_mmap_left_half_prepared_keeps_whole_entries_only(personality: Personality) -> None:
+    """MMAP abandoned at any of its checkpoints: the entries before stay whole or are gone whole, none is cut."""
+    entries = [MmapEntry(START + first * 4096, first, 10) for first in (0, 10, 20)]
+    n_pauses = sum(1 for _ in personality.mmap(World(personality).space, 1, entries))
+    assert n_pauses >= 6
+    for stop in range(1, n_pauses + 1):
+        world = World(personality)
+        steps = personality.mmap(world.space, world.domid, entries)
+        for _ in range(stop):
+            next(steps)
+        steps.close()
+
+        world.check()
+        there = world.space.pmap.n_present
+        assert there % 10 == 0
+        assert sum(world.references()) == 64 + there
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_mmap_stops_at_the_first_bad_entry_and_keeps_the_earlier(merge: bool) -> None:  # noqa: FBT001
+    """uvm: one object an entry, or one for the run when merging; the answer is the same."""
+    world = World(Uvm("load", merge=merge))
+    entries = [MmapEntry(START + first * 4096, first, 10) for first in (0, 10, 60, 20)]
+    with pytest.raises(Stopped) as stopped:
+        drain(world.space.personality.mmap(world.space, world.domid, entries))
+
+    assert stopped.value.details["entry"] == 2
+    assert stopped.value.name == "EINVAL"
+    assert world.space.pmap.n_present == 20
+    assert world.space.objects.alive == (1 if merge else 2)
+    world.check()
+
+
+def test_a_domain_that_dies_while_its_frames_are_prepared() -> None:
+    """The frames looked up before stay good, the later ones fail, and the domain dies when they go."""
+    world = World(Uvm())
+    steps = world.space.personality.mmapbatch(world.space, world.domid, START, np.arange(8, dtype=np.uint64))
+    next(steps)
+    world.hv.destroy(world.domid)
+    world.check()
+    batch = drain(steps)
+
+    assert [int(error) for error in batch.errors] == [0] * 4 + [-22] * 4
+    world.check()
+    world.space.munmap(START, 64 * 4096)
+    with pytest.raises(ModelError, match="ESRCH"):
+        world.hv.domain(world.domid)
+    world.check()
