@@ -187,7 +187,7 @@ class Space:
             raise Refused(errno.EINVAL)
         start = addr >> 12
         if self.kind == "uvm":
-            if addr + n * 4096 > LIMIT:
+            if addr % 4096 or addr + n * 4096 > LIMIT:
                 raise Refused(errno.EINVAL)
             prot = self.weakest(start, n)
         else:

@@ -38,6 +38,7 @@ class Frame:
     """One machine frame for as long as it belongs to one domain."""
 
     domid: int
+    gfn: int  # what it was populated as
     mfn: int | None = None  # learned when first seen, must not change; PV domains name frames by it
     place: int | None = None  # page of the domain's memory file: likewise
     paged: bool = False  # paged out: still the domain's, content and all, but it cannot be mapped
@@ -110,7 +111,7 @@ class Host:
         if domid in self.domains:
             raise Refused(errno.EEXIST)
         domain = Domain(domid, kind, max_pages)
-        domain.p2m = {gfn: Frame(domid) for gfn in gfns}
+        domain.p2m = {gfn: Frame(domid, gfn) for gfn in gfns}
         self.domains[domid] = domain
         return domain
 
@@ -127,7 +128,7 @@ class Host:
             full = self.tot_pages(domid) >= domain.max_pages or not self.n_free()
             if full or gfn in domain.p2m or gfn >= self.max_gfns:
                 return done
-            domain.p2m[gfn] = Frame(domid)
+            domain.p2m[gfn] = Frame(domid, gfn)
         return len(gfns)
 
     def n_free(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Profile:
     law: settings
 
 
+_PHASES = [Phase.explicit, Phase.generate, Phase.shrink]
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 _PROFILES = {
@@ -36,6 +37,8 @@ _PROFILES = {
             max_examples=30,
             stateful_step_count=40,
             suppress_health_check=_SLOW,
+            phases=_PHASES,
+            report_multiple_bugs=False,
         ),
         law=settings(derandomize=True, database=None, deadline=None, max_examples=50),
     ),
@@ -48,6 +51,8 @@ _PROFILES = {
             max_examples=1_400,
             stateful_step_count=80,
             suppress_health_check=_SLOW,
+            phases=_PHASES,
+            report_multiple_bugs=False,
             print_blob=True,
         ),
         law=settings(database=None, deadline=None, max_examples=2_000, print_blob=True),

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 N_FRAMES = 256 + 200
 MAX_GFNS = 1 << 12
+MAX_DOMAINS = 8
 SLICE_FRAMES = 5
 ROOMY = {slot: 1 << 30 for slot in Slot}
 TIGHT = {**ROOMY, Slot.FRAMES: 40, Slot.ENTRIES: 24, Slot.OBJECTS: 6, Slot.SPACES: 3}
@@ -67,11 +68,12 @@ class SideBySide:
     """A machine, twice, with its address spaces."""
 
     def __init__(self) -> None:
-        self.hv = Hypervisor(N_FRAMES, max_domains=8, max_gfns=MAX_GFNS)
+        self.hv = Hypervisor(N_FRAMES, max_domains=MAX_DOMAINS, max_gfns=MAX_GFNS)
         self.host = Host(N_FRAMES, MAX_GFNS)
         self.accounts = [(Account("roomy", ROOMY), ROOMY), (Account("tight", TIGHT), TIGHT)]
         self.pairs: list[Pair] = []
         self.n_spaces = 0
+        self.is_pv: dict[int, bool] = {}
         self.living: set[tuple[int, int | None]] = set()  # places in memory files, after the last step
 
     # --- both sides ---------------------------------------------------------------------------------
@@ -104,14 +106,17 @@ class SideBySide:
             domain = self.hv.create(Kind(kind), max_pages, ranges, domid)
         except ModelError as error:
             expected = {
-                errno.EINVAL: len(gfns) > max_pages or any(gfn >= MAX_GFNS for gfn in gfns) or domid == 0,
+                errno.EINVAL: len(gfns) > max_pages,
                 errno.EEXIST: domid in self.host.domains,
-                errno.ENOMEM: len(gfns) > self.host.n_free() or len(self.host.domains) >= 8,
+                errno.ENOMEM: len(gfns) > self.host.n_free()
+                or len(self.host.domains) >= MAX_DOMAINS
+                or any(gfn >= MAX_GFNS for gfn in gfns),
             }
             assert expected[error.errno], error
             return
         assert domid in (None, domain.domid)
         self.host.create(domain.domid, kind, max_pages, gfns)
+        self.is_pv[domain.domid] = kind == "pv"
 
     def destroy(self, domid: int) -> None:
         self.both(lambda: self.hv.destroy(domid), lambda: self.host.destroy(domid))
@@ -168,10 +173,10 @@ class SideBySide:
 
         def naive(at: int) -> None:
             default = PRIVCMD if pair.naive.kind == "linux" else ANON
-            if size == 0 or (fixed and addr % 4096):
-                raise Refused(errno.EINVAL)
             if pair.naive.kind == "uvm" and what == PRIVCMD:
                 raise Refused(errno.ENODEV)
+            if size == 0 or (fixed and addr % 4096):
+                raise Refused(errno.EINVAL)
             if not fixed:
                 assert at % 4096 == 0
                 assert not any(vpn in pair.naive.pages for vpn in range(at >> 12, (at >> 12) + n_pages))
@@ -208,7 +213,7 @@ class SideBySide:
         if answer is not None:
             frame, entered = expected
             assert (answer.domid, answer.entered) == (frame.domid, entered)
-            assert frame.place in (None, answer.page)
+            assert answer.name == (frame.mfn if self.is_pv[frame.domid] else frame.gfn)
 
     def resolve(self, pair: Pair, addr: int, size: int, access: int) -> None:
         """Read or write a range: all of it or nothing, though PTEs may be entered on the way to a refusal."""
@@ -237,36 +242,32 @@ class SideBySide:
     # --- map requests -------------------------------------------------------------------------------
 
     def begin(self, pair: Pair, domid: int, addr: int, names: list[int], *, may_write: bool, as_array: bool) -> None:
-        """Begin an MMAPBATCH and prepare its first slice."""
+        """Begin an MMAPBATCH: it ends at once, or pauses after its first slice (short plain lists never do)."""
         given: Any = np.array(names, np.uint64) if as_array or len(names) > 24 else list(names)
-        pair.steps = pair.real.personality.mmapbatch(pair.real, domid, addr, given, may_write=may_write)
+        steps = pair.real.personality.mmapbatch(pair.real, domid, addr, given, may_write=may_write)
+        paused = object()
 
-        def naive() -> None:
+        def real() -> Any:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                return stop.value
+            return paused
+
+        def naive() -> Batch:
             batch = pair.naive.begin(addr, domid, names)
             if batch.prot & 2 and not may_write:
                 batch.abandon()
                 raise Refused(errno.EPERM)
-            pair.batch = batch
-            if len(names) > SLICE_FRAMES:
-                batch.advance(SLICE_FRAMES)
-            else:
-                answer.append(pair.naive.finish(batch))
+            return batch
 
-        answer: list[Any] = []
-        result = None
-
-        def real() -> Any:
-            nonlocal result
-            try:
-                next(pair.steps)  # type: ignore[arg-type]
-            except StopIteration as stop:
-                result = stop.value
-
-        done, _ = self.both(lambda: real() or True, naive, pair)
-        if done is None:
-            pair.steps = pair.batch = None
-        else:
-            self.answered(pair, result, answer[0] if answer else None, names)
+        result, batch = self.both(real, naive, pair)
+        if result is paused:
+            assert len(names) > SLICE_FRAMES
+            batch.advance(SLICE_FRAMES)
+            pair.steps, pair.batch = steps, batch
+        elif batch is not None:
+            self.answered(pair, result, batch)
 
     def proceed(self, pair: Pair) -> bool:
         """Prepare another slice, or end the batch; whether it is still going on."""
@@ -275,19 +276,17 @@ class SideBySide:
         try:
             next(pair.steps)
         except StopIteration as stop:
-            self.answered(pair, stop.value, pair.naive.finish(pair.batch), pair.batch.names)
+            self.answered(pair, stop.value, pair.batch)
             return False
         pair.batch.advance(SLICE_FRAMES)
         return True
 
-    def answered(self, pair: Pair, result: Any, expected: Any, names: list[int]) -> None:
-        assert (result is None) == (expected is None), "the slices are not as long as they should be"
-        if result is None:
-            return
-        errors = [0] * len(names) if result.errors is None else list(result.errors)
+    def answered(self, pair: Pair, result: Any, batch: Batch) -> None:
+        expected = pair.naive.finish(batch)
+        errors = [0] * len(batch.names) if result.errors is None else list(result.errors)
         assert (result.ret, errors) == (expected.ret, expected.errs)
         assert result.n_failed == sum(map(bool, errors))
-        invariants.errors_are_in_order(result, len(names))
+        invariants.errors_are_in_order(result, len(batch.names))
         pair.steps = pair.batch = None
 
     def abandon(self, pair: Pair) -> None:
