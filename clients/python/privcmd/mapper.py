@@ -76,14 +76,14 @@ class Mapper(Generic[M]):
         try:
             yield from self._ask(calls.mmap(mapping.address, len(mapping), prot, fixed=True))
             if (yield from self._linux()):
-                memory.map_failed(mapping.address, n_pages, prot)
+                memory.map_failed(mapping.address, prot, ((0, n_pages),))
                 memory.forbid_fork(mapping.address, len(mapping))
         except PrivcmdError:
             yield from self._undo(mapping)
             raise
         return mapping
 
-    def map(  # noqa: PLR0917 - the face's parameters, all of them
+    def map(
         self, domid: int, frames: Iterable[int], prot: int, addr: int | None, errors: Errors, retries: int
     ) -> Steps[M]:
         """A new mapping of these frames, or a replacement at ``addr``."""
@@ -111,9 +111,7 @@ class Mapper(Generic[M]):
             raise
         return mapping
 
-    def _replace(  # noqa: PLR0917
-        self, domid: int, names: bytes, prot: int, addr: int, errors: Errors, retries: int
-    ) -> Steps[M]:
+    def _replace(self, domid: int, names: bytes, prot: int, addr: int, errors: Errors, retries: int) -> Steps[M]:
         """Other frames in part of a mapping. What might fail is tried at a scratch place first."""
         n_pages = len(names) // 8
         mapping, first = self._find(addr, n_pages)

@@ -19,8 +19,12 @@ import os
 import sys
 import weakref
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from privcmd.errors import PrivcmdError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PAGE_SIZE = 4096
 
@@ -90,23 +94,35 @@ def map_runs(base: int, prot: int, fd: int, runs: memoryview) -> None:
             raise _refused("mmap of guest memory")
 
 
-def map_failed(addr: int, n_pages: int, prot: int) -> None:
-    """Make pages fail: touching one is SIGBUS, as with a foreign mapping's hole on Linux."""
-    flags = mmap.MAP_SHARED | _MAP_FIXED
-    if _libc().mmap(addr, n_pages * PAGE_SIZE, prot, flags, _empty_file(), 0) != addr:
-        raise _refused("mmap of failed frames")
+def map_failed(base: int, prot: int, gaps: Iterable[tuple[int, int]]) -> None:
+    """Make pages fail: touching one is SIGBUS, as with a foreign mapping's hole on Linux.
+
+    Args:
+        base: Address of page 0.
+        prot: ``PROT_*`` bits.
+        gaps: (page, n_pages) pieces.
+
+    Raises:
+        PrivcmdError: ENOMEM, EMFILE.
+    """
+    kernel_mmap, flags = _libc().mmap, mmap.MAP_SHARED | _MAP_FIXED
+    try:
+        empty = os.memfd_create("privcmd-failed-frames", os.MFD_CLOEXEC)
+    except OSError as error:
+        raise PrivcmdError(error.errno or errno.EMFILE, "no descriptor for the failed frames' file") from error
+    try:
+        for page, n_pages in gaps:
+            addr = base + page * PAGE_SIZE
+            if kernel_mmap(addr, n_pages * PAGE_SIZE, prot, flags, empty, 0) != addr:
+                raise _refused("mmap of failed frames")
+    finally:
+        os.close(empty)
 
 
 def forbid_fork(addr: int, size_bytes: int) -> None:
     """Keep a range from being inherited."""
     if _libc().madvise(addr, size_bytes, _MADV_DONTFORK):
         raise _refused("madvise(MADV_DONTFORK)")
-
-
-@functools.cache
-def _empty_file() -> int:
-    """A file of no length, kept for the life of the process: there is nothing to close it after."""
-    return os.memfd_create("privcmd-failed-frames", os.MFD_CLOEXEC)
 
 
 @functools.cache

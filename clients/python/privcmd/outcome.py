@@ -103,8 +103,7 @@ class Outcome:
         base = mapping.address + first * PAGE_SIZE
         memory.map_runs(base, mapping.prot, fd, memoryview(self.runs))
         if self.n_failed:
-            for here, n_pages in self.gaps():
-                memory.map_failed(base + here * PAGE_SIZE, n_pages, mapping.prot)
+            memory.map_failed(base, mapping.prot, self.gaps())
         memory.forbid_fork(base, len(self.errors) * PAGE_SIZE)
         mapping.domid = domid
         mapping.gfns[first : first + len(self.errors)] = array("Q", names)

@@ -129,7 +129,7 @@ class AsyncClient:
                 await trio.lowlevel.wait_readable(self._socket)
                 data, fds = read_some(self._socket, with_fds=self._conversation.expects_fds)
                 if not data:
-                    raise BrokerGone(errno.ECONNRESET, "the broker closed the connection")  # noqa: TRY301
+                    raise BrokerGone(errno.ECONNRESET, "the broker closed the connection")
                 events = self._conversation.receive(data, fds)
             except BlockingIOError:
                 continue

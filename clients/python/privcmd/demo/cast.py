@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Device models as the director has them: processes that do what they are told, and can be killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+from privcmd.demo.stage import CheckFailed
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+END_TIMEOUT_S = 10.0
+
+
+class Actor:
+    """A device model process. Leaving the block ends it, and sees to it that it ended well."""
+
+    def __init__(self, path: str) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", "privcmd.demo.device_model", path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Self:
+        self.expect("ready")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process = self._process
+        if process.poll() is None:
+            if kind is not None:
+                process.kill()
+            process.communicate(timeout=END_TIMEOUT_S)
+            if kind is None and process.returncode:
+                raise CheckFailed(f"device model {self.pid} ended with status {process.returncode}")
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def do(self, what: str, **arguments: Any) -> Any:
+        """Give a command and wait for its answer."""
+        self.tell(what, **arguments)
+        return self.answer()
+
+    def tell(self, what: str, **arguments: Any) -> None:
+        """Give a command."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> Any:
+        """Wait for the answer to a command.
+
+        Raises:
+            CheckFailed: It ended instead.
+        """
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise CheckFailed(f"device model {self.pid} ended with status {self._process.wait()}, unasked")
+        return json.loads(line)
+
+    def expect(self, said: str) -> None:
+        """Wait until it says this."""
+        heard = self.answer()
+        if heard != said:
+            raise CheckFailed(f"device model {self.pid} said {heard!r}, not {said!r}")
+
+    def end(self) -> int:
+        """Wait for its end; its exit status, negative for a signal."""
+        return self._process.wait(END_TIMEOUT_S)
+
+    def kill(self) -> int:
+        """SIGKILL, and its end."""
+        self._process.kill()
+        return self._process.wait(END_TIMEOUT_S)
