@@ -80,6 +80,10 @@ class Host:
         alive.update(dict.fromkeys(self.references()))
         return list(alive)
 
+    def owned_pages(self, domid: int) -> int:
+        """Frames it owns, paged-out ones too: the model lets those count for the reservation."""
+        return sum(frame.domid == domid for frame in self.frames())
+
     def tot_pages(self, domid: int) -> int:
         """Frames it owns, paged-out ones not counted."""
         return sum(frame.domid == domid and not frame.paged for frame in self.frames())
@@ -125,7 +129,7 @@ class Host:
         """Give frames to these numbers until one cannot have one; how many got one."""
         domain = self.running(domid)
         for done, gfn in enumerate(gfns):
-            full = self.tot_pages(domid) >= domain.max_pages or not self.n_free()
+            full = self.owned_pages(domid) >= domain.max_pages or not self.n_free()
             if full or gfn in domain.p2m or gfn >= self.max_gfns:
                 return done
             domain.p2m[gfn] = Frame(domid, gfn)

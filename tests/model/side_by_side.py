@@ -106,7 +106,7 @@ class SideBySide:
             domain = self.hv.create(Kind(kind), max_pages, ranges, domid)
         except ModelError as error:
             expected = {
-                errno.EINVAL: len(gfns) > max_pages,
+                errno.EINVAL: len(gfns) > max_pages or any(start >= MAX_GFNS for start, _ in ranges),
                 errno.EEXIST: domid in self.host.domains,
                 errno.ENOMEM: len(gfns) > self.host.n_free()
                 or len(self.host.domains) >= MAX_DOMAINS

@@ -50,8 +50,8 @@ operations = st.sampled_from(["populate", "decrease_reservation", "page_out", "p
 def test_memory_operations_do_what_a_dict_says(steps: list[tuple[str, list[int], bool]]) -> None:
     """Repeated names, names past the end, plain lists and arrays: done up to the same place as on a dict."""
     hv, host = Hypervisor(300, max_gfns=1 << 12), Host(300, 1 << 12)
-    domain = hv.create(Kind.HVM, 30, ((0, 20),))
-    naive = host.create(domain.domid, "hvm", 30, range(20))
+    domain = hv.create(Kind.HVM, 22, ((0, 20),))
+    naive = host.create(domain.domid, "hvm", 22, range(20))
     for operation, names, as_array in steps:
         given_names = np.array(names, np.uint64) if as_array else names
         answer = getattr(hv, operation)(domain.domid, given_names)

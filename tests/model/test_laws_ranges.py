@@ -4,11 +4,20 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from model.profiles import PROFILE
+from model.side_by_side import drain
 
+from privcmdd.model.domain import Kind
+from privcmdd.model.hypervisor import Hypervisor
+from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.pmap import Pmap
+from privcmdd.model.privcmd import MmapEntry, Personality, Stopped
+from privcmdd.model.privcmd.linux import Linux
+from privcmdd.model.privcmd.uvm import Uvm
+from privcmdd.model.space import AddressSpace
 from privcmdd.model.units import PAGE_SHIFT, VM_MAX_ADDRESS
 
 N_PAGES = VM_MAX_ADDRESS >> PAGE_SHIFT
@@ -49,3 +58,17 @@ def test_page_tables_are_what_a_dict_says(steps: list[tuple[int, int, bool, int]
         assert pmap.n_present == len(naive) == pmap.count(0, N_PAGES)
         assert pmap.n_ptps == sum(len({at >> level for at in naive}) for level in (9, 18, 27))
         assert pmap.frames(page, n_pages).tolist() == [naive.get(at, 0) for at in range(page, page + n_pages)]
+
+
+@pytest.mark.parametrize("personality", [Uvm(), Linux()])
+@pytest.mark.parametrize("mfn", [2**40 - 1, 2**63 - 1, 2**64 - 1])
+def test_mmap_of_frames_at_the_end_of_their_numbers_is_refused(personality: Personality, mfn: int) -> None:
+    """mfn + npages past 64 bits wraps as it does in C; the first frame is bad, so its errno ends the call."""
+    hv = Hypervisor(512)
+    domid = hv.create(Kind.HVM, 8).domid
+    space = AddressSpace(1, hv, Account("someone", dict.fromkeys(Slot, 1000)), personality)
+    space.mmap(0x1000, 3 * 4096, 3, fixed=True)
+    with pytest.raises(Stopped, match="EINVAL"):
+        drain(personality.mmap(space, domid, [MmapEntry(0x1000, mfn, 3)]))
+
+    assert space.pmap.n_present == 0

@@ -309,7 +309,7 @@ def test_a_quota_refuses_and_leaves_the_old_mapping_whole(slot: Slot) -> None:
 
 
 def test_a_replacement_is_placed_exactly_where_it_was_asked() -> None:
-    """What the old code returned EINVAL for (newstart != start) cannot be: the new entry begins and ends where the caller said."""
+    """What was newstart != start in the old code cannot be: the new entry begins and ends where asked."""
     world = World()
     space = world.space(n_pages=32)
 

@@ -177,10 +177,10 @@ def check_num(num: int, addr: int) -> int:
 
 
 def run_of(mfn: int, n_pages: int) -> Names:
-    """The names of consecutive frames."""
+    """The names of consecutive frames; they wrap at 64 bits, as the caller's ``mfn + i`` does."""
     if n_pages == 1:
         return [mfn]
-    return np.arange(mfn, mfn + n_pages, dtype=np.uint64)
+    return np.arange(n_pages, dtype=np.uint64) + np.uint64(mfn)
 
 
 def with_nibbles(names: Names, errors: Errors, paged_nibble: int) -> Names:
