@@ -87,6 +87,7 @@ class Supervisor:
         Returns:
             The process's exit code: DRAINED when all that had arrived was answered, else FORCED.
         """
+        code = FORCED  # a second signal cancels all of what follows
         try:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 async with trio.open_nursery() as self._nursery:
@@ -132,6 +133,8 @@ class Supervisor:
         with scope:
             while True:
                 await trio.lowlevel.wait_readable(listener.sock)
+                if scope.cancel_called:  # and the socket is closed: we were awake already when it came
+                    return
                 for _ in range(ACCEPTS_PER_TURN):
                     try:
                         if not self._accept_one(listener.sock):
