@@ -172,6 +172,21 @@ class AddressSpace:
         self._swap_frames(start, end, mfns)
         self._settle()
 
+    def enter(self, entry: Entry, page: int, mfns: Mfns) -> None:
+        """Enter the frame that a fault has found.
+
+        Faults take no turns: another thread may be preparing a replacement here. What that has reserved stays
+        reserved, this page is paid for on top.
+
+        Raises:
+            ModelError: EDQUOT; nothing has changed, the reference is the caller's still.
+        """
+        tally = self._tally
+        tally.pay(tally.entries, tally.objects, tally.frames + 1)
+        self.n_wired += entry.wired
+        address = page << PAGE_SHIFT
+        self._swap_frames(address, address + PAGE_SIZE, mfns)
+
     def _wired_in(self, entries: Sequence[Entry]) -> int:
         count = self.pmap.count
         return sum([count(entry.page, entry.n_pages) for entry in entries if entry.wired])

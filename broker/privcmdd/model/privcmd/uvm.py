@@ -203,18 +203,20 @@ class Uvm:
         assert entry.object is not None
         name = entry.object.name(entry.offset + page - entry.page)
         address = page << PAGE_SHIFT
-        space.reserve(address, address + 1, n_frames=1)
         mfns, errors = space.hypervisor.acquire(entry.object.domid, [name])
         if errors is not None:
-            space.abandon()
             raise ModelError(
                 errno.EFAULT,
                 f"{address:#x}: frame {name:#x} of domain {entry.object.domid} can no longer be mapped",
                 addr=address,
                 cause=-int(errors[0]),
             )
+        try:
+            space.enter(entry, page, mfns)
+        except ModelError:
+            give_back(space, mfns)
+            raise
         space.counters.faults += 1
-        space.fill(address, address + PAGE_MASK + 1, mfns)
         return True
 
 
