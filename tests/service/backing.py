@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+ZEROS = bytes(PAGE_SIZE)
+
 
 class MemoryBacking:
     """A file is a dictionary of its pages that were written.
@@ -48,12 +50,9 @@ class MemoryBacking:
     def read(self, domid: int, page: int, offset: int, size: int) -> bytes:
         """Read bytes."""
         self._do("read", domid)
-        at = page * PAGE_SIZE + offset
-        return bytes(self._byte(domid, i) for i in range(at, at + size))
-
-    def _byte(self, domid: int, at: int) -> int:
-        page = self.files[domid].get(at // PAGE_SIZE)
-        return 0 if page is None else page[at % PAGE_SIZE]
+        n_pages = -(-(offset + size) // PAGE_SIZE)
+        whole = b"".join(self.files[domid].get(number, ZEROS) for number in range(page, page + n_pages))
+        return whole[offset : offset + size]
 
     def write(self, domid: int, page: int, offset: int, data: bytes | memoryview) -> None:
         """Write bytes."""

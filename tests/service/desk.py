@@ -73,7 +73,8 @@ class Desk:
         self._msgid = 0
 
     def _on_event(self, session: Session, data: bytes) -> None:
-        kind, topic, params = decode(data)  # type: ignore[misc]
+        message: Any = decode(data)
+        kind, topic, params = message
         assert kind == 2
         self.events.append(Event(session.number, topic, params))
 
@@ -118,7 +119,8 @@ def finish(steps: Steps) -> Reply:
 
 def result(reply: Reply) -> Any:
     """What a reply says. Raises Refused."""
-    kind, _, error, answer = decode(reply.data)  # type: ignore[misc]
+    message: Any = decode(reply.data)
+    kind, _, error, answer = message
     assert kind == 1
     if error is not None:
         number, text, details = error
