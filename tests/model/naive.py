@@ -32,7 +32,6 @@ class Thing:
     names: list[int] = field(default_factory=list)
     failed: set[int] = field(default_factory=set)
     used: bool = False  # a privcmd VMA: an ioctl has filled it once
-    dead: set[int] = field(default_factory=set)  # page numbers whose PTE is there but names no frame
 
 
 @dataclass(frozen=True)
@@ -215,9 +214,7 @@ class Space:
         if not page.thing.used:
             if addr != start or addr + n * 4096 != end:
                 raise Refused(errno.EINVAL)
-        elif addr + n * 4096 > end or any(
-            vpn in self.ptes or vpn in page.thing.dead for vpn in range(addr >> 12, (addr >> 12) + n)
-        ):
+        elif addr + n * 4096 > end or any(vpn in self.ptes for vpn in range(addr >> 12, (addr >> 12) + n)):
             raise Refused(errno.EINVAL)
         return page.prot
 
@@ -236,8 +233,6 @@ class Space:
             for vpn, frame in enumerate(batch.found, batch.start):
                 if isinstance(frame, Frame):
                     self.ptes[vpn], self.pte_prots[vpn] = frame, batch.prot
-                elif frame == 0:
-                    vma.dead.add(vpn)
             last_of_chunk = [*errs[511::512], errs[-1]]
             ret = -errno.ENOENT if -errno.ENOENT in last_of_chunk else 0
         batch.abandon()
@@ -309,7 +304,6 @@ class Space:
             raise Refused(errno.ESRCH)
         for vpn, name in enumerate(range(mfn, mfn + n), expected):
             if self.pages[vpn].prot == 0:
-                vma.dead.add(vpn)
                 continue
             frame = self.host.look_up(domid, name)
             if not isinstance(frame, Frame):

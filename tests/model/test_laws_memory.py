@@ -41,6 +41,16 @@ def test_a_paged_out_frame_can_be_ballooned_out() -> None:
     invariants.check(hv, [], {})
 
 
+def test_a_frame_mentioned_twice_is_answered_twice() -> None:
+    """Each mention is answered as if the ones before it had been a request of their own."""
+    hv = Hypervisor(512)
+    domain = hv.create(Kind.HVM, 8)
+    hv.acquire(domain.domid, [3])
+
+    assert list(hv.page_out(domain.domid, [2, 3, 2, 3, 2])) == [0, -16, -22, -16, -22]
+    assert list(hv.page_in(domain.domid, [2, 3, 2])) == [0, -22, -22]
+
+
 gfns = st.lists(st.one_of(st.integers(0, 40), st.sampled_from([2**12 - 1, 2**12, 2**32 + 1, 2**40 + 1])), max_size=8)
 operations = st.sampled_from(["populate", "decrease_reservation", "page_out", "page_in"])
 

@@ -270,6 +270,7 @@ class Hypervisor:
         errors[mfns >= PAGED] = -errno.EINVAL
         good = errors == 0
         errors[np.flatnonzero(good)[self.frames.refs[mfns[good]] > 1]] = -errno.EBUSY
+        errors[(errors == 0) & repeated(names)] = -errno.EINVAL  # out since its first mention
         good = errors == 0
         domain.p2m[names[good].astype(np.int64)] |= np.uint32(PAGED)
         n_moved = int(np.count_nonzero(good))
@@ -288,6 +289,7 @@ class Hypervisor:
         """
         domain, names, mfns, errors = self._pageable(domid, gfns)
         errors[mfns < PAGED] = -errno.EINVAL
+        errors[(errors == 0) & repeated(names)] = -errno.EINVAL  # in since its first mention
         good = errors == 0
         domain.p2m[names[good].astype(np.int64)] &= ~np.uint32(PAGED)
         n_moved = int(np.count_nonzero(good))
@@ -304,7 +306,7 @@ class Hypervisor:
         names = as_array(gfns)
         mfns = self._populated(domain, names)
         errors = np.zeros(len(names), dtype=np.int32)
-        errors[(mfns == NO_FRAME) | repeated(names)] = -errno.EINVAL
+        errors[mfns == NO_FRAME] = -errno.EINVAL
         return domain, names, mfns, errors
 
     def _populated(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
