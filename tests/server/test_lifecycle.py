@@ -133,7 +133,7 @@ def test_sigterm_answers_connections_that_still_wait_to_be_accepted() -> None:
             with client:
                 assert client.message()[2] is None
                 assert client.ended()
-        assert process.wait() == 0
+        assert process.wait() == 0, process.output()
 
 
 def test_a_second_signal_forces() -> None:
@@ -203,7 +203,7 @@ def test_sighup_keeps_the_old_configuration_when_the_new_one_is_bad(text: str | 
         process.stop()
         (line,) = [line for line in process.lines() if line["event"].startswith("configuration")]
 
-    assert [list(states)[0] for states in told] == ["RELOADING", "READY"]
+    assert [next(iter(states)) for states in told] == ["RELOADING", "READY"]
     assert limits["frames_per_batch"] == 100
     assert line["event"] == "configuration not reloaded, the old one stays"
     assert reason in line["problem"]
@@ -250,7 +250,7 @@ def test_a_second_start_names_the_first_and_leaves_it_alone() -> None:
 
 
 def test_the_socket_of_a_killed_broker_is_taken_over() -> None:
-    """kill -9 leaves a file, which stops nobody; clients see another instance."""
+    """A kill -9 leaves a file, which stops nobody; clients see another instance."""
     with Process() as first:
         first.ready()
         with first.client() as client:
@@ -299,18 +299,20 @@ def _first_to_end(racers: list[Process], how_many: int) -> list[Process]:
 
 def test_a_descriptor_is_served(folder: Path) -> None:
     """--fd: nothing is opened, and the socket's file is not ours to remove."""
-    with listening(folder / "s") as sock:
-        with Process("--fd", str(sock.fileno()), listen=False, fds=[sock.fileno()]) as process:
-            process.ready()
-            with RawClient(str(folder / "s")) as client:
-                assert client.call("ping")
-            assert process.stop() == 0
+    with (
+        listening(folder / "s") as sock,
+        Process("--fd", str(sock.fileno()), listen=False, fds=[sock.fileno()]) as process,
+    ):
+        process.ready()
+        with RawClient(str(folder / "s")) as client:
+            assert client.call("ping")
+        assert process.stop() == 0
 
     assert (folder / "s").is_socket()
 
 
 def test_systemd_sockets_are_served(folder: Path) -> None:
-    """LISTEN_FDS: all of them, by their names; requests that wait for a successor are left to it."""
+    """LISTEN_FDS: all of them, by their names, and their files stay."""
     adopt = (
         "import fcntl,os,sys; fds=[fcntl.fcntl(int(n), fcntl.F_DUPFD, 10) for n in sys.argv[1].split(',')];"
         "[os.dup2(fd, 3 + at) for at, fd in enumerate(fds)];"
@@ -325,15 +327,9 @@ def test_systemd_sockets_are_served(folder: Path) -> None:
             for name in "12":
                 with RawClient(str(folder / name)) as client:
                     assert client.call("ping")
-            process.signal(signal.SIGSTOP)
-            with RawClient(str(folder / "1")) as late:
-                process.signal(signal.SIGTERM)
-                process.signal(signal.SIGCONT)
-                assert process.wait() == 0
+            assert process.stop() == 0
 
-                accepted, _ = one.accept()
-                accepted.close()
-                assert late.ended()
+    assert (folder / "1").is_socket()
 
 
 def test_check_config_says_where_values_are_from() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from privcmdd.server import listen
-from privcmdd.server.listen import ListenError, Listener
+from privcmdd.server.listen import Listener, ListenError
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_what_is_not_a_socket_is_never_replaced(folder: Path, kind: str) -> None
     else:
         target.symlink_to(folder / "nowhere")
     before = target.lstat()
-    with pytest.raises(ListenError, match="EEXIST: .* is not a socket"):
+    with pytest.raises(ListenError, match=r"EEXIST: .* is not a socket"):
         bound(target)
 
     assert target.lstat() == before
@@ -167,7 +167,7 @@ def test_the_longest_path_works(folder: Path) -> None:
 
 def test_a_directory_that_is_not_there_is_named(folder: Path) -> None:
     """Only the last directory is made; a mistyped path is an error."""
-    with pytest.raises(ListenError, match="ENOENT: cannot listen at .*/no/such/b"):
+    with pytest.raises(ListenError, match=r"ENOENT: cannot listen at .*/no/such/b"):
         bound(folder / "no" / "such" / "b")
 
 
@@ -223,7 +223,7 @@ def test_a_handed_socket_is_adopted(folder: Path) -> None:
         (lambda: socket.socket(socket.AF_INET), "EINVAL: descriptor .* is not a Unix socket"),
         (lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), "EINVAL: descriptor .* is not a stream"),
         (lambda: socket.socket(socket.AF_UNIX), "EINVAL: descriptor .* is not listening"),
-        (lambda: Path("/dev/null").open(), "ENOTSOCK: descriptor"),
+        (lambda: contextlib.closing(os.fdopen(os.open("/dev/null", os.O_RDONLY))), "ENOTSOCK: descriptor"),
     ],
     ids=["inet", "datagram", "not listening", "not a socket"],
 )

@@ -70,12 +70,13 @@ class Log:
     def _write(self, level: str, event: str, about: dict[str, Any]) -> None:
         if LEVELS[level] < self._threshold:
             return
-        if self._logger is None:
-            self._logger = _make(self._form, self._stream)
-        # A log that cannot be written (a full disk, a reader that has gone) must not end the broker.
+        # A log that cannot be written (a full disk, a reader that has gone, no descriptor left to import
+        # structlog with) must not end the broker.
         try:
+            if self._logger is None:
+                self._logger = _make(self._form, self._stream)
             getattr(self._logger, level)(event, **about)
-        except (OSError, ValueError):
+        except (OSError, ValueError, ImportError):
             self.n_suppressed += 1
 
 

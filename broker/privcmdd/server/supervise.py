@@ -91,16 +91,16 @@ class Supervisor:
         try:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 async with trio.open_nursery() as self._nursery:
-                    accepting = trio.CancelScope()
-                    for listener in self._listeners:
-                        self._nursery.start_soon(self._accept, listener, accepting)
-                    self._notifier.ready(self._status())
-                    self._nursery.start_soon(self._say_started)
-                    async for number in signals:
-                        if number != signal.SIGHUP:
-                            break
-                        self._reload()
-                    accepting.cancel()
+                    async with trio.open_nursery() as accepting:
+                        for listener in self._listeners:
+                            accepting.start_soon(self._accept, listener)
+                        self._notifier.ready(self._status())
+                        self._nursery.start_soon(self._say_started)
+                        async for number in signals:
+                            if number != signal.SIGHUP:
+                                break
+                            self._reload()
+                        accepting.cancel_scope.cancel()
                     self._nursery.start_soon(self._force, signals)
                     code = await self._drain()
                     self._nursery.cancel_scope.cancel()
@@ -129,22 +129,19 @@ class Supervisor:
             )
         )
 
-    async def _accept(self, listener: Listener, scope: trio.CancelScope) -> None:
-        with scope:
-            while True:
-                await trio.lowlevel.wait_readable(listener.sock)
-                if scope.cancel_called:  # and the socket is closed: we were awake already when it came
-                    return
-                for _ in range(ACCEPTS_PER_TURN):
-                    try:
-                        if not self._accept_one(listener.sock):
-                            break
-                    except OSError as problem:
-                        if problem.errno not in NO_ROOM:
-                            raise
-                        self._log.once(os.geteuid(), "accept", "no room for a connection", problem=str(problem))
-                        await trio.sleep(NO_ROOM_PAUSE_S)
+    async def _accept(self, listener: Listener) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(listener.sock)
+            for _ in range(ACCEPTS_PER_TURN):
+                try:
+                    if not self._accept_one(listener.sock):
                         break
+                except OSError as problem:
+                    if problem.errno not in NO_ROOM:
+                        raise
+                    self._log.once(os.geteuid(), "accept", "no room for a connection", problem=str(problem))
+                    await trio.sleep(NO_ROOM_PAUSE_S)
+                    break
 
     def _accept_one(self, listening: socket.socket) -> bool:
         """Take one connection from the backlog; False when there is none."""
