@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read the documentation's examples, and play them in one shell per page.
+
+A block marked ``<!-- run -->`` is played: Python is saved under the name in its first line (``# name.py``), or run as
+it is when that is no name; in a console block each ``$ command`` is run and must print what follows it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+MARK = "<!-- run -->"
+BLOCK = re.compile(rf"^{MARK}\n+```(\w+)\n(.*?)^```$(?:\n+<!-- prints -->\n+```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
+NAMED = re.compile(r"# (\w+\.py)\n")
+# What no two runs agree on: addresses, processes, runs of the broker, times.
+VARYING = (
+    (r"0x[67][0-9a-f]{11}", "ADDRESS"),
+    (r"\b[0-9a-f]{16}\b", "INSTANCE"),
+    (r"\b\d+ us\b", "TIME"),
+    (r"\bat /\S+", "at PATH"),
+    (r"\buid \d+", "uid UID"),
+)
+TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command of a shell, and the lines it prints."""
+
+    command: str
+    expected: list[str]
+
+
+def files_and_steps(page: str) -> tuple[dict[str, str], list[Step]]:
+    """What is to be played on a page, in order, and the files that it needs."""
+    files: dict[str, str] = {}
+    steps: list[Step] = []
+    for language, body, prints in BLOCK.findall(page):
+        if language == "python":
+            named = NAMED.match(body)
+            name = named[1] if named else f"example{len(files)}.py"
+            files[name] = body
+            if not named:
+                steps.append(Step(f"python3 {name}", prints.splitlines()))
+        elif language == "c":
+            files["example.c"] = body
+        elif language == "console":
+            for line in body.splitlines():
+                if line.startswith("$ "):
+                    steps.append(Step(line.removeprefix("$ "), []))
+                else:
+                    steps[-1].expected.append(line)
+    return files, steps
+
+
+def alike(line: str) -> str:
+    """A line with all that varies made the same."""
+    for pattern, word in VARYING:
+        line = re.sub(pattern, word, line)
+    return line.rstrip()
+
+
+class Shell:
+    """One bash for the commands of a page; what runs in its background is killed at the end."""
+
+    def __init__(self, directory: Path, socket: str) -> None:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("PRIVCMDD_")}
+        environ |= {"PRIVCMDD_SOCKET": socket, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        self._process = subprocess.Popen(
+            ["bash"],
+            cwd=directory,
+            env=environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._unread = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+    def play(self, step: Step) -> list[str]:
+        """Run a command; the lines it prints, and at least as many as are expected when they come in time."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{step.command}\necho; echo @@done@@\n".encode())
+        self._process.stdin.flush()
+        deadline = time.monotonic() + TIMEOUT_S
+        lines: list[str] = []
+        done = False
+        while not done or len(lines) < len(step.expected):
+            line = self._line(deadline)
+            if line is None:
+                break
+            if line == "@@done@@":
+                done = True
+                while lines and not lines[-1]:
+                    lines.pop()
+            elif not line.startswith("bash: line "):  # what bash says of a job that was killed
+                lines.append(line)
+        return lines
+
+    def _line(self, deadline: float) -> str | None:
+        assert self._process.stdout is not None
+        while b"\n" not in self._unread:
+            ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            data = os.read(self._process.stdout.fileno(), 65536) if ready else b""
+            if not data:
+                return None
+            self._unread += data
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line.decode()
