@@ -82,10 +82,10 @@ class Process:
         """What it tells the service manager next; fails when it ends instead."""
         ended = os.pidfd_open(self.popen.pid)
         try:
-            readable, _, _ = select.select([self._manager, ended], [], [], GUARD_S)
+            readable, _, _ = select.select([self._manager.fileno(), ended], [], [], GUARD_S)
         finally:
             os.close(ended)
-        assert self._manager in readable, f"ended or silent: {self.output()}"
+        assert self._manager.fileno() in readable, f"ended or silent: {self.output()}"
         return dict(line.split("=", 1) for line in self._manager.recv(4096).decode().split("\n"))
 
     def ready(self) -> Self:

@@ -223,7 +223,7 @@ def test_a_handed_socket_is_adopted(folder: Path) -> None:
         (lambda: socket.socket(socket.AF_INET), "EINVAL: descriptor .* is not a Unix socket"),
         (lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), "EINVAL: descriptor .* is not a stream"),
         (lambda: socket.socket(socket.AF_UNIX), "EINVAL: descriptor .* is not listening"),
-        (lambda: contextlib.closing(os.fdopen(os.open("/dev/null", os.O_RDONLY))), "ENOTSOCK: descriptor"),
+        (Path("/dev/null").open, "ENOTSOCK: descriptor"),
     ],
     ids=["inet", "datagram", "not listening", "not a socket"],
 )

@@ -13,15 +13,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 import pytest
 
 from rawclient import Ended, RawClient, Refused
 from server.process import GUARD_S, Process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 PING = msgpack.packb([0, 1, "ping", []])
 NOBODY = 65534
@@ -241,7 +243,10 @@ def test_notifications_are_dropped_rather_than_queued_for_ever() -> None:
 
 def test_running_out_of_descriptors_is_survived() -> None:
     """Connections wait in the backlog until there is room; one line says why."""
-    limit = "import os,resource,sys; resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32)); os.execv(sys.argv[1], sys.argv[1:])"
+    limit = (
+        "import os,resource,sys; resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32));"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
     with Process(wrapper=[sys.executable, "-c", limit]) as process:
         process.ready()
         assert eventually(lambda: "started" in process.events())
@@ -348,9 +353,10 @@ def test_requests_of_a_pipeline_are_answered_in_order(process: Process) -> None:
         addr = client.call("mmap", len=4096 * N_PAGES, prot=3)["addr"]
         names = b"".join(n.to_bytes(8, "little") for n in range(N_PAGES))
         batch = {"dom": 1, "addr": addr, "arr": names}
-        posted = []
-        for number in range(300):
-            posted.append(client.post("ping", []) if number % 50 else client.post("privcmd.mmapbatch_v2", [batch]))
+        posted = [
+            client.post("ping", []) if number % 50 else client.post("privcmd.mmapbatch_v2", [batch])
+            for number in range(300)
+        ]
 
         assert [client.message()[1] for _ in posted] == posted
 

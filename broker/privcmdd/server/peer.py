@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from privcmdd.server.logs import Log
     from privcmdd.server.outbox import Fork
-    from privcmdd.service.broker import Broker, Reply
+    from privcmdd.service.broker import Broker
+    from privcmdd.service.reply import Reply
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
 
