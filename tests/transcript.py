@@ -75,16 +75,23 @@ class Shell:
     def __init__(self, directory: Path, socket: str) -> None:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("PRIVCMDD_")}
         environ |= {"PRIVCMDD_SOCKET": socket, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        self._process = subprocess.Popen(
-            ["bash"],
-            cwd=directory,
-            env=environ,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self._unread = b""
+        # A pipe of its own says when a command is done: jobs in the background print when they like.
+        self._done, done = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                ["bash"],
+                cwd=directory,
+                env=environ,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=[done],
+            )
+        finally:
+            os.close(done)
+        self._done_name = done
+        self._output = b""
 
     def __enter__(self) -> Self:
         return self
@@ -92,34 +99,35 @@ class Shell:
     def __exit__(self, *_error: object) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
+        os.close(self._done)
 
     def play(self, step: Step) -> list[str]:
         """Run a command; the lines it prints, and at least as many as are expected when they come in time."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{step.command}\necho; echo @@done@@\n".encode())
-        self._process.stdin.flush()
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(f"{step.command}\necho >&{self._done_name}\n".encode())
+        stdin.flush()
+        self._output = b""
         deadline = time.monotonic() + TIMEOUT_S
-        lines: list[str] = []
-        done = False
-        while not done or len(lines) < len(step.expected):
-            line = self._line(deadline)
-            if line is None:
+        waiting = [stdout.fileno(), self._done]
+        while len(waiting) == 2 or len(self._lines()) < len(step.expected):
+            ready, _, _ = select.select(waiting, [], [], max(0.0, deadline - time.monotonic()))
+            if self._done in ready:
+                waiting.remove(self._done)
+                os.read(self._done, 1)
+            elif not ready or not self._read(stdout.fileno()):
                 break
-            if line == "@@done@@":
-                done = True
-                while lines and not lines[-1]:
-                    lines.pop()
-            elif not line.startswith("bash: line "):  # what bash says of a job that was killed
-                lines.append(line)
-        return lines
+        while select.select([stdout], [], [], 0)[0] and self._read(stdout.fileno()):
+            pass
+        return self._lines()
 
-    def _line(self, deadline: float) -> str | None:
-        assert self._process.stdout is not None
-        while b"\n" not in self._unread:
-            ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            data = os.read(self._process.stdout.fileno(), 65536) if ready else b""
-            if not data:
-                return None
-            self._unread += data
-        line, _, self._unread = self._unread.partition(b"\n")
-        return line.decode()
+    def _read(self, fd: int) -> bool:
+        data = os.read(fd, 65536)
+        self._output += data
+        return bool(data)
+
+    def _lines(self) -> list[str]:
+        """Whole lines so far, without what bash says of jobs that were killed."""
+        whole = self._output.decode().split("\n")[:-1]
+        return [line for line in whole if not line.startswith("bash: line ")]
