@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,8 +12,10 @@ from model.support import BASE, HOLE, RW, World, batch, errors_of, in_form, page
 from privcmdd.model.errors import ModelError
 from privcmdd.model.privcmd import with_nibbles
 from privcmdd.model.privcmd.linux import Linux
-from privcmdd.model.space import AddressSpace
 from privcmdd.model.units import PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
+
+if TYPE_CHECKING:
+    from privcmdd.model.space import AddressSpace
 
 EINVAL, ENOENT, EPERM, EBUSY, ESRCH = (
     -number for number in (errno.EINVAL, errno.ENOENT, errno.EPERM, errno.EBUSY, errno.ESRCH)
