@@ -92,7 +92,7 @@ class ForeignMemory:
             addr: An address inside a live mapping of this object: that part of it gets these frames instead.
                 If that fails, the old ones stay, here and at the broker. Other threads that look at the
                 memory meanwhile see each page old or new. In a space of personality "linux" it must be the
-                whole mapping: a VMA of the device cannot be cut (EINVAL).
+                whole mapping: a VMA of the device cannot be cut (ENOMEM).
             errors: None, all or nothing: the first failed frame undoes everything and is raised. "keep": the
                 mapping is made whatever its frames do; look at its ``errors``.
             paged_retries: How often to ask again, 100 microseconds apart, for frames that are paged out.

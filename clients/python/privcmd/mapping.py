@@ -94,9 +94,9 @@ class BaseMapping(mmap.mmap):
         """Not for guest memory.
 
         Raises:
-            PrivcmdError: EOPNOTSUPP, always.
+            PrivcmdError: ENOTSUP, always.
         """
-        raise PrivcmdError(errno.EOPNOTSUPP, f"a mapping of frames has no other size, not even {newsize}")
+        raise PrivcmdError(errno.ENOTSUP, f"a mapping of frames has no other size, not even {newsize}")
 
     def close(self) -> None:
         """Unmap here; the broker is told with the next request. Idempotent.

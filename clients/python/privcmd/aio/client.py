@@ -39,6 +39,8 @@ class AsyncClient:
         listeners: Called with each notice as it is read.
     """
 
+    _socket: socket.socket
+
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = socket_path(path)
         self.lock = _Turn()
@@ -47,7 +49,6 @@ class AsyncClient:
         self.listeners: list[Callable[[Notice], None]] = []
         self._conversation = Conversation()
         self._gone: BrokerGone | None = BrokerGone(errno.ENOTCONN, "not connected yet: use `async with`")
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -56,6 +57,7 @@ class AsyncClient:
             NoBroker: Nothing listens there (``errno`` is connect's), or too many wait already (EAGAIN).
         """
         await trio.lowlevel.checkpoint()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._socket.setblocking(False)
             self._socket.connect(self.path)
@@ -152,8 +154,8 @@ class AsyncClient:
         if self._gone is None:
             self._gone = why
             trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
             self._conversation.close()
-        self._socket.close()
         return self._gone
 
     ping = awaiting(calls.ping)

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command privcmdctl: what it prints, and what it answers to the shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from privcmd import Client, ForeignMemory, PrivateBroker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Ctl = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "privcmdd.cli.ctl", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "COLUMNS": "200", **environment},
+        check=False,
+    )
+
+
+@pytest.fixture
+def ctl(broker: PrivateBroker) -> Ctl:
+    """The command on this test's broker; any status."""
+    return lambda *arguments: run("--socket", broker.path, *arguments)
+
+
+def document(ran: subprocess.CompletedProcess[str]) -> Any:
+    """What `--json` printed."""
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return json.loads(ran.stdout)
+
+
+def test_ping(ctl: Ctl, client: Client) -> None:
+    """Law: ping names the broker's instance; --json may stand before or after the command."""
+    instance = client.ping()
+
+    assert instance in ctl("ping").stdout
+    assert document(ctl("ping", "--json"))["instance"] == document(ctl("--json", "ping"))["instance"] == instance
+
+
+def test_the_socket_can_come_from_the_environment(broker: PrivateBroker) -> None:
+    """Law: PRIVCMDD_SOCKET serves as --socket does."""
+    assert run("ping", PRIVCMDD_SOCKET=broker.path).returncode == 0
+
+
+def test_nobody_there_is_3() -> None:
+    """Law: without a broker the status is 3 and the sentence says what to do."""
+    ran = run("--socket", "/nonexistent/socket", "ping")
+
+    assert (ran.returncode, ran.stdout) == (3, "")
+    assert "ENOENT" in ran.stderr
+    assert "privcmdd serve" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("dance",),
+        ("domain",),
+        ("domain", "create"),
+        ("domain", "create", "--memory", "5"),
+        ("domain", "create", "--memory", "lots"),
+        ("domain", "create", "--memory", "4M", "--hole", "7"),
+        ("domain", "create", "--memory", "4M", "--kind", "dom0"),
+        ("domain", "destroy", "-1"),
+        ("maps",),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_2(ctl: Ctl, arguments: tuple[str, ...]) -> None:
+    """Law: wrong usage is 2, explained on standard error, nothing on standard output."""
+    ran = ctl(*arguments)
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "usage: privcmdctl" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (("domain", "info", "999"), "ESRCH"),
+        (("domain", "destroy", "999"), "ESRCH"),
+        (("domain", "create", "--memory", "1024G"), "ENOMEM"),
+        (("maps", "--space", "99999"), "ESRCH"),
+    ],
+)
+def test_a_refusal_is_1(ctl: Ctl, arguments: tuple[str, ...], name: str) -> None:
+    """Law: what the broker refuses is 1, with the errno's name first."""
+    ran = ctl(*arguments)
+
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith(f"privcmdctl: {name}: ")
+
+
+def test_a_domains_life(ctl: Ctl, client: Client) -> None:
+    """Law: create, list, info and destroy tell the same story, in text and in JSON."""
+    made = document(
+        ctl("domain", "create", "--memory", "1M", "--hole", "0xa0+0x20", "--hole", "16+2", "--name", "bert", "--json")
+    )
+    dom = str(made["dom"])
+    assert (made["kind"], made["tot_pages"], made["name"]) == ("hvm", 256, "bert")
+
+    rows = ctl("domain", "list").stdout.splitlines()
+    assert rows[0].split() == ["domain", "name", "kind", "state", "memory", "pages", "max", "pages"]
+    assert rows[1].split()[:3] == [dom, "bert", "hvm"]
+    assert [row["dom"] for row in document(ctl("domain", "list", "--json"))["domains"]] == [made["dom"]]
+
+    frames = document(ctl("domain", "info", dom, "--frames", "0+0x122", "--json"))["frames"]
+    holes = {gfn for gfn, name in enumerate(frames) if name == 2**64 - 1}
+    assert holes == {16, 17, *range(0xA0, 0xC0)}
+    text = ctl("domain", "info", dom, "--frames", "0x98+0x30").stdout
+    assert ["0xa0", "0x20", "hole"] in [line.split() for line in text.splitlines()]
+
+    with ForeignMemory(client) as foreign, foreign.map(made["dom"], [1, 2]):
+        assert "2 pages of it are still mapped" in ctl("domain", "destroy", dom).stdout
+        assert document(ctl("domain", "info", dom, "--json"))["state"] == "dying"
+    assert document(ctl("domain", "list", "--json")) == {"domains": []}
+    assert ctl("domain", "list").stdout == "no domains\n"
+
+
+def test_maps_of_another_process(ctl: Ctl, client: Client, guest: int) -> None:
+    """Law: the map entries of a space of one's own uid can be seen from outside."""
+    space = client.attach().space
+    with ForeignMemory(client) as foreign, foreign.map(guest, [1, 17], errors="keep") as mapping:
+        shown = document(ctl("maps", "--space", str(space), "--json"))
+        line = ctl("maps", "--space", str(space)).stdout.splitlines()[1]
+
+        (entry,) = shown["entries"]
+        assert (entry["start"], entry["dom"], entry["present"], entry["failed"]) == (mapping.address, guest, 1, 1)
+        assert line.split()[:6] == [
+            f"{mapping.address:#014x}",
+            f"{mapping.address + 8192:#014x}",
+            "2",
+            "privcmd",
+            "rw-",
+            "rw-",
+        ]
+    assert "no entries" in ctl("maps", "--space", str(space)).stdout
+
+
+def test_stats(ctl: Ctl, client: Client) -> None:
+    """Law: the counters are the broker's, as a tree and as JSON."""
+    stats = document(ctl("stats", "--json"))
+
+    assert set(stats) == set(client.stats())
+    text = ctl("stats").stdout
+    assert "objects\n  alive" in text
+
+
+def test_help_names_the_exit_statuses(ctl: Ctl) -> None:
+    """Law: each command's help says what it answers to the shell."""
+    for arguments in ((), ("ping",), ("domain", "create"), ("maps",), ("demo",)):
+        ran = ctl(*arguments, "--help")
+        assert ran.returncode == 0
+        assert "exit status:" in ran.stdout
+        assert "3  no broker answers there" in ran.stdout
+
+
+def test_a_reader_that_has_enough(broker: PrivateBroker) -> None:
+    """Law: `privcmdctl stats | head -0` is no traceback."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    ran = subprocess.run(
+        [sys.executable, "-m", "privcmdd.cli.ctl", "--socket", broker.path, "stats"],
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(write_end)
+
+    assert ran.stderr == b""
