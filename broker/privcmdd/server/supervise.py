@@ -24,7 +24,7 @@ from privcmdd.server import fdpass, logs
 from privcmdd.server.config import ConfigError
 from privcmdd.server.memory import MemoryFiles
 from privcmdd.server.peer import Conduct, Peer
-from privcmdd.service.broker import Broker
+from privcmdd.service.broker import Broker, machine_handlers
 
 if TYPE_CHECKING:
     import socket
@@ -44,6 +44,8 @@ FORCED: Final = 3
 # What accept(2) says when it is we who have no room; the connection waits in the backlog meanwhile.
 NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 NO_ROOM_PAUSE_S: Final = 0.1
+# The slow imports begin when those who waited for us have been answered: 50 ms each, in a thread.
+CATCH_UP_AFTER_S: Final = 0.05
 # Connections accepted before those already there have their turn.
 ACCEPTS_PER_TURN: Final = 16
 
@@ -95,7 +97,7 @@ class Supervisor:
                         for listener in self._listeners:
                             accepting.start_soon(self._accept, listener)
                         self._notifier.ready(self._status())
-                        self._nursery.start_soon(self._say_started)
+                        self._nursery.start_soon(self._catch_up)
                         async for number in signals:
                             if number != signal.SIGHUP:
                                 break
@@ -117,16 +119,20 @@ class Supervisor:
     def _status(self) -> str:
         return "Serving on " + ", ".join(listener.name for listener in self._listeners)
 
-    async def _say_started(self) -> None:
-        # In a thread, for the first line imports structlog, and the first clients are here already.
-        await trio.to_thread.run_sync(
-            lambda: self._log.info(
-                "started",
-                version=__version__,
-                pid=os.getpid(),
-                sockets=[listener.name for listener in self._listeners],
-                paranoid=self._configuration.settings.paranoid,
-            )
+    async def _catch_up(self) -> None:
+        """Do what was put off so that the first clients need not wait for it."""
+        with trio.CancelScope(shield=True):
+            await trio.sleep(CATCH_UP_AFTER_S)
+            await trio.to_thread.run_sync(self._say_started)
+            await trio.to_thread.run_sync(machine_handlers)
+
+    def _say_started(self) -> None:
+        self._log.info(
+            "started",
+            version=__version__,
+            pid=os.getpid(),
+            sockets=[listener.name for listener in self._listeners],
+            paranoid=self._configuration.settings.paranoid,
         )
 
     async def _accept(self, listener: Listener) -> None:

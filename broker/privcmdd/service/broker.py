@@ -3,32 +3,34 @@
 
 It owns the hypervisor, the address spaces and the accounts. A request is performed as a generator of pauses
 (``steps``), so that the same code runs under trio and under a simulator.
+
+The machine, and with it numpy, is imported and made when something first asks for it: a broker that has just
+started answers before that.
 """
 
 from __future__ import annotations
 
 import errno
+from functools import cached_property
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd import __version__
-from privcmdd.model import invariants
-from privcmdd.model.domain import State
 from privcmdd.model.errors import ModelError
-from privcmdd.model.hypervisor import Discard, Hypervisor
 from privcmdd.model.ledger import Account, Slot
-from privcmdd.service import domains, mappings, talk
+from privcmdd.service import talk
 from privcmdd.service.reply import Reply, WithDescriptors
 from privcmdd.service.session import Access, Identity, Session
-from privcmdd.service.spaces import Spaces
 from privcmdd.wire.messages import BadRequest, Request, notification, response_error, response_ok
 from privcmdd.wire.methods import METHODS, Method, ParamError, validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
+    from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.service.backing import Backing
     from privcmdd.service.settings import Limits, Settings
+    from privcmdd.service.spaces import Spaces
     from privcmdd.service.steps import Pause
     from privcmdd.wire.messages import Notification
 
@@ -41,8 +43,6 @@ class Broker:
     """All state, and every operation on it.
 
     Attributes:
-        hypervisor: The simulated machine.
-        spaces: The address spaces of its clients.
         backing: Where guest bytes live.
         instance: Another value for each run, so that a client can tell that all state is new.
     """
@@ -58,12 +58,10 @@ class Broker:
             instance: Names this run.
             on_event: Queue an encoded notification to a subscriber; must not fail.
         """
-        machine = settings.machine
         self.settings = settings
         self.backing = backing
         self.instance = instance
-        self.hypervisor = Hypervisor(machine.memory_mib * FRAMES_PER_MIB, machine.domains, machine.gfns_per_domain)
-        self.spaces = Spaces(self.hypervisor)
+        self._hypervisor: Hypervisor | None = None
         self.sessions: dict[int, Session] = {}
         self.n_requests = 0
         self.n_refused = 0
@@ -72,9 +70,26 @@ class Broker:
         self._accounts: dict[int, Account] = {}
         self._connection_limits: Mapping[Slot, int] = {}
         self._last_session = 0
-        self._methods: dict[str, tuple[Method, Handler]] = {
-            name: (method, HANDLERS[name]) for name, method in METHODS.items()
-        }
+        self._methods = paired(talk.HANDLERS)
+
+    # The machine
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """The simulated machine."""
+        if self._hypervisor is None:
+            from privcmdd.model.hypervisor import Hypervisor  # noqa: PLC0415 - see the module's docstring
+
+            size = self.settings.machine
+            self._hypervisor = Hypervisor(size.memory_mib * FRAMES_PER_MIB, size.domains, size.gfns_per_domain)
+        return self._hypervisor
+
+    @cached_property
+    def spaces(self) -> Spaces:
+        """The address spaces of the clients."""
+        from privcmdd.service.spaces import Spaces  # noqa: PLC0415 - see the module's docstring
+
+        return Spaces(self.hypervisor)
 
     # Sessions
 
@@ -102,7 +117,8 @@ class Broker:
         if session.closed:
             return
         session.closed = True
-        self.spaces.leave(session)
+        if session.residence is not None or session.forked:
+            self.spaces.leave(session)
         for charge in (*session.charges, session.output):
             charge.release()
         del self.sessions[session.number]
@@ -151,14 +167,12 @@ class Broker:
         try:
             if isinstance(request, BadRequest):
                 raise ParamError(request.errno, request.text, request.details)
-            found = self._methods.get(request.method)
-            if found is None:
-                raise unknown_method(request.method)
+            found = self._methods.get(request.method) or self._find(request.method)
             method, handler = found
             result = handler(self, session, validate(method, request.params))
             if result.__class__ is GeneratorType:
                 result = yield from result
-            if self.hypervisor.effects:
+            if self._hypervisor is not None and self._hypervisor.effects:
                 self._carry_out()
             if self.settings.paranoid:
                 self.check()
@@ -174,7 +188,7 @@ class Broker:
             text = "a fault of the broker's own; the connection ends here, please report it"
             return Reply(response_error(msgid, errno.EIO, text), close=True, fault=fault)
         finally:
-            if self.hypervisor.effects:
+            if self._hypervisor is not None and self._hypervisor.effects:
                 self._carry_out()
 
     def notice(self, session: Session, said: Notification) -> None:  # noqa: ARG002 - protocol 1 knows none from clients
@@ -191,6 +205,8 @@ class Broker:
         Raises:
             InternalFault: Naming the law that is broken.
         """
+        from privcmdd.model import invariants  # noqa: PLC0415 - see the module's docstring
+
         below: dict[Account, list[Account]] = {account: [] for account in self._accounts.values()}
         for session in self.sessions.values():
             below[session.uid_account].append(session.account)
@@ -206,8 +222,24 @@ class Broker:
         """All counters, as ``stats`` answers them."""
         return talk.counters(self)
 
+    def _find(self, name: str) -> tuple[Method, Handler]:
+        """A method that is not known yet: about the machine, or not there at all.
+
+        Raises:
+            ModelError: ENOSYS.
+        """
+        if name not in METHODS:
+            raise unknown_method(name)
+        self._methods |= paired(machine_handlers())
+        return self._methods[name]
+
     def _carry_out(self) -> None:
         """Do outside what the model has decided."""
+        if self._hypervisor is None:
+            return
+        from privcmdd.model.domain import State  # noqa: PLC0415 - see the module's docstring
+        from privcmdd.model.hypervisor import Discard  # noqa: PLC0415
+
         for effect in self.hypervisor.take_effects():
             if isinstance(effect, Discard):
                 if effect.domid in self.hypervisor.domains:  # of one that is gone the whole file goes
@@ -222,7 +254,16 @@ class Broker:
                     self._on_event(session, data)
 
 
-HANDLERS: Final[Mapping[str, Handler]] = {**talk.HANDLERS, **mappings.HANDLERS, **domains.HANDLERS}
+def machine_handlers() -> Mapping[str, Handler]:
+    """The methods about the machine; the first call imports it, which may be done in another thread."""
+    from privcmdd.service import domains, mappings, spaces  # noqa: F401, PLC0415 - see the module's docstring
+
+    return {**mappings.HANDLERS, **domains.HANDLERS}
+
+
+def paired(handlers: Mapping[str, Handler]) -> dict[str, tuple[Method, Handler]]:
+    """Each handler with its row of the table."""
+    return {name: (METHODS[name], handler) for name, handler in handlers.items()}
 
 
 def uid_limits(limits: Limits) -> dict[Slot, int]:
