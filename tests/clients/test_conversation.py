@@ -86,7 +86,7 @@ def test_descriptors_go_to_the_answers_that_declare_them() -> None:
     )
 
     assert [event.fd for event in events if isinstance(event, Answer)] == [fds[0], None, None, fds[1]]
-    assert not talk.expects_fds
+    assert talk.n_open == 0
     for fd in fds:
         os.close(fd)
 
