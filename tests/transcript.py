@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read the documentation's examples, and play them in one shell per page.
 
-A block marked ``<!-- run -->`` is played: Python is saved under the name in its first line (``# name.py``), or run as
-it is when that is no name; in a console block each ``$ command`` is run and must print what follows it.
+A block marked ``<!-- run -->`` is played. A program is saved under the name in its first line (``# name.py``); Python without one
+is run at once, and must print what a block marked ``<!-- prints -->`` behind it says. In a console block each ``$ command`` is
+run and must print what follows it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Self
 
 MARK = "<!-- run -->"
 BLOCK = re.compile(rf"^{MARK}\n+```(\w+)\n(.*?)^```$(?:\n+<!-- prints -->\n+```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
-NAMED = re.compile(r"# (\w+\.py)\n")
+NAMED = re.compile(r"(?:#|/\*) (\w+\.\w+)\b")
 # What no two runs agree on: addresses, processes, runs of the broker, times.
 VARYING = (
     (r"0x[67][0-9a-f]{11}", "ADDRESS"),
@@ -45,15 +46,13 @@ def files_and_steps(page: str) -> tuple[dict[str, str], list[Step]]:
     files: dict[str, str] = {}
     steps: list[Step] = []
     for language, body, prints in BLOCK.findall(page):
-        if language == "python":
+        if language != "console":
             named = NAMED.match(body)
             name = named[1] if named else f"example{len(files)}.py"
             files[name] = body
             if not named:
                 steps.append(Step(f"python3 {name}", prints.splitlines()))
-        elif language == "c":
-            files["example.c"] = body
-        elif language == "console":
+        else:
             for line in body.splitlines():
                 if line.startswith("$ "):
                     steps.append(Step(line.removeprefix("$ "), []))
