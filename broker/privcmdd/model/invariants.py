@@ -66,7 +66,8 @@ def entries_are_ordered(space: AddressSpace) -> None:
         require(law, entry.start >= end, f"{entry.start:#x} begins before {end:#x}")
         require(law, entry.end > entry.start, f"{entry.start:#x} is empty")
         require(law, not (entry.start | entry.end) & PAGE_MASK, f"{entry.start:#x} to {entry.end:#x} is unaligned")
-        require(law, space.map.lookup(entry.start) is entry, f"{entry.start:#x} is not found by its address")
+        found = space.map.lookup(entry.start) is entry and space.map.lookup(entry.start - 1) is not entry
+        require(law, found, f"{entry.start:#x} is not found by its address, or by one before it")
         end = entry.end
     require(law, end <= VM_MAX_ADDRESS, f"{end:#x} is past the end of user addresses")
 
