@@ -13,6 +13,7 @@ from privcmdd.model.units import DOMID_INVALID
 
 
 def pages(*numbers: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
+    """Guest frame numbers or file pages."""
     return np.array(numbers, dtype=np.uint32)
 
 

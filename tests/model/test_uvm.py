@@ -7,13 +7,12 @@ import errno
 
 import numpy as np
 import pytest
-from model.support import BASE, HOLE, RW, World, batch, errors_of, page, run, seen, shows
 
+from model.support import BASE, RW, World, batch, errors_of, page, run, seen, shows
 from privcmdd.model.access import resolve, touch
 from privcmdd.model.errors import ModelError
 from privcmdd.model.privcmd import FAILED, MmapEntry, Stopped
 from privcmdd.model.privcmd.uvm import Uvm
-from privcmdd.model.uobject import UvmObject
 from privcmdd.model.units import (
     INVALID_FRAME,
     PAGE_SIZE,
@@ -24,6 +23,7 @@ from privcmdd.model.units import (
     VM_MAX_ADDRESS,
     VM_MMAP_BASE,
 )
+from privcmdd.model.uobject import UvmObject
 from privcmdd.model.vm_map import File
 
 BAD_RANGES = [
@@ -42,7 +42,7 @@ BAD_RANGES = [
 
 @pytest.mark.parametrize(("addr", "n"), BAD_RANGES)
 def test_mmapbatch_of_a_range_that_is_none(addr: int, n: int) -> None:
-    """num 0, past the limit, not mapped at its start or later: EINVAL, and all is as it was."""
+    """Num 0, past the limit, not mapped at its start or later: EINVAL, and all is as it was."""
     world = World()
     space = world.space(n_pages=4)
     before = world.state()
@@ -56,7 +56,7 @@ def test_mmapbatch_of_a_range_that_is_none(addr: int, n: int) -> None:
 
 @pytest.mark.parametrize(("addr", "n"), [*BAD_RANGES, (BASE, 2**52), (BASE, 2**63), (BASE, 2**64 - 1), (BASE, 2**35)])
 def test_mmap_of_a_range_that_is_none(addr: int, n: int) -> None:
-    """npages 0, va above the limit, and the same for a range that runs past it: EINVAL at that entry."""
+    """Npages 0, va above the limit, and the same for a range that runs past it: EINVAL at that entry."""
     world = World()
     space = world.space(n_pages=4)
     before = world.state()

@@ -15,6 +15,7 @@ from service.desk import BASE, PAGE, Desk, Refused, finish, frames, result, sett
 
 if TYPE_CHECKING:
     from privcmdd.service.session import Session
+    from privcmdd.service.steps import Pause
     from service.desk import Steps
 
 N = 30  # more than FEW, so that there are slices
@@ -51,6 +52,11 @@ class Threads:
         return shown
 
 
+def turns(pauses: list[Pause]) -> list[bool]:
+    """Whose turn has come, of those that wait."""
+    return [pause is not None and pause.granted for pause in pauses]
+
+
 @pytest.fixture
 def desk() -> Desk:
     """A broker with one HVM domain, number 1."""
@@ -65,20 +71,17 @@ def test_callers_are_serialised_by_the_broker(desk: Desk) -> None:
     first = threads.replace(threads.one, NEW)
     assert next(first) is None
     second = threads.replace(threads.two, NEWER)
-    ticket = next(second)
-    assert ticket is not None
-    assert not ticket.granted
+    tickets = [next(second)]
     third = desk.start(threads.looker, "munmap", addr=BASE, len=PAGE)
-    last = next(third)
-    assert last is not None
+    tickets.append(next(third))
+    assert turns(tickets) == [False, False]
 
     finish(first)
 
-    assert ticket.granted
-    assert not last.granted
+    assert turns(tickets) == [True, False]
     assert threads.look() == list(NEW)
     finish(second)
-    assert last.granted
+    assert turns(tickets) == [True, True]
     finish(third)
     assert threads.look() == [None, *NEWER[1:]]
 

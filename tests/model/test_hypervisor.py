@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Domains and their frames: made, changed, looked up, gone."""
+
+from __future__ import annotations
+
+import errno
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.profiles import PROFILE
+from model.support import BASE, HOLE, World, batch
+from privcmdd.model.domain import Kind, State
+from privcmdd.model.errors import ModelError
+from privcmdd.model.hypervisor import Discard, Hypervisor, StateChanged
+from privcmdd.model.units import INVALID_FRAME, PAGE_SIZE
+
+MANY = [0] * 30  # makes a list long enough for numpy's path
+
+BAD_DOMAINS: list[tuple[dict[str, Any], int]] = [
+    ({"domid": 1}, errno.EEXIST),
+    ({"domid": 0}, errno.EINVAL),
+    ({"domid": 0x7FF0}, errno.EINVAL),
+    ({"domid": -1}, errno.EINVAL),
+    ({"max_pages": 4097}, errno.ENOMEM),
+    ({"max_pages": 2**52}, errno.ENOMEM),
+    ({"max_pages": 4, "ranges": [(0, 5)]}, errno.ENOMEM),
+    ({"max_pages": 4, "ranges": [(4095, 2)]}, errno.ENOMEM),
+    ({"max_pages": 4, "ranges": [(4096, 1)]}, errno.EINVAL),
+    ({"max_pages": 4, "ranges": [(2**52, 1)]}, errno.EINVAL),
+    ({"max_pages": 4, "ranges": [(0, 2), (1, 2)]}, errno.EINVAL),
+    ({"max_pages": 4096, "ranges": [(0, 4096)]}, errno.ENOMEM),
+]
+
+
+@pytest.mark.parametrize(("asked", "number"), BAD_DOMAINS, ids=str)
+def test_a_domain_that_cannot_be_made(asked: dict[str, Any], number: int) -> None:
+    """The errno says why, and nothing is left of it."""
+    world = World()
+    before = world.state()
+
+    with pytest.raises(ModelError) as refused:
+        world.hv.create(Kind.HVM, **{"max_pages": 4, **asked})
+
+    assert refused.value.errno == number
+    assert world.state() == before
+    assert world.hv.take_effects() == []
+
+
+def test_numbers_of_domains() -> None:
+    """The next after the last, around the end, those that exist left out; no more than there may be."""
+    hv = Hypervisor(1024, max_domains=5, max_gfns=64)
+    assert [hv.create(Kind.PVH, 1).domid, hv.create(Kind.PVH, 1, domid=0x7FEF).domid] == [1, 0x7FEF]
+    assert hv.create(Kind.PVH, 1).domid == 2
+    hv.destroy(1)
+    assert hv.create(Kind.PVH, 1).domid == 3
+    hv.create(Kind.PVH, 0)
+    hv.create(Kind.PVH, 5, ranges=())
+    with pytest.raises(ModelError, match="ENOMEM"):
+        hv.create(Kind.PVH, 1)
+    with pytest.raises(ModelError, match="ESRCH"):
+        hv.domain(1)
+
+
+def test_names_of_frames() -> None:
+    """Gfns of a translated domain, mfns of a PV one; all ones for a hole and past the end."""
+    world = World()
+
+    assert world.hvm.names(62, 4).tolist() == [62, 63, INVALID_FRAME, INVALID_FRAME]
+    assert world.hvm.names(4000, 2).tolist() == [INVALID_FRAME] * 2
+    assert world.pv.names(0, 2).tolist() == world.pv.p2m[:2].tolist()
+    assert world.pv.names(63, 2).tolist() == [int(world.pv.p2m[63]), INVALID_FRAME]
+
+
+@PROFILE.law
+@given(
+    st.integers(1, 3),
+    st.lists(
+        st.one_of(
+            st.integers(0, 140),
+            st.integers(250, 460),
+            st.sampled_from([2**20, 2**40 - 2, 2**40 - 1, 2**40 + 5, 2**63 + 5, 2**63 + 300, 2**64 - 1, 2**64 - 2]),
+        ),
+        min_size=1,
+        max_size=24,
+    ),
+)
+def test_few_frames_are_looked_up_as_many_are(domid: int, names: list[int]) -> None:
+    """A list and an array give the same frames, the same errors and the same references."""
+    answers = []
+    for asked in (names, np.array(names, dtype=np.uint64)):
+        world = World(n_frames=512)
+        world.hv.page_out(1, [3, 7])
+        mfns, errors = world.hv.acquire(domid, asked)
+        listed = None if errors is None else [int(error) for error in errors]
+        answers.append(([int(mfn) for mfn in mfns], listed, world.hv.frames.refs.tolist()))
+        runs = [row.tolist() for row in world.hv.extents(mfns)]
+        frames = [(first + i, page + i) for first, page, n in runs for i in range(n)]
+        assert frames == [(i, int(world.hv.frames.page[mfn])) for i, mfn in enumerate(mfns) if mfn]
+        for (first, page, n), (start, at, _) in pairwise(runs):
+            assert (first + n, page + n) != (start, at), "two runs that are one"
+
+    assert answers[0] == answers[1]
+
+
+def test_extents_of_one_frame_and_of_none() -> None:
+    """The usual batch of one frame; and one in which all failed."""
+    world = World()
+    mfns, _ = world.hv.acquire(1, [5])
+
+    assert world.hv.extents(mfns).tolist() == [[0, 5, 1]]
+    assert world.hv.extents([0]).tolist() == []
+    assert world.hv.extents([0] * 3).tolist() == []
+
+
+@pytest.mark.parametrize("more", [[], MANY])
+def test_a_dying_domain_has_no_frames_to_look_up(more: list[int]) -> None:
+    """EINVAL for each of a translated one, in a short list and in a long one."""
+    world = World()
+    batch(world.space(n_pages=1), 1, BASE, [0])
+    world.hv.destroy(1)
+
+    names: Any = np.array([0, *more], np.uint64) if more else [0]
+    _, errors = world.hv.acquire(1, names)
+
+    assert errors is not None
+    assert [int(error) for error in errors] == [-errno.EINVAL] * len(names)
+    for change in (world.hv.populate, world.hv.decrease_reservation, world.hv.page_out, world.hv.page_in):
+        with pytest.raises(ModelError, match="EINVAL"):
+            change(1, [0])
+    world.check()
+
+
+@pytest.mark.parametrize(
+    ("names", "n_done", "why"),
+    [
+        ([64, 65, 66], 3, None),
+        ([64, 5, 66], 1, "0x5 is populated already"),
+        ([64, 65, 64], 2, "0x40 is populated already"),
+        ([64, 4096], 1, "past the guest frames"),
+        ([64, 2**63], 1, "past the guest frames"),
+        ([*range(64, 96), *range(112, 160)], 48, "the reservation of 128 pages is used up"),
+        ([*range(64, 96), *range(112, 128), 5], 48, "0x5 is populated already"),
+        ([], 0, None),
+    ],
+)
+def test_populating_stops_at_the_first_that_cannot_be(names: list[int], n_done: int, why: str | None) -> None:
+    """In order: those before it are the domain's."""
+    world = World()
+    before = world.hvm.tot_pages
+
+    done = world.hv.populate(1, names)
+
+    assert (done.n_done, len(done.mfns)) == (n_done, n_done)
+    assert (done.why is None) if why is None else (why in str(done.why))
+    assert world.hvm.tot_pages == before + n_done
+    assert world.hvm.names(0, 4096)[names[:n_done]].tolist() == names[:n_done]
+    world.check()
+
+
+def test_populating_stops_when_the_machine_is_full() -> None:
+    """The machine's frames are the last reason."""
+    world = World(n_frames=256 + 80 + 64 + 2)
+
+    done = world.hv.populate(1, [64, 65, 66])
+
+    assert (done.n_done, "no free frame" in str(done.why)) == (2, True)
+    with pytest.raises(ModelError, match="ENOMEM"):
+        world.hv.create(Kind.HVM, 1)
+    world.check()
+
+
+def test_ballooning_stops_at_the_first_that_is_not_there() -> None:
+    """A hole, a repetition, of a PV domain a frame that is not its own. One that is paged out can be taken."""
+    for names, n_done in (([1, HOLE, 2], 1), ([1, 2, 1], 2), ([1, 9, 2], 3), ([], 0), ([9, 9], 1)):
+        world = World()
+        world.hv.page_out(1, [9])
+        done = world.hv.decrease_reservation(1, names)
+        assert done.n_done == n_done
+        assert world.hvm.tot_pages + world.hvm.n_paged == 80 - n_done
+        assert world.hvm.n_paged == (9 not in names[:n_done])
+        world.check()
+    world = World()
+    own = world.mfns(0, 3)
+    assert world.hv.decrease_reservation(2, [own[2], own[0], int(world.hvm.p2m[0])]).n_done == 2
+    assert world.pv.names(0, 3).tolist() == [INVALID_FRAME, own[1], INVALID_FRAME]
+    world.check()
+
+
+def test_paging() -> None:
+    """Out: EBUSY while mapped, EINVAL when not there or out already. In: EINVAL unless it is out. PV: ENODEV."""
+    world = World()
+    space = world.space(n_pages=1)
+    batch(space, 1, BASE, [3])
+
+    assert world.hv.page_out(1, [1, 2, 3, HOLE, 2**63, 2]).tolist() == [0, 0, -errno.EBUSY, *[-errno.EINVAL] * 3]
+    assert (world.hvm.tot_pages, world.hvm.n_paged) == (78, 2)
+    assert world.hv.page_out(1, [1]).tolist() == [-errno.EINVAL]
+    assert world.hvm.names(1, 2).tolist() == [1, 2]
+    world.check()
+    assert world.hv.page_in(1, [1, 3, HOLE, 1]).tolist() == [0, -errno.EINVAL, -errno.EINVAL, -errno.EINVAL]
+    world.check()
+    with pytest.raises(ModelError, match="ENODEV"):
+        world.hv.page_out(2, world.mfns(0, 1))
+    space.close()
+    assert world.hv.destroy(1) is State.GONE
+    world.spaces.clear()
+    world.check()
+
+
+def test_a_frame_populated_anew_does_not_share_a_page_with_one_still_mapped() -> None:
+    """Page g of the file for frame g, or a spill page as long as an older frame is there."""
+    world = World()
+    space = world.space(n_pages=3)
+    pages = []
+    for i in range(3):
+        batch(space, 1, BASE + i * PAGE_SIZE, [5])
+        pages.append(int(world.hv.frames.page[space.pmap.get((BASE >> 12) + i)]))
+        world.hv.decrease_reservation(1, [5])
+        world.hv.populate(1, [5])
+
+    limit = world.hv.max_gfns
+    assert pages == [5, limit, limit + 1]
+    space.close()
+    world.spaces.clear()
+    world.hv.decrease_reservation(1, [5])
+    world.hv.populate(1, [5])
+    assert int(world.hv.frames.page[world.hvm.p2m[5]]) == 5
+    world.check()
+
+
+def test_effects_come_in_order_and_once() -> None:
+    """What the service is to do outside: made; dying; pages to discard; gone."""
+    world = World()
+    space = world.space(n_pages=2)
+    batch(space, 1, BASE, [1, 2])
+    world.hv.create(Kind.HVM, 1)
+    world.hv.destroy(1)
+    space.close()
+
+    effects = world.hv.take_effects()
+
+    told = [(e.domid, e.state) if isinstance(e, StateChanged) else (e.domid, len(e.pages)) for e in effects]
+    assert told == [(3, State.PAUSED), (1, State.DYING), (1, 78), (1, 2), (1, State.GONE)]
+    assert isinstance(effects[3], Discard)
+    assert sorted(effects[3].pages.tolist()) == [1, 2]
+    assert world.hv.take_effects() == []
+
+
+def test_what_owns_and_names_a_frame() -> None:
+    """Its gfn, or the mfn of a PV domain's."""
+    world = World()
+
+    assert (world.hv.owner(int(world.hvm.p2m[5])), world.hv.name(int(world.hvm.p2m[5]))) == (1, 5)
+    mfn = int(world.pv.p2m[5])
+    assert (world.hv.owner(mfn), world.hv.name(mfn)) == (2, mfn)
