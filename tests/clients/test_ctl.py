@@ -183,4 +183,4 @@ def test_a_reader_that_has_enough(broker: PrivateBroker) -> None:
     )
     os.close(write_end)
 
-    assert ran.stderr == b""
+    assert (ran.returncode, ran.stderr) == (1, b"")

@@ -36,8 +36,8 @@ nothing else, to standard output; errors are sentences on standard error either 
 _EXIT_CODES = """\
 exit status:
   0  done
-  1  the broker refused (the sentence on standard error begins with the errno's name), or a check of
-     the demonstration failed
+  1  the broker refused (the sentence on standard error begins with the errno's name), a check of the
+     demonstration failed, or the reader of the output went away
   2  wrong usage: nothing was asked of the broker
   3  no broker answers there, or it went away
 
@@ -79,9 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.complain(str(error))
         return 1
     except BrokenPipeError:
-        # The reader has enough; keep the interpreter from complaining when it flushes.
+        # The reader has gone; keep the interpreter from complaining when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1
 
 
 # --- commands ---------------------------------------------------------------------------------------------

@@ -26,10 +26,15 @@ def demonstrate(file: str | None = None, *, as_json: bool = False, colour: bool 
 
     Returns:
         0; or 1 when a check failed, which is named on standard error.
+
+    Raises:
+        BrokenPipeError: Standard output's reader has gone.
     """
     stage = Stage(as_json=as_json, colour=colour)
     try:
         _run(stage, Path(file if file is not None else sys.executable).resolve())
+    except BrokenPipeError:
+        raise  # nobody looks any more: for the caller, who owns standard output
     except (CheckFailed, PrivcmdError, OSError) as error:
         stage.close(str(error))
         sys.stderr.write(f"the demonstration failed: {error}\n")

@@ -53,10 +53,17 @@ class Actor:
         return self.answer()
 
     def tell(self, what: str, **arguments: Any) -> None:
-        """Give a command."""
+        """Give a command.
+
+        Raises:
+            CheckFailed: It has ended.
+        """
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
 
     def answer(self) -> Any:
         """Wait for the answer to a command.
@@ -67,8 +74,12 @@ class Actor:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise CheckFailed(f"device model {self.pid} ended with status {self._process.wait()}, unasked")
+            raise self._ended()
         return json.loads(line)
+
+    def _ended(self) -> CheckFailed:
+        status = self._process.wait(END_TIMEOUT_S)
+        return CheckFailed(f"device model {self.pid} ended with status {status}, unasked")
 
     def expect(self, said: str) -> None:
         """Wait until it says this."""

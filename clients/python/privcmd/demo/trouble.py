@@ -20,6 +20,7 @@ WAIT_S = 20.0
 """How long the broker may take to notice something; it is asked until then."""
 
 RANGE_PAGES = 64
+N_EACH = 25
 TAGS = (0x11, 0x22, 0x33)
 BATCH_FRAMES = 1 << 20
 N_BATCHES = 8
@@ -40,7 +41,7 @@ def replacements(stage: Stage, guests: Guests) -> None:
             watcher.do("attach", space=space)
             watcher.tell("watch", address=address, size_bytes=RANGE_PAGES * PAGE)
             watcher.expect("looking")
-        storm = model.do("storm", name="range", domid=guests.hvm, ranges=spans, n_each=40)
+        storm = model.do("storm", name="range", domid=guests.hvm, ranges=spans, n_each=N_EACH)
         stage.check(
             not storm["errors"],
             f"{len(spans)} threads of process {model.pid} replace {RANGE_PAGES} pages {storm['n_replaced']} times",
