@@ -23,8 +23,9 @@ MAX_GROUPS: Final = 65_536  # NGROUPS_MAX
 FD_BYTES: Final = 4
 
 _CONTROL_BYTES: Final = socket.CMSG_SPACE(limits.FDS_PER_MESSAGE * FD_BYTES)
-_CLOEXEC: Final = socket.MSG_CMSG_CLOEXEC
-_CTRUNC: Final = socket.MSG_CTRUNC
+# Plain numbers: arithmetic with the enumeration's members costs a microsecond at each read.
+_CLOEXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
+_CTRUNC: Final = int(socket.MSG_CTRUNC)
 
 
 class DescriptorsLost(ConnectionError):  # noqa: N818 - says what happened, as BrokenPipeError's siblings do
