@@ -190,6 +190,19 @@ def test_a_dropped_mapping_is_given_back(client: Client, foreign: ForeignMemory,
     assert held(client) == before
 
 
+def test_two_users_of_one_client_share_its_addresses(client: Client, guest: int) -> None:
+    """Law: addresses that one leaves behind are given back before another announces them, never after."""
+    with ForeignMemory(client) as one, ForeignMemory(client) as two:
+        for _ in range(8):
+            one.map(guest, range(8))  # dropped at once
+            gc.collect()
+            mapping = two.map(guest, range(20, 28))  # where the other was, as kernels go
+            one.map(guest, [1]).close()
+            assert client.read(mapping.address, 8 * PAGE_SIZE) == mapping[:]
+            mapping.close()
+        assert one.mappings() == two.mappings() == []
+
+
 def test_a_mapping_has_no_other_size(foreign: ForeignMemory, guest: int) -> None:
     """Law: resize is refused: it would move the memory from under the broker's picture."""
     with foreign.map(guest, [1]) as mapping, pytest.raises(PrivcmdError, match="ENOTSUP"):

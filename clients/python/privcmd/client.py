@@ -51,6 +51,7 @@ class Client:
         lock: Held across every call; hold it to make several of them one step for this client's threads.
         notices: What the broker said unasked, after ``subscribe``; read while other calls are answered.
         listeners: Called with each notice as it is read, with the lock held.
+        left: Ranges (address, bytes) that closed mappings left behind, to be unmapped with the next mapping.
         pid: The process that this client belongs to.
     """
 
@@ -61,6 +62,7 @@ class Client:
         self.domains = Domains(self)
         self.notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
         self.listeners: list[Callable[[Notice], None]] = []
+        self.left: deque[tuple[int, int]] = deque()
         self.pid = os.getpid()
         self._conversation = Conversation()
         self._gone: BrokerGone | None = None

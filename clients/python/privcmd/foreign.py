@@ -49,7 +49,7 @@ class ForeignMemory:
     def __init__(self, client: Client | None = None) -> None:
         self._owns_client = client is None
         self.client = client if client is not None else Client()
-        self._mapper: Mapper[Mapping] = Mapper(self._new)
+        self._mapper: Mapper[Mapping] = Mapper(self._new, self.client.left)
         self.client.listeners.append(self._mapper.notice)
 
     def __enter__(self) -> Self:
@@ -60,7 +60,7 @@ class ForeignMemory:
 
     def close(self) -> None:
         """Close all mappings and memory files; a mapping whose views are in use stays until it is closed."""
-        for mapping in self._mapper.live():
+        for mapping in self.mappings():
             try:
                 mapping.close()
             except BufferError:
@@ -152,7 +152,8 @@ class ForeignMemory:
 
     def mappings(self) -> list[Mapping]:
         """Those that are open, in order of address."""
-        return self._mapper.live()
+        with self.client.lock:
+            return self._mapper.live()
 
     def _new(self, n_pages: int, prot: int, leave: Callable[[BaseMapping], None]) -> Mapping:
         mapping = Mapping(n_pages, prot, leave)

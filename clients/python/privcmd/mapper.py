@@ -58,13 +58,23 @@ Errors: TypeAlias = Literal["keep"] | None
 class Mapper(Generic[M]):
     """The mappings of one address space, their memory files, and what is still to be given back."""
 
-    def __init__(self, make: Callable[[int, int, Callable[[BaseMapping], None]], M]) -> None:
+    def __init__(
+        self, make: Callable[[int, int, Callable[[BaseMapping], None]], M], left: deque[tuple[int, int]]
+    ) -> None:
+        """Begin without mappings.
+
+        Args:
+            make: Makes a mapping of (n_pages, prot, leave).
+            left: Ranges to give back, shared by all who map through one connection: another's mapping may
+                get the addresses next.
+        """
         self._make = make
+        self._left = left
+        self._departed: deque[int] = deque()
         self._files: dict[tuple[int, bool], int] = {}  # (domid, writable) -> memory file
         self._n_changes: dict[int, int] = {}  # domid -> how often it ended
         self._subscribed = False
         self._is_linux: bool | None = None
-        self._left: deque[tuple[int, int]] = deque()
         self._live: dict[int, weakref.ref[M]] = {}
         self._starts: list[int] = []
 
@@ -212,6 +222,7 @@ class Mapper(Generic[M]):
     def leave(self, mapping: BaseMapping) -> None:
         """A mapping goes; takes no lock, because it may be called by the garbage collector."""
         self._left.append((mapping.address, PAGE_SIZE * mapping.n_pages))
+        self._departed.append(mapping.address)
 
     def live(self) -> list[M]:
         """Mappings that are open, in order of address."""
@@ -226,6 +237,7 @@ class Mapper(Generic[M]):
     # --- parts -------------------------------------------------------------------------------------------
 
     def _new(self, n_pages: int, prot: int) -> M:
+        self._forget_departed()
         mapping = self._make(n_pages, prot, self.leave)
         start = mapping.address
         if start not in self._live:
@@ -267,7 +279,6 @@ class Mapper(Generic[M]):
         while self._left:
             addr, size_bytes = self._left.popleft()
             dues.append(calls.munmap(addr, size_bytes))
-            self._dropped(addr)
         key = (domid, bool(prot & mmap.PROT_WRITE))
         fetch = domid is not None and key not in self._files
         if fetch:
@@ -340,12 +351,14 @@ class Mapper(Generic[M]):
                 self._is_linux = True
         return self._is_linux
 
-    def _dropped(self, start: int) -> None:
-        """Forget a mapping that left, unless another has its address already."""
-        mapping = self._live[start]() if start in self._live else None
-        if start in self._live and (mapping is None or mapping.closed):
-            del self._live[start]
-            del self._starts[bisect.bisect_left(self._starts, start)]
+    def _forget_departed(self) -> None:
+        """Strike mappings that left from the list, unless another of ours has the address already."""
+        while self._departed:
+            start = self._departed.popleft()
+            mapping = self._live[start]() if start in self._live else None
+            if start in self._live and (mapping is None or mapping.closed):
+                del self._live[start]
+                del self._starts[bisect.bisect_left(self._starts, start)]
 
 
 __all__ = ["PAGED_RETRIES", "Errors", "FrameError", "Mapper", "Pause", "Steps"]

@@ -37,6 +37,7 @@ class AsyncClient:
         lock: Held across every call; hold it to make several of them one step for this client's tasks.
         notices: What the broker said unasked, after ``subscribe``; read while other calls are answered.
         listeners: Called with each notice as it is read.
+        left: Ranges (address, bytes) that closed mappings left behind, to be unmapped with the next mapping.
     """
 
     _socket: socket.socket
@@ -47,6 +48,7 @@ class AsyncClient:
         self.domains = AsyncDomains(self)
         self.notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
         self.listeners: list[Callable[[Notice], None]] = []
+        self.left: deque[tuple[int, int]] = deque()
         self._conversation = Conversation()
         self._gone: BrokerGone | None = BrokerGone(errno.ENOTCONN, "not connected yet: use `async with`")
 

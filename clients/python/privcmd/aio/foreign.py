@@ -54,7 +54,7 @@ class AsyncForeignMemory:
 
     def __init__(self, client: AsyncClient) -> None:
         self.client = client
-        self._mapper: Mapper[AsyncMapping] = Mapper(self._new)
+        self._mapper: Mapper[AsyncMapping] = Mapper(self._new, client.left)
         client.listeners.append(self._mapper.notice)
 
     async def __aenter__(self) -> Self:
