@@ -214,6 +214,7 @@ def test_closing_the_whole_closes_all(client: Client, guest: int) -> None:
     before = held(client)
     with ForeignMemory(client) as foreign:
         mappings = [foreign.map(guest, [n]) for n in range(5)]
+        foreign.map(guest, [7])  # dropped at once
 
         assert foreign.mappings() == sorted(mappings, key=lambda mapping: mapping.address)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from mmap import PROT_READ, PROT_WRITE
@@ -65,6 +66,7 @@ class ForeignMemory:
                 mapping.close()
             except BufferError:
                 continue
+        self._settle()
         with self.client.lock:
             self._mapper.close()
             if self._mapper.notice in self.client.listeners:
@@ -166,12 +168,13 @@ class ForeignMemory:
             return
         with self.client.lock:
             mapping.unmap_here()
-            if self.client.closed:
-                return
-            try:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Tell the broker what closed mappings have left behind; when it is gone, so is what it held."""
+        if not self.client.closed and os.getpid() == self.client.pid:
+            with contextlib.suppress(BrokerGone):
                 self._drive(self._mapper.settle())
-            except BrokerGone:
-                return  # and with it everything it held for us
 
     def _drive(self, steps: Steps[T]) -> T:
         """Perform steps, letting other threads in only where they pause."""
