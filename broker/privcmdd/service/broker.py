@@ -27,7 +27,7 @@ from privcmdd.wire.methods import METHODS, Method, ParamError, validate
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
-    from privcmdd.model.hypervisor import Hypervisor
+    from privcmdd.model.hypervisor import Effect, Hypervisor
     from privcmdd.service.backing import Backing
     from privcmdd.service.settings import Limits, Settings
     from privcmdd.service.spaces import Spaces
@@ -124,7 +124,10 @@ class Broker:
         del self.sessions[session.number]
         if session.uid_account.idle:
             del self._accounts[session.identity.uid]
-        self._carry_out()
+        try:
+            self.carry_out()
+        except Exception:  # noqa: BLE001 - whatever it is, the client it would be told has gone
+            self.n_faults += 1
 
     def reconfigure(self, settings: Settings) -> None:
         """Take new limits, access rules and defaults over; the machine stays as it is.
@@ -165,19 +168,21 @@ class Broker:
         session.n_requests += 1
         msgid = request.msgid
         try:
-            if isinstance(request, BadRequest):
-                raise ParamError(request.errno, request.text, request.details)
-            found = self._methods.get(request.method) or self._find(request.method)
-            method, handler = found
-            result = handler(self, session, validate(method, request.params))
-            if result.__class__ is GeneratorType:
-                result = yield from result
-            if self._hypervisor is not None and self._hypervisor.effects:
-                self._carry_out()
-            if self.settings.paranoid:
-                self.check()
+            try:
+                if isinstance(request, BadRequest):
+                    raise ParamError(request.errno, request.text, request.details)
+                found = self._methods.get(request.method) or self._find(request.method)
+                method, handler = found
+                result = handler(self, session, validate(method, request.params))
+                if result.__class__ is GeneratorType:
+                    result = yield from result
+            finally:  # a request that was refused or given up may have done something before
+                if self._hypervisor is not None and self._hypervisor.effects:
+                    self.carry_out()
+                if self.settings.paranoid:
+                    self.check()
             if result.__class__ is WithDescriptors:
-                return Reply(response_ok(msgid, result.result), result.fds)
+                return Reply(response_ok(msgid, result.result), result.open())
             return Reply(response_ok(msgid, result))
         except (ModelError, ParamError) as refusal:
             self.n_refused += 1
@@ -187,9 +192,6 @@ class Broker:
             self.n_faults += 1
             text = "a fault of the broker's own; the connection ends here, please report it"
             return Reply(response_error(msgid, errno.EIO, text), close=True, fault=fault)
-        finally:
-            if self._hypervisor is not None and self._hypervisor.effects:
-                self._carry_out()
 
     def notice(self, session: Session, said: Notification) -> None:  # noqa: ARG002 - protocol 1 knows none from clients
         """A client says something without wanting an answer; it is counted and ignored."""
@@ -233,25 +235,38 @@ class Broker:
         self._methods |= paired(machine_handlers())
         return self._methods[name]
 
-    def _carry_out(self) -> None:
-        """Do outside what the model has decided."""
+    def carry_out(self) -> None:
+        """Do outside what the model has decided: all of it, even when some of it fails.
+
+        Raises:
+            Exception: The first failure of the backing.
+        """
         if self._hypervisor is None:
             return
+        failed = None
+        for effect in self._hypervisor.take_effects():
+            try:
+                self._carry_out_one(effect)
+            except Exception as fault:  # noqa: BLE001 - raised below, when the others have had their turn
+                failed = failed or fault
+        if failed is not None:
+            raise failed
+
+    def _carry_out_one(self, effect: Effect) -> None:
         from privcmdd.model.domain import State  # noqa: PLC0415 - see the module's docstring
         from privcmdd.model.hypervisor import Discard  # noqa: PLC0415
 
-        for effect in self.hypervisor.take_effects():
-            if isinstance(effect, Discard):
-                if effect.domid in self.hypervisor.domains:  # of one that is gone the whole file goes
-                    self.backing.discard(effect.domid, effect.pages)
-                continue
-            if effect.state is State.GONE:
-                self.backing.close(effect.domid)
-            data = None
-            for session in self.sessions.values():
-                if "domain" in session.topics and session.access.allows("read", effect.domid):
-                    data = data or notification("domain", {"dom": effect.domid, "state": effect.state})
-                    self._on_event(session, data)
+        if isinstance(effect, Discard):
+            if effect.domid in self.hypervisor.domains:  # of one that is gone the whole file goes
+                self.backing.discard(effect.domid, effect.pages)
+            return
+        data = None
+        for session in self.sessions.values():
+            if "domain" in session.topics and session.access.allows("read", effect.domid):
+                data = data or notification("domain", {"dom": effect.domid, "state": effect.state})
+                self._on_event(session, data)
+        if effect.state is State.GONE:
+            self.backing.close(effect.domid)
 
 
 def machine_handlers() -> Mapping[str, Handler]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 def create(broker: Broker, session: Session, params: Params) -> Params:
     """``domain.create``: its memory file first, because that is what may fail."""
     session.check("admin", params["dom"])
+    broker.carry_out()  # a request that pauses may have ended a domain of this number: its file goes first
     hypervisor = broker.hypervisor
     max_pages = params["max_pages"]
     domid = hypervisor.free_domid(params["dom"])
@@ -72,8 +73,11 @@ def memory(broker: Broker, session: Session, params: Params) -> WithDescriptors:
     """``domain.memory``: the memory file, as a descriptor."""
     session.check("write" if params["write"] else "read", params["dom"])
     domain = broker.hypervisor.domain(params["dom"])
-    descriptor = broker.backing.descriptor(domain.domid, writable=params["write"])
-    return WithDescriptors({"size_bytes": domain.file.n_pages * PAGE_SIZE}, (descriptor,))
+
+    def descriptor() -> tuple[int, ...]:
+        return (broker.backing.descriptor(domain.domid, writable=params["write"]),)
+
+    return WithDescriptors({"size_bytes": domain.file.n_pages * PAGE_SIZE}, descriptor)
 
 
 def populate(broker: Broker, session: Session, params: Params) -> Params:

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Reply(NamedTuple):
@@ -25,7 +28,7 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WithDescriptors:
-    """A handler's result with descriptors to send beside it."""
+    """A handler's result, and how to open the descriptors to send beside it: last, when nothing else can fail."""
 
     result: dict[str, Any]
-    fds: tuple[int, ...]
+    open: Callable[[], tuple[int, ...]]
