@@ -69,6 +69,16 @@ def test_sigterm_stops_with_zero_and_leaves_no_socket() -> None:
         assert not Path(process.path).exists()
 
 
+def test_a_signal_before_the_start_is_complete_is_not_lost() -> None:
+    """As early as somebody can know of the broker, SIGTERM stops it as at any other time."""
+    with Process() as process:
+        while not Path(process.path).exists():
+            assert process.popen.poll() is None, process.output()
+
+        assert process.stop() == 0
+        assert not Path(process.path).exists()
+
+
 def test_a_correct_client_causes_no_line() -> None:
     """The log of a healthy run is its start and its stop, each with what one wants to know."""
     with Process() as process:

@@ -149,9 +149,10 @@ def _configured(parsed: argparse.Namespace) -> Configuration:
 def _serve(parsed: argparse.Namespace) -> int:
     gc.disable()  # nothing of what starting makes is garbage
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads cost 5 ms and are of no use here
-    from privcmdd.server import listen  # noqa: PLC0415 - --help needs none of it
+    from privcmdd.server import listen, signals  # noqa: PLC0415 - --help needs none of it
     from privcmdd.server.config import ConfigError  # noqa: PLC0415
 
+    signals.hold()
     try:
         configuration = _configured(parsed)
         listeners = _listen(parsed, configuration)

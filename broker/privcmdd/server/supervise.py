@@ -20,7 +20,7 @@ import trio
 
 from privcmdd import __version__
 from privcmdd.model.errors import ModelError
-from privcmdd.server import fdpass, logs
+from privcmdd.server import fdpass, logs, signals
 from privcmdd.server.config import ConfigError
 from privcmdd.server.memory import MemoryFiles
 from privcmdd.server.peer import Conduct, Peer
@@ -91,19 +91,20 @@ class Supervisor:
         """
         code = FORCED  # a second signal cancels all of what follows
         try:
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            with trio.open_signal_receiver(*signals.HANDLED) as received:
+                signals.release()
                 async with trio.open_nursery() as self._nursery:
                     async with trio.open_nursery() as accepting:
                         for listener in self._listeners:
                             accepting.start_soon(self._accept, listener)
                         self._notifier.ready(self._status())
                         self._nursery.start_soon(self._catch_up)
-                        async for number in signals:
+                        async for number in received:
                             if number != signal.SIGHUP:
                                 break
                             self._reload()
                         accepting.cancel_scope.cancel()
-                    self._nursery.start_soon(self._force, signals)
+                    self._nursery.start_soon(self._force, received)
                     code = await self._drain()
                     self._nursery.cancel_scope.cancel()
             self._log.info(
@@ -252,8 +253,8 @@ class Supervisor:
         self._log.warning("stopping with answers not taken", connections=len(self._peers))
         return FORCED
 
-    async def _force(self, signals: AsyncIterator[int]) -> None:
-        async for number in signals:
+    async def _force(self, received: AsyncIterator[int]) -> None:
+        async for number in received:
             if number != signal.SIGHUP:
                 self._nursery.cancel_scope.cancel()
 
