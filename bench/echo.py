@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The yardstick: a bare trio server on a Unix socket, without a protocol. Usage: echo.py PATH (echo | sink)
+"""The yardstick: a bare trio server on a Unix socket, without a protocol. Usage: echo.py PATH (echo | sink).
 
 ``echo`` sends back what it receives. ``sink`` reads a 4-byte length and that many bytes, and answers 16 bytes.
 """

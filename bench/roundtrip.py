@@ -7,6 +7,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from measure import call, connected, on_cpus, request, rounds, yardstick
+
 from privcmd.broker import PrivateBroker
 
 if TYPE_CHECKING:
@@ -17,26 +18,31 @@ GOAL = 1.5
 
 def measure(cpus: set[int], n_rounds: int) -> dict[str, dict[str, float]]:
     """p50 and p99 of each contestant, in microseconds."""
-    with on_cpus(cpus), yardstick("echo") as echo_path, PrivateBroker() as broker:
-        with connected(echo_path) as echo, connected(broker.path) as ours:
-            call(ours, "domain.create", kind="hvm", max_pages=64)
-            address = call(ours, "mmap", len=4096, prot=3)["addr"]
-            batch = request("privcmd.mmapbatch_v2", dom=1, addr=address, arr=struct.pack("<Q", 5))
-            ping = request("ping")
+    with (
+        on_cpus(cpus),
+        yardstick("echo") as echo_path,
+        PrivateBroker() as broker,
+        connected(echo_path) as echo,
+        connected(broker.path) as ours,
+    ):
+        call(ours, "domain.create", kind="hvm", max_pages=64)
+        address = call(ours, "mmap", len=4096, prot=3)["addr"]
+        batch = request("privcmd.mmapbatch_v2", dom=1, addr=address, arr=struct.pack("<Q", 5))
+        ping = request("ping")
 
-            def once_echo() -> None:
-                echo.sendall(batch)
-                echo.recv(65536)
+        def once_echo() -> None:
+            echo.sendall(batch)
+            echo.recv(65536)
 
-            def once_batch() -> None:
-                ours.sendall(batch)
-                ours.recv(65536)
+        def once_batch() -> None:
+            ours.sendall(batch)
+            ours.recv(65536)
 
-            def once_ping() -> None:
-                ours.sendall(ping)
-                ours.recv(65536)
+        def once_ping() -> None:
+            ours.sendall(ping)
+            ours.recv(65536)
 
-            return rounds({"trio echo": once_echo, "ping": once_ping, "batch": once_batch}, n_rounds, 2000)
+        return rounds({"trio echo": once_echo, "ping": once_ping, "batch": once_batch}, n_rounds, 2000)
 
 
 def rows(n_rounds: int) -> Iterator[tuple[str, str, str, str]]:

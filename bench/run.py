@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the benchmarks side by side and record the table in README.md. Usage: run.py [--rounds N] [--dry]"""
+"""Run the benchmarks side by side and record the table in README.md. Usage: run.py [--rounds N] [--dry]."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="rounds that are counted (default 7)")
     parser.add_argument("--dry", action="store_true", help="print only, do not record")
     options = parser.parse_args()
+    versions = ", ".join(f"{name} {version(name)}" for name in ("trio", "msgpack", "numpy"))
+    system = platform.release().split("-")[0]
     lines = [
-        f"Python {platform.python_version()}, trio {version('trio')}, msgpack {version('msgpack')}, "
-        f"numpy {version('numpy')}, Linux {platform.release().split('-')[0]}, medians of {options.rounds} rounds.\n",
+        f"Python {platform.python_version()}, {versions}, Linux {system}, medians of {options.rounds} rounds.\n",
         "\n",
         "| what | figure | ratio | goal |\n",
         "| --- | --- | --- | --- |\n",

@@ -26,8 +26,8 @@ def no_descriptor_left() -> Iterator[None]:
 
 @pytest.fixture
 def broker() -> Iterator[PrivateBroker]:
-    """A broker of this test's own, all laws checked after each request."""
-    with PrivateBroker(args=("--paranoid",)) as private:
+    """A broker of this test's own on a small machine, all laws checked after each request."""
+    with PrivateBroker("[machine]\nmemory_mib = 512\n", args=("--paranoid",)) as private:
         yield private
 
 
