@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read the documentation's examples, and play them in one shell per page.
 
-A block marked ``<!-- run -->`` is played. A program is saved under the name in its first line (``# name.py``); Python without one
-is run at once, and must print what a block marked ``<!-- prints -->`` behind it says. In a console block each ``$ command`` is
-run and must print what follows it.
+A block marked ``<!-- run -->`` is played. A program is saved under the name in its first line (``# name.py``); Python
+without one is run at once, and must print what a block marked ``<!-- prints -->`` behind it says. In a console block
+each ``$ command`` is run and must print what follows it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Self
 
 MARK = "<!-- run -->"
-BLOCK = re.compile(rf"^{MARK}\n+```(\w+)\n(.*?)^```$(?:\n+<!-- prints -->\n+```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    rf"^{MARK}\n+```(\w+)\n(.*?)^```$(?:\n+<!-- prints -->\n+```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL
+)
 NAMED = re.compile(r"(?:#|/\*) (\w+\.\w+)\b")
 # What no two runs agree on: addresses, processes, runs of the broker, times.
 VARYING = (

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The documentation: its links resolve, its tables are complete, its examples do what they say."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from privcmd import Client, PrivateBroker, PrivcmdError
+from privcmdd.cli import broker as broker_command
+from privcmdd.cli import ctl
+from privcmdd.server.keys import KEYS, Key, _toml, render
+from privcmdd.wire.methods import METHODS
+from transcript import MARK, Shell, alike, files_and_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PLAYED = [page for page in PAGES if MARK in re.sub(r"`[^`\n]*`", "", page.read_text())]
+PAGE = 4096
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link may name on a page, made from its headings as GitHub does."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE):
+        anchor = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        found.add(anchor)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every link to a file of ours names one that is there, and a heading that it has."""
+    dead = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        if not there.exists() or (anchor and anchor not in anchors(there)):
+            dead.append(target)
+
+    assert dead == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    """Nobody has to guess that a page exists."""
+    index = text_of("docs/index.md")
+    missing = [
+        name_of(page)
+        for page in PAGES
+        if page.parent != ROOT and page.name != "index.md" and name_of(page).removeprefix("docs/") not in index
+    ]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PLAYED, ids=name_of)
+def test_examples_print_what_the_page_says(page: Path) -> None:
+    """Commands and programs of a page, played in order in one shell beside a broker of its own."""
+    files, steps = files_and_steps(page.read_text(encoding="utf-8"))
+    assert steps
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        PrivateBroker(args=("--paranoid",)) as broker,
+        Shell(Path(directory), broker.path) as shell,
+    ):
+        for name, text in files.items():
+            (Path(directory) / name).write_text(text, encoding="utf-8")
+        for step in steps:
+            printed = [alike(line) for line in shell.play(step)]
+
+            assert printed == [alike(line) for line in step.expected], step.command
+
+
+def test_every_method_is_on_the_protocol_page() -> None:
+    """Each has a heading and a line in the table."""
+    page = text_of("docs/reference/protocol.md")
+
+    assert [name for name in METHODS if f"### {name}\n" not in page or f"| [`{name}`](#" not in page] == []
+
+
+def test_methods_named_in_the_documentation_exist() -> None:
+    """A method that is written about is one that can be called, or one that is said to be missing."""
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(r"(?<!\[)`((?:domain|space|privcmd)\.[a-z_0-9]+)`", page.read_text(encoding="utf-8"))
+    }
+    configured = {key.path for key in KEYS}
+    library = {"privcmd.aio"}
+
+    assert named - METHODS.keys() - configured - library == set()
+
+
+def configuration_row(key: Key) -> str:
+    """The row of a key in the tables of the configuration page."""
+    if key.choices:
+        takes = " or ".join(f"`{choice}`" for choice in key.choices)
+    elif isinstance(key.default, bool):
+        takes = "`true` or `false`"
+    elif isinstance(key.default, str):
+        takes = "an octal mode" if key.unit == "octal" else "a path"
+    elif key.high >= 2**53 - 1:
+        takes = f"{key.low:,} or more {key.unit}"
+    else:
+        takes = f"{key.low:,} to {key.high:,} {key.unit}"
+    live = "yes" if key.live else "restart"
+    return f"| `{key.name}` | `{_toml(key.default)}` | {takes} | {live} | {key.reason} |"
+
+
+def test_every_configuration_key_is_on_its_page() -> None:
+    """With its default, bounds, reason, and whether SIGHUP changes it; the rows to paste are in the message."""
+    page = text_of("docs/reference/configuration.md")
+    missing = [row for row in map(configuration_row, KEYS) if row not in page]
+
+    assert not missing, "\n".join(["missing in docs/reference/configuration.md:", *missing])
+    assert sum(line.endswith(" |") and line.startswith("| `") for line in page.splitlines()) == len(KEYS) + 4 + 3
+
+
+def test_the_configuration_file_is_what_the_keys_make() -> None:
+    """The file to copy from has every key."""
+    assert text_of("config/privcmdd.toml") == render()
+
+
+def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A command's parser and those of its subcommands."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                yield from commands(each)
+
+
+PARSERS = {parser.prog: parser for root in (broker_command._parser(), ctl._parser()) for parser in commands(root)}
+
+
+@pytest.mark.parametrize("command", PARSERS)
+def test_commands_are_on_their_page_with_their_options(command: str) -> None:
+    """Every command and option of ``--help`` is on the page of commands."""
+    page = text_of("docs/reference/cli.md")
+    options = {option for action in PARSERS[command]._actions for option in action.option_strings}
+
+    assert command in page
+    assert [option for option in options - {"-h", "--help"} if option not in page] == []
+
+
+@pytest.mark.parametrize("command", ["privcmdd", "privcmdd check-config", "privcmdctl"])
+def test_exit_codes_are_on_the_page_in_the_same_words(command: str) -> None:
+    """What ``--help`` says of exit codes and what the page says is one thing."""
+    page = text_of("docs/reference/cli.md").replace("`", "")
+    codes = (PARSERS[command].epilog or "").replace("`", "").partition("exit ")[2]
+    said = re.findall(r"^  (\d)  (.*(?:\n {5}\S.*)*)", codes, re.MULTILINE)
+
+    assert said
+    for number, meaning in said:
+        assert f"| {number} | {' '.join(meaning.split())}" in page
+
+
+def test_commands_on_the_page_exist() -> None:
+    """What the page names as a command says something to ``--help``."""
+    named = set(re.findall(r"`(privcmd(?:d|ctl)(?: [a-z][a-z-]*)*)[ `]", text_of("docs/reference/cli.md")))
+
+    assert named - PARSERS.keys() == set()
+
+
+def test_tests_named_in_the_documentation_exist() -> None:
+    """Whoever looks up what shows a claim finds it."""
+    named = {name for page in PAGES for name in re.findall(r"\btest_\w+", page.read_text(encoding="utf-8"))}
+    files = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    functions = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+    assert named - files - functions == set()
+
+
+def test_the_broker_names_itself_as_documented() -> None:
+    """``python -m privcmdd`` is the same command."""
+    said = subprocess.run([sys.executable, "-m", "privcmdd", "--help"], capture_output=True, text=True, check=True)
+
+    assert said.stdout.startswith("usage: privcmdd")
+
+
+# Differences: each test holds lines of docs/reference/differences.md.
+
+
+def errno_of(client: Client, method: str, **params: object) -> str:
+    """The name of the errno that a call is refused with."""
+    with pytest.raises(PrivcmdError) as refused:
+        client.call(method, **params)
+    return refused.value.name
+
+
+@pytest.fixture
+def dom(client: Client) -> int:
+    """An HVM domain of 64 pages, the lower half populated."""
+    return client.domains.create("hvm", 64, ranges=[(0, 32)])
+
+
+@pytest.mark.differs_from_xen
+def test_an_unaligned_batch_is_refused_and_mmap_rounds(client: Client, dom: int) -> None:
+    """uvm: NetBSD rounds the address of both down."""
+    addr = client.mmap(0, PAGE, 3)
+
+    assert errno_of(client, "privcmd.mmapbatch", dom=dom, addr=addr + 8, arr=[1]) == "EINVAL"
+    client.privcmd_mmap(dom, [(addr + 8, 1, 1)])
+    assert client.fault(addr).frame == 1
+
+
+@pytest.mark.differs_from_xen
+def test_mmap_tries_its_frames_at_once(client: Client, dom: int) -> None:
+    """uvm: NetBSD finds a bad frame of MMAP when it is touched."""
+    addr = client.mmap(0, 2 * PAGE, 3)
+
+    assert errno_of(client, "privcmd.mmap", dom=dom, entry=[{"va": addr, "mfn": 31, "npages": 2}]) == "EINVAL"
+
+
+@pytest.mark.differs_from_xen
+@pytest.mark.parametrize("personality", ["uvm", "linux"])
+def test_numbers_of_xens_own_are_no_domains(client: Client, personality: str) -> None:
+    """DOMID_SELF, DOMID_IO and DOMID_XEN map something on a real host."""
+    client.attach(personality=personality)
+    addr = client.mmap(0, PAGE, 3)
+
+    for domid in (0x7FF0, 0x7FF1, 0x7FF2):
+        batch = client.privcmd_mmapbatch_v2(domid, addr, [1])
+        assert batch.frames is not None
+        assert batch.frames.tolist() == [-3]
+
+
+@pytest.mark.differs_from_xen
+def test_addresses_past_the_end_are_einval(client: Client) -> None:
+    """Linux's mmap says ENOMEM."""
+    client.attach(personality="linux")
+
+    assert errno_of(client, "mmap", addr=0x7FFF_FFFF_F000, len=PAGE, prot=3, fixed=True) == "EINVAL"
+
+
+@pytest.mark.differs_from_xen
+def test_populate_stops_where_there_is_a_frame(client: Client, dom: int) -> None:
+    """Xen replaces it."""
+    assert client.domains.populate(dom, [40, 1, 41]).done == 1
+
+
+@pytest.mark.differs_from_xen
+def test_new_frames_read_as_zeros(client: Client, dom: int) -> None:
+    """Xen does not clear them."""
+    addr = client.mmap(0, PAGE, 3)
+    client.privcmd_mmapbatch_v2(dom, addr, [5])
+    client.write(addr, b"left over")
+    client.munmap(addr, PAGE)
+    client.domains.decrease_reservation(dom, [5])
+    client.domains.populate(dom, [5])
+    addr = client.mmap(0, PAGE, 3)
+    client.privcmd_mmapbatch_v2(dom, addr, [5])
+
+    assert client.read(addr, 9) == bytes(9)
+
+
+@pytest.mark.differs_from_xen
+def test_a_paged_out_frame_keeps_its_machine_frame(client: Client, dom: int) -> None:
+    """On a real host somebody else gets it."""
+    before = client.stats()["machine"]["free_frames"]
+    client.domains.page_out(dom, range(8))
+
+    assert client.stats()["machine"]["free_frames"] == before
+
+
+@pytest.mark.differs_from_xen
+def test_protection_taken_away_is_taken_away(client: Client, dom: int) -> None:
+    """linux: in a PV dom0 mprotect to read-only returns 0, and the pages stay writable."""
+    client.attach(personality="linux")
+    addr = client.mmap(0, PAGE, 3)
+    client.privcmd_mmapbatch_v2(dom, addr, [1])
+    client.mprotect(addr, PAGE, 1)
+
+    assert errno_of(client, "fault", addr=addr, access="write") == "EFAULT"
+
+
+@pytest.mark.differs_from_xen
+@pytest.mark.parametrize(("first", "then", "access"), [(1, (3,), "write"), (3, (0, 3), "read")])
+def test_what_faults_for_ever_is_efault(
+    client: Client, dom: int, first: int, then: tuple[int, ...], access: str
+) -> None:
+    """linux: on a real host the process hangs."""
+    client.attach(personality="linux")
+    addr = client.mmap(0, PAGE, first)
+    client.privcmd_mmapbatch_v2(dom, addr, [1])
+    for prot in then:
+        client.mprotect(addr, PAGE, prot)
+
+    assert errno_of(client, "fault", addr=addr, access=access) == "EFAULT"
+
+
+@pytest.mark.differs_from_xen
+def test_a_restricted_connection_lists_what_its_uid_may_see(client: Client, dom: int) -> None:
+    """After RESTRICT a real privcmd refuses every hypercall."""
+    other = client.domains.create("hvm", 4)
+    client.restrict(dom)
+
+    assert [row.dom for row in client.domains.list()] == [dom, other]
+    assert errno_of(client, "domain.info", dom=other) == "EPERM"
