@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     from privcmdd.server.notify import Notifier
     from privcmdd.service.session import Session
 
+# Exit codes; `privcmdd --help` has all of them.
 DRAINED: Final = 0
-FAILED: Final = 1
-MISUSED: Final = 2
 FORCED: Final = 3
 
 # What accept(2) says when it is we who have no room; the connection waits in the backlog meanwhile.
