@@ -149,9 +149,7 @@ class AddressSpace:
                 an empty range.
         """
         dead = self.map.replace(start, end, new)
-        self.n_wired -= self._wired_in(dead)
         old = self._swap_frames(start, end, mfns)
-        self.n_wired += self._wired_in(new)
         self._attach(new, dead)
         if new and dead:
             self.counters.replacements += 1
@@ -166,13 +164,10 @@ class AddressSpace:
 
     def fill(self, start: int, end: int, mfns: Mfns) -> None:
         """Enter frames into a range that has none, and leave its entries alone."""
-        for entry in self.map.touching(start, end):
-            if entry.wired:
-                self.n_wired += len(mfns)
         self._swap_frames(start, end, mfns)
         self._settle()
 
-    def enter(self, entry: Entry, page: int, mfns: Mfns) -> None:
+    def enter(self, page: int, mfns: Mfns) -> None:
         """Enter the frame that a fault has found.
 
         Faults take no turns: another thread may be preparing a replacement here. What that has reserved stays
@@ -183,20 +178,20 @@ class AddressSpace:
         """
         tally = self._tally
         tally.pay(tally.entries, tally.objects, tally.frames + 1)
-        self.n_wired += entry.wired
         address = page << PAGE_SHIFT
         self._swap_frames(address, address + PAGE_SIZE, mfns)
 
-    def _wired_in(self, entries: Sequence[Entry]) -> int:
-        count = self.pmap.count
-        return sum([count(entry.page, entry.n_pages) for entry in entries if entry.wired])
-
     def _swap_frames(self, start: int, end: int, mfns: Mfns | None) -> Mfns:
-        before = self.pmap.n_present
-        old = self.pmap.swap(start >> PAGE_SHIFT, mfns, (end - start) >> PAGE_SHIFT)
+        pmap = self.pmap
+        before = pmap.n_present
+        old = pmap.swap(start >> PAGE_SHIFT, mfns, (end - start) >> PAGE_SHIFT)
+        n_more = pmap.n_present - before
+        n_removed = len(old)
         counters = self.counters
-        counters.frames_entered += self.pmap.n_present - before + len(old)
-        counters.frames_removed += len(old)
+        counters.frames_entered += n_more + n_removed
+        counters.frames_removed += n_removed
+        if self.personality.wires:  # then every entry that has frames is wired
+            self.n_wired += n_more
         return old
 
     def _attach(self, new: Sequence[Entry], dead: Sequence[Entry]) -> None:

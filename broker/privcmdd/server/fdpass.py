@@ -26,6 +26,9 @@ _CONTROL_BYTES: Final = socket.CMSG_SPACE(limits.FDS_PER_MESSAGE * FD_BYTES)
 # Plain numbers: arithmetic with the enumeration's members costs a microsecond at each read.
 _CLOEXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
 _CTRUNC: Final = int(socket.MSG_CTRUNC)
+# All reads go through here: allocating the room for one anew at each read costs more than copying what came.
+MOST_BYTES: Final = 256 * 1024
+_BUFFER: Final = memoryview(bytearray(MOST_BYTES))
 
 
 class DescriptorsLost(ConnectionError):  # noqa: N818 - says what happened, as BrokenPipeError's siblings do
@@ -35,12 +38,17 @@ class DescriptorsLost(ConnectionError):  # noqa: N818 - says what happened, as B
 def receive(sock: socket.socket, size_bytes: int) -> tuple[bytes, Sequence[int]]:
     """Read what is there, and the descriptors that came with it, which the caller owns.
 
+    Args:
+        sock: Non-blocking.
+        size_bytes: How much at most; no more than ``MOST_BYTES``.
+
     Raises:
         BlockingIOError: Nothing is there.
         DescriptorsLost: The kernel had to drop descriptors (MSG_CTRUNC). Those that did come are closed.
         OSError: As recvmsg(2).
     """
-    data, control, flags, _ = sock.recvmsg(size_bytes, _CONTROL_BYTES, _CLOEXEC)
+    n_bytes, control, flags, _ = sock.recvmsg_into([_BUFFER[:size_bytes]], _CONTROL_BYTES, _CLOEXEC)
+    data = bytes(_BUFFER[:n_bytes])
     if not control and not flags & _CTRUNC:
         return data, ()
     fds: list[int] = []

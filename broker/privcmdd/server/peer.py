@@ -3,7 +3,7 @@
 
 The loop works on the bare socket. It reads first and waits only when there is nothing to read, does every
 request that one read brought, and answers them with one send: a request costs no task, no context and no
-log line. In exchange it counts what it does, and lets others run after a fixed amount of it.
+log line. In exchange it watches itself, and lets others run after a few reads or half a millisecond.
 
 A connection ends gracefully when its stream ends or breaks: what was complete is answered first. It ends at
 once when the peer has hung up, which a long request looks for at each of its checkpoints.
@@ -15,6 +15,7 @@ import contextlib
 import select
 import socket
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -23,7 +24,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.server import fdpass
 from privcmdd.server.outbox import Outbox
 from privcmdd.service.steps import Ticket
-from privcmdd.wire.connection import Connection
+from privcmdd.wire.connection import Connection, State
 from privcmdd.wire.messages import BadRequest, Notification, Request
 
 if TYPE_CHECKING:
@@ -36,12 +37,14 @@ if TYPE_CHECKING:
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
 
-# One read. A batch of frames fills many of these; most reads bring one request of some fifty bytes.
-READ_BYTES: Final = 65_536
-# Requests done before others have their turn: about a millisecond of small ones.
-REQUESTS_PER_TURN: Final = 64
+# One read between messages: most bring one request of some fifty bytes, and none so many that doing them all
+# keeps others waiting for long. Inside a message, which is then a batch of frames, there is room for more.
+READ_BYTES: Final = 16_384
+BULK_READ_BYTES: Final = fdpass.MOST_BYTES
 # Reads before others have their turn, for a client that always has more to say.
 READS_PER_TURN: Final = 8
+# Time after which others have their turn, looked at between requests: a hundred small ones, or a large one.
+TURN_S: Final = 0.0005
 # Answers gathered for one send.
 SEND_BYTES: Final = 65_536
 
@@ -135,17 +138,21 @@ class Peer:
         """Read, do, answer; whether the stream ended well."""
         sock = self._sock
         session = self._session
-        decode = self._connection.receive
+        connection = self._connection
+        decode = connection.receive
         take_unclaimed_fds = self._connection.take_unclaimed_fds
         perform = self._broker.perform
-        n_reads = n_requests = n_bytes = 0
+        n_reads = n_bytes = 0
+        turn_ends = perf_counter() + TURN_S
         replies: list[bytes] = []
         while True:
             try:
-                data, fds = fdpass.receive(sock, READ_BYTES)
+                size_bytes = BULK_READ_BYTES if connection.state is State.PARTIAL else READ_BYTES
+                data, fds = fdpass.receive(sock, size_bytes)
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(sock)
-                n_reads = n_requests = 0
+                n_reads = 0
+                turn_ends = perf_counter() + TURN_S
                 continue
             except fdpass.DescriptorsLost as lost:
                 self._complain("fds", "connection closed: descriptors lost", str(lost))
@@ -164,8 +171,9 @@ class Peer:
                         reply = stop.value
                     else:
                         await self._send(replies)  # these need not wait for this one
-                        n_reads = n_requests = n_bytes = 0
                         reply = await self._drive(steps, pause)
+                        n_reads = n_bytes = 0
+                        turn_ends = perf_counter() + TURN_S
                     if reply.fds or reply.close or reply.fault is not None:
                         await self._send(replies)
                         n_bytes = 0
@@ -177,11 +185,11 @@ class Peer:
                         continue
                     replies.append(reply.data)
                     n_bytes += len(reply.data)
-                    n_requests += 1
-                    if n_bytes >= SEND_BYTES or n_requests >= REQUESTS_PER_TURN:
+                    if n_bytes >= SEND_BYTES or perf_counter() > turn_ends:
                         await self._send(replies)
                         await trio.lowlevel.checkpoint()
-                        n_reads = n_requests = n_bytes = 0
+                        n_reads = n_bytes = 0
+                        turn_ends = perf_counter() + TURN_S
                 elif isinstance(event, Notification):
                     self._broker.notice(session, event)
                 else:
@@ -193,7 +201,8 @@ class Peer:
             n_reads += 1
             if n_reads >= READS_PER_TURN:
                 await trio.lowlevel.checkpoint()
-                n_reads = n_requests = 0
+                n_reads = 0
+                turn_ends = perf_counter() + TURN_S
 
     async def _send(self, replies: list[bytes]) -> None:
         """Send gathered answers; wait while the peer has too many to take. Empties the list."""

@@ -74,6 +74,7 @@ class Personality(Protocol):
 
     name: str
     paged_nibble: int
+    wires: bool
 
     def file(self, asked: str | None) -> File:
         """What ``mmap`` maps. Raises ModelError ENODEV or EINVAL."""

@@ -43,6 +43,7 @@ class Linux:
     """The personality of Linux."""
 
     name = "linux"
+    wires = False
     paged_nibble = PAGED_OUT
 
     def file(self, asked: str | None) -> File:

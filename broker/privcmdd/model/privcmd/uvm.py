@@ -60,6 +60,7 @@ class Uvm:
     Attributes:
         probe: ``load`` or ``scratch``.
         merge: Entries of one MMAP that follow each other in va share an object and a map entry.
+        wires: Whether frames are tried by wiring the entry that holds them.
     """
 
     name = "uvm"
@@ -67,6 +68,7 @@ class Uvm:
 
     def __init__(self, probe: str = "load", *, merge: bool = False) -> None:
         self.probe = probe
+        self.wires = probe == "load"
         self.merge = merge
 
     def file(self, asked: str | None) -> File:
@@ -175,11 +177,10 @@ class Uvm:
         self, space: AddressSpace, domid: int, start: int, end: int, protection: int, names: Names, mfns: Mfns
     ) -> None:
         """Set the object up, then publish it: from here on nothing may fail."""
-        wired = self.probe == "load"
-        if not wired:
+        if not self.wires:
             space.counters.scratch_probes += len(names)
         made = space.new_object(domid, names)
-        entry = Entry(start, end, protection, protection, Inherit.NONE, File.PRIVCMD, object=made, wired=wired)
+        entry = Entry(start, end, protection, protection, Inherit.NONE, File.PRIVCMD, object=made, wired=self.wires)
         space.commit(start, end, [entry], mfns)
 
     def _protection(self, space: AddressSpace, start: int, end: int) -> int:
@@ -212,7 +213,7 @@ class Uvm:
                 cause=-int(errors[0]),
             )
         try:
-            space.enter(entry, page, mfns)
+            space.enter(page, mfns)
         except ModelError:
             give_back(space, mfns)
             raise
