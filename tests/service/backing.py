@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from privcmdd.service.backing import FileKey
+
 ZEROS = bytes(PAGE_SIZE)
 
 
@@ -19,55 +21,55 @@ class MemoryBacking:
     """A file is a dictionary of its pages that were written.
 
     Attributes:
-        files: domid -> page -> bytes.
+        files: key -> page -> bytes.
         done: What was asked, in order.
         broken: Raised by the next ``read``, ``create``, ``descriptor`` or ``discard``, when set.
     """
 
     def __init__(self) -> None:
-        self.files: dict[int, dict[int, bytearray]] = {}
-        self.done: list[tuple[str, int]] = []
+        self.files: dict[FileKey, dict[int, bytearray]] = {}
+        self.done: list[tuple[str, FileKey]] = []
         self.broken: Exception | None = None
 
-    def _do(self, what: str, domid: int) -> None:
-        self.done.append((what, domid))
+    def _do(self, what: str, key: FileKey) -> None:
+        self.done.append((what, key))
         if self.broken is not None and what in ("read", "create", "descriptor", "discard"):
             broken, self.broken = self.broken, None
             raise broken
 
-    def create(self, domid: int, n_pages: int) -> None:
+    def create(self, key: FileKey, n_pages: int) -> None:
         """Make a file."""
-        assert domid not in self.files
+        assert key not in self.files
         assert n_pages > 0
-        self._do("create", domid)
-        self.files[domid] = {}
+        self._do("create", key)
+        self.files[key] = {}
 
-    def descriptor(self, domid: int, *, writable: bool) -> int:
+    def descriptor(self, key: FileKey, *, writable: bool) -> int:
         """A descriptor that says which way it was opened; the bytes are not behind it."""
-        self._do("descriptor", domid)
+        self._do("descriptor", key)
         return os.open(os.devnull, os.O_CLOEXEC | (os.O_RDWR if writable else os.O_RDONLY))
 
-    def read(self, domid: int, page: int, offset: int, size: int) -> bytes:
+    def read(self, key: FileKey, page: int, offset: int, size: int) -> bytes:
         """Read bytes."""
-        self._do("read", domid)
+        self._do("read", key)
         n_pages = -(-(offset + size) // PAGE_SIZE)
-        whole = b"".join(self.files[domid].get(number, ZEROS) for number in range(page, page + n_pages))
+        whole = b"".join(self.files[key].get(number, ZEROS) for number in range(page, page + n_pages))
         return whole[offset : offset + size]
 
-    def write(self, domid: int, page: int, offset: int, data: bytes | memoryview) -> None:
+    def write(self, key: FileKey, page: int, offset: int, data: bytes | memoryview) -> None:
         """Write bytes."""
-        self._do("write", domid)
+        self._do("write", key)
         at = page * PAGE_SIZE + offset
         for i, byte in enumerate(bytes(data), at):
-            self.files[domid].setdefault(i // PAGE_SIZE, bytearray(PAGE_SIZE))[i % PAGE_SIZE] = byte
+            self.files[key].setdefault(i // PAGE_SIZE, bytearray(PAGE_SIZE))[i % PAGE_SIZE] = byte
 
-    def discard(self, domid: int, pages: npt.NDArray[np.uint32]) -> None:
+    def discard(self, key: FileKey, pages: npt.NDArray[np.uint32]) -> None:
         """Forget pages."""
-        self._do("discard", domid)
+        self._do("discard", key)
         for page in pages.tolist():
-            self.files[domid].pop(page, None)
+            self.files[key].pop(page, None)
 
-    def close(self, domid: int) -> None:
+    def close(self, key: FileKey) -> None:
         """Forget a file; it must be there, so closing twice is seen."""
-        self._do("close", domid)
-        del self.files[domid]
+        self._do("close", key)
+        del self.files[key]

@@ -82,7 +82,7 @@ def test_the_table_is_complete() -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CALLS)
 def test_who_may_call_what(method: str, role: str) -> None:
     """``any`` never is EPERM; ``map`` wants a right to the domain, writable ranges that to write; ``admin`` its own."""
     desk = built(ROLES[role])
@@ -98,7 +98,7 @@ def test_who_may_call_what(method: str, role: str) -> None:
     desk.broker.check()
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.privilege != "any"])
+@pytest.mark.parametrize("method", [name for name in CALLS if METHODS[name].privilege != "any"])
 def test_another_domain_is_eperm_whatever_one_may_do_elsewhere(method: str) -> None:
     """Rights are of a domain; and what one has no right to looks alike whether it exists or not."""
     desk = built("admin")
@@ -110,7 +110,7 @@ def test_another_domain_is_eperm_whatever_one_may_do_elsewhere(method: str) -> N
     desk.broker.check()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CALLS)
 def test_a_restricted_connection_may_only_name_its_domain(method: str) -> None:
     """After RESTRICT another domain is EPERM, for all that name one; for the rest nothing changes."""
     desk = built("admin", (DOM, ELSE, 7))
