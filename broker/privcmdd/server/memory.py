@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guest memory: a memfd for each domain.
+"""Guest memory: a memfd for each domain, and one for the hypercall buffers of each process that has some.
 
 The broker makes every file and maps none; what a client does to one can therefore not raise SIGBUS here.
 The size is sealed, and the seals are sealed. The mode is 0400: a client that was given a read-only
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from privcmdd.service.backing import FileKey
+
 # linux/memfd.h and linux/falloc.h; Python has no names for these.
 MFD_NOEXEC_SEAL: Final = 0x0008
 FALLOC_FL_KEEP_SIZE: Final = 0x01
@@ -36,67 +38,67 @@ class MemoryFiles:
     """The memory files of all domains; what ``service.backing.Backing`` asks for."""
 
     def __init__(self) -> None:
-        self._fds: dict[int, int] = {}
+        self._fds: dict[FileKey, int] = {}
         # Old kernels (before 6.3) do not know that a memory file need not be executable.
         self._flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL
         self._fallocate = ctypes.CDLL(None, use_errno=True).fallocate
         self._fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
-    def create(self, domid: int, n_pages: int) -> None:
-        """Make the file of a domain: sparse, sealed, owner-readable.
+    def create(self, key: FileKey, n_pages: int) -> None:
+        """Make a file: sparse, sealed, owner-readable.
 
         Raises:
             ModelError: ENOMEM, the kernel refuses: too large, or no descriptor is left.
         """
-        assert domid not in self._fds, domid
+        assert key not in self._fds, key
         try:
-            fd = self._memfd(f"privcmdd-domain-{domid}")
+            fd = self._memfd(f"privcmdd-{label(key)}")
         except OSError as problem:
-            raise _no_memory(f"no memory file for domain {domid}", problem) from problem
+            raise _no_memory(f"no memory file for {label(key)}", problem) from problem
         try:
             os.ftruncate(fd, n_pages * PAGE_SIZE)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
             os.fchmod(fd, 0o400)
         except (OSError, OverflowError) as problem:
             os.close(fd)
-            raise _no_memory(f"a memory file of {n_pages} pages for domain {domid}", problem) from problem
-        self._fds[domid] = fd
+            raise _no_memory(f"a memory file of {n_pages} pages for {label(key)}", problem) from problem
+        self._fds[key] = fd
 
-    def descriptor(self, domid: int, *, writable: bool) -> int:
+    def descriptor(self, key: FileKey, *, writable: bool) -> int:
         """Return a new descriptor of the file, which the caller owns and closes.
 
         Raises:
             ModelError: ENOMEM, no descriptor is left.
         """
-        fd = self._fds[domid]
+        fd = self._fds[key]
         try:
             if writable:
                 return os.dup(fd)  # not inherited by children, unlike dup(2)
             return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as problem:
-            raise _no_memory(f"no descriptor of the memory of domain {domid}", problem) from problem
+            raise _no_memory(f"no descriptor of the memory of {label(key)}", problem) from problem
 
-    def read(self, domid: int, page: int, offset: int, size: int) -> bytes:
+    def read(self, key: FileKey, page: int, offset: int, size: int) -> bytes:
         """Read ``size`` bytes from byte ``offset`` of file page ``page``."""
-        data = os.pread(self._fds[domid], size, page * PAGE_SIZE + offset)
+        data = os.pread(self._fds[key], size, page * PAGE_SIZE + offset)
         assert len(data) == size, "the range was checked against the file, whose size is sealed"
         return data
 
-    def write(self, domid: int, page: int, offset: int, data: bytes | memoryview) -> None:
+    def write(self, key: FileKey, page: int, offset: int, data: bytes | memoryview) -> None:
         """Write ``data`` at byte ``offset`` of file page ``page``.
 
         Raises:
             ModelError: ENOMEM, the host has no page left for it.
         """
         try:
-            n_written = os.pwrite(self._fds[domid], data, page * PAGE_SIZE + offset)
+            n_written = os.pwrite(self._fds[key], data, page * PAGE_SIZE + offset)
         except OSError as problem:
-            raise _no_memory(f"no memory for {len(data)} bytes of domain {domid}", problem) from problem
+            raise _no_memory(f"no memory for {len(data)} bytes of {label(key)}", problem) from problem
         assert n_written == len(data), "a memory file takes all or fails"
 
-    def discard(self, domid: int, pages: npt.NDArray[np.uint32]) -> None:
+    def discard(self, key: FileKey, pages: npt.NDArray[np.uint32]) -> None:
         """Give pages back to the host, a system call for each run of them; they read as zeros afterwards."""
-        fd = self._fds[domid]
+        fd = self._fds[key]
         for first, n_pages in _runs(pages):
             failed = self._fallocate(
                 fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, first * PAGE_SIZE, n_pages * PAGE_SIZE
@@ -105,9 +107,9 @@ class MemoryFiles:
                 number = ctypes.get_errno()
                 raise OSError(number, f"fallocate: {os.strerror(number)}")
 
-    def close(self, domid: int) -> None:
-        """Let go of the file of a domain."""
-        os.close(self._fds.pop(domid))
+    def close(self, key: FileKey) -> None:
+        """Let go of a file."""
+        os.close(self._fds.pop(key))
 
     def close_all(self) -> None:
         """Let go of all of them. Idempotent."""
@@ -122,6 +124,11 @@ class MemoryFiles:
                 raise
             self._flags &= ~MFD_NOEXEC_SEAL
             return os.memfd_create(name, self._flags)
+
+
+def label(key: FileKey) -> str:
+    """What a file is called, in /proc and in messages."""
+    return f"domain-{key}" if isinstance(key, int) else f"buffers-{key.number}"
 
 
 def _no_memory(what: str, problem: Exception) -> ModelError:

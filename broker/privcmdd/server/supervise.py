@@ -45,6 +45,8 @@ NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENO
 NO_ROOM_PAUSE_S: Final = 0.1
 # The slow imports begin when those who waited for us have been answered: 50 ms each, in a thread.
 CATCH_UP_AFTER_S: Final = 0.05
+# Descriptors that connections never get: for memory files, for handing them out, and for imports put off.
+RESERVED_FDS: Final = 16
 # Connections accepted before those already there have their turn.
 ACCEPTS_PER_TURN: Final = 16
 
@@ -80,6 +82,7 @@ class Supervisor:
         self._peers: dict[Session, Peer] = {}
         self._nobody_left = trio.Event()
         self._n_connections = 0
+        self._n_fds, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._nursery: trio.Nursery
 
     async def run(self) -> int:
@@ -164,6 +167,11 @@ class Supervisor:
             sock.close()
             return True
         about = {"pid": identity.pid, "gid": identity.gid}
+        if sock.fileno() >= self._n_fds - RESERVED_FDS:  # the kernel gives the lowest that is free
+            problem = f"all but {RESERVED_FDS} of our {self._n_fds} descriptors are in use"
+            self._log.once(identity.uid, "descriptors", "connection refused", problem=problem, **about)
+            sock.close()
+            return True
         if len(self._peers) >= self._configuration.server.connections:
             problem = f"{len(self._peers)} connections; server.connections allows no more"
             self._log.once(identity.uid, "server.connections", "connection refused", problem=problem, **about)
