@@ -250,13 +250,15 @@ class Space:
 
     # --- MMAP ---------------------------------------------------------------------------------------
 
-    def map_entries(self, domid: int, entries: Sequence[tuple[int, int, int]]) -> tuple[int, int]:
+    def map_entries(
+        self, domid: int, entries: Sequence[tuple[int, int, int]], *, may_write: bool
+    ) -> tuple[int, int]:
         """MMAP of (va, mfn, npages); the errno and how many entries were done."""
         one = self.map_entry_uvm if self.kind == "uvm" else self.map_entry_linux
         last: tuple[int, int, Thing] | None = None  # where the entry before ended, its protection, its thing
         for done, entry in enumerate(entries):
             try:
-                last = one(domid, entry, last)
+                last = one(domid, entry, last, may_write)
             except Refused as refused:
                 return refused.errno, done
             finally:
@@ -264,13 +266,15 @@ class Space:
         return 0, len(entries)
 
     def map_entry_uvm(
-        self, domid: int, entry: tuple[int, int, int], last: tuple[int, int, Thing] | None
+        self, domid: int, entry: tuple[int, int, int], last: tuple[int, int, Thing] | None, may_write: bool
     ) -> tuple[int, int, Thing]:
         va, mfn, n = entry
         if n == 0 or va > LIMIT or va + n * 4096 > LIMIT:
             raise Refused(errno.EINVAL)
         start = va >> 12
         prot = self.weakest(start, n)
+        if prot & WRITE and not may_write:
+            raise Refused(errno.EPERM)
         found = []
         for name in range(mfn, mfn + n):
             frame = self.host.look_up(domid, name)
@@ -286,13 +290,15 @@ class Space:
         return start + n, prot, thing
 
     def map_entry_linux(
-        self, domid: int, entry: tuple[int, int, int], last: tuple[int, int, Thing] | None
+        self, domid: int, entry: tuple[int, int, int], last: tuple[int, int, Thing] | None, may_write: bool
     ) -> tuple[int, int, Thing]:
         va, mfn, n = entry
         if last is None:
             page = self.pages.get(va >> 12)
             if page is None or page.thing.what != PRIVCMD or page.thing.used or page.index or va % 4096:
                 raise Refused(errno.EINVAL)
+            if page.prot & WRITE and not may_write:
+                raise Refused(errno.EPERM)
             page.thing.used = True
             expected, vma = va >> 12, page.thing
         else:

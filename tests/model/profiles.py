@@ -18,7 +18,7 @@ class Profile:
     """What the environment asks for."""
 
     name: str
-    n_steps_at_least: int  # state machine steps that a whole run must have made
+    n_steps_at_least: int  # that each run of the state machine must have made; there is one for each ``Focus``
     machine: settings
     law: settings
 
@@ -34,7 +34,7 @@ _PROFILES = {
             derandomize=True,
             database=None,
             deadline=None,
-            max_examples=30,
+            max_examples=25,
             stateful_step_count=40,
             suppress_health_check=_SLOW,
             phases=_PHASES,
@@ -44,11 +44,11 @@ _PROFILES = {
     ),
     "long": Profile(
         "long",
-        n_steps_at_least=100_000,
+        n_steps_at_least=30_000,
         machine=settings(
             database=None,
             deadline=None,
-            max_examples=1_400,
+            max_examples=500,
             stateful_step_count=80,
             suppress_health_check=_SLOW,
             phases=_PHASES,

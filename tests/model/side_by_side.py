@@ -297,9 +297,12 @@ class SideBySide:
         pair.batch.abandon()
         pair.steps = pair.batch = None
 
-    def map_entries(self, pair: Pair, domid: int, entries: list[tuple[int, int, int]]) -> None:
+    def map_entries(
+        self, pair: Pair, domid: int, entries: list[tuple[int, int, int]], *, may_write: bool = True
+    ) -> None:
         """MMAP, from its first look to its end."""
-        steps = pair.real.personality.mmap(pair.real, domid, [MmapEntry(*entry) for entry in entries])
+        given = [MmapEntry(*entry) for entry in entries]
+        steps = pair.real.personality.mmap(pair.real, domid, given, may_write=may_write)
         error, done = 0, len(entries)
         try:
             drain(steps)
@@ -309,9 +312,9 @@ class SideBySide:
             error, done = refused.errno, 0
         if error == errno.EDQUOT:
             assert pair.limits is TIGHT
-            assert pair.naive.map_entries(domid, entries[:done]) == (0, done)
+            assert pair.naive.map_entries(domid, entries[:done], may_write=may_write) == (0, done)
         else:
-            expected = pair.naive.map_entries(domid, entries)
+            expected = pair.naive.map_entries(domid, entries, may_write=may_write)
             assert (error, done) == expected
 
     # --- looking ------------------------------------------------------------------------------------
