@@ -53,24 +53,25 @@ def check_access(entry: Entry | None, address: int, access: int) -> Entry:
             f"{address:#x} is anonymous memory: its bytes are the client's own, the broker has none",
             addr=address,
         )
+    # What a page table entry allows was decided when it was made: mprotect does not change it (RESULTS.md, 6).
+    decides = entry.protection if entry.pte_protection is None else entry.pte_protection
     # Writable pages are readable on x86.
-    allowed = entry.protection | (PROT_READ if entry.protection & PROT_WRITE else PROT_NONE)
-    if not access & allowed:
-        raise ModelError(
-            errno.EFAULT,
-            f"{address:#x} does not allow {'writing' if access & PROT_WRITE else 'reading'}: "
-            f"its protection is {entry.protection}",
-            addr=address,
-            signal="SIGSEGV",
-        )
-    if entry.pte_protection is not None and access & PROT_WRITE and not entry.pte_protection & PROT_WRITE:
+    allowed = decides | (PROT_READ if decides & PROT_WRITE else PROT_NONE)
+    if access & allowed:
+        return entry
+    if access & entry.protection:
         raise ModelError(
             errno.EFAULT,
             f"{address:#x} was mapped read-only and mprotect did not change its page table entries: on a real host "
             "this write would fault again for ever",
             addr=address,
         )
-    return entry
+    raise ModelError(
+        errno.EFAULT,
+        f"{address:#x} does not allow {'writing' if access & PROT_WRITE else 'reading'}: its protection is {decides}",
+        addr=address,
+        signal="SIGSEGV",
+    )
 
 
 def touch(space: AddressSpace, address: int, access: int) -> Touch:

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of the recorded answers that a page table entry decides, and the chunks that only long requests have."""
+
+from __future__ import annotations
+
+import errno
+
+import numpy as np
+import pytest
+from model.side_by_side import SideBySide, drain
+
+from privcmdd.model.access import touch
+from privcmdd.model.domain import Kind
+from privcmdd.model.errors import ModelError
+from privcmdd.model.hypervisor import Hypervisor
+from privcmdd.model.ledger import Account, Slot
+from privcmdd.model.privcmd.linux import Linux
+from privcmdd.model.space import AddressSpace
+
+START = 0x10_0000_0000
+READ, WRITE = 1, 2
+
+
+@pytest.mark.parametrize(
+    ("made_with", "changed_to", "readable", "writable"),
+    [(3, 1, True, True), (1, 3, True, False), (3, 0, False, False), (2, 1, True, True)],
+)
+def test_mprotect_does_not_change_page_table_entries(
+    made_with: int,
+    changed_to: int,
+    readable: bool,  # noqa: FBT001
+    writable: bool,  # noqa: FBT001
+) -> None:
+    """RW to RO stays writable, RO to RW never becomes it, and what was once without access is lost."""
+    both = SideBySide()
+    both.create("hvm", 8, ((0, 8),), None)
+    pair = both.attach(Linux(), 0)
+    assert pair is not None
+    both.mmap(pair, START, 4 * 4096, made_with, fixed=True, what=None)
+    both.begin(pair, 1, START, [0, 1, 2, 3], may_write=True, as_array=False)
+    both.mprotect(pair, START, 4 * 4096, changed_to)
+    if changed_to == 0:
+        both.mprotect(pair, START, 4 * 4096, 3)
+    both.compare()
+    for access, allowed in ((READ, readable), (WRITE, writable)):
+        both.touch(pair, START, access)
+        if allowed:
+            assert touch(pair.real, START, access).name == 0
+        else:
+            with pytest.raises(ModelError, match="EFAULT"):
+                touch(pair.real, START, access)
+    both.close(pair)
+
+
+@pytest.mark.parametrize("n_frames", [1, 16, 17, 511, 512, 513, 600, 1024, 1030])
+@pytest.mark.parametrize("slice_frames", [100, 512, 16384])
+def test_enoent_is_returned_when_a_chunk_ends_with_it(n_frames: int, slice_frames: int) -> None:
+    """A paged frame at any index is reported there; the call returns -ENOENT for the last of each 512 only."""
+    hv = Hypervisor(4096)
+    domid = hv.create(Kind.HVM, 1100).domid
+    hv.page_out(domid, [7])
+    space = AddressSpace(1, hv, Account("someone", dict.fromkeys(Slot, 1 << 20)), Linux(), slice_frames)
+    for at in {0, 14, 15, 16, 510, 511, 512, 1023, 1024, n_frames - 2, n_frames - 1} & set(range(n_frames)):
+        names = np.arange(20, 20 + n_frames, dtype=np.uint64)
+        names[at] = 7
+        space.mmap(START, n_frames * 4096, 3, fixed=True)
+        batch = drain(space.personality.mmapbatch(space, domid, START, names))
+
+        assert np.flatnonzero(batch.errors).tolist() == [at]
+        assert batch.errors[at] == -errno.ENOENT
+        assert batch.ret == (-errno.ENOENT if at % 512 == 511 or at == n_frames - 1 else 0)
+        assert space.pmap.n_present == n_frames - 1
