@@ -74,3 +74,14 @@ def test_looking_at_one_page_or_many() -> None:
     assert [pmap.count(page, 1) for page in range(509, 515)] == [0, 1, 0, 1, 1, 0]
     assert pmap.count(511, 2) == 1
     assert pmap.count(0, 2**30) == 3
+
+
+def test_a_range_may_be_far_larger_than_what_is_there() -> None:
+    """Only tables that exist are looked at, and only those in the range."""
+    pmap = Pmap()
+    for page in (5, 2**27, 2**30):
+        pmap.swap(page, [7], 1)
+
+    assert pmap.count(6, 2**29) == 1
+    assert list(pmap.swap(6, None, 2**29)) == [7]
+    assert sorted(table(pmap)) == [5, 2**30]
