@@ -159,7 +159,7 @@ def test_an_untouched_file_costs_nothing(files: MemoryFiles) -> None:
 @pytest.mark.parametrize("n_pages", [2**51, 2**52, 2**63])
 def test_a_file_too_large_is_refused(files: MemoryFiles, n_pages: int) -> None:
     """ENOMEM with the size in it, and no descriptor is lost."""
-    with pytest.raises(ModelError, match=f"ENOMEM: a memory file of {n_pages} pages for domain 2"):
+    with pytest.raises(ModelError, match=f"ENOMEM: a memory file of {n_pages} pages for domain.2"):
         files.create(2, n_pages)
     files.create(2, 1)
 
@@ -171,7 +171,7 @@ def test_running_out_of_descriptors_is_an_answer(files: MemoryFiles) -> None:
     os.close(lowest_free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
     try:
-        with pytest.raises(ModelError, match=r"ENOMEM: no memory file for domain 2: Too many open files"):
+        with pytest.raises(ModelError, match=r"ENOMEM: no memory file for domain.2: Too many open files"):
             files.create(2, 1)
         for writable in (True, False):
             with pytest.raises(ModelError, match=r"ENOMEM: no descriptor .*: Too many open files"):
