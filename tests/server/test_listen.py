@@ -234,10 +234,11 @@ def test_what_cannot_be_served_is_refused(make: object, expected: str) -> None:
         listen.adopt(thing.fileno())
 
 
-def test_a_closed_descriptor_is_refused() -> None:
-    """A number that names nothing is EBADF."""
-    with pytest.raises(ListenError, match="EBADF: descriptor 999"):
-        listen.adopt(999)
+@pytest.mark.parametrize("fd", [999, -1])
+def test_a_number_that_names_nothing_is_refused(fd: int) -> None:
+    """No such descriptor is EBADF, whatever the number."""
+    with pytest.raises(ListenError, match=f"EBADF: descriptor {fd}"):
+        listen.adopt(fd)
 
 
 @pytest.mark.parametrize("pid", ["", "1", "x"])

@@ -120,6 +120,15 @@ def test_a_log_that_cannot_be_written_is_no_failure() -> None:
     assert log.n_suppressed == 1
 
 
+def test_without_a_standard_error_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that was started with it closed works all the same."""
+    monkeypatch.setattr(sys, "stderr", None)
+    log = Log()
+    log.error("unheard")
+
+    assert log.n_suppressed == 0
+
+
 def test_structlog_is_imported_for_the_first_line_only() -> None:
     """A broker is there before its log is: importing structlog takes longer than starting."""
     code = (

@@ -195,11 +195,10 @@ def adopt(fd: int, name: str | None = None) -> Listener:
     label = name or f"fd {fd}"
     try:
         sock = socket.socket(fileno=fd)
-    except OSError as problem:
-        number = problem.errno or errno.EBADF
-        raise ListenError(
-            number, f"descriptor {fd}: {problem.strerror}; a listening Unix socket was expected"
-        ) from None
+    except (OSError, ValueError) as problem:  # the latter: no descriptor is negative
+        number = getattr(problem, "errno", None) or errno.EBADF
+        text = f"descriptor {fd}: {os.strerror(number)}; a listening Unix socket was expected"
+        raise ListenError(number, text) from None
     facts = (
         sock.getsockopt(socket.SOL_SOCKET, SO_DOMAIN) == socket.AF_UNIX,
         sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM,

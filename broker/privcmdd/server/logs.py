@@ -68,7 +68,7 @@ class Log:
             self._said[key] += 1
 
     def _write(self, level: str, event: str, about: dict[str, Any]) -> None:
-        if LEVELS[level] < self._threshold:
+        if LEVELS[level] < self._threshold or self._stream is None:  # started without a standard error
             return
         # A log that cannot be written (a full disk, a reader that has gone, no descriptor left to import
         # structlog with) must not end the broker.
