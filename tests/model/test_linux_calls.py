@@ -208,6 +208,7 @@ def test_a_range_over_a_failed_frame_cannot_be_read() -> None:
 
 MPROTECT: Sequence[tuple[int, Sequence[int], tuple[str | None, str | None]]] = [
     (RW, [], (None, None)),
+    (RW, [PROT_READ], (None, None)),
     (PROT_READ, [RW], (None, "hang")),
     (RW, [PROT_NONE, RW], ("SIGBUS", "SIGBUS")),
     (PROT_READ, [PROT_NONE, PROT_READ], ("SIGBUS", "SIGSEGV")),
@@ -226,18 +227,6 @@ def test_mprotect_of_live_pages(made: int, then: Sequence[int], shown: tuple[str
 
     assert accesses(space) == shown
     world.check()
-
-
-@pytest.mark.differs_from_xen
-def test_write_access_is_taken_away_by_mprotect() -> None:
-    """Here a page made read-only is; on a real host it stays writable."""
-    world = World()
-    space = vma(world, 1)
-    batch(space, 1, BASE, [1])
-
-    space.mprotect(BASE, P, PROT_READ)
-
-    assert accesses(space) == (None, "SIGSEGV")
 
 
 def test_mprotect_before_the_ioctl() -> None:

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Any number of clients, any requests, interleaved at every pause, dying at any moment: all laws hold throughout."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from model.profiles import PROFILE
+from privcmdd.model.errors import ModelError
+from privcmdd.service.settings import AccessRule
+from service.desk import BASE, OTHER, PAGE, USER, Desk, frames, settings
+
+if TYPE_CHECKING:
+    from privcmdd.service.session import Session
+    from service.desk import Steps
+
+N_PAGES = 40  # of the range that all use
+spots = st.integers(0, N_PAGES - 1)
+lengths = st.sampled_from([1, 2, 5, 26, 30, N_PAGES, N_PAGES])
+names = st.integers(0, 34)
+domids = st.sampled_from([1, 1, 1, 2, 2, 3])
+runs = st.tuples(spots, st.integers(0, 20), st.integers(1, 26))  # where, first frame, how many
+picks = st.integers(0, 3)
+RULES = (
+    AccessRule("admin", uids=(USER,)),
+    AccessRule("write", uids=(OTHER,), domains=(1,)),
+    AccessRule("read", uids=(OTHER,), domains=(2,)),
+)
+LIMITS = {"frames": 110, "entries": 14, "objects": 8, "spaces": 4, "batches": 3, "fds": 5, "slice_frames": 8}
+
+
+class Clients(RuleBasedStateMachine):
+    """A request is begun, driven by single steps, and may be given up; so may its client."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.desk = Desk(settings(access=RULES, **LIMITS, paranoid=False))
+        self.running: list[tuple[Session, Steps, Any]] = []
+        self.sessions: list[Session] = []
+        for domid, kind in ((1, "hvm"), (2, "pv")):
+            admin = self.desk.connect()
+            self.desk.domain(admin, kind, dom=domid, max_pages=64, ranges=[{"gfn": 0, "npages": 32}])
+            self.desk.broker.disconnect(admin)
+        for uid, personality, join in ((USER, "uvm", False), (USER, "uvm", True), (OTHER, "uvm", False)):
+            self.connect(uid, personality, join=join, merge=False)
+
+    def start(self, pick: int, method: str, **params: Any) -> None:
+        """Begin a request of a client that waits for no other, and take its first step."""
+        waiting = [session for session, _, _ in self.running]
+        idle = [session for session in self.sessions if session not in waiting]
+        if idle:
+            session = idle[pick % len(idle)]
+            self.step(session, self.desk.start(session, method, **params))
+
+    def step(self, session: Session, steps: Steps) -> None:
+        """Go on to the next pause or to the reply."""
+        try:
+            self.running.append((session, steps, next(steps)))
+        except StopIteration as stop:
+            for fd in stop.value.fds:
+                os.close(fd)
+            assert not stop.value.close, repr(stop.value.fault)  # noqa: PT017 - how a generator returns
+        self.desk.broker.check()
+
+    @rule(
+        uid=st.sampled_from([USER, USER, OTHER]),
+        personality=st.sampled_from(["uvm", "uvm", "uvm", "linux"]),
+        join=st.booleans(),
+        merge=st.booleans(),
+    )
+    def connect(self, uid: int, personality: str, join: bool, merge: bool) -> None:
+        """A new thread of the first space of its uid, or a client of its own."""
+        there = [s.residence.space.number for s in self.sessions if s.identity.uid == uid and s.residence]
+        try:
+            self.sessions.append(self.desk.connect(uid))
+        except ModelError as error:
+            assert error.name == "EDQUOT"  # noqa: PT017 - it may as well succeed
+            return
+        asked = {"space": there[0]} if join and there else {"personality": personality, "merge": merge}
+        self.start_last("space.attach", **asked)
+        if "space" not in asked:
+            self.start_last("mmap", addr=BASE, len=N_PAGES * PAGE, prot=3 if uid == USER else 1, fixed=True)
+
+    def start_last(self, method: str, **params: Any) -> None:
+        """Begin a request of the client that came last."""
+        self.step(self.sessions[-1], self.desk.start(self.sessions[-1], method, **params))
+
+    @rule(pick=picks)
+    def go_on(self, pick: int) -> None:
+        ready = [i for i, (_, _, pause) in enumerate(self.running) if pause is None or pause.granted]
+        if ready:
+            session, steps, _ = self.running.pop(ready[pick % len(ready)])
+            self.step(session, steps)
+
+    @rule(pick=picks)
+    def die(self, pick: int) -> None:
+        if self.sessions:
+            session = self.sessions.pop(pick % len(self.sessions))
+            for entry in [entry for entry in self.running if entry[0] is session]:
+                self.running.remove(entry)
+                entry[1].close()
+                self.desk.broker.check()
+            self.desk.broker.disconnect(session)
+            self.desk.broker.check()
+
+    @rule(pick=picks, space=st.integers(1, 8), fork=st.booleans())
+    def fork(self, pick: int, space: int, fork: bool) -> None:
+        """Make a child's space, or try to live in any."""
+        if fork:
+            self.start(pick, "space.fork")
+        else:
+            self.connect(USER, "uvm", join=False, merge=False)
+            self.start(-1, "space.attach", space=space)
+
+    @rule(pick=picks, spot=spots, n=lengths, prot=st.sampled_from([3, 3, 1, 0]), call=st.integers(0, 5))
+    def system_call(self, pick: int, spot: int, n: int, prot: int, call: int) -> None:
+        where = {"addr": BASE + spot * PAGE, "len": n * PAGE}
+        if call == 0:
+            self.start(pick, "munmap", **where)
+        elif call == 1:
+            self.start(pick, "mprotect", prot=prot, **where)
+        elif call == 2:
+            self.start(pick, "fault", addr=where["addr"])
+        else:
+            self.start(pick, "mmap", prot=prot or 3, fixed=True, addr=BASE, len=N_PAGES * PAGE)
+
+    @rule(pick=picks, dom=domids, spot=spots, n=lengths, first=names, stride=st.integers(0, 2), v2=st.booleans())
+    def batch(self, pick: int, dom: int, spot: int, n: int, first: int, stride: int, v2: bool) -> None:
+        wanted = [first + stride * i for i in range(n)]
+        if dom == 2 and 2 in self.desk.broker.hypervisor.domains:
+            mfns = self.desk.broker.hypervisor.domain(2).names(0, 48).tolist() or [0]
+            wanted = [mfns[name % len(mfns)] for name in wanted]
+        method = "privcmd.mmapbatch_v2" if v2 else "privcmd.mmapbatch"
+        at = min(spot, N_PAGES - n)
+        self.start(pick, method, dom=dom, addr=BASE + at * PAGE, arr=frames(*wanted), extents=stride == 1)
+
+    @rule(
+        pick=picks,
+        dom=domids,
+        rows=st.lists(st.tuples(spots, st.integers(0, 20), st.integers(1, 26)), min_size=1, max_size=4),
+    )
+    def mmap_entries(self, pick: int, dom: int, rows: list[tuple[int, int, int]]) -> None:
+        rows = [(min(at, N_PAGES - n) if i else 0, mfn, n) for i, (at, mfn, n) in enumerate(rows)]
+        entry = [{"va": BASE + at * PAGE, "mfn": mfn, "npages": n} for at, mfn, n in rows]
+        self.start(pick, "privcmd.mmap", dom=dom, entry=entry, extents=True)
+
+    @rule(pick=picks, dom=domids, arr=st.lists(names, min_size=1, max_size=30), change=st.integers(0, 3))
+    def change_memory(self, pick: int, dom: int, arr: list[int], change: int) -> None:
+        method = ("populate", "decrease_reservation", "page_out", "page_in")[change]
+        self.start(pick, f"domain.{method}", dom=dom, arr=arr)
+
+    @rule(pick=picks, dom=st.integers(1, 3))
+    def domain(self, pick: int, dom: int) -> None:
+        """Destroy it if it lives, make it if it is gone."""
+        found = self.desk.broker.hypervisor.domains.get(dom)
+        if found is None:
+            kind = "pv" if dom == 2 else "hvm"
+            self.start(pick, "domain.create", dom=dom, kind=kind, max_pages=64, ranges=[{"gfn": 0, "npages": 32}])
+        else:
+            self.start(pick, "domain.destroy", dom=dom)
+
+    @rule(pick=picks, method=st.sampled_from(["maps", "stats", "domain.list", "ping"]))
+    def look(self, pick: int, method: str) -> None:
+        self.start(pick, method)
+
+    def teardown(self) -> None:
+        """When all clients have gone and all domains are destroyed, nothing is left of them."""
+        while self.sessions:
+            self.die(0)
+        broker = self.desk.broker
+        assert set(broker.statistics()["mappings"].values()) == {0}
+        assert broker.usage() == {}
+        assert set(self.desk.backing.files) == set(broker.hypervisor.domains)
+        admin = self.desk.connect()
+        for domid in list(broker.hypervisor.domains):
+            assert self.desk.call(admin, "domain.destroy", dom=domid) == {"state": "gone"}
+        assert self.desk.backing.files == {}
+        assert broker.hypervisor.frames.n_free == broker.hypervisor.frames.n_frames - 256
+        broker.check()
+
+
+def test_clients_interleaved_at_every_pause() -> None:
+    """No fault of ours, no law broken, nothing left behind."""
+    run_state_machine_as_test(Clients, settings=PROFILE.machine)
