@@ -293,17 +293,6 @@ def test_a_paged_out_frame_keeps_its_machine_frame(client: Client, dom: int) -> 
 
 
 @pytest.mark.differs_from_xen
-def test_protection_taken_away_is_taken_away(client: Client, dom: int) -> None:
-    """linux: in a PV dom0 mprotect to read-only returns 0, and the pages stay writable."""
-    client.attach(personality="linux")
-    addr = client.mmap(0, PAGE, 3)
-    client.privcmd_mmapbatch_v2(dom, addr, [1])
-    client.mprotect(addr, PAGE, 1)
-
-    assert errno_of(client, "fault", addr=addr, access="write") == "EFAULT"
-
-
-@pytest.mark.differs_from_xen
 @pytest.mark.parametrize(("first", "then", "access"), [(1, (3,), "write"), (3, (0, 3), "read")])
 def test_what_faults_for_ever_is_efault(
     client: Client, dom: int, first: int, then: tuple[int, ...], access: str
@@ -319,10 +308,10 @@ def test_what_faults_for_ever_is_efault(
 
 
 @pytest.mark.differs_from_xen
-def test_a_restricted_connection_lists_what_its_uid_may_see(client: Client, dom: int) -> None:
+def test_a_restricted_connection_lists_its_one_domain(client: Client, dom: int) -> None:
     """After RESTRICT a real privcmd refuses every hypercall."""
     other = client.domains.create("hvm", 4)
     client.restrict(dom)
 
-    assert [row.dom for row in client.domains.list()] == [dom, other]
+    assert [row.dom for row in client.domains.list()] == [dom]
     assert errno_of(client, "domain.info", dom=other) == "EPERM"

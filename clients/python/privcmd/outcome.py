@@ -9,7 +9,7 @@ from array import array
 from typing import TYPE_CHECKING, Self
 
 from privcmd import memory
-from privcmd.errors import FrameError, PrivcmdError, errno_name
+from privcmd.errors import FrameError, PrivcmdError
 from privcmd.memory import PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ class Outcome:
         frame = int.from_bytes(names[8 * index : 8 * index + 8], "little")
         raise FrameError(
             -error,
-            f"frame {frame:#x} of domain {domid}, number {index} of {len(self.errors)}, cannot be mapped "
-            f"({errno_name(-error)}: {os.strerror(-error)}); {self.n_failed} failed in all, and none is mapped",
+            f"frame {frame:#x} of domain {domid}, at index {index}, cannot be mapped ({os.strerror(-error)}); "
+            f"{self.n_failed} of {len(self.errors)} failed, and none is mapped",
             {"index": index, "frame": frame, "dom": domid, "n_failed": self.n_failed},
         )
 
