@@ -283,6 +283,7 @@ def test_objects_are_counted_alive_peak_made_and_freed() -> None:
     batch(two, 1, page(4), [3])
     two.munmap(BASE, 8 * PAGE_SIZE)
 
+    assert (one.counters.replacements, two.counters.replacements) == (5, 2), "the first mapping of a range is none"
     counted = [(c.made, c.freed, c.alive, c.peak) for c in (one.objects, two.objects, world.hv.objects)]
 
     assert counted[0] == (5, 4, 1, 2)  # the new one is made before the old one goes

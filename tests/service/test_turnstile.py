@@ -60,6 +60,24 @@ def test_the_driver_is_told_when_the_turn_comes() -> None:
     assert told == ["first"]
 
 
+def test_who_gives_its_place_up_wakes_nobody() -> None:
+    """The holder is told of its turn once, whoever leaves the queue behind it."""
+    turnstile = Turnstile()
+    holder = pass_through(turnstile.enter())
+    told = []
+    first, ticket = enter(turnstile)
+    ticket.on_grant = lambda: told.append("first")
+    others = [enter(turnstile)[0] for _ in range(3)]
+    others.pop().close()
+    turnstile.leave(holder)
+    others.pop().close()
+
+    assert told == ["first"]
+    turnstile.leave(pass_through(first))
+    turnstile.leave(pass_through(others.pop()))
+    assert turnstile.n_waiting == 0
+
+
 def test_a_wakeup_that_is_none_is_waited_through() -> None:
     """Going on before the turn has come only waits again."""
     turnstile = Turnstile()
