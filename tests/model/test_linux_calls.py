@@ -7,8 +7,8 @@ import errno
 from typing import TYPE_CHECKING
 
 import pytest
-from model.support import BASE, HOLE, RW, World, batch, errors_of, page, run, seen, shows
 
+from model.support import BASE, HOLE, RW, World, batch, errors_of, page, run, seen, shows
 from privcmdd.model.access import resolve, touch
 from privcmdd.model.errors import ModelError
 from privcmdd.model.privcmd import MmapEntry, Stopped
@@ -123,7 +123,7 @@ def test_mmap_over_anonymous_memory_is_refused() -> None:
 
 
 def test_mmap_of_nothing() -> None:
-    """num 0 is 0, whatever else is wrong; npages 0 is nothing, and the next entry may begin there."""
+    """Num 0 is 0, whatever else is wrong; npages 0 is nothing, and the next entry may begin there."""
     world = World()
     space = vma(world, 4)
 
@@ -171,7 +171,7 @@ def accesses(space: AddressSpace, at: int = BASE) -> tuple[str | None, str | Non
             touch(space, at, access)
             outcome.append(None)
         except ModelError as error:
-            assert error.errno == errno.EFAULT  # noqa: PT017 - it may as well be good
+            assert error.errno == errno.EFAULT
             outcome.append(error.details.get("signal", "hang"))
     return outcome[0], outcome[1]
 
@@ -201,7 +201,9 @@ def test_a_range_over_a_failed_frame_cannot_be_read() -> None:
     space = vma(world, 3)
     batch(space, 1, BASE, [1, 2, HOLE])
 
-    assert [(s.page, s.offset, s.size) for s in resolve(space, BASE + 10, 2 * P - 10, PROT_READ)] == [(1, 10, 2 * P - 10)]
+    assert [(s.page, s.offset, s.size) for s in resolve(space, BASE + 10, 2 * P - 10, PROT_READ)] == [
+        (1, 10, 2 * P - 10)
+    ]
     with pytest.raises(ModelError, match="EFAULT"):
         resolve(space, BASE + 10, 2 * P, PROT_READ)
 
