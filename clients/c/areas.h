@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Which addresses of this process are mapped from a device of Xen.
+ *
+ * The broker knows what is mapped there and decides; this table says whether a range concerns it at all, and how the
+ * process' own page tables are to be filled. Under the client's lock, but for areas_near.
+ */
+#ifndef PRIVCMDD_AREAS_H
+#define PRIVCMDD_AREAS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum device { DEVICE_NONE, DEVICE_PRIVCMD, DEVICE_HYPERCALL, DEVICE_GNTDEV, DEVICE_EVTCHN };
+
+struct area {
+    uint64_t start, end;
+    int prot;
+    uint8_t device;   /* enum device */
+    bool is_private;  /* MAP_PRIVATE */
+    bool may_write;   /* may become writable: the descriptor was, or the mapping is private */
+    bool used;        /* frames have been mapped here */
+    bool settled;     /* a fork's child will not have it, a core dump neither (where that is so) */
+};
+
+/* Whether a range could touch an area; no lock is needed, and most programs' memory is told apart by this alone. */
+bool areas_near(uint64_t start, uint64_t end);
+bool areas_touch(uint64_t start, uint64_t end);
+/* The lowest area that touches the range, or NULL; good until the next change. */
+struct area *areas_first(uint64_t start, uint64_t end);
+/* Adds an area where none is. False when there is no memory. */
+bool areas_add(struct area area);
+/* Removes what lies in a range; an area that touches it in part is clipped. False when there is no memory to clip. */
+bool areas_remove(uint64_t start, uint64_t end);
+/* Removes all areas of a device. */
+void areas_forget(enum device device);
+
+#endif

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A connection to the broker: one a process, shared by its threads.
+ *
+ * What it promises:
+ * - One lock. It is held across a request and what is done with its answer, so that no other thread sees a mapping
+ *   that the broker has and the process has not, or the other way round. Signals are blocked meanwhile: a handler may
+ *   call anything that a program may call, and leave with longjmp.
+ * - No thread, no malloc, no signal of its own, nothing on SIGPIPE.
+ * - A fork's child has a connection and an address space of its own, the broker's copy of its parent's. The connection
+ *   is made before the fork, so that a parent that exits at once takes nothing away.
+ * - A broker that goes away makes every later call fail with ENXIO, for as long as the process lives: what was mapped
+ *   is nobody's any more, and a restricted file must not come back unrestricted. Nothing waits for it.
+ *
+ * All functions but client_error_text need the lock.
+ */
+#ifndef PRIVCMDD_CLIENT_H
+#define PRIVCMDD_CLIENT_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+#include "msgpack.h"
+
+struct client_hold {
+    sigset_t signals;
+};
+
+void client_lock(struct client_hold *hold);
+void client_unlock(const struct client_hold *hold);
+
+/*
+ * Connects if that has not been done, to $PRIVCMDD_SOCKET, else $XDG_RUNTIME_DIR/privcmdd/broker.sock, else
+ * /run/privcmdd/broker.sock, and takes an address space of personality linux. Returns 0 or ENXIO.
+ */
+int client_connect(void);
+/* Whether there ever was a connection: only then can the broker know anything of this process. */
+bool client_was_connected(void);
+
+/* Begins a request; its n parameters, names and values, are to be written into what it returns. */
+struct mp_out *client_begin(const char *method, uint32_t n_params);
+
+struct client_answer {
+    struct mp_in result; /* a map: the result, or of an error its details; good until the next request */
+    int fd;              /* the descriptor that came, close-on-exec, the caller's; or -1 */
+};
+
+/*
+ * Sends the request begun and waits for the answer. Returns 0, or the errno of the broker's error: ENXIO when there is
+ * no broker (any more), ENOMEM when the request is too long.
+ */
+int client_call(struct client_answer *answer);
+
+/* What the last call that failed in this thread said. */
+const char *client_error_text(void);
+/* Sets what client_error_text says, and returns error. */
+int client_fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* One line on the standard error, "privcmdd: ..." */
+void client_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* What fork.c calls, with the lock held. */
+void client_before_fork(void);
+void client_after_fork(bool in_child);
+
+#endif

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Descriptors that stand for Xen's devices.
+ *
+ * Each is a memfd of no length with a name of ours: mapped and touched, its pages are SIGBUS, as the device's are
+ * without a frame. Which device a descriptor stands for is asked of the descriptor, not of a table: dup, fcntl, fork,
+ * exec and SCM_RIGHTS hand it on without our knowing, and dup2 replaces it. Its inode number says which open file of
+ * the device it is.
+ */
+#ifndef PRIVCMDD_DEVICE_H
+#define PRIVCMDD_DEVICE_H
+
+#include <stdint.h>
+
+#include "areas.h"
+
+/* Opens a device with the flags of open(2): the access mode, O_CLOEXEC, O_NONBLOCK. A descriptor, or -1 with errno. */
+int device_open(enum device device, int flags);
+/* The device a descriptor stands for, and its file number. Leaves errno alone. */
+enum device device_of(int fd, uint64_t *file);
+
+#endif

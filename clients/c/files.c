@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "files.h"
+
+#include "client.h"
+#include "fds.h"
+#include "syscalls.h"
+
+/* Domains whose file is kept open; a device model has one, a toolstack a few. */
+#define DOMAINS 16
+
+struct memory {
+    int dom;
+    bool write;
+    int64_t generation;
+    int fd;
+};
+
+static struct memory kept[DOMAINS];
+static unsigned n_kept, oldest;
+static int buffers = -1, nothing = -1;
+
+static struct memory *find(int dom, bool write)
+{
+    for (unsigned i = 0; i < n_kept; i++)
+        if (kept[i].dom == dom && kept[i].write == write)
+            return &kept[i];
+    return NULL;
+}
+
+static bool holds(const struct memory *memory, int64_t generation)
+{
+    return generation < 0 || memory->generation == generation;
+}
+
+bool files_have(int dom, bool write, int64_t generation)
+{
+    struct memory *memory = find(dom, write);
+    return memory && holds(memory, generation);
+}
+
+static struct memory *place(int dom, bool write)
+{
+    struct memory *memory = find(dom, write);
+    if (!memory && n_kept < DOMAINS) {
+        memory = &kept[n_kept++];
+        memory->fd = -1;
+    }
+    if (!memory)
+        memory = &kept[oldest++ % DOMAINS];
+    fds_drop(memory->fd);
+    *memory = (struct memory){.dom = -1, .fd = -1};
+    return memory;
+}
+
+int files_memory(int dom, bool write, int64_t generation, int *error)
+{
+    struct memory *memory = find(dom, write);
+    if (memory && holds(memory, generation))
+        return memory->fd;
+    struct client_answer answer;
+    struct mp_out *out = client_begin("domain.memory", 2);
+    mp_str(out, "dom"), mp_uint(out, (uint64_t)dom);
+    mp_str(out, "write"), mp_bool(out, write);
+    *error = client_call(&answer);
+    if (*error)
+        return -1;
+    if (answer.fd < 0) {
+        *error = client_fail(EIO, "the broker sent no descriptor for the memory of domain %d", dom);
+        return -1;
+    }
+    memory = place(dom, write);
+    *memory = (struct memory){dom, write, mp_find_int(answer.result, "generation", -1), fds_keep(answer.fd)};
+    if (!holds(memory, generation)) {
+        *error = client_fail(EIO, "domain %d went away while it was being mapped", dom);
+        return -1;
+    }
+    return memory->fd;
+}
+
+int files_buffers(void)
+{
+    struct client_answer answer;
+    if (buffers >= 0)
+        return buffers;
+    client_begin("space.buffers", 0);
+    if (!client_call(&answer))
+        buffers = fds_keep(answer.fd);
+    return buffers;
+}
+
+int files_blank(void)
+{
+    if (nothing < 0)
+        nothing = fds_keep(sys_memfd("privcmdd.nothing", MFD_CLOEXEC));
+    return nothing;
+}

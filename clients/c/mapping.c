@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mapping.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client.h"
+#include "files.h"
+#include "syscalls.h"
+
+/* Advice costs a system call a batch: batches of more runs get theirs when, and if, the process forks. */
+#define RUNS_SETTLED_AT_ONCE 16
+
+static uint64_t pages_up(uint64_t size)
+{
+    return (size + PAGE_MASK) & ~PAGE_MASK;
+}
+
+static int sharing(const struct area *area)
+{
+    return area->is_private ? MAP_PRIVATE | MAP_NORESERVE : MAP_SHARED;
+}
+
+/* The child of a fork has no foreign mapping, a core dump no guest's memory. Hypercall buffers are inherited. */
+static void settle(struct area *area)
+{
+    if (area->device == DEVICE_HYPERCALL)
+        return;
+    sys_madvise((void *)area->start, area->end - area->start, MADV_DONTFORK);
+    sys_madvise((void *)area->start, area->end - area->start, MADV_DONTDUMP);
+    area->settled = true;
+}
+
+/* Lets a range be touched with SIGBUS, as pages of the device without a frame. */
+static bool blank(const struct area *area, uint64_t start, uint64_t end)
+{
+    int fd = files_blank();
+    return fd >= 0 && sys_mmap((void *)start, end - start, area->prot, sharing(area) | MAP_FIXED, fd, 0) != MAP_FAILED;
+}
+
+bool mapping_concerned(uint64_t start, uint64_t end)
+{
+    struct client_hold hold;
+    client_lock(&hold);
+    bool touched = areas_touch(start, end);
+    client_unlock(&hold);
+    return touched;
+}
+
+/* Tells the broker of a new mapping at an address. */
+static int tell_mmap(enum device device, uint64_t addr, uint64_t size, int prot, uint64_t *page)
+{
+    static const char *const names[] = {[DEVICE_PRIVCMD] = "privcmd", [DEVICE_HYPERCALL] = "hypercall",
+                                        [DEVICE_GNTDEV] = "gntdev"};
+    struct client_answer answer;
+    struct mp_out *out = client_begin("mmap", 5);
+    mp_str(out, "addr"), mp_uint(out, addr);
+    mp_str(out, "len"), mp_uint(out, size);
+    mp_str(out, "prot"), mp_uint(out, (uint64_t)(prot & (PROT_READ | PROT_WRITE | PROT_EXEC)));
+    mp_str(out, "fixed"), mp_bool(out, true);
+    mp_str(out, "file"), mp_str(out, names[device]);
+    int error = client_call(&answer);
+    if (!error && page)
+        *page = (uint64_t)mp_find_int(answer.result, "page", 0);
+    return error;
+}
+
+static int tell_munmap(uint64_t addr, uint64_t size)
+{
+    struct client_answer answer;
+    struct mp_out *out = client_begin("munmap", 2);
+    mp_str(out, "addr"), mp_uint(out, addr);
+    mp_str(out, "len"), mp_uint(out, size);
+    return client_call(&answer);
+}
+
+/* Whether a mapping could be made at all, before what is at its place is given up for it. */
+static int rehearse(uint64_t size, int prot, int flags, int fd, off_t offset)
+{
+    void *there = sys_mmap(NULL, size, prot, flags & ~(MAP_FIXED | MAP_FIXED_NOREPLACE), fd, offset);
+    if (there == MAP_FAILED)
+        return errno;
+    sys_munmap(there, size);
+    return 0;
+}
+
+static int map_buffers(uint64_t addr, uint64_t size, int prot, uint64_t page)
+{
+    int fd = files_buffers();
+    if (fd < 0)
+        return ENXIO;
+    void *at = sys_mmap((void *)addr, size, prot, MAP_SHARED | MAP_FIXED, fd, (off_t)(page * PAGE_SIZE));
+    return at == MAP_FAILED ? errno : 0;
+}
+
+static int64_t mmap_locked(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags, off_t offset)
+{
+    int error = client_connect();
+    if (error)
+        return -error;
+    bool fixed = flags & MAP_FIXED && (flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE;
+    if (fixed && (error = rehearse(size, prot, flags, fd, offset)))
+        return -error;
+    if (fixed && (addr & PAGE_MASK || !size || pages_up(size) > USER_END || addr > USER_END - pages_up(size)))
+        return sys_mmap((void *)addr, size, prot, flags, fd, offset) == MAP_FAILED ? -errno : -EINVAL;
+    void *at = (void *)addr;
+    if (!fixed && (at = sys_mmap(at, size, prot, flags, fd, offset)) == MAP_FAILED)
+        return -errno;
+    uint64_t page = 0, start = (uint64_t)at, end = start + pages_up(size);
+    error = tell_mmap(device, start, end - start, prot, &page);
+    if (!error && fixed) {
+        areas_remove(start, end);
+        if (sys_mmap(at, size, prot, flags, fd, offset) == MAP_FAILED)
+            error = errno;
+    }
+    if (!error && device == DEVICE_HYPERCALL)
+        error = map_buffers(start, end - start, prot, page);
+    int mode = sys_fcntl(fd, F_GETFL, 0);
+    struct area area = {.start = start, .end = end, .prot = prot, .device = (uint8_t)device};
+    area.is_private = (flags & MAP_TYPE) == MAP_PRIVATE;
+    area.may_write = area.is_private || (mode & O_ACCMODE) == O_RDWR;
+    if (!error) {
+        settle(&area);
+        if (areas_add(area))
+            return (int64_t)start;
+        error = ENOMEM;
+    }
+    if (!fixed) {
+        tell_munmap(start, end - start);
+        sys_munmap(at, end - start);
+    }
+    return -error;
+}
+
+int64_t mapping_mmap(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags, off_t offset)
+{
+    struct client_hold hold;
+    client_lock(&hold);
+    /* A device's mapping has no offset (any page of it is accepted), is not locked, and is not filled beforehand. */
+    off_t used = offset & (off_t)PAGE_MASK;
+    int64_t result = mmap_locked(device, fd, addr, size, prot, flags & ~(MAP_LOCKED | MAP_POPULATE), used);
+    client_unlock(&hold);
+    return result;
+}
+
+int64_t mapping_replace(uint64_t addr, uint64_t size, int prot, int flags, int fd, off_t offset)
+{
+    struct client_hold hold;
+    client_lock(&hold);
+    int error = rehearse(size, prot, flags, fd, offset);
+    if (!error) {
+        error = tell_munmap(addr, pages_up(size));
+        /* Linux says ENOMEM whatever keeps it from unmapping what is there. */
+        if (error == ENXIO)
+            error = 0;
+        else if (error)
+            error = ENOMEM;
+    }
+    int64_t result = -error;
+    if (!error) {
+        areas_remove(addr, addr + pages_up(size));
+        void *at = sys_mmap((void *)addr, size, prot, flags, fd, offset);
+        result = at == MAP_FAILED ? -errno : (int64_t)at;
+    }
+    client_unlock(&hold);
+    return result;
+}
+
+static int munmap_locked(uint64_t addr, uint64_t size)
+{
+    int error = tell_munmap(addr, size);
+    /* Without a broker there is nobody to keep it for. */
+    if (error && error != ENXIO)
+        return -error;
+    areas_remove(addr, addr + size);
+    return sys_munmap((void *)addr, size) ? -errno : 0;
+}
+
+int mapping_munmap(uint64_t addr, uint64_t size)
+{
+    uint64_t end = addr + pages_up(size);
+    if (addr & PAGE_MASK || !size || end < addr || end > USER_END)
+        return sys_munmap((void *)addr, size) ? -errno : 0;
+    struct client_hold hold;
+    client_lock(&hold);
+    int result;
+    if (areas_touch(addr, end))
+        result = munmap_locked(addr, end - addr);
+    else
+        result = sys_munmap((void *)addr, size) ? -errno : 0;
+    client_unlock(&hold);
+    return result;
+}
+
+static int tell_mprotect(uint64_t addr, uint64_t size, int prot)
+{
+    struct client_answer answer;
+    struct mp_out *out = client_begin("mprotect", 3);
+    mp_str(out, "addr"), mp_uint(out, addr);
+    mp_str(out, "len"), mp_uint(out, size);
+    mp_str(out, "prot"), mp_uint(out, (uint64_t)(prot & (PROT_READ | PROT_WRITE | PROT_EXEC)));
+    return client_call(&answer);
+}
+
+/* Splits an area so that one begins, or ends, at an address inside it. */
+static bool split(struct area *area, uint64_t at)
+{
+    struct area upper = *area;
+    upper.start = at;
+    area->end = at;
+    return areas_add(upper);
+}
+
+/*
+ * One area's part of a range. Frames that are mapped keep the protection they were mapped with, and lose their mapping
+ * when they pass through PROT_NONE: in a PV dom0 that is what the real one does (oracle/RESULTS.md, 2.9).
+ */
+static int protect_part(uint64_t start, uint64_t end, int prot)
+{
+    struct area *area = areas_first(start, end);
+    if (prot & PROT_WRITE && !area->may_write)
+        return -EACCES;
+    int error = tell_mprotect(start, end - start, prot);
+    if (error)
+        return -error;
+    if (area->start < start && (!split(area, start) || !(area = areas_first(start, end))))
+        return -ENOMEM;
+    if (area->end > end && (!split(area, end) || !(area = areas_first(start, end))))
+        return -ENOMEM;
+    area->prot = prot;
+    if (area->device != DEVICE_PRIVCMD || !area->used)
+        return sys_mprotect((void *)start, end - start, prot) ? -errno : 0;
+    if (prot != PROT_NONE)
+        return 0;
+    area->used = false;
+    return blank(area, start, end) ? 0 : -ENOMEM;
+}
+
+int mapping_mprotect(uint64_t addr, uint64_t size, int prot)
+{
+    uint64_t end = addr + pages_up(size);
+    if (addr & PAGE_MASK || !size || end < addr || end > USER_END)
+        return sys_mprotect((void *)addr, size, prot) ? -errno : 0;
+    struct client_hold hold;
+    int result = 0;
+    client_lock(&hold);
+    while (!result && addr < end) {
+        struct area *area = areas_first(addr, end);
+        uint64_t other_end = !area ? end : area->start > addr ? area->start : addr;
+        if (other_end > addr && sys_mprotect((void *)addr, other_end - addr, prot))
+            result = -errno;
+        addr = other_end;
+        if (result || !area)
+            break;
+        uint64_t part_end = area->end < end ? area->end : end;
+        result = protect_part(addr, part_end, prot);
+        addr = part_end;
+    }
+    client_unlock(&hold);
+    return result;
+}
+
+/* Moves an area to another place: the frames stay behind and are gone (RESULTS.md, section 6). */
+static int64_t move(const struct area *from, uint64_t target)
+{
+    struct area moved = *from;
+    uint64_t size = from->end - from->start;
+    if (target & PAGE_MASK || target > USER_END - size || (target < from->end && target + size > from->start))
+        return -EINVAL;
+    int error = tell_mmap(moved.device, target, size, moved.prot, NULL);
+    if (error)
+        return -error;
+    areas_remove(target, target + size);
+    int result = munmap_locked(moved.start, size);
+    moved.start = target;
+    moved.end = target + size;
+    moved.used = false;
+    if (!result && (!blank(&moved, moved.start, moved.end) || !areas_add(moved)))
+        result = -ENOMEM;
+    return result ? result : (int64_t)target;
+}
+
+static int64_t mremap_locked(uint64_t addr, uint64_t from, uint64_t to, int flags, uint64_t target)
+{
+    struct area *area = areas_first(addr, addr + PAGE_SIZE);
+    if (addr & PAGE_MASK || !to || flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP) || !area)
+        return -EINVAL;
+    if (flags & MREMAP_DONTUNMAP)
+        return -EINVAL;
+    /* The device's mappings do not grow (VM_DONTEXPAND), and are not copied. */
+    if (to > from || !from || addr + from > area->end)
+        return -EFAULT;
+    if (to < from) {
+        int result = munmap_locked(addr + to, from - to);
+        return result ? result : (int64_t)addr;
+    }
+    if (!(flags & MREMAP_FIXED))
+        return (int64_t)addr;
+    if (addr != area->start || addr + from != area->end || area->device != DEVICE_PRIVCMD)
+        return -EINVAL;
+    return move(area, target);
+}
+
+int64_t mapping_mremap(uint64_t addr, uint64_t from, uint64_t to, int flags, uint64_t target)
+{
+    struct client_hold hold;
+    client_lock(&hold);
+    int64_t result = mremap_locked(addr, pages_up(from), pages_up(to), flags, target);
+    client_unlock(&hold);
+    return result;
+}
+
+static uint32_t word(const uint8_t *at)
+{
+    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+static long max_map_count(void)
+{
+    char text[32] = "";
+    int fd = sys_open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        if (syscall(SYS_read, fd, text, sizeof text - 1) < 0)
+            text[0] = 0;
+        sys_close(fd);
+    }
+    return strtol(text, NULL, 10);
+}
+
+/* The kernel refuses the run with this number: nothing of the batch is to stay. */
+static int undo(struct area *area, uint64_t start, uint64_t end, uint32_t run, uint32_t n_runs, int error)
+{
+    if (error == ENOMEM)
+        client_complain("mapping %u runs of frames at %#llx failed at run %u: a process may have vm.max_map_count = %ld "
+                        "mappings; raise it with sysctl, or map fewer scattered frames",
+                        n_runs, (unsigned long long)start, run, max_map_count());
+    if (!area) {
+        sys_munmap((void *)start, end - start);
+        return error;
+    }
+    blank(area, start, end);
+    if (start == area->start && end == area->end && !tell_munmap(start, end - start)) {
+        tell_mmap(area->device, start, end - start, area->prot, NULL);
+        area->used = false;
+    }
+    return error;
+}
+
+int mapping_apply(uint64_t base, uint64_t n_pages, int dom, struct mp_in result)
+{
+    struct mp_value runs = mp_find_bin(result, "extents");
+    uint32_t n = runs.size / 12;
+    base &= ~PAGE_MASK;
+    struct area *area = areas_first(base, base + 1);
+    if (!n)
+        return 0;
+    if (area)
+        area->used = true;
+    int prot = (int)mp_find_int(result, "prot", area ? area->prot : PROT_READ | PROT_WRITE);
+    int64_t generation = mp_find_int(result, "generation", -1);
+    bool shared = !area || !area->is_private;
+    uint64_t end = base + n_pages * PAGE_SIZE;
+    /* The runs are in the buffer of answers, and asking for the file overwrites it. */
+    const uint8_t *data = files_have(dom, shared && prot & PROT_WRITE, generation) ? runs.data : NULL;
+    void *copy = NULL;
+    if (!data) {
+        copy = sys_mmap_anonymous(runs.size);
+        if (copy == MAP_FAILED)
+            return undo(area, base, end, 0, n, ENOMEM);
+        data = memcpy(copy, runs.data, runs.size);
+    }
+    int error = 0, fd = files_memory(dom, shared && prot & PROT_WRITE, generation, &error);
+    uint32_t i = 0;
+    for (; !error && i < n; i++) {
+        const uint8_t *run = data + 12 * (size_t)i;
+        void *at = (void *)(base + word(run) * PAGE_SIZE);
+        int flags = (area ? sharing(area) : MAP_SHARED) | MAP_FIXED;
+        if (sys_mmap(at, word(run + 8) * PAGE_SIZE, prot, flags, fd, (off_t)(word(run + 4) * PAGE_SIZE)) == MAP_FAILED)
+            error = errno;
+    }
+    if (copy)
+        sys_munmap(copy, runs.size);
+    if (error)
+        return undo(area, base, end, i, n, error);
+    if (area && n <= RUNS_SETTLED_AT_ONCE)
+        settle(area);
+    else if (area)
+        area->settled = false;
+    return 0;
+}
+
+void mapping_before_fork(void)
+{
+    for (struct area *area = areas_first(0, USER_END); area; area = areas_first(area->end, USER_END))
+        if (!area->settled)
+            settle(area);
+}
+
+void mapping_in_child(void)
+{
+    areas_forget(DEVICE_PRIVCMD);
+    areas_forget(DEVICE_GNTDEV);
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * libprivcmdd-preload.so: libc's functions, as a program on a Xen host would find them.
+ *
+ * Each does what libc's does, unless it is about one of Xen's paths, a descriptor that stands for one of Xen's devices,
+ * memory mapped from one, or a descriptor of our own.
+ */
+#ifndef PRIVCMDD_PRELOAD_H
+#define PRIVCMDD_PRELOAD_H
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../device.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* The function that the program would have called without us. */
+#define NEXT(name) ((__typeof__(&name))preload_next(#name, &(static_next_##name)))
+#define DECLARE_NEXT(name) static _Atomic(void *) static_next_##name
+
+void *preload_next(const char *name, _Atomic(void *) *where);
+
+/* A result of ours, as libc gives it. */
+static inline int64_t preload_result(int64_t result)
+{
+    if (result >= 0 || result < -4095)
+        return result;
+    errno = (int)-result;
+    return -1;
+}
+
+/* What is at a path: a device, or a text, or neither. */
+struct xen_path {
+    enum device device;
+    const char *text;
+};
+
+/* Whether a path is one of ours, and what is there. */
+bool preload_path(const char *path, struct xen_path *found);
+/* Opens it: a descriptor, or -1 and errno. */
+int preload_open(const struct xen_path *found, int flags);
+
+/* Which descriptors may stand for a device. One that was handed on behind our back is only missing, never wrong. */
+void preload_mark(int fd);
+void preload_mark_copy(int from, int to);
+bool preload_marked(int fd);
+
+#endif

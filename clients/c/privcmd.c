@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "privcmd.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "client.h"
+#include "mapping.h"
+#include "syscalls.h"
+#include "usermem.h"
+
+/* Numbers travel below 2^53; what is larger is wrong in the same way at the largest. */
+#define NUMBER_MOST (((uint64_t)1 << 53) - 1)
+/* Frames that one message can hold. The broker's limit is lower, and its answer better. */
+#define FRAMES_MOST ((MP_MOST - 64 * 1024) / 8)
+#define ENTRIES_MOST 1024
+/* Entries read at a time: a signal handler's stack may be small. */
+#define ENTRIES_READ 64
+#define DM_OP_BUFFERS 16
+#define DM_OP_BYTES 4096
+
+static bool get(void *to, uint64_t from, size_t size)
+{
+    return user_read(to, from, size) == size;
+}
+
+static void put_uint(struct mp_out *out, const char *key, uint64_t value)
+{
+    mp_str(out, key);
+    mp_uint(out, value < NUMBER_MOST ? value : NUMBER_MOST);
+}
+
+static void put_bool(struct mp_out *out, const char *key, bool value)
+{
+    mp_str(out, key);
+    mp_bool(out, value);
+}
+
+/* The caller's frame numbers, or nil when they cannot be read. */
+static int put_frames(struct mp_out *out, uint64_t from, uint32_t n)
+{
+    mp_str(out, "arr");
+    if (n > FRAMES_MOST) {
+        if (user_readable(from, (uint64_t)n * 8))
+            return client_fail(E2BIG, "%u frames are asked for in one call, a message holds %zu", n, FRAMES_MOST);
+        mp_nil(out);
+        return 0;
+    }
+    size_t before = out->used;
+    uint8_t *to = mp_bin_room(out, n * 8);
+    if (to && user_read(to, from, (uint64_t)n * 8) < (uint64_t)n * 8) {
+        out->used = before;
+        mp_nil(out);
+    }
+    return 0;
+}
+
+static int64_t ioctl_mmapbatch_v2(uint64_t file, uint64_t argument)
+{
+    struct privcmd_mmapbatch_v2 batch;
+    struct client_answer answer;
+    if (!get(&batch, argument, sizeof batch))
+        return -EFAULT;
+    uint64_t err_size = (uint64_t)batch.num * sizeof(int32_t);
+    if (!user_range(batch.err, err_size))
+        return -EFAULT;
+    struct mp_out *out = client_begin("privcmd.mmapbatch_v2", 7);
+    put_uint(out, "file", file);
+    put_uint(out, "dom", batch.dom);
+    put_uint(out, "addr", batch.addr);
+    put_uint(out, "num", batch.num);
+    put_bool(out, "extents", true);
+    put_bool(out, "err_ok", user_writable(batch.err, batch.num));
+    int error = put_frames(out, batch.arr, batch.num);
+    if (error)
+        return -error;
+    error = client_call(&answer);
+    if (error) {
+        struct mp_in key;
+        struct mp_value name = {.type = MP_NIL};
+        if (mp_find(answer.result, "key", &key))
+            name = mp_next(&key);
+        bool err_bad = name.type == MP_STR && name.size == 6 && !memcmp(name.data, "err_ok", 6);
+        if (err_bad || mp_find_int(answer.result, "cleared", 0))
+            user_clear(batch.err, err_size);
+        return -error;
+    }
+    int64_t ret = mp_find_int(answer.result, "ret", 0);
+    struct mp_value errors = mp_find_bin(answer.result, "err");
+    if (errors.size == err_size)
+        user_write(batch.err, errors.data, err_size);
+    else
+        user_clear(batch.err, err_size);
+    error = mapping_apply(batch.addr, batch.num, batch.dom, answer.result);
+    return error ? -error : ret;
+}
+
+/* Writes back the entries that have changed, and only those. */
+static bool put_back(uint64_t to, const uint8_t *before, const uint8_t *after, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (memcmp(before + 8 * (size_t)i, after + 8 * (size_t)i, 8) &&
+            user_write(to + 8 * (uint64_t)i, after + 8 * (size_t)i, 8) < 8)
+            return false;
+    return true;
+}
+
+static int64_t ioctl_mmapbatch(uint64_t file, uint64_t argument)
+{
+    struct privcmd_mmapbatch batch;
+    struct client_answer answer;
+    if (!get(&batch, argument, sizeof batch) || !user_range(batch.arr, (uint64_t)batch.num * 8))
+        return -EFAULT;
+    struct mp_out *out = client_begin("privcmd.mmapbatch", 6);
+    put_uint(out, "file", file);
+    put_uint(out, "dom", batch.dom);
+    put_uint(out, "addr", batch.addr);
+    put_uint(out, "num", batch.num);
+    put_bool(out, "extents", true);
+    int error = put_frames(out, batch.arr, batch.num);
+    if (!error)
+        error = client_call(&answer);
+    if (error)
+        return -error;
+    int64_t ret = mp_find_int(answer.result, "ret", 0);
+    struct mp_value frames = mp_find_bin(answer.result, "arr");
+    /* The numbers sent are the last that was written to the request. */
+    const uint8_t *sent = out->data + out->used - (uint64_t)batch.num * 8;
+    bool written = frames.size != (uint64_t)batch.num * 8 || put_back(batch.arr, sent, frames.data, batch.num);
+    error = mapping_apply(batch.addr, batch.num, batch.dom, answer.result);
+    if (error)
+        return -error;
+    return written ? ret : -EFAULT;
+}
+
+/* What the broker says to a call with an empty list: EPERM when the file may not name the domain. */
+static int ask_right(const char *method, const char *list, uint64_t file, uint16_t dom)
+{
+    struct client_answer answer;
+    struct mp_out *out = client_begin(method, 3);
+    put_uint(out, "file", file);
+    put_uint(out, "dom", dom);
+    mp_str(out, list);
+    mp_array(out, 0);
+    return client_call(&answer);
+}
+
+/* The caller's entries; *first is where they begin, *n_pages how many pages they are. False: they cannot be read. */
+static bool put_entries(struct mp_out *out, uint64_t from, uint32_t n, uint64_t *first, uint64_t *n_pages)
+{
+    struct privcmd_mmap_entry entries[ENTRIES_READ];
+    mp_str(out, "entry");
+    mp_array(out, n);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t part = n - i < ENTRIES_READ ? n - i : ENTRIES_READ;
+        if (i % ENTRIES_READ == 0 && !get(entries, from + i * sizeof *entries, part * sizeof *entries))
+            return false;
+        struct privcmd_mmap_entry entry = entries[i % ENTRIES_READ];
+        if (!i)
+            *first = entry.va;
+        if (entry.npages < NUMBER_MOST / PAGE_SIZE)
+            *n_pages += entry.npages;
+        mp_map(out, 3);
+        put_uint(out, "va", entry.va);
+        /* A page table entry has room for 40 bits of it. */
+        put_uint(out, "mfn", entry.mfn & NUMBER_MOST);
+        put_uint(out, "npages", entry.npages);
+    }
+    return true;
+}
+
+static int64_t ioctl_mmap(uint64_t file, uint64_t argument)
+{
+    struct privcmd_mmap map;
+    struct client_answer answer;
+    if (!get(&map, argument, sizeof map))
+        return -EFAULT;
+    uint64_t first = 0, n_pages = 0;
+    struct mp_out *out = client_begin("privcmd.mmap", 4);
+    put_uint(out, "file", file);
+    put_uint(out, "dom", map.dom);
+    put_bool(out, "extents", true);
+    if (map.num > ENTRIES_MOST || !put_entries(out, map.entry, map.num, &first, &n_pages)) {
+        int right = ask_right("privcmd.mmap", "entry", file, map.dom);
+        if (right)
+            return -right;
+        return user_readable(map.entry, map.num * (uint64_t)sizeof(struct privcmd_mmap_entry)) ? -E2BIG : -EFAULT;
+    }
+    int error = client_call(&answer);
+    /* Of an error the details say what stays mapped. */
+    int applied = mapping_apply(first, n_pages, map.dom, answer.result);
+    return error ? -error : -applied;
+}
+
+static int64_t ioctl_mmap_resource(uint64_t file, uint64_t argument)
+{
+    struct privcmd_mmap_resource resource;
+    struct client_answer answer;
+    if (!get(&resource, argument, sizeof resource))
+        return -EFAULT;
+    struct mp_out *out = client_begin("privcmd.mmap_resource", 8);
+    put_uint(out, "file", file);
+    put_uint(out, "dom", resource.dom);
+    put_uint(out, "type", resource.type);
+    put_uint(out, "id", resource.id);
+    put_uint(out, "idx", resource.idx);
+    put_uint(out, "num", resource.num);
+    put_uint(out, "addr", resource.addr);
+    put_bool(out, "extents", true);
+    int error = client_call(&answer);
+    if (error)
+        return -error;
+    if (resource.addr || resource.num)
+        return -mapping_apply(resource.addr, resource.num, resource.dom, answer.result);
+    uint64_t num = (uint64_t)mp_find_int(answer.result, "num", 0);
+    uint64_t at = argument + offsetof(struct privcmd_mmap_resource, num);
+    return user_write(at, &num, sizeof num) == sizeof num ? 0 : -EFAULT;
+}
+
+static int64_t ioctl_restrict(uint64_t file, uint64_t argument)
+{
+    uint16_t dom;
+    struct client_answer answer;
+    if (!get(&dom, argument, sizeof dom))
+        return -EFAULT;
+    struct mp_out *out = client_begin("privcmd.restrict", 2);
+    put_uint(out, "file", file);
+    put_uint(out, "dom", dom);
+    return -client_call(&answer);
+}
+
+static int64_t ioctl_hypercall(uint64_t file, uint64_t argument)
+{
+    struct privcmd_hypercall call;
+    struct client_answer answer;
+    if (!get(&call, argument, sizeof call))
+        return -EFAULT;
+    struct mp_out *out = client_begin("privcmd.hypercall", 3);
+    put_uint(out, "file", file);
+    put_uint(out, "op", call.op);
+    mp_str(out, "arg");
+    mp_bin(out, call.arg, sizeof call.arg);
+    int error = client_call(&answer);
+    return error ? -error : mp_find_int(answer.result, "ret", -ENOSYS);
+}
+
+/* Reads a request's buffers into the message. */
+static int put_buffers(struct mp_out *out, const struct privcmd_dm_op_buf *bufs, unsigned n)
+{
+    mp_str(out, "bufs");
+    mp_array(out, n);
+    for (unsigned i = 0; i < n; i++) {
+        if (bufs[i].size > DM_OP_BYTES)
+            return E2BIG;
+        uint8_t *to = mp_bin_room(out, (uint32_t)bufs[i].size);
+        if (!to)
+            return ENOMEM;
+        if (user_read(to, bufs[i].data, bufs[i].size) < bufs[i].size)
+            return EFAULT;
+    }
+    return 0;
+}
+
+static int64_t ioctl_dm_op(uint64_t file, uint64_t argument)
+{
+    struct privcmd_dm_op op;
+    struct privcmd_dm_op_buf bufs[DM_OP_BUFFERS];
+    struct client_answer answer;
+    if (!get(&op, argument, sizeof op))
+        return -EFAULT;
+    int error = 0;
+    struct mp_out *out = client_begin("privcmd.dm_op", 3);
+    put_uint(out, "file", file);
+    put_uint(out, "dom", op.dom);
+    if (op.num > DM_OP_BUFFERS)
+        error = E2BIG;
+    else if (!get(bufs, op.bufs, op.num * sizeof *bufs))
+        error = EFAULT;
+    else
+        error = put_buffers(out, bufs, op.num);
+    if (error) {
+        int right = ask_right("privcmd.dm_op", "bufs", file, op.dom);
+        return right ? -right : -error;
+    }
+    error = client_call(&answer);
+    if (error)
+        return -error;
+    int64_t ret = mp_find_int(answer.result, "ret", 0);
+    struct mp_in at;
+    struct mp_value list = {.type = MP_NIL};
+    if (mp_find(answer.result, "bufs", &at))
+        list = mp_next(&at);
+    for (unsigned i = 0; i < op.num && i < list.size && list.type == MP_ARRAY; i++) {
+        struct mp_value buf = mp_next(&at);
+        if (buf.type == MP_BIN && buf.size == bufs[i].size && user_write(bufs[i].data, buf.data, buf.size) < buf.size)
+            ret = -EFAULT;
+    }
+    return ret;
+}
+
+int64_t privcmd_ioctl(uint64_t file, uint32_t command, uint64_t argument)
+{
+    int64_t (*function)(uint64_t, uint64_t);
+    switch (command) {
+    case PRIVCMD_HYPERCALL:
+        function = ioctl_hypercall;
+        break;
+    case PRIVCMD_MMAP:
+        function = ioctl_mmap;
+        break;
+    case PRIVCMD_MMAPBATCH:
+        function = ioctl_mmapbatch;
+        break;
+    case PRIVCMD_MMAPBATCH_V2:
+        function = ioctl_mmapbatch_v2;
+        break;
+    case PRIVCMD_DM_OP:
+        function = ioctl_dm_op;
+        break;
+    case PRIVCMD_RESTRICT:
+        function = ioctl_restrict;
+        break;
+    case PRIVCMD_MMAP_RESOURCE:
+        function = ioctl_mmap_resource;
+        break;
+    default:
+        return -ENOTTY;
+    }
+    struct client_hold hold;
+    client_lock(&hold);
+    int error = client_connect();
+    int64_t result = error ? -error : function(file, argument);
+    client_unlock(&hold);
+    return result;
+}

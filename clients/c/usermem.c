@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "usermem.h"
+
+#include <string.h>
+#include <sys/uio.h>
+
+#include "syscalls.h"
+
+/* Pages looked at with one system call. */
+#define PAGES 256
+#define SCRATCH 4096
+
+static size_t copy(long call, void *ours, uint64_t theirs, uint64_t size)
+{
+    size_t done = 0;
+    pid_t self = getpid();
+    while (done < size) {
+        struct iovec local = {(char *)ours + done, size - done}, remote = {(void *)(theirs + done), size - done};
+        long n = syscall(call, self, &local, 1, &remote, 1, 0);
+        if (n <= 0)
+            break;
+        done += (size_t)n;
+    }
+    return done;
+}
+
+size_t user_read(void *to, uint64_t from, uint64_t size)
+{
+    return copy(SYS_process_vm_readv, to, from, size);
+}
+
+size_t user_write(uint64_t to, const void *from, uint64_t size)
+{
+    return copy(SYS_process_vm_writev, (void *)from, to, size);
+}
+
+void user_clear(uint64_t to, uint64_t size)
+{
+    static const char zeros[SCRATCH];
+    while (size) {
+        uint64_t n = size < sizeof zeros ? size : sizeof zeros;
+        if (user_write(to, zeros, n) < n)
+            return;
+        to += n;
+        size -= n;
+    }
+}
+
+bool user_writable(uint64_t at, uint64_t n_ints)
+{
+    uint64_t end = at + n_ints * sizeof(int);
+    pid_t self = getpid();
+    while (at < end) {
+        /* One byte of each page, read and written back. */
+        char bytes[PAGES];
+        struct iovec there[PAGES], here = {bytes, 0};
+        while (here.iov_len < PAGES && at < end) {
+            there[here.iov_len++] = (struct iovec){(void *)at, 1};
+            at = (at | PAGE_MASK) + 1;
+        }
+        long n = (long)here.iov_len;
+        if (syscall(SYS_process_vm_readv, self, &here, 1, there, n, 0) != n ||
+            syscall(SYS_process_vm_writev, self, &here, 1, there, n, 0) != n)
+            return false;
+    }
+    return true;
+}
+
+bool user_readable(uint64_t at, uint64_t size)
+{
+    char scratch[SCRATCH];
+    while (size) {
+        uint64_t n = size < sizeof scratch ? size : sizeof scratch;
+        if (user_read(scratch, at, n) < n)
+            return false;
+        at += n;
+        size -= n;
+    }
+    return true;
+}
+
+bool user_range(uint64_t at, uint64_t size)
+{
+    return size <= USER_END && at <= USER_END - size;
+}

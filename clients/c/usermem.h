@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The program's memory, as a system call sees it: a bad pointer is an answer, not a crash. Addresses as numbers. */
+#ifndef PRIVCMDD_USERMEM_H
+#define PRIVCMDD_USERMEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* How many of size bytes could be read, or written, from the first on; all, unless a page cannot. */
+size_t user_read(void *to, uint64_t from, uint64_t size);
+size_t user_write(uint64_t to, const void *from, uint64_t size);
+/* Writes zeros as far as it goes. */
+void user_clear(uint64_t to, uint64_t size);
+/* Whether an array of int could be written. Its bytes stay as they are. */
+bool user_writable(uint64_t at, uint64_t n_ints);
+/* Whether an array of that many bytes could be read. */
+bool user_readable(uint64_t at, uint64_t size);
+/* Whether a range lies among the addresses of a program at all (the kernel's access_ok). */
+bool user_range(uint64_t at, uint64_t size);
+
+#endif
