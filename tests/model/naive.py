@@ -252,18 +252,19 @@ class Space:
 
     def map_entries(
         self, domid: int, entries: Sequence[tuple[int, int, int]], *, may_write: bool
-    ) -> tuple[int, int]:
-        """MMAP of (va, mfn, npages); the errno and how many entries were done."""
+    ) -> tuple[int, int, list[Frame]]:
+        """MMAP of (va, mfn, npages); the errno, how many entries were done, and the frames mapped, in order."""
+        self.placed: list[Frame] = []
         one = self.map_entry_uvm if self.kind == "uvm" else self.map_entry_linux
         last: tuple[int, int, Thing] | None = None  # where the entry before ended, its protection, its thing
         for done, entry in enumerate(entries):
             try:
                 last = one(domid, entry, last, may_write)
             except Refused as refused:
-                return refused.errno, done
+                return refused.errno, done, self.placed
             finally:
                 self.host.sweep()  # what an entry replaced is gone before the next one is looked at
-        return 0, len(entries)
+        return 0, len(entries), self.placed
 
     def map_entry_uvm(
         self, domid: int, entry: tuple[int, int, int], last: tuple[int, int, Thing] | None, may_write: bool
@@ -287,6 +288,7 @@ class Space:
         at = len(thing.names)
         thing.names += range(mfn, mfn + n)
         self.enter(start, thing, range(at, at + n), prot, found)
+        self.placed += found
         return start + n, prot, thing
 
     def map_entry_linux(
@@ -315,4 +317,5 @@ class Space:
             if not isinstance(frame, Frame):
                 raise Refused(frame)
             self.ptes[vpn], self.pte_prots[vpn] = frame, self.pages[vpn].prot
+            self.placed.append(frame)
         return expected + n, 0, vma

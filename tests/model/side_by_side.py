@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -282,12 +283,13 @@ class SideBySide:
         return True
 
     def answered(self, pair: Pair, result: Any, batch: Batch) -> None:
+        pair.steps = pair.batch = None
         expected = pair.naive.finish(batch)
         errors = [0] * len(batch.names) if result.errors is None else list(result.errors)
         assert (result.ret, errors) == (expected.ret, expected.errs)
         assert result.n_failed == sum(map(bool, errors))
         invariants.errors_are_in_order(result, len(batch.names))
-        pair.steps = pair.batch = None
+        self.placed(result.mfns, batch.found)
 
     def abandon(self, pair: Pair) -> None:
         """The client died while its batch was prepared."""
@@ -304,18 +306,36 @@ class SideBySide:
         given = [MmapEntry(*entry) for entry in entries]
         steps = pair.real.personality.mmap(pair.real, domid, given, may_write=may_write)
         error, done = 0, len(entries)
+        mfns: Any = []
         try:
-            drain(steps)
+            mfns = drain(steps).mfns
         except Stopped as stopped:
-            error, done = stopped.errno, stopped.details["entry"]
+            error, done, mfns = stopped.errno, stopped.details["entry"], stopped.mfns
         except ModelError as refused:
             error, done = refused.errno, 0
         if error == errno.EDQUOT:
             assert pair.limits is TIGHT
-            assert pair.naive.map_entries(domid, entries[:done], may_write=may_write) == (0, done)
+            *expected, frames = pair.naive.map_entries(domid, entries[:done], may_write=may_write)
+            assert expected == [0, done]
         else:
-            expected = pair.naive.map_entries(domid, entries, may_write=may_write)
-            assert (error, done) == expected
+            *expected, frames = pair.naive.map_entries(domid, entries, may_write=may_write)
+            assert [error, done] == expected
+        self.placed(mfns, list(frames))
+
+    def placed(self, mfns: Any, frames: Sequence[Frame | int]) -> None:
+        """The frames of an answer, and the runs of the memory file that they make."""
+        there = [mfn for mfn in mfns if mfn != NO_FRAME]
+        assert len(there) == sum(isinstance(frame, Frame) for frame in frames)
+        runs = self.hv.extents(mfns).tolist()
+        places = {first + i: page + i for first, page, n in runs for i in range(n)}
+        assert len(places) == sum(n for _, _, n in runs) == len(there)
+        for index, frame in enumerate(frames):
+            if isinstance(frame, Frame):
+                self.learn(frame, int(mfns[index]))
+                assert places[index] == frame.place
+        for (first, page, n), (after, next_page, _) in pairwise(runs):
+            assert first + n <= after
+            assert (first + n, page + n) != (after, next_page), "two runs that are one"
 
     # --- looking ------------------------------------------------------------------------------------
 

@@ -51,6 +51,20 @@ def test_a_frame_mentioned_twice_is_answered_twice() -> None:
     assert list(hv.page_in(domain.domid, [2, 3, 2])) == [0, -22, -22]
 
 
+@pytest.mark.parametrize("kind", [Kind.HVM, Kind.PV])
+def test_a_domain_without_frames_is_gone_at_once(kind: Kind) -> None:
+    """Nothing was there to be given back, and nothing refers to it."""
+    hv = Hypervisor(512)
+    empty = hv.create(kind, 8, ())
+    drained = hv.create(kind, 8)
+    hv.decrease_reservation(drained.domid, drained.names(0, 8))
+    for domain in (empty, drained):
+        assert domain.tot_pages == 0
+        hv.destroy(domain.domid)
+        assert domain.domid not in hv.domains
+    invariants.check(hv, [], {})
+
+
 gfns = st.lists(st.one_of(st.integers(0, 40), st.sampled_from([2**12 - 1, 2**12, 2**32 + 1, 2**40 + 1])), max_size=8)
 operations = st.sampled_from(["populate", "decrease_reservation", "page_out", "page_in"])
 

@@ -8,10 +8,11 @@ import pytest
 from model.side_by_side import ROOMY, drain
 
 from privcmdd.model import invariants
+from privcmdd.model.access import touch
 from privcmdd.model.domain import Kind
 from privcmdd.model.errors import ModelError
 from privcmdd.model.hypervisor import Hypervisor
-from privcmdd.model.ledger import Account
+from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.privcmd import MmapEntry, Personality, Stopped
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.uvm import Uvm
@@ -118,3 +119,29 @@ def test_a_domain_that_dies_while_its_frames_are_prepared() -> None:
     with pytest.raises(ModelError, match="ESRCH"):
         world.hv.domain(world.domid)
     world.check()
+
+
+def test_a_fault_pays_for_its_page_or_enters_nothing() -> None:
+    """A page that comes back is charged like any other; over quota nothing has changed, and no reference is kept."""
+    world = World(Uvm())
+    account = Account("poor", {**ROOMY, Slot.FRAMES: 4})
+    space = AddressSpace(2, world.hv, account, Uvm(), slice_frames=4)
+    spaces = [world.space, space]
+    accounts: dict[Account, tuple[Account, ...]] = {world.account: (), account: ()}
+    space.mmap(START, 8 * 4096, 3, fixed=True)
+    for first in (0, 4):
+        drain(space.personality.mmapbatch(space, world.domid, START + first * 4096, [0, 1, 2, 3]))
+        if not first:
+            for prot in (0, 3):
+                space.mprotect(START, 4 * 4096, prot)
+    assert account.used[Slot.FRAMES] == 4
+    before = world.references()
+    with pytest.raises(ModelError, match="EDQUOT"):
+        touch(space, START, 1)
+    assert world.references() == before
+    invariants.check(world.hv, spaces, accounts)
+
+    space.munmap(START + 4 * 4096, 4096)
+    assert touch(space, START, 1).entered
+    assert account.used[Slot.FRAMES] == 4
+    invariants.check(world.hv, spaces, accounts)

@@ -8,7 +8,7 @@ more than 10^5 in all; the count is printed and asserted.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import strategies as st
@@ -50,7 +50,15 @@ lengths = st.one_of(st.integers(1, 6), st.integers(1, 4), st.integers(1, 3), st.
 skews = st.sampled_from([0, 0, 0, 0, 0, 0, 0, 8, 4095])
 prots = st.sampled_from([3, 3, 3, 1, 1, 0, 5, 7, 2, 4])
 name_codes = st.lists(st.integers(0, 255), min_size=1, max_size=14)
-GOOD = {"space": small, "dom": small, "which": st.integers(0, 63), "n": st.integers(1, 12), "first": small}
+GOOD = {
+    "space": small,
+    "dom": small,
+    "which": st.integers(0, 63),
+    "n": st.integers(1, 12),
+    "first": st.integers(0, 15),
+    "odd": st.integers(0, 40),
+    "array": st.booleans(),
+}
 maybe = st.sampled_from([True, True, True, False])
 
 ODD_NAMES = [0, 3, 255, 256, 455, 456, 4095, 4096, 2**20, 2**40 - 1, 2**40 - 2, 2**52 - 1, 2**63, 2**64 - 1, 2**64 - 2]
@@ -109,6 +117,10 @@ class TwoModels(RuleBasedStateMachine):
         """An address space that is not in the middle of a request."""
         idle = [pair for pair in self.both.pairs if pair.steps is None]
         return idle[code % len(idle)] if idle else None
+
+    def anyone(self, code: int) -> Pair | None:
+        """Any address space: faults take no turns."""
+        return self.both.pairs[code % len(self.both.pairs)] if self.both.pairs else None
 
     def busy(self, code: int) -> Pair:
         pending = [pair for pair in self.both.pairs if pair.steps is not None]
@@ -254,35 +266,64 @@ class TwoModels(RuleBasedStateMachine):
             run += 1
         return vpn << 12, run
 
-    def good_map(self, space: int, dom: int, which: int, n: int, first: int, array: bool) -> None:
+    def good_map(self, space: int, dom: int, which: int, n: int, first: int, odd: int, array: bool) -> Pair | None:
+        """Begin to map frames that are there, but for an odd one at times."""
         pair = self.pair(space)
         domid = self.domid(dom % 7)
-        if pair is not None and domid in self.both.host.domains:
-            addr, n = self.place(pair, which, n)
-            if self.two_protections(pair, addr):
-                return
-            names = self.names(domid, [(first + i) * 8 for i in range(n)])
-            self.both.begin(pair, domid, addr, names, may_write=True, as_array=array)
-            while pair.steps is not None:
-                self.both.proceed(pair)
+        if pair is None or domid not in self.both.host.domains:
+            return None
+        addr, n = self.place(pair, which, n)
+        if self.two_protections(pair, addr):
+            return None
+        codes = [(first + i) * 8 + (5 + which % 3 if i == odd else 0) for i in range(n)]
+        self.both.begin(pair, domid, addr, self.names(domid, codes), may_write=True, as_array=array)
+        return pair
 
-    @rule(**GOOD, array=maybe)
-    def map_frames(self, space: int, dom: int, which: int, n: int, first: int, array: bool) -> None:
-        self.good_map(space, dom, which, n, first, array)
+    @rule(**GOOD)
+    def map_frames(self, n: int, **arguments: Any) -> None:
+        pair = self.good_map(n=n, **arguments)
+        while pair is not None and pair.steps is not None:
+            self.both.proceed(pair)
 
-    @rule(**GOOD, array=maybe)
-    def map_more_frames(self, space: int, dom: int, which: int, n: int, first: int, array: bool) -> None:
-        self.good_map(space, dom, which, 3 * n, first, array)
+    @rule(**GOOD)
+    def map_more_frames(self, n: int, **arguments: Any) -> None:
+        pair = self.good_map(n=3 * n, **arguments)
+        while pair is not None and pair.steps is not None:
+            self.both.proceed(pair)
+
+    @rule(**GOOD)
+    def begin_to_map_frames(self, n: int, array: bool, **arguments: Any) -> None:
+        self.good_map(n=n + 5, array=True, **arguments)
+
+    @rule(space=small, which=spots, prot=st.sampled_from([3, 3, 3, 1, 0]))
+    def renew(self, space: int, which: int, prot: int) -> None:
+        """Map a VMA, or the pages of an object, anew."""
+        pair = self.pair(space)
+        if pair is not None and (vpn := self.there(pair, which)) is not None:
+            thing = pair.naive.pages[vpn].thing
+            vpns = [at for at, page in pair.naive.pages.items() if page.thing is thing]
+            self.both.mmap(pair, min(vpns) << 12, (max(vpns) + 1 - min(vpns)) * 4096, prot, fixed=True, what=None)
+
+    @rule(space=small, which=spots)
+    def unload(self, space: int, which: int) -> None:
+        """Take PTEs away and leave the mapping: touching it enters them again (uvm)."""
+        pair = self.pair(space)
+        if pair is not None and pair.naive.kind == "uvm" and (vpn := self.there(pair, which)) is not None:
+            prot = pair.naive.pages[vpn].max_prot
+            for each in (0, prot):
+                self.both.mprotect(pair, vpn << 12, min(4, (LIMIT >> 12) - vpn) * 4096, each)
 
     @rule(**GOOD, pieces=st.integers(1, 3))
-    def map_runs(self, space: int, dom: int, which: int, n: int, first: int, pieces: int) -> None:
+    def map_runs(
+        self, space: int, dom: int, which: int, n: int, first: int, odd: int, array: bool, pieces: int
+    ) -> None:
         """MMAP in pieces of n pages, at most as many as there is room for."""
         pair = self.pair(space)
         domid = self.domid(dom % 7)
         if pair is not None and domid in self.both.host.domains:
             addr, room = self.place(pair, which, pieces * n)
             name = self.names(domid, [first * 8])[0]
-            entries = [(addr + at * 4096, name + at % 4, min(n, room - at)) for at in range(0, room, n)]
+            entries = [(addr + at * 4096, name + at % 4 + (odd == at), min(n, room - at)) for at in range(0, room, n)]
             self.both.map_entries(pair, domid, entries)
 
     def there(self, pair: Pair, which: int) -> int | None:
@@ -302,13 +343,13 @@ class TwoModels(RuleBasedStateMachine):
 
     @rule(space=small, which=spots, skew=skews, access=st.sampled_from([1, 2]))
     def touch_what_is_there(self, space: int, which: int, skew: int, access: int) -> None:
-        pair = self.pair(space)
+        pair = self.anyone(space)
         if pair is not None and (vpn := self.there(pair, which)) is not None:
             self.both.touch(pair, (vpn << 12) + skew, access)
 
     @rule(space=small, which=spots, n=st.integers(1, 3), skew=skews, access=st.sampled_from([1, 2]))
     def resolve_what_is_there(self, space: int, which: int, n: int, skew: int, access: int) -> None:
-        pair = self.pair(space)
+        pair = self.anyone(space)
         if pair is not None and (vpn := self.there(pair, which)) is not None:
             self.both.resolve(pair, (vpn << 12) + skew, min(n * 4096, LIMIT - (vpn << 12)) - skew, access)
 
