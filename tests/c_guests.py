@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two guests for a C program to map."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from privcmd import Client
+    from privcmd.broker import PrivateBroker
+
+N_FRAMES = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Guests:
+    """Two domains whose frames are filled with their number's low byte."""
+
+    broker: PrivateBroker
+    dom: int
+    other: int
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The environment of a program that is to find the broker."""
+        return {**os.environ, "PRIVCMDD_SOCKET": self.broker.path, **more}
+
+
+def fill(client: Client, dom: int) -> None:
+    """Give each frame its number."""
+    frames = client.call("domain.info", dom=dom, start=0, num=N_FRAMES)["frames"]
+    addr = client.call("mmap", len=N_FRAMES * 4096, prot=3)["addr"]
+    client.call("privcmd.mmapbatch_v2", dom=dom, addr=addr, arr=frames)
+    client.call("write", addr=addr, data=b"".join(bytes([number]) * 4096 for number in range(N_FRAMES)))
+    client.call("munmap", addr=addr, len=N_FRAMES * 4096)
