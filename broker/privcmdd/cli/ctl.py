@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import privcmd
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from privcmd import Client, DomainInfo, MapEntry
+    from privcmd.run import Guest
 
 TIMEOUT_S = 30.0
 """How long to wait for the broker by default: it may be in the middle of batches of a million frames."""
@@ -40,6 +42,7 @@ exit status:
      demonstration failed, or the reader of the output went away
   2  wrong usage: nothing was asked of the broker
   3  no broker answers there, or it went away
+  99 run --leaks=error: the program left mappings behind; otherwise run ends as the program does
 
 examples:
   privcmdctl ping && echo it runs
@@ -47,6 +50,7 @@ examples:
   privcmdctl domain info 1 --frames 0x98+0x30
   privcmdctl domain list --json | jq '.domains[] | select(.state == "dying")'
   privcmdctl demo /usr/bin/ls
+  privcmdctl run --domain hvm:64M -- xl list
 """
 
 _MAPS = """\
@@ -56,6 +60,15 @@ A command has an address space of its own, with nothing in it; so name the space
 answers the number to the program that has it (client.attach() in Python); the broker lets any process of
 the same uid join. The columns: file (anon or privcmd), prot and max (rwx), inherit (what a fork's child
 gets), object, domain, wired count, present pages and failed pages.
+"""
+
+_RUN = """\
+Run a program that maps guest memory through libxenforeignmemory or /dev/xen/privcmd, unmodified, as if this were a
+Xen host. A broker of its own is started, or with --socket an existing one is joined; the shim is preloaded; the
+program's exit status, or the signal that ended it, is handed on. Mappings that it leaves behind are listed at the
+end, with the request that made each.
+
+Programs that are statically linked or setuid cannot be preloaded into, and are refused with the reason.
 """
 
 _CREATE = """\
@@ -258,6 +271,23 @@ def _spans(start: int, frames: Sequence[int]) -> list[tuple[int, int, int]]:
     return spans
 
 
+def _run(parsed: argparse.Namespace) -> int:
+    from privcmd import run  # noqa: PLC0415 - no other command needs it
+
+    command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
+    if not command:
+        output.complain("nothing to run: privcmdctl run [OPTIONS] -- PROGRAM ARGUMENTS")
+        return 2
+    config = None
+    if parsed.config is not None:
+        try:
+            config = Path(parsed.config).read_text(encoding="utf-8")
+        except OSError as error:
+            output.complain(f"{parsed.config}: {error.strerror}")
+            return 2
+    return run.run(run.Options(command, parsed.socket, config, parsed.domain, parsed.leaks))
+
+
 # --- arguments --------------------------------------------------------------------------------------------
 
 
@@ -279,6 +309,16 @@ def _number(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no number; write 32 or 0x20")
     return value
+
+
+def _guest(text: str) -> Guest:
+    from privcmd.run import Guest  # noqa: PLC0415 - no other command needs it
+
+    kind, _, rest = text.partition(":")
+    size, _, name = rest.partition(":")
+    if kind not in ("pv", "hvm", "pvh") or not size:
+        raise argparse.ArgumentTypeError(f"{text!r} is no domain; write hvm:64M or pv:16M:name")
+    return Guest(kind, _memory(size) // _PAGE, name)
 
 
 def _span(text: str) -> tuple[int, int]:
@@ -345,6 +385,17 @@ def _parser() -> argparse.ArgumentParser:
     maps = add(commands, "maps", _maps, "print the map entries of an address space", _MAPS)
     maps.add_argument("--space", metavar="N", type=_number, required=True, help="the address space")
     add(commands, "stats", _stats, "print the broker's counters")
+    run = add(commands, "run", _run, "run an unmodified Xen program on a simulated host", _RUN)
+    run.add_argument("--config", metavar="FILE", help="the configuration of the broker that is started for it")
+    run.add_argument(
+        "--domain", metavar="KIND:SIZE[:NAME]", type=_guest, action="append", default=[],
+        help="a domain to make first, as hvm:64M; may be given again",
+    )  # fmt: skip
+    run.add_argument(
+        "--leaks", choices=("report", "error"), default="report",
+        help="what mappings left behind are: a line each, or also exit status 99",
+    )  # fmt: skip
+    run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="what to run")
     demo = add(commands, "demo", _demo, "start a broker and device models, and check what they promise, step by step")
     demo.add_argument("file", metavar="FILE", nargs="?", help="a file to load into guest memory (default: this Python)")
     return parser

@@ -140,6 +140,7 @@ class Peer:
         session = self._session
         connection = self._connection
         decode = connection.receive
+        inside_message = State.PARTIAL
         take_unclaimed_fds = self._connection.take_unclaimed_fds
         perform = self._broker.perform
         n_reads = n_bytes = 0
@@ -147,7 +148,7 @@ class Peer:
         replies: list[bytes] = []
         while True:
             try:
-                size_bytes = BULK_READ_BYTES if connection.state is State.PARTIAL else READ_BYTES
+                size_bytes = BULK_READ_BYTES if connection.state is inside_message else READ_BYTES
                 data, fds = fdpass.receive(sock, size_bytes)
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(sock)

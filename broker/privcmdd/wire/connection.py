@@ -37,6 +37,8 @@ class State(enum.Enum):
     PARTIAL = "inside a message"
     CLOSED = "nothing more is read"
 
+    __hash__ = object.__hash__  # the enumeration's own hashes the name, at each step through the table
+
 
 class Input(enum.Enum):
     """What can happen to it."""
@@ -45,6 +47,8 @@ class Input(enum.Enum):
     REMAINDER = "the last byte of what came is inside a message"
     FAULT = "a bound, a type or a shape was broken"
     END = "the peer has sent all that it will"
+
+    __hash__ = object.__hash__
 
 
 TRANSITIONS: Final[dict[State, dict[Input, State]]] = {
@@ -64,6 +68,12 @@ TRANSITIONS: Final[dict[State, dict[Input, State]]] = {
         Input.END: State.CLOSED,
     },
 }
+
+
+# Looking a member up in its enumeration costs 0.1 us in Python 3.11, and these are on the path of every message.
+IDLE: Final = State.IDLE
+CLOSED: Final = State.CLOSED
+MESSAGE: Final = Input.MESSAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +159,7 @@ class Connection:
         self._bytes_received += len(data)
         if fds:
             self._fds.extend(fds)
-        if self._state is State.CLOSED:
+        if self._state is CLOSED:
             self._hand_back()
             return []
         events: list[Event] = []
@@ -173,8 +183,8 @@ class Connection:
             self._move(Input.REMAINDER)
         elif data:
             self._buffer.clear()
-            self._move(Input.MESSAGE)
-        if self._fds and self._state is State.IDLE:
+            self._move(MESSAGE)
+        if self._fds and self._state is IDLE:
             self._hand_back()
         return events
 

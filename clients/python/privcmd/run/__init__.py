@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``privcmdctl run``: an unmodified Xen program on a simulated host, as fakeroot runs one as root.
+
+A broker is started (or joined), domains are made, the program runs with the shim preloaded, and its exit status
+or signal is handed on. What it left mapped is said at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import Final
+
+from privcmd.broker import PrivateBroker
+from privcmd.client import Client
+from privcmd.run import program, reach
+from privcmd.run.leaks import Watch
+
+LEAKED: Final = 99
+"""Exit status of a program that left mappings behind, when leaks are errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A domain to make before the program starts."""
+
+    kind: str
+    n_pages: int
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to run, and where.
+
+    Attributes:
+        command: The program and its arguments.
+        socket: A broker to join; None starts one of our own.
+        config: Configuration of our own broker, as TOML text.
+        guests: Domains to make first.
+        leaks: ``report`` or ``error``.
+    """
+
+    command: list[str]
+    socket: str | None = None
+    config: str | None = None
+    guests: list[Guest] = field(default_factory=list)
+    leaks: str = "report"
+
+
+def run(options: Options) -> int:
+    """Run a program to its end.
+
+    Returns:
+        Its exit status, or ``LEAKED``. A signal that ended it ends us as well.
+
+    Raises:
+        PrivcmdError: The program cannot be reached (``reach.Unreachable``), a domain cannot be made, the shim is not
+            built.
+        NoBroker: No broker answers, or ours did not start.
+    """
+    path = reach.check(options.command[0])
+    token = f"run-{os.getpid()}"
+    with contextlib.ExitStack() as stack:
+        socket = options.socket
+        if socket is None:
+            socket = stack.enter_context(PrivateBroker(options.config)).path
+        client = stack.enter_context(Client(socket))
+        for guest in options.guests:
+            client.domains.create(guest.kind, guest.n_pages, name=guest.name)
+        watch = Watch(client, token)
+        status = program.execute(path, options.command[1:], program.environment(socket, token))
+        leaks = watch.settle()
+    for leak in leaks:
+        sys.stderr.write(f"privcmdctl: still mapped: {leak}\n")
+    if leaks and options.leaks == "error":
+        return LEAKED
+    return program.end_as(status)

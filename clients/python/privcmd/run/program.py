@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A program with the shim preloaded: started, watched, its end handed on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from privcmd.errors import PrivcmdError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+PRELOAD_NAME: Final = "libprivcmdd-preload.so"
+FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
+"""Signals that go to the program; those of the keyboard reach it anyway, and must not end us before it."""
+
+
+def preload_library() -> Path:
+    """Where the shim is.
+
+    Raises:
+        PrivcmdError: ENOENT, it has not been built.
+    """
+    if named := os.environ.get("PRIVCMDD_PRELOAD"):
+        return Path(named)
+    package = Path(__file__).resolve().parent.parent
+    # In a checkout the package is at clients/python/privcmd, and the library is built beside its sources.
+    for directory in (package / "lib", package.parent.parent / "c" / "build"):
+        if (directory / PRELOAD_NAME).exists():
+            return directory / PRELOAD_NAME
+    raise PrivcmdError(
+        errno.ENOENT, f"{PRELOAD_NAME} is not built: `make shim` does it, with a C compiler; or set PRIVCMDD_PRELOAD"
+    )
+
+
+def environment(socket_path: str, token: str) -> dict[str, str]:
+    """The environment of a program that is to live under the shim."""
+    preload = str(preload_library())
+    if before := os.environ.get("LD_PRELOAD"):
+        preload = f"{preload}:{before}"
+    return {**os.environ, "LD_PRELOAD": preload, "PRIVCMDD_SOCKET": socket_path, "PRIVCMDD_CLIENT": token}
+
+
+def execute(path: str, arguments: Sequence[str], env: dict[str, str]) -> int:
+    """Run a program to its end, passing signals on.
+
+    Returns:
+        Its exit status, or minus the signal that ended it.
+    """
+    process = subprocess.Popen([path, *arguments], env=env)  # noqa: S603 - running what we are told to is the job
+    with _forwarding(process):
+        return process.wait()
+
+
+@contextlib.contextmanager
+def _forwarding(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    def forward(number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    before |= {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGQUIT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_as(status: int) -> int:
+    """End as a program did: its exit status, or the same signal.
+
+    Returns:
+        The exit status; does not return when it was a signal that ends us too.
+    """
+    if status >= 0:
+        return status
+    number = -status
+    with contextlib.suppress(OSError, ValueError):
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    return 128 + number

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a program can be reached by preloading, before it is started: nobody likes silence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import struct
+from pathlib import Path
+from typing import Final
+
+from privcmd.errors import PrivcmdError
+
+PT_INTERP: Final = 3
+ELF_MAGIC: Final = b"\x7fELF"
+MAX_SCRIPTS: Final = 4  # as many interpreters of interpreters as the kernel follows
+
+
+class Unreachable(PrivcmdError):  # noqa: N818 - says what is so, as FileNotFoundError does
+    """The program cannot be preloaded into, or is not there. ``errno`` is ENOENT, EACCES, ENOEXEC or EPERM."""
+
+
+def check(program: str) -> str:
+    """Find a program and make sure that a preloaded library reaches it.
+
+    Args:
+        program: A path, or a name to be found on PATH.
+
+    Returns:
+        Its path.
+
+    Raises:
+        Unreachable: It is not there, cannot be executed, is statically linked, setuid or setgid; the text says what
+            else can be done.
+    """
+    path = shutil.which(program)
+    if path is None:
+        there = os.path.exists(program)  # noqa: PTH110 - a name, not necessarily a path
+        raise Unreachable(
+            errno.EACCES if there else errno.ENOENT,
+            f"{program}: {'not executable' if there else 'no such program, here or on PATH'}",
+        )
+    binary = path
+    for _ in range(MAX_SCRIPTS):
+        with Path(binary).open("rb") as file:
+            head = file.read(256)
+        if not head.startswith(b"#!"):
+            break
+        binary = shutil.which(head[2:].split(b"\n", 1)[0].split()[0].decode()) or binary
+    mode = Path(binary).stat().st_mode
+    if mode & (stat.S_ISUID | stat.S_ISGID) and os.geteuid() != 0:
+        raise Unreachable(
+            errno.EPERM,
+            f"{path} is setuid or setgid: the dynamic linker ignores LD_PRELOAD for it. Run a copy without the bit, or "
+            "let it speak the protocol",
+        )
+    if head.startswith(ELF_MAGIC) and not has_interpreter(Path(binary)):
+        raise Unreachable(
+            errno.ENOEXEC,
+            f"{path} is statically linked: nothing can be preloaded into it. Link it dynamically, link it with our "
+            "libxenforeignmemory, or let it speak the protocol",
+        )
+    return path
+
+
+def has_interpreter(path: Path) -> bool:
+    """Whether an ELF file asks for a dynamic linker (a PT_INTERP program header)."""
+    with path.open("rb") as file:
+        ident = file.read(16)
+        order = "<" if ident[5] == 1 else ">"
+        layout = struct.Struct(order + ("HHIQQQIHHH" if ident[4] == 2 else "HHIIIIIHHH"))
+        _, _, _, _, at, _, _, _, entry_bytes, n_entries = layout.unpack(file.read(layout.size))
+        for index in range(n_entries):
+            file.seek(at + index * entry_bytes)
+            if struct.unpack(order + "I", file.read(4))[0] == PT_INTERP:
+                return True
+    return False
