@@ -238,9 +238,7 @@ class Space:
         batch.abandon()
         return Outcome(ret, errs)
 
-    def enter(
-        self, start: int, thing: Thing, indices: range, prot: int, found: Sequence[Frame | int]
-    ) -> None:
+    def enter(self, start: int, thing: Thing, indices: range, prot: int, found: Sequence[Frame | int]) -> None:
         """uvm: replace a range by (part of) a foreign object."""
         self.take_away(start, len(indices))
         for vpn, (i, frame) in enumerate(zip(indices, found, strict=True), start):

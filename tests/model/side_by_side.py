@@ -15,9 +15,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from model.naive import ANON, FOREIGN, PRIVCMD, Batch, Space, Thing
 from model.naive_host import Frame, Host, Refused
-
 from privcmdd.model import invariants
 from privcmdd.model.access import resolve, touch
 from privcmdd.model.domain import PAGED, Kind
@@ -26,7 +26,6 @@ from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.hypervisor import Discard, Hypervisor
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.privcmd import MmapEntry, Stopped
-from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.uvm import Uvm
 from privcmdd.model.space import AddressSpace
 from privcmdd.model.units import INVALID_FRAME
@@ -35,12 +34,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from model.naive_host import KindName
+    from privcmdd.model.privcmd.linux import Linux
 
 N_FRAMES = 256 + 200
 MAX_GFNS = 1 << 12
 MAX_DOMAINS = 8
 SLICE_FRAMES = 5
-ROOMY = {slot: 1 << 30 for slot in Slot}
+ROOMY = dict.fromkeys(Slot, 1 << 30)
 TIGHT = {**ROOMY, Slot.FRAMES: 40, Slot.ENTRIES: 24, Slot.OBJECTS: 6, Slot.SPACES: 3}
 
 
@@ -184,6 +184,7 @@ class SideBySide:
             pair.naive.mmap(at >> 12, n_pages, prot, what or default)
 
         at = addr
+
         def real() -> int:
             nonlocal at
             at = pair.real.mmap(addr, size, prot, fixed=fixed, file=what)
@@ -349,9 +350,7 @@ class SideBySide:
         self.compare_frames(frames, references)
         self.compare_accounts()
         self.compare_effects(frames)
-        invariants.check(
-            self.hv, [pair.real for pair in self.pairs], {account: () for account, _ in self.accounts}
-        )
+        invariants.check(self.hv, [pair.real for pair in self.pairs], {account: () for account, _ in self.accounts})
 
     def compare_domains(self, references: Counter[Frame]) -> None:
         assert set(self.hv.domains) == set(self.host.domains), "law 8: the domains that live"
@@ -400,7 +399,13 @@ class SideBySide:
                 name = None if entry.object is None else int(entry.object.names[offset])
                 kind = FOREIGN if entry.object is not None else str(entry.file)
                 seen[vpn] = (
-                    kind, entry.protection, entry.max_protection, str(entry.inherit), entry.wired, entry.object, name
+                    kind,
+                    entry.protection,
+                    entry.max_protection,
+                    str(entry.inherit),
+                    entry.wired,
+                    entry.object,
+                    name,
                 )
         assert len(set(vmas)) == len(vmas), "one VMA is one entry"
         things = {thing: found for found, thing in pair.things.items()}
@@ -410,8 +415,13 @@ class SideBySide:
             thing = page.thing
             name = thing.names[page.index] if thing.what == FOREIGN else None
             expected[vpn] = (
-                thing.what, page.prot, page.max_prot, "copy" if thing.what == ANON else "none", page.wired,
-                things.get(thing), INVALID_FRAME if page.index in thing.failed else name,
+                thing.what,
+                page.prot,
+                page.max_prot,
+                "copy" if thing.what == ANON else "none",
+                page.wired,
+                things.get(thing),
+                INVALID_FRAME if page.index in thing.failed else name,
             )
         assert seen == expected
         for found, n_entries in objects.items():

@@ -7,8 +7,8 @@ import errno
 
 import numpy as np
 import pytest
-from model.side_by_side import SideBySide, drain
 
+from model.side_by_side import SideBySide, drain
 from privcmdd.model.access import touch
 from privcmdd.model.domain import Kind
 from privcmdd.model.errors import ModelError
@@ -28,8 +28,8 @@ READ, WRITE = 1, 2
 def test_mprotect_does_not_change_page_table_entries(
     made_with: int,
     changed_to: int,
-    readable: bool,  # noqa: FBT001
-    writable: bool,  # noqa: FBT001
+    readable: bool,
+    writable: bool,
 ) -> None:
     """RW to RO stays writable, RO to RW never becomes it, and what was once without access is lost."""
     both = SideBySide()
@@ -70,3 +70,40 @@ def test_enoent_is_returned_when_a_chunk_ends_with_it(n_frames: int, slice_frame
         assert batch.errors[at] == -errno.ENOENT
         assert batch.ret == (-errno.ENOENT if at % 512 == 511 or at == n_frames - 1 else 0)
         assert space.pmap.n_present == n_frames - 1
+
+
+@pytest.mark.parametrize("n_good", [0, 1, 2, 7, 8])
+def test_mmap_keeps_the_good_frames_before_a_bad_one(n_good: int) -> None:
+    """An entry that runs into a hole of the domain maps the frames before it, and keeps no reference behind it."""
+    both = SideBySide()
+    both.create("hvm", 24, ((0, 8), (10, 14)), None)
+    pair = both.attach(Linux(), 0)
+    assert pair is not None
+    both.mmap(pair, START, 12 * 4096, 3, fixed=True, what=None)
+    both.map_entries(pair, 1, [(START, 8 - n_good, 12)])
+    both.compare()
+
+    assert pair.real.pmap.n_present == n_good
+    both.close(pair)
+    both.compare()
+
+
+def test_a_range_with_a_mapped_page_cannot_be_filled_again() -> None:
+    """Wherever in the range the mapped page is: EINVAL, and nothing changes; holes alone can be filled."""
+    both = SideBySide()
+    both.create("hvm", 8, ((0, 8),), None)
+    pair = both.attach(Linux(), 0)
+    assert pair is not None
+    both.mmap(pair, START, 6 * 4096, 3, fixed=True, what=None)
+    both.begin(pair, 1, START, [99, 99, 2, 99, 99, 5], may_write=True, as_array=False)
+    for first in range(6):
+        for n_pages in range(1, 7 - first):
+            if first <= 2 < first + n_pages or first + n_pages == 6:
+                both.begin(pair, 1, START + first * 4096, [7] * n_pages, may_write=True, as_array=False)
+                both.compare()
+    assert pair.real.pmap.n_present == 2
+    both.begin(pair, 1, START + 3 * 4096, [3, 4], may_write=True, as_array=False)
+    both.begin(pair, 1, START + 8, [0, 1], may_write=True, as_array=False)
+    both.compare()
+
+    assert pair.real.pmap.n_present == 6

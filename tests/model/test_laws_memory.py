@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from model.naive_host import Host
 from model.profiles import PROFILE
-
 from privcmdd.model import invariants
 from privcmdd.model.domain import Kind
 from privcmdd.model.hypervisor import Hypervisor

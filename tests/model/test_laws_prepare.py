@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from model.side_by_side import ROOMY, drain
 
+from model.side_by_side import ROOMY, drain
 from privcmdd.model import invariants
 from privcmdd.model.access import touch
 from privcmdd.model.domain import Kind
@@ -90,7 +90,7 @@ def test_an_mmap_left_half_prepared_keeps_whole_entries_only(personality: Person
 
 
 @pytest.mark.parametrize("merge", [False, True])
-def test_mmap_stops_at_the_first_bad_entry_and_keeps_the_earlier(merge: bool) -> None:  # noqa: FBT001
+def test_mmap_stops_at_the_first_bad_entry_and_keeps_the_earlier(merge: bool) -> None:
     """uvm: one object an entry, or one for the run when merging; the answer is the same."""
     world = World(Uvm("load", merge=merge))
     entries = [MmapEntry(START + first * 4096, first, 10) for first in (0, 10, 60, 20)]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from model.profiles import PROFILE
 from model.side_by_side import drain
-
 from privcmdd.model.domain import Kind
 from privcmdd.model.hypervisor import Hypervisor
 from privcmdd.model.ledger import Account, Slot
@@ -24,7 +24,7 @@ N_PAGES = VM_MAX_ADDRESS >> PAGE_SHIFT
 
 
 def test_emptying_all_addresses_looks_only_at_the_tables_there_are() -> None:
-    """munmap of the whole address space takes no longer for the 2^26 tables that are not there."""
+    """Munmap of the whole address space takes no longer for the 2^26 tables that are not there."""
     pmap = Pmap()
     for page in (0, 511, 512, N_PAGES - 1):
         pmap.swap(page, [7], 1)
@@ -41,7 +41,7 @@ pieces = st.tuples(st.integers(0, 1400), st.integers(1, 700), st.booleans(), st.
 
 
 @PROFILE.law
-@given(st.lists(pieces, max_size=12), st.integers(0, 2) )
+@given(st.lists(pieces, max_size=12), st.integers(0, 2))
 def test_page_tables_are_what_a_dict_says(steps: list[tuple[int, int, bool, int]], where: int) -> None:
     """Whatever is entered and removed, in runs short and long: the entries and tables of a dict of pages."""
     pmap, naive = Pmap(), dict[int, int]()
@@ -63,7 +63,7 @@ def test_page_tables_are_what_a_dict_says(steps: list[tuple[int, int, bool, int]
 @pytest.mark.parametrize("personality", [Uvm(), Linux()])
 @pytest.mark.parametrize("mfn", [2**40 - 1, 2**63 - 1, 2**64 - 1])
 def test_mmap_of_frames_at_the_end_of_their_numbers_is_refused(personality: Personality, mfn: int) -> None:
-    """mfn + npages past 64 bits wraps as it does in C; the first frame is bad, so its errno ends the call."""
+    """Mfn + npages past 64 bits wraps as it does in C; the first frame is bad, so its errno ends the call."""
     hv = Hypervisor(512)
     domid = hv.create(Kind.HVM, 8).domid
     space = AddressSpace(1, hv, Account("someone", dict.fromkeys(Slot, 1000)), personality)

@@ -7,21 +7,24 @@ more than 10^5 in all; the count is printed and asserted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
 from model.naive import ANON, LIMIT, PRIVCMD
 from model.profiles import PROFILE
 from model.side_by_side import Pair, SideBySide
-
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.uvm import Uvm
-
-if TYPE_CHECKING:
-    from privcmdd.model.privcmd import Personality
 
 N_ARENA = 40
 CORNER = 0x5A << 39  # where page tables of every level meet
@@ -32,10 +35,33 @@ TOP = 8  # pages of the arena that lie just below the limit
 class Focus:
     """What the address spaces of a run are like."""
 
-    personalities: tuple[Personality, ...]
+    personalities: tuple[Linux | Uvm, ...]
     accounts: tuple[int, ...]  # 0: roomy, 1: tight
 
 
+@dataclass(frozen=True)
+class Wish:
+    """A request that mostly works: which address space, domain, place, how many pages, from which frame on."""
+
+    space: int
+    dom: int
+    which: int
+    n: int
+    first: int
+    odd: int  # this frame of it is an odd one, when it has so many
+    array: bool
+
+
+WISHES = st.builds(
+    Wish,
+    space=st.integers(0, 7),
+    dom=st.integers(0, 6),
+    which=st.integers(0, 63),
+    n=st.integers(1, 12),
+    first=st.integers(0, 15),
+    odd=st.integers(0, 40),
+    array=st.booleans(),
+)
 UVM = (Uvm("load"), Uvm("scratch"), Uvm("load", merge=True), Uvm("scratch", merge=True))
 FOCI = {
     "uvm": Focus(UVM, (0,)),
@@ -50,15 +76,6 @@ lengths = st.one_of(st.integers(1, 6), st.integers(1, 4), st.integers(1, 3), st.
 skews = st.sampled_from([0, 0, 0, 0, 0, 0, 0, 8, 4095])
 prots = st.sampled_from([3, 3, 3, 1, 1, 0, 5, 7, 2, 4])
 name_codes = st.lists(st.integers(0, 255), min_size=1, max_size=14)
-GOOD = {
-    "space": small,
-    "dom": small,
-    "which": st.integers(0, 63),
-    "n": st.integers(1, 12),
-    "first": st.integers(0, 15),
-    "odd": st.integers(0, 40),
-    "array": st.booleans(),
-}
 maybe = st.sampled_from([True, True, True, False])
 
 ODD_NAMES = [0, 3, 255, 256, 455, 456, 4095, 4096, 2**20, 2**40 - 1, 2**40 - 2, 2**52 - 1, 2**63, 2**64 - 1, 2**64 - 2]
@@ -182,7 +199,10 @@ class TwoModels(RuleBasedStateMachine):
         self.both.memory("populate", self.domid(dom), gfns, as_array=array)
 
     @rule(
-        operation=st.sampled_from(["decrease_reservation", "page_out", "page_in"]), dom=small, codes=name_codes, array=maybe
+        operation=st.sampled_from(["decrease_reservation", "page_out", "page_in"]),
+        dom=small,
+        codes=name_codes,
+        array=maybe,
     )
     def change_memory(self, operation: str, dom: int, codes: list[int], array: bool) -> None:
         domid = self.domid(dom)
@@ -214,7 +234,12 @@ class TwoModels(RuleBasedStateMachine):
         self.both.close(self.both.pairs[space % len(self.both.pairs)])
 
     @rule(
-        space=small, spot=spots, n=lengths, prot=prots, skew=skews, fixed=maybe,
+        space=small,
+        spot=spots,
+        n=lengths,
+        prot=prots,
+        skew=skews,
+        fixed=maybe,
         what=st.sampled_from([None, None, "anon", "privcmd"]),
     )
     def mmap(self, space: int, spot: int, n: int, prot: int, skew: int, fixed: bool, what: str | None) -> None:
@@ -266,34 +291,33 @@ class TwoModels(RuleBasedStateMachine):
             run += 1
         return vpn << 12, run
 
-    def good_map(self, space: int, dom: int, which: int, n: int, first: int, odd: int, array: bool) -> Pair | None:
+    def begin_wish(self, wish: Wish) -> Pair | None:
         """Begin to map frames that are there, but for an odd one at times."""
-        pair = self.pair(space)
-        domid = self.domid(dom % 7)
+        pair = self.pair(wish.space)
+        domid = self.domid(wish.dom)
         if pair is None or domid not in self.both.host.domains:
             return None
-        addr, n = self.place(pair, which, n)
+        addr, n = self.place(pair, wish.which, wish.n)
         if self.two_protections(pair, addr):
             return None
-        codes = [(first + i) * 8 + (5 + which % 3 if i == odd else 0) for i in range(n)]
-        self.both.begin(pair, domid, addr, self.names(domid, codes), may_write=True, as_array=array)
+        codes = [(wish.first + i) * 8 + (5 + wish.which % 3 if i == wish.odd else 0) for i in range(n)]
+        self.both.begin(pair, domid, addr, self.names(domid, codes), may_write=True, as_array=wish.array)
         return pair
 
-    @rule(**GOOD)
-    def map_frames(self, n: int, **arguments: Any) -> None:
-        pair = self.good_map(n=n, **arguments)
+    @rule(wish=WISHES, times=st.sampled_from([1, 1, 3]))
+    def map_frames(self, wish: Wish, times: int) -> None:
+        pair = self.begin_wish(replace(wish, n=wish.n * times))
         while pair is not None and pair.steps is not None:
             self.both.proceed(pair)
 
-    @rule(**GOOD)
-    def map_more_frames(self, n: int, **arguments: Any) -> None:
-        pair = self.good_map(n=3 * n, **arguments)
-        while pair is not None and pair.steps is not None:
-            self.both.proceed(pair)
+    @rule(wish=WISHES)
+    def map_frames_again(self, wish: Wish) -> None:
+        """So that half of all steps are not about something else."""
+        self.map_frames(wish, 1)
 
-    @rule(**GOOD)
-    def begin_to_map_frames(self, n: int, array: bool, **arguments: Any) -> None:
-        self.good_map(n=n + 5, array=True, **arguments)
+    @rule(wish=WISHES)
+    def begin_to_map_frames(self, wish: Wish) -> None:
+        self.begin_wish(replace(wish, n=wish.n + 5, array=True))
 
     @rule(space=small, which=spots, prot=st.sampled_from([3, 3, 3, 1, 0]))
     def renew(self, space: int, which: int, prot: int) -> None:
@@ -313,18 +337,25 @@ class TwoModels(RuleBasedStateMachine):
             for each in (0, prot):
                 self.both.mprotect(pair, vpn << 12, min(4, (LIMIT >> 12) - vpn) * 4096, each)
 
-    @rule(**GOOD, pieces=st.integers(1, 3))
-    def map_runs(
-        self, space: int, dom: int, which: int, n: int, first: int, odd: int, array: bool, pieces: int
-    ) -> None:
+    @rule(wish=WISHES, pieces=st.integers(1, 3))
+    def map_runs(self, wish: Wish, pieces: int) -> None:
         """MMAP in pieces of n pages, at most as many as there is room for."""
-        pair = self.pair(space)
-        domid = self.domid(dom % 7)
-        if pair is not None and domid in self.both.host.domains:
-            addr, room = self.place(pair, which, pieces * n)
-            name = self.names(domid, [first * 8])[0]
-            entries = [(addr + at * 4096, name + at % 4 + (odd == at), min(n, room - at)) for at in range(0, room, n)]
-            self.both.map_entries(pair, domid, entries)
+        pair = self.pair(wish.space)
+        domid = self.domid(wish.dom)
+        if pair is None or domid not in self.both.host.domains:
+            return
+        addr, room = self.place(pair, wish.which, pieces * wish.n)
+        page = pair.naive.pages.get(addr >> 12)
+        if page is not None and page.thing.used:  # MMAP needs a fresh VMA
+            vpns = [vpn for vpn, other in pair.naive.pages.items() if other.thing is page.thing]
+            addr, room = min(vpns) << 12, len(vpns)
+            self.both.mmap(pair, addr, room * 4096, 3, fixed=True, what=None)
+        name = self.names(domid, [wish.first * 8])[0]
+        entries = [
+            (addr + at * 4096, name + at % 4 + (wish.odd == at), min(wish.n, room - at))
+            for at in range(0, room, wish.n)
+        ]
+        self.both.map_entries(pair, domid, entries)
 
     def there(self, pair: Pair, which: int) -> int | None:
         """A page of a foreign mapping."""
@@ -356,12 +387,29 @@ class TwoModels(RuleBasedStateMachine):
     # --- map requests -------------------------------------------------------------------------------
 
     @rule(
-        space=small, dom=small, codes=name_codes, where=small, spot=spots, skew=skews, may_write=maybe, array=maybe,
-        whole=maybe, times=st.sampled_from([1, 1, 1, 1, 2, 4]),
+        space=small,
+        dom=small,
+        codes=name_codes,
+        where=small,
+        spot=spots,
+        skew=skews,
+        may_write=maybe,
+        array=maybe,
+        whole=maybe,
+        times=st.sampled_from([1, 1, 1, 1, 2, 4]),
     )
     def mmapbatch(
-        self, space: int, dom: int, codes: list[int], where: int, spot: int, skew: int, may_write: bool, array: bool,
-        whole: bool, times: int,
+        self,
+        space: int,
+        dom: int,
+        codes: list[int],
+        where: int,
+        spot: int,
+        skew: int,
+        may_write: bool,
+        array: bool,
+        whole: bool,
+        times: int,
     ) -> None:
         """Run an MMAPBATCH to its end, or leave it after its first slice."""
         pair = self.pair(space)
@@ -391,12 +439,21 @@ class TwoModels(RuleBasedStateMachine):
         dom=small,
         where=small,
         spot=spots,
-        pieces=st.lists(st.tuples(st.integers(0, 255), st.integers(0, 9), st.sampled_from([0, 0, 0, 0, 1, -1, 9])), max_size=4),
+        pieces=st.lists(
+            st.tuples(st.integers(0, 255), st.integers(0, 9), st.sampled_from([0, 0, 0, 0, 1, -1, 9])), max_size=4
+        ),
         skew=skews,
         may_write=maybe,
     )
     def map_entries(
-        self, space: int, dom: int, where: int, spot: int, pieces: list[tuple[int, int, int]], skew: int, may_write: bool
+        self,
+        space: int,
+        dom: int,
+        where: int,
+        spot: int,
+        pieces: list[tuple[int, int, int]],
+        skew: int,
+        may_write: bool,
     ) -> None:
         """MMAP of entries that mostly follow each other in va."""
         pair = self.pair(space)
