@@ -41,13 +41,17 @@ def _param(param: Param) -> dict[str, Any]:
         "str": _NAME,
         "enum": {"enum": list(param.choices)},
         "bin": _ref("bin"),
+        "bins": {"type": "array", "items": _ref("bin"), "maxItems": param.most or limits.NAMES},
         "frames": _ref("frames"),
         "entries": _rows("entries"),
         "ranges": _rows("ranges"),
         "ints": {"type": "array", "items": _SAFE, "maxItems": limits.NAMES},
         "strs": {"type": "array", "items": _NAME, "maxItems": limits.NAMES},
     }
-    made: dict[str, Any] = {"description": param.doc, **kinds[param.type]}
+    kind = kinds[param.type]
+    if param.nullable:
+        kind = {"anyOf": [kind, {"type": "null"}]}
+    made: dict[str, Any] = {"description": param.doc, **kind}
     if param.most and param.type in ROWS:
         made["maxItems"] = param.most
     elif param.most and param.type in ("u32", "size"):
@@ -64,6 +68,7 @@ def _field(field: Field) -> dict[str, Any]:
         "bool": {"type": "boolean"},
         "str": {"type": "string"},
         "bin": _ref("bin"),
+        "bins": {"type": "array", "items": _ref("bin")},
         "frames": _ref("frames"),
         "errnos": _ref("errnos"),
         "extents": _ref("bin"),

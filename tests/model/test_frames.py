@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from model.profiles import PROFILE
 from privcmdd.model.frames import FIRST_RAM, FrameTable
-from privcmdd.model.units import DOMID_INVALID
+from privcmdd.model.units import DOMID_IO
 
 
 def pages(*numbers: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
@@ -24,7 +24,7 @@ def test_the_first_mebibyte_is_nobodys() -> None:
 
     assert table.allocate(7, pages(1, 2, 3), pages(1, 2, 3)).tolist() == [FIRST_RAM, FIRST_RAM + 1, FIRST_RAM + 2]
     assert table.n_free == 0
-    assert table.owner[FIRST_RAM - 1] == DOMID_INVALID
+    assert table.owner[FIRST_RAM - 1] == DOMID_IO
 
 
 def test_freed_frames_are_given_again() -> None:

@@ -117,13 +117,28 @@ def test_a_domain_that_is_not_there(domid: int, prot: int, n: int) -> None:
     world.check()
 
 
-@pytest.mark.differs_from_xen
-@pytest.mark.parametrize("domid", [0x7FF0, 0x7FF1, 0x7FF2])
-def test_xens_own_domains_are_not_simulated(domid: int) -> None:
-    """DOMID_SELF, DOMID_IO and DOMID_XEN are ESRCH here; a real host maps some of their frames."""
+@pytest.mark.parametrize(
+    ("domid", "frame", "error"),
+    [
+        (0x7FF0, 300, -errno.EBUSY),  # RAM, and not the caller's
+        (0x7FF0, 0xB8, 0),  # VGA
+        (0x7FF1, 0xF0, 0),  # BIOS
+        (0x7FF1, 300, -errno.EBUSY),
+        (0x7FF1, 0xFEE00, -errno.EPERM),  # the local APIC
+        (0x7FF2, 300, -errno.EBUSY),
+        (0x7FF2, 0xB8, -errno.EPERM),
+        (0x7FF3, 300, ESRCH),
+        (0, 300, ESRCH),
+    ],
+)
+def test_frames_of_no_ordinary_domain(domid: int, frame: int, error: int) -> None:
+    """DOMID_SELF, DOMID_IO and DOMID_XEN, by RESULTS section 4; there is nothing behind what may be mapped."""
     world = World()
+    space = vma(world, 1)
 
-    assert errors_of(batch(vma(world, 1), domid, BASE, [300])) == [ESRCH]
+    assert errors_of(batch(space, domid, BASE, [frame])) == [error]
+    assert space.pmap.n_present == 0
+    world.check()
 
 
 def test_a_mapping_without_access_takes_any_frame_and_no_reference() -> None:

@@ -36,6 +36,10 @@ CALLS: dict[str, dict[str, Any]] = {
     "privcmd.mmapbatch": {"dom": DOM, "addr": BASE, "arr": frames(1)},
     "privcmd.mmapbatch_v2": {"dom": DOM, "addr": BASE, "arr": frames(1)},
     "privcmd.restrict": {"dom": DOM},
+    "privcmd.mmap_resource": {"dom": DOM, "type": 1, "id": 0},
+    "privcmd.hypercall": {"op": 17, "arg": bytes(40)},
+    "privcmd.dm_op": {"dom": DOM, "bufs": []},
+    "space.buffers": {},
     "domain.create": {"dom": 7, "kind": "hvm", "max_pages": 1},
     "domain.destroy": {"dom": DOM},
     "domain.list": {},
@@ -122,6 +126,8 @@ def test_a_restricted_connection_may_only_name_its_domain(method: str) -> None:
 
     if method == "privcmd.restrict":
         assert got == "EINVAL"
+    elif method == "privcmd.hypercall":
+        assert got == "EPERM"
     else:
         assert (got == "EPERM") == (METHODS[method].privilege != "any")
 

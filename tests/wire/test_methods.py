@@ -90,7 +90,7 @@ def test_a_missing_key_is_named(method: Method) -> None:
 def test_a_wrong_type_is_named(method: Method) -> None:
     """nil, and a map where none belongs, are EINVAL for every parameter there is."""
     for param in method.params:
-        wrongs: tuple[object, ...] = (None, {})
+        wrongs: tuple[object, ...] = ({},) if param.nullable else (None, {})
         for wrong in wrongs:
             required = {p.name: _example(p) for p in method.params if p.required}
             error = refused(method, {**required, param.name: wrong})
@@ -102,7 +102,7 @@ def test_a_wrong_type_is_named(method: Method) -> None:
 
 def _example(param: Param) -> object:
     empty: dict[str, object] = {"bin": b"", "frames": b"", "str": "", "bool": False}
-    lists = ("entries", "ranges", "ints", "strs")
+    lists = ("entries", "ranges", "ints", "strs", "bins")
     return param.choices[0] if param.choices else [] if param.type in lists else empty.get(param.type, 0)
 
 
@@ -116,6 +116,8 @@ def test_defaults_are_filled_in() -> None:
         "arr": Frames(GOOD["arr"], listed=False),
         "num": None,
         "extents": False,
+        "file": 0,
+        "err_ok": True,
     }
 
 

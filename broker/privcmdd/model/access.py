@@ -12,7 +12,7 @@ import numpy as np
 from privcmdd.model.errors import ModelError
 from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.space import check_range
-from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
+from privcmdd.model.units import DOMID_INVALID, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
 from privcmdd.model.vm_map import File
 
 if TYPE_CHECKING:
@@ -22,12 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A run of bytes in a domain's memory file: ``size`` bytes from byte ``offset`` of page ``page``."""
+    """A run of bytes in a domain's memory file: ``size`` bytes from byte ``offset`` of page ``page``.
+
+    Attributes:
+        buffers: The number of the buffer file when they lie in that one instead; ``domid`` then says nothing.
+    """
 
     domid: int
     page: int
     offset: int
     size: int
+    buffers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,8 @@ def touch(space: AddressSpace, address: int, access: int) -> Touch:
         ModelError: EFAULT, the access would raise a signal; EDQUOT.
     """
     entry = check_access(space.map.lookup(address), address, access)
+    if entry.file is File.HYPERCALL:
+        raise ModelError(errno.EFAULT, f"{address:#x} is a hypercall buffer: there is no domain's frame", addr=address)
     page = address >> PAGE_SHIFT
     entered = space.personality.fault(space, entry, page)
     mfn = space.pmap.get(page)
@@ -107,16 +114,42 @@ def resolve(space: AddressSpace, address: int, size: int, access: int) -> list[S
         raise ModelError(errno.EINVAL, f"len is {size}, expected at least one byte", key="len")
     start = address & ~PAGE_MASK
     end = start + check_range(start, address + size - start, fixed=True)
+    entries = space.map.touching(start, end)
     at = start
-    for entry in space.map.touching(start, end):
+    for entry in entries:
         if entry.start > at:
             break
         check_access(entry, max(at, address), access)
         at = entry.end
     if at < end:
         check_access(space.map.lookup(at), max(at, address), access)
-    first = start >> PAGE_SHIFT
-    n_pages = (end - start) >> PAGE_SHIFT
+    if all(entry.file is not File.HYPERCALL for entry in entries):
+        return present(space, address, size, access)
+    found: list[Segment] = []
+    for entry in entries:
+        low, high = max(address, entry.start), min(address + size, entry.end)
+        if entry.file is File.HYPERCALL:
+            found.append(buffer_segment(space, entry, low, high - low))
+        else:
+            found += present(space, low, high - low, access)
+    return found
+
+
+def buffer_segment(space: AddressSpace, entry: Entry, address: int, size: int) -> Segment:
+    """Where a run of bytes of a hypercall buffer lies."""
+    assert space.buffers is not None
+    page = entry.offset + ((address - entry.start) >> PAGE_SHIFT)
+    return Segment(DOMID_INVALID, page, address & PAGE_MASK, size, space.buffers.number)
+
+
+def present(space: AddressSpace, address: int, size: int, access: int) -> list[Segment]:
+    """Where a run of bytes of foreign mappings lies; what is absent is faulted in.
+
+    Raises:
+        ModelError: EFAULT; EDQUOT.
+    """
+    first = address >> PAGE_SHIFT
+    n_pages = ((address + size - 1) >> PAGE_SHIFT) + 1 - first
     for absent in np.flatnonzero(space.pmap.frames(first, n_pages) == NO_FRAME).tolist():
         touch(space, (first + absent) << PAGE_SHIFT, access)
     return segments(space, address, size, first, n_pages)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
-from privcmdd.model.frames import NO_FRAME
+from privcmdd.model.traits import GrantTable, IoreqServer, Traits
 from privcmdd.model.units import INVALID_FRAME
 
 if TYPE_CHECKING:
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=np.generic)
 
 PAGED: Final = 1 << 31
+# In the p2m: the frame is the domain's still, and accesses go to the device model (p2m_mmio_dm).
+DEVICE: Final = 1 << 30
+FLAGS: Final = PAGED | DEVICE
+# In the p2m: nothing yet, to be populated from the domain's cache when it is first looked up.
+ON_DEMAND: Final = 1
+# Pages at the end of a memory file for frames that are no guest's RAM: grant table, ioreq servers.
+RESOURCE_PAGES: Final = 256
 
 
 class Kind(StrEnum):
@@ -52,20 +59,36 @@ class FilePages:
 
     Frame g lies at page g, so that runs of guest frames are runs of the file. Only where page g still holds
     an older frame that somebody has mapped (ballooned out, then populated again) does the new one go to the
-    spill area behind the last guest frame.
+    spill area behind the last guest frame. Behind that lie the resources.
     """
 
-    __slots__ = ("_spill", "_taken", "n_gfns")
+    __slots__ = ("_resources", "_spill", "_taken", "n_gfns", "n_spill")
 
     def __init__(self, n_gfns: int, n_spill: int) -> None:
         self.n_gfns = n_gfns
+        self.n_spill = n_spill
         self._taken = np.zeros(0, dtype=np.bool_)
-        self._spill = np.zeros(n_spill, dtype=np.bool_)
+        self._spill = np.zeros(0, dtype=np.bool_)
+        self._resources = np.zeros(RESOURCE_PAGES, dtype=np.bool_)
+
+    @property
+    def first_resource(self) -> int:
+        """Where the resources begin."""
+        return self.n_gfns + self.n_spill
 
     @property
     def n_pages(self) -> int:
         """The size of the file, in pages."""
-        return self.n_gfns + len(self._spill)
+        return self.first_resource + RESOURCE_PAGES
+
+    def room(self, gfns: npt.NDArray[np.uint32]) -> int:
+        """How many of these gfns, from the first on, ``take`` would find pages for."""
+        known = gfns < len(self._taken)
+        elsewhere = np.zeros(len(gfns), dtype=np.bool_)
+        elsewhere[known] = self._taken[gfns[known]]
+        n_free = self.n_spill - int(np.count_nonzero(self._spill))
+        over = np.flatnonzero(np.cumsum(elsewhere) > n_free)
+        return int(over[0]) if len(over) else len(gfns)
 
     def take(self, gfns: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
         """Find pages for frames that are about to be populated; each gfn once."""
@@ -76,16 +99,36 @@ class FilePages:
         elsewhere = np.flatnonzero(self._taken[gfns])
         self._taken[gfns] = True
         if len(elsewhere):
+            needed = int(np.count_nonzero(self._spill)) + len(elsewhere)
+            if needed > len(self._spill):
+                self._spill = grow(self._spill, needed, self.n_spill)
             free = np.flatnonzero(~self._spill)[: len(elsewhere)]
             self._spill[free] = True
             pages[elsewhere] = free + self.n_gfns
         return pages
 
-    def give(self, pages: npt.NDArray[np.uint32]) -> None:
-        """Pages hold nothing any more."""
+    def take_resources(self, n_pages: int) -> npt.NDArray[np.uint32] | None:
+        """Find pages for frames of a resource; None when there are not so many."""
+        free = np.flatnonzero(~self._resources)[:n_pages]
+        if len(free) < n_pages:
+            return None
+        self._resources[free] = True
+        return (free + self.first_resource).astype(np.uint32)
+
+    def give(self, pages: npt.NDArray[np.uint32]) -> int:
+        """Pages hold nothing any more.
+
+        Returns:
+            How many of them were of resources.
+        """
         spilled = pages >= self.n_gfns
         self._taken[pages[~spilled]] = False
-        self._spill[pages[spilled] - self.n_gfns] = False
+        if not spilled.any():
+            return 0
+        resource = pages >= self.first_resource
+        self._spill[pages[spilled & ~resource] - self.n_gfns] = False
+        self._resources[pages[resource] - self.first_resource] = False
+        return int(np.count_nonzero(resource))
 
 
 def grow(table: npt.NDArray[T], n: int, limit: int) -> npt.NDArray[T]:
@@ -104,6 +147,16 @@ class Domain:
         max_pages: Most frames it may own at a time (its maximum reservation).
         tot_pages: Frames it owns now, paged-out ones not counted.
         n_paged: Frames that are paged out.
+        n_resource: Frames of its resources, mapped or not; no part of ``tot_pages``.
+        n_cached: Frames kept for guest frames that are populated on demand; no part of ``tot_pages`` here, while
+            Xen counts them in.
+        n_on_demand: Guest frames that wait to be populated on demand.
+        top_gfn: The highest guest frame ever populated.
+        paused: By control software; a dying domain may be either.
+        shutdown: Why it stopped by itself (Xen's SHUTDOWN codes), or None.
+        n_spill: Size of the spill area of its memory file, in pages; as many as ``max_pages`` when None.
+        traits: What its maker said about it.
+        generation: Another for each domain made, whatever its number.
         p2m: (gfns so far,) uint32; see the module's docstring.
     """
 
@@ -115,13 +168,25 @@ class Domain:
     state: State = State.PAUSED
     tot_pages: int = 0
     n_paged: int = 0
+    n_resource: int = 0
+    n_cached: int = 0
+    n_on_demand: int = 0
+    top_gfn: int = 0
+    paused: bool = True
+    shutdown: int | None = None
+    generation: int = 0
+    n_spill: int | None = None
+    traits: Traits = field(default_factory=Traits)
+    grants: GrantTable = field(default_factory=GrantTable)
+    shared_info: list[int] = field(default_factory=list)
+    ioreq_servers: dict[int, IoreqServer] = field(default_factory=dict)
     p2m: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
     p2m_of: memoryview = field(init=False)
     file: FilePages = field(init=False)
 
     def __post_init__(self) -> None:
         self.p2m_of = self.p2m.data
-        self.file = FilePages(self.max_gfns, self.max_pages)
+        self.file = FilePages(self.max_gfns, self.max_pages if self.n_spill is None else self.n_spill)
 
     @property
     def alive(self) -> bool:
@@ -142,7 +207,7 @@ class Domain:
         """
         names = np.full(n, INVALID_FRAME, dtype=np.uint64)
         known = self.p2m[start : start + n]
-        there = known != NO_FRAME
+        there = known > ON_DEMAND
         frames = (
             np.arange(start, start + len(known), dtype=np.uint64) if self.kind.translated else known.astype(np.uint64)
         )

@@ -3,7 +3,8 @@
 
 A row is an owner, a reference count, the guest frame number it was given for (Xen's machine-to-phys table)
 and its page in the owner's memory file: 14 bytes, so that tens of millions fit. Frames below ``FIRST_RAM``
-are the first MiB of a PC, never a guest's; that leaves frame 0 free to mean "no frame" everywhere.
+are the first MiB of a PC, never a guest's; that leaves frame 0 free to mean "no frame" everywhere. They and the
+devices' hole below 4 GiB belong to DOMID_IO, Xen's own tables to DOMID_XEN.
 
 Lists of frames are numpy arrays, or plain lists when they are short: below about two dozen frames a loop
 over memoryviews beats numpy, above it numpy wins by far (``FEW``). Both give the same answers.
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from privcmdd.model.units import DOMID_INVALID
+from privcmdd.model.units import DOMID_INVALID, DOMID_IO, DOMID_XEN, MMIO_END, MMIO_FIRST
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 FEW: Final = 24
 FIRST_RAM: Final = 256
 NO_FRAME: Final = 0
+CHUNK_FRAMES: Final = 512  # of the machine-to-phys table: 2 MiB, which speak for 1 GiB of frames
 ONE: Final = np.uint32(1)  # np.add.at leaves its fast path for any other type
 
 
@@ -35,6 +37,8 @@ class FrameTable:
 
     Attributes:
         owner: (n_frames,) uint16, the domid; ``DOMID_INVALID`` for a free frame.
+        machphys: The first frame of Xen's machine-to-phys table, and how many it has; a machine of less than a GiB
+            has none.
         refs: (n_frames,) uint32, references: page table entries, the p2m's own, resources.
         gfn: (n_frames,) uint32, guest frame number in its owner (machine-to-phys).
         page: (n_frames,) uint32, page in its owner's memory file.
@@ -44,7 +48,9 @@ class FrameTable:
         "_freed",
         "_fresh",
         "_n_freed",
+        "_top",
         "gfn",
+        "machphys",
         "n_frames",
         "owner",
         "owner_of",
@@ -64,6 +70,12 @@ class FrameTable:
         self.owner_of = self.owner.data
         self.refs_of = self.refs.data
         self.page_of = self.page.data
+        n_table = -(-n_frames // (1 << 18)) * CHUNK_FRAMES if n_frames >= 1 << 18 else 0
+        self._top = n_frames - n_table
+        self.machphys = (self._top, n_table)
+        self.owner[:FIRST_RAM] = DOMID_IO
+        self.owner[MMIO_FIRST:MMIO_END] = DOMID_IO
+        self.owner[self._top :] = DOMID_XEN
         self._fresh = min(FIRST_RAM, n_frames)  # frames from here on were never used
         self._freed = np.zeros(0, dtype=np.uint32)  # a stack of frames that were
         self._n_freed = 0
@@ -71,7 +83,17 @@ class FrameTable:
     @property
     def n_free(self) -> int:
         """Frames that can still be allocated."""
-        return self.n_frames - self._fresh + self._n_freed
+        n_fresh = self._top - self._fresh
+        if self._fresh <= MMIO_FIRST:
+            n_fresh -= max(0, min(self._top, MMIO_END) - MMIO_FIRST)
+        return n_fresh + self._n_freed
+
+    def is_ram(self, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        """Which frame numbers are RAM, whoever owns it."""
+        inside = names < np.uint64(self.n_frames)
+        ram = np.zeros(len(names), dtype=np.bool_)
+        ram[inside] = self.owner[names[inside].astype(np.int64)] != DOMID_IO
+        return ram
 
     def allocate(
         self, domid: int, gfns: npt.NDArray[np.uint32], pages: npt.NDArray[np.uint32]
@@ -87,13 +109,56 @@ class FrameTable:
             (n,) uint32, the frames, in the order of ``gfns``.
         """
         n = len(gfns)
-        n_fresh = min(n, self.n_frames - self._fresh)
+        n_fresh = min(n, self.n_free - self._n_freed)
         n_reused = n - n_fresh
         mfns = np.empty(n, dtype=np.uint32)
-        mfns[:n_fresh] = np.arange(self._fresh, self._fresh + n_fresh, dtype=np.uint32)
+        mfns[:n_fresh] = self._take_fresh(n_fresh)
         mfns[n_fresh:] = self._freed[self._n_freed - n_reused : self._n_freed]
-        self._fresh += n_fresh
         self._n_freed -= n_reused
+        return self._assign(domid, mfns, gfns, pages)
+
+    def allocate_run(
+        self, domid: int, gfns: npt.NDArray[np.uint32], pages: npt.NDArray[np.uint32]
+    ) -> npt.NDArray[np.uint32] | None:
+        """As ``allocate``, in machine frames that follow each other and begin at a multiple of their number.
+
+        Returns:
+            None when no such frames are free.
+        """
+        n = len(gfns)
+        first = -(-self._fresh // n) * n
+        if first < MMIO_END and first + n > MMIO_FIRST:
+            first = MMIO_END
+        if first + n <= self._top:
+            self._push(self._take_fresh(int(self.is_ram(np.arange(self._fresh, first, dtype=np.uint64)).sum())))
+            self._fresh = first
+            return self._assign(domid, self._take_fresh(n), gfns, pages)
+        freed = np.sort(self._freed[: self._n_freed])
+        starts = freed[(freed % n == 0) & (np.searchsorted(freed, freed + n) - np.arange(len(freed)) == n)]
+        if not len(starts):
+            return None
+        mfns = np.arange(starts[0], starts[0] + n, dtype=np.uint32)
+        self._n_freed -= n
+        self._freed[: self._n_freed] = np.setdiff1d(freed, mfns)
+        return self._assign(domid, mfns, gfns, pages)
+
+    def _take_fresh(self, n: int) -> npt.NDArray[np.uint32]:
+        """The next frames that were never used; the devices' hole is stepped over."""
+        first = self._fresh
+        mfns = np.arange(first, first + n, dtype=np.uint32)
+        if first <= MMIO_FIRST < first + n:
+            mfns[mfns >= MMIO_FIRST] += np.uint32(MMIO_END - MMIO_FIRST)
+        if n:
+            self._fresh = int(mfns[-1]) + 1
+        return mfns
+
+    def _assign(
+        self,
+        domid: int,
+        mfns: npt.NDArray[np.uint32],
+        gfns: npt.NDArray[np.uint32],
+        pages: npt.NDArray[np.uint32],
+    ) -> npt.NDArray[np.uint32]:
         self.owner[mfns] = domid
         self.refs[mfns] = 1
         self.gfn[mfns] = gfns
@@ -102,6 +167,11 @@ class FrameTable:
 
     def free(self, mfns: npt.NDArray[np.uint32]) -> None:
         """Take frames without references back from their owners; each at most once."""
+        self._push(mfns)
+        self.owner[mfns] = DOMID_INVALID
+
+    def _push(self, mfns: npt.NDArray[np.uint32]) -> None:
+        """Put frames on the stack of those to be used again."""
         needed = self._n_freed + len(mfns)
         if needed > len(self._freed):
             grown = np.zeros(max(needed, 2 * len(self._freed)), dtype=np.uint32)
@@ -109,7 +179,6 @@ class FrameTable:
             self._freed = grown
         self._freed[self._n_freed : needed] = mfns
         self._n_freed = needed
-        self.owner[mfns] = DOMID_INVALID
 
     def give(self, mfns: Mfns) -> npt.NDArray[np.uint32]:
         """Drop one reference for each mention of a frame.

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from privcmdd.model.domain import PAGED, State
+from privcmdd.model.domain import FLAGS, ON_DEMAND, State
 from privcmdd.model.errors import InternalFault
 from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.ledger import Slot
 from privcmdd.model.pmap import LEVEL_BITS
-from privcmdd.model.units import DOMID_INVALID, INVALID_FRAME, PAGE_MASK, VM_MAX_ADDRESS
+from privcmdd.model.units import DOMID_INVALID, DOMID_IO, DOMID_XEN, INVALID_FRAME, PAGE_MASK, VM_MAX_ADDRESS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -103,8 +103,12 @@ def frames_are_counted(hypervisor: Hypervisor, spaces: Collection[AddressSpace])
         for _, leaf in space.pmap.leaves():
             np.add.at(expected, leaf[leaf != NO_FRAME], np.int64(1))
     for domain in hypervisor.domains.values():
-        there = domain.p2m[domain.p2m != NO_FRAME] & ~np.uint32(PAGED)
+        there = domain.p2m[domain.p2m > ON_DEMAND] & ~np.uint32(FLAGS)
         np.add.at(expected, there, np.int64(1))
+        servers = domain.ioreq_servers.values()
+        resources = [domain.shared_info, domain.grants.shared, domain.grants.status, *(s.frames for s in servers)]
+        for mfns in resources:
+            np.add.at(expected, mfns, np.int64(1))
         require(
             law, bool((frames.owner[there] == domain.domid).all()), f"domain {domain.domid} has a frame not its own"
         )
@@ -195,13 +199,15 @@ def domains_live_as_long_as_referred_to(hypervisor: Hypervisor) -> None:
     law = "8 a domain lives as long as it is referred to"
     owners = hypervisor.frames.owner
     for domid in np.unique(owners).tolist():
-        require(law, domid == DOMID_INVALID or domid in hypervisor.domains, f"domain {domid} is gone and owns frames")
+        known = domid in (DOMID_INVALID, DOMID_IO, DOMID_XEN) or domid in hypervisor.domains
+        require(law, known, f"domain {domid} is gone and owns frames")
     for domain in hypervisor.domains.values():
         n_owned = int(np.count_nonzero(owners == domain.domid))
         require(
             law,
-            n_owned == domain.tot_pages + domain.n_paged,
-            f"domain {domain.domid} owns {n_owned} frames, counts {domain.tot_pages} and {domain.n_paged} paged out",
+            n_owned == domain.tot_pages + domain.n_paged + domain.n_resource,
+            f"domain {domain.domid} owns {n_owned} frames, counts {domain.tot_pages}, {domain.n_paged} paged out and "
+            f"{domain.n_resource} of resources",
         )
         require(law, domain.alive or n_owned > 0, f"domain {domain.domid} is {domain.state} and owns nothing")
         require(law, domain.state is not State.GONE, f"domain {domain.domid} is gone and still listed")

@@ -12,6 +12,10 @@ import errno
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import numpy as np
+
+from privcmdd.model.buffers import BufferPages
+from privcmdd.model.effects import BuffersGone, DiscardBuffers
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot, Tally
 from privcmdd.model.pmap import Pmap
@@ -61,6 +65,7 @@ class AddressSpace:
         number: Never used twice.
         map: Its entries.
         pmap: Its page tables.
+        buffers: The pages of its buffer file; None as long as it has no hypercall buffer.
         pending: The replacement that is being prepared, if any (at most one: callers take turns).
         slice_frames: Frames prepared between two checkpoints.
     """
@@ -70,6 +75,7 @@ class AddressSpace:
         "_space_charge",
         "_tally",
         "account",
+        "buffers",
         "closed",
         "counters",
         "hypervisor",
@@ -105,6 +111,7 @@ class AddressSpace:
         self._tally = Tally(account)
         self.map = VmMap()
         self.pmap = Pmap()
+        self.buffers: BufferPages | None = None
         self.objects = ObjectCounters(hypervisor.objects)
         self.counters = SpaceCounters()
         self.n_wired = 0
@@ -114,7 +121,9 @@ class AddressSpace:
 
     # The two steps
 
-    def reserve(self, start: int, end: int, *, n_entries: int = 0, n_objects: int = 0, n_frames: int = 0) -> None:
+    def reserve(
+        self, start: int, end: int, *, n_entries: int = 0, n_objects: int = 0, n_frames: int = 0, at_once: bool = False
+    ) -> None:
         """Pay for what a change of a range will need at most, before anything changes.
 
         Args:
@@ -123,15 +132,17 @@ class AddressSpace:
             n_entries: By how many entries the map may grow.
             n_objects: Objects to be made.
             n_frames: Page table entries to be made; old and new ones are both held until the commit.
+            at_once: The commit follows before anybody else can run: it is enough that it could be paid for.
 
         Raises:
             ModelError: EDQUOT; what was paid before is paid still.
         """
         objects = self.objects
-        self._tally.pay(
+        (self._tally.afford if at_once else self._tally.pay)(
             len(self.map) + max(0, n_entries), objects.made - objects.freed + n_objects, self.pmap.n_present + n_frames
         )
-        self.pending = Replacement(start, end, self.map.generation)
+        if not at_once:
+            self.pending = Replacement(start, end, self.map.generation)
 
     def abandon(self) -> None:
         """Give up what ``reserve`` paid for."""
@@ -165,6 +176,22 @@ class AddressSpace:
     def fill(self, start: int, end: int, mfns: Mfns) -> None:
         """Enter frames into a range that has none, and leave its entries alone."""
         self._swap_frames(start, end, mfns)
+        self._settle()
+
+    def overlay(self, start: int, end: int, new: Sequence[Entry], mfns: Mfns) -> None:
+        """Put frames in the place of whatever a range has, and leave its entries alone but for some.
+
+        Args:
+            start: First address of the range.
+            end: Address behind it.
+            new: Entries inside the range that take the place of what is there.
+            mfns: As for ``commit``.
+        """
+        for entry in new:
+            self._attach([entry], self.map.replace(entry.start, entry.end, [entry]))
+        old = self._swap_frames(start, end, mfns)
+        if len(old):
+            self.hypervisor.give(old)
         self._settle()
 
     def enter(self, page: int, mfns: Mfns) -> None:
@@ -204,6 +231,17 @@ class AddressSpace:
                 entry.object.refs -= 1
                 if not entry.object.refs:
                     self.objects.freed_one()
+        if self.buffers is not None:
+            self._attach_buffers(self.buffers, new, dead)
+
+    def _attach_buffers(self, buffers: BufferPages, new: Sequence[Entry], dead: Sequence[Entry]) -> None:
+        """Count the users of buffer pages; those that nobody has any more are emptied."""
+        for entry in new:
+            if entry.file is File.HYPERCALL:
+                buffers.hold(entry.offset, entry.n_pages)
+        free = [buffers.release(entry.offset, entry.n_pages) for entry in dead if entry.file is File.HYPERCALL]
+        if free:
+            self.hypervisor.effects.append(DiscardBuffers(buffers.number, np.concatenate(free)))
 
     def _settle(self) -> None:
         """Pay for exactly what is there: never more than was reserved, so this cannot fail."""
@@ -227,7 +265,7 @@ class AddressSpace:
             size: Bytes, rounded up to pages.
             prot: Bits of mman.h.
             fixed: Exactly there, over whatever is there (MAP_FIXED).
-            file: ``anon`` or ``privcmd``; None for what users of the personality reserve memory with.
+            file: ``anon``, ``privcmd`` or ``hypercall``; None for what users of the personality reserve memory with.
 
         Returns:
             The address.
@@ -235,7 +273,7 @@ class AddressSpace:
         Raises:
             ModelError: EINVAL, ENOMEM (no such room), ENODEV (uvm: the device cannot be mapped), EDQUOT.
         """
-        what = self.personality.file(file)
+        what = File.HYPERCALL if file == File.HYPERCALL else self.personality.file(file)
         size = check_range(addr, size, fixed=fixed)
         protection = check_prot(prot)
         if fixed:
@@ -253,8 +291,16 @@ class AddressSpace:
                 raise ModelError(errno.ENOMEM, f"no free range of {size} bytes in this address space", key="len")
             start = found
         entry = Entry(start, start + size, protection, PROT_ALL, INHERIT[what], what)
+        if what is File.HYPERCALL:
+            entry.offset = self.buffer_file().find(entry.n_pages)
         self._replace_entries(start, entry.end, [entry])
         return start
+
+    def buffer_file(self) -> BufferPages:
+        """The pages of this space's buffer file, which is made now when there is none."""
+        if self.buffers is None:
+            self.buffers = BufferPages(self.number)
+        return self.buffers
 
     def munmap(self, addr: int, size: int) -> None:
         """Unmap a range; entries it touches in part are clipped. Nothing there is fine.
@@ -268,7 +314,7 @@ class AddressSpace:
         self._replace_entries(addr, end, [])
 
     def _replace_entries(self, start: int, end: int, new: Sequence[Entry]) -> None:
-        self.reserve(start, end, n_entries=self.map.growth(start, end, len(new)))
+        self.reserve(start, end, n_entries=self.map.growth(start, end, len(new)), at_once=True)
         self.commit(start, end, new)
 
     def mprotect(self, addr: int, size: int, prot: int) -> None:
@@ -311,6 +357,9 @@ class AddressSpace:
             ModelError: EDQUOT.
         """
         child = AddressSpace(number, self.hypervisor, self.account, self.personality, self.slice_frames)
+        child.buffers = self.buffers
+        if self.buffers is not None:
+            self.buffers.n_spaces += 1
         try:
             for entry in self.map:
                 if entry.inherit is Inherit.COPY:
@@ -327,9 +376,13 @@ class AddressSpace:
         self.commit(0, VM_MAX_ADDRESS, [])
         self._space_charge.release()
         self.closed = True
+        if self.buffers is not None:
+            self.buffers.n_spaces -= 1
+            if not self.buffers.n_spaces:
+                self.hypervisor.effects.append(BuffersGone(self.buffers.number))
 
 
-INHERIT: Final = {File.ANON: Inherit.COPY, File.PRIVCMD: Inherit.NONE}
+INHERIT: Final = {File.ANON: Inherit.COPY, File.PRIVCMD: Inherit.NONE, File.HYPERCALL: Inherit.COPY}
 
 
 def check_range(addr: int, size: int, *, fixed: bool) -> int:

@@ -22,7 +22,15 @@ FRAME_MASK: Final = (1 << FRAME_BITS) - 1
 
 # xen/include/public/xen.h
 DOMID_FIRST_RESERVED: Final = 0x7FF0
+DOMID_SELF: Final = 0x7FF0
+DOMID_IO: Final = 0x7FF1
+DOMID_XEN: Final = 0x7FF2
 DOMID_INVALID: Final = 0x7FF4
+
+# Where a PC has no RAM below 4 GiB: devices are there, and the local APIC.
+MMIO_FIRST: Final = 0xF0000
+MMIO_END: Final = 0x100000
+LAPIC_FRAME: Final = 0xFEE00
 
 # A frame number that names nothing, in lists that travel (xen/include/public/xen.h, INVALID_MFN).
 INVALID_FRAME: Final = (1 << 64) - 1

@@ -55,12 +55,14 @@ class UvmObject:
         domid: Whose frames they are.
         names: What the caller asked for, an entry a page; ``INVALID_FRAME`` for one that failed.
         refs: Map entries that point here.
+        resource: They are part of a resource, and ``names`` are machine frames.
     """
 
     number: int
     domid: int
     names: Names
     refs: int = 0
+    resource: bool = False
 
     @property
     def n_pages(self) -> int:

@@ -29,10 +29,11 @@ class Inherit(StrEnum):
 
 
 class File(StrEnum):
-    """What was mapped: anonymous memory (whose bytes are the client's own) or the privcmd device."""
+    """What was mapped: anonymous memory (whose bytes are the client's own), the privcmd device, hypercall buffers."""
 
     ANON = "anon"
     PRIVCMD = "privcmd"
+    HYPERCALL = "hypercall"
 
 
 @dataclass(slots=True, eq=False)
@@ -47,9 +48,10 @@ class Entry:
         inherit: What a child gets.
         file: What was mapped.
         object: The foreign frames behind it (uvm), or None.
-        offset: Where the entry begins in its object, in pages.
+        offset: Where the entry begins in its object or in the buffer file, in pages.
         wired: Its pages were loaded by wiring and stay wired as long as the entry lives.
         used: A privcmd VMA that an ioctl has filled once (linux).
+        stray: Pages that MMAP_RESOURCE put where no privcmd VMA is (linux); they may be cut anywhere.
         pte_protection: What its page table entries allow; on Linux mprotect does not change them.
         domid: Whose frames were mapped last (linux), for people.
     """
@@ -64,6 +66,7 @@ class Entry:
     offset: int = 0
     wired: bool = False
     used: bool = False
+    stray: bool = False
     pte_protection: int | None = None
     domid: int | None = None
 
@@ -173,6 +176,10 @@ class VmMap:
         """
         first, last = self._span(start, end)
         dead = self._entries[first:last]
+        self.generation += 1
+        if len(new) == 1 == len(dead) and dead[0].start == new[0].start and dead[0].end == new[0].end:
+            self._entries[first] = new[0]  # like for like: most replacements
+            return dead
         fresh = list(new)
         if dead and dead[-1].end > end:
             fresh.append(kept(dead[-1], end, dead[-1].end))
@@ -183,7 +190,6 @@ class VmMap:
             dead[0].start = start
         self._entries[first:last] = fresh
         self._starts[first:last] = [entry.start for entry in fresh]
-        self.generation += 1
         return dead
 
     def find_space(self, size: int) -> int | None:

@@ -7,41 +7,55 @@ its file in guest order, a page each; holes cost nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 
-class Backing(Protocol):
-    """One memory file a domain, all of the broker's own making."""
+class BufferFile(NamedTuple):
+    """The key of a file of hypercall buffers.
 
-    def create(self, domid: int, n_pages: int) -> None:
-        """Make the file of a domain.
+    Attributes:
+        number: Of the address space that it was made for.
+    """
+
+    number: int
+
+
+FileKey = int | BufferFile
+"""A domain's memory file goes by its domid."""
+
+
+class Backing(Protocol):
+    """One memory file a domain, and one for the hypercall buffers of a process; all of the broker's own making."""
+
+    def create(self, key: FileKey, n_pages: int) -> None:
+        """Make a file.
 
         Args:
-            domid: Whose it is; has no file yet.
+            key: Whose it is; there is none yet.
             n_pages: Its size, in pages of 4096 bytes; sparse.
 
         Raises:
             ModelError: ENOMEM, the file is larger than the host allows or no descriptor is left.
         """
 
-    def descriptor(self, domid: int, *, writable: bool) -> int:
+    def descriptor(self, key: FileKey, *, writable: bool) -> int:
         """Return a new descriptor of the file, which the caller owns and closes.
 
         One that is not ``writable`` cannot be written through, nor reopened for writing by another user.
         """
 
-    def read(self, domid: int, page: int, offset: int, size: int) -> bytes:
+    def read(self, key: FileKey, page: int, offset: int, size: int) -> bytes:
         """Read ``size`` bytes from byte ``offset`` of file page ``page``; may run over into later pages."""
 
-    def write(self, domid: int, page: int, offset: int, data: bytes | memoryview) -> None:
+    def write(self, key: FileKey, page: int, offset: int, data: bytes | memoryview) -> None:
         """Write ``data`` at byte ``offset`` of file page ``page``; may run over into later pages."""
 
-    def discard(self, domid: int, pages: npt.NDArray[np.uint32]) -> None:
+    def discard(self, key: FileKey, pages: npt.NDArray[np.uint32]) -> None:
         """Give pages back to the host; they read as zeros afterwards, through every mapping."""
 
-    def close(self, domid: int) -> None:
+    def close(self, key: FileKey) -> None:
         """Let go of the file. Mappings and descriptors that others hold stay theirs."""

@@ -25,9 +25,11 @@ from privcmdd.wire.messages import BadRequest, Request, notification, response_e
 from privcmdd.wire.methods import METHODS, Method, ParamError, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
-    from privcmdd.model.hypervisor import Effect, Hypervisor
+    from privcmdd.model.domain import Domain, Kind
+    from privcmdd.model.effects import Effect
+    from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.service.backing import Backing
     from privcmdd.service.settings import Limits, Settings
     from privcmdd.service.spaces import Spaces
@@ -45,6 +47,7 @@ class Broker:
     Attributes:
         backing: Where guest bytes live.
         instance: Another value for each run, so that a client can tell that all state is new.
+        unanswered: Hypercalls that there is no answer to, by name, and how often they were made.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Broker:
         self.n_requests = 0
         self.n_refused = 0
         self.n_faults = 0
+        self.unanswered: dict[str, int] = {}
         self._on_event = on_event
         self._accounts: dict[int, Account] = {}
         self._connection_limits: Mapping[Slot, int] = {}
@@ -81,7 +85,9 @@ class Broker:
             from privcmdd.model.hypervisor import Hypervisor  # noqa: PLC0415 - see the module's docstring
 
             size = self.settings.machine
-            self._hypervisor = Hypervisor(size.memory_mib * FRAMES_PER_MIB, size.domains, size.gfns_per_domain)
+            self._hypervisor = Hypervisor(
+                size.memory_mib * FRAMES_PER_MIB, size.domains, size.gfns_per_domain, self.settings.host
+            )
         return self._hypervisor
 
     @cached_property
@@ -201,6 +207,31 @@ class Broker:
         """The address space that a connection lives in; a new one when it has none."""
         return self.spaces.of(session, self.settings.space, self.settings.limits.slice_frames)
 
+    def make_domain(
+        self,
+        kind: Kind,
+        max_pages: int,
+        ranges: Iterable[tuple[int, int]] | None,
+        wanted: int | None,
+        name: str,
+        *,
+        n_spill: int | None = None,
+    ) -> Domain:
+        """Make a domain, its memory file first, because that is what may fail.
+
+        Raises:
+            ModelError: As ``Hypervisor.create``; ENOMEM, the host has no such file to give.
+        """
+        self.carry_out()  # a request that pauses may have ended a domain of this number: its file goes first
+        hypervisor = self.hypervisor
+        domid = hypervisor.free_domid(wanted)
+        self.backing.create(domid, hypervisor.file_pages(max_pages, n_spill))
+        try:
+            return hypervisor.create(kind, max_pages, ranges, domid, name, n_spill=n_spill)
+        except BaseException:
+            self.backing.close(domid)
+            raise
+
     def check(self) -> None:
         """Hold all laws against the state.
 
@@ -254,15 +285,22 @@ class Broker:
 
     def _carry_out_one(self, effect: Effect) -> None:
         from privcmdd.model.domain import State  # noqa: PLC0415 - see the module's docstring
-        from privcmdd.model.hypervisor import Discard  # noqa: PLC0415
+        from privcmdd.model.effects import BuffersGone, Discard, DiscardBuffers  # noqa: PLC0415
+        from privcmdd.service.backing import BufferFile  # noqa: PLC0415
 
         if isinstance(effect, Discard):
             if effect.domid in self.hypervisor.domains:  # of one that is gone the whole file goes
                 self.backing.discard(effect.domid, effect.pages)
             return
+        if isinstance(effect, DiscardBuffers):
+            self.backing.discard(BufferFile(effect.number), effect.pages)
+            return
+        if isinstance(effect, BuffersGone):
+            self.backing.close(BufferFile(effect.number))
+            return
         data = None
         for session in self.sessions.values():
-            if "domain" in session.topics and session.access.allows("read", effect.domid):
+            if "domain" in session.topics and session.sees(effect.domid):
                 data = data or notification("domain", {"dom": effect.domid, "state": effect.state})
                 self._on_event(session, data)
         if effect.state is State.GONE:
@@ -271,9 +309,16 @@ class Broker:
 
 def machine_handlers() -> Mapping[str, Handler]:
     """The methods about the machine; the first call imports it, which may be done in another thread."""
-    from privcmdd.service import domains, mappings, spaces  # noqa: F401, PLC0415 - see the module's docstring
+    from privcmdd.service import (  # noqa: PLC0415 - see the module's docstring
+        domains,
+        hypercalls,
+        mappings,
+        privcmd,
+        resources,
+        spaces,  # noqa: F401
+    )
 
-    return {**mappings.HANDLERS, **domains.HANDLERS}
+    return {**mappings.HANDLERS, **privcmd.HANDLERS, **resources.HANDLERS, **hypercalls.HANDLERS, **domains.HANDLERS}
 
 
 def paired(handlers: Mapping[str, Handler]) -> dict[str, tuple[Method, Handler]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from privcmdd.model.domain import Domain, Kind
 from privcmdd.model.units import PAGE_SIZE
-from privcmdd.service.mappings import check_counts, errors_like
+from privcmdd.service.privcmd import check_counts, errors_like
 from privcmdd.service.reply import WithDescriptors
 
 if TYPE_CHECKING:
@@ -26,20 +26,11 @@ if TYPE_CHECKING:
 
 
 def create(broker: Broker, session: Session, params: Params) -> Params:
-    """``domain.create``: its memory file first, because that is what may fail."""
+    """``domain.create``."""
     session.check("admin", params["dom"])
-    broker.carry_out()  # a request that pauses may have ended a domain of this number: its file goes first
-    hypervisor = broker.hypervisor
-    max_pages = params["max_pages"]
-    domid = hypervisor.free_domid(params["dom"])
-    broker.backing.create(domid, hypervisor.max_gfns + max_pages)
-    try:
-        ranges = params["ranges"] and [(row["gfn"], row["npages"]) for row in params["ranges"]]
-        domain = hypervisor.create(Kind(params["kind"]), max_pages, ranges, domid, params["name"])
-    except BaseException:
-        broker.backing.close(domid)
-        raise
-    return {"dom": domid, "tot_pages": domain.tot_pages}
+    ranges = params["ranges"] and [(row["gfn"], row["npages"]) for row in params["ranges"]]
+    domain = broker.make_domain(Kind(params["kind"]), params["max_pages"], ranges, params["dom"], params["name"])
+    return {"dom": domain.domid, "tot_pages": domain.tot_pages}
 
 
 def destroy(broker: Broker, session: Session, params: Params) -> Params:
@@ -51,7 +42,7 @@ def destroy(broker: Broker, session: Session, params: Params) -> Params:
 def list_domains(broker: Broker, session: Session, _: Params) -> Params:
     """``domain.list``: those that the caller has a right to."""
     domains = sorted(broker.hypervisor.domains.values(), key=lambda domain: domain.domid)
-    return {"domains": [row(domain) for domain in domains if session.access.allows("read", domain.domid)]}
+    return {"domains": [row(domain) for domain in domains if session.sees(domain.domid)]}
 
 
 def info(broker: Broker, session: Session, params: Params) -> Params:
@@ -63,6 +54,7 @@ def info(broker: Broker, session: Session, params: Params) -> Params:
         **row(domain),
         "held_pages": domain.tot_pages + domain.n_paged,
         "gfn_limit": int(there[-1]) + 1 if len(there) else 0,
+        "generation": domain.generation,
     }
     if params["num"] is not None:
         result["frames"] = domain.names(params["start"], params["num"]).astype("<u8", copy=False).tobytes()
@@ -77,7 +69,7 @@ def memory(broker: Broker, session: Session, params: Params) -> WithDescriptors:
     def descriptor() -> tuple[int, ...]:
         return (broker.backing.descriptor(domain.domid, writable=params["write"]),)
 
-    return WithDescriptors({"size_bytes": domain.file.n_pages * PAGE_SIZE}, descriptor)
+    return WithDescriptors({"size_bytes": domain.file.n_pages * PAGE_SIZE, "generation": domain.generation}, descriptor)
 
 
 def populate(broker: Broker, session: Session, params: Params) -> Params:

@@ -88,6 +88,10 @@ class Session:
     n_requests: int = 0
     n_ignored: int = 0
 
+    def sees(self, domid: int) -> bool:
+        """Whether the client may know of a domain: it may map it, and RESTRICT has not given it up."""
+        return self.restricted_to in (None, domid) and self.access.allows("read", domid)
+
     def check(self, rights: Rights, domid: int | None) -> None:
         """Whether the client may do that to a domain (None: to any).
 

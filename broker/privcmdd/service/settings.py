@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from privcmdd.model.host import Host
+
 Rights = Literal["read", "write", "admin"]
 
 
@@ -69,5 +71,6 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     machine: Machine = field(default_factory=Machine)
     space: SpaceDefaults = field(default_factory=SpaceDefaults)
+    host: Host = field(default_factory=Host)
     access: tuple[AccessRule, ...] = ()
     paranoid: bool = False

@@ -16,6 +16,7 @@ from privcmdd.service.turnstile import Turnstile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from privcmdd.model.host import Host
     from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.model.privcmd import Personality
     from privcmdd.service.session import Session
@@ -32,6 +33,7 @@ class Residence:
         uid: Whose it is; only connections of that uid may join.
         threads: Connections that live in it; when the last leaves, all it holds is given back.
         turnstile: Map requests take turns here.
+        restrictions: Which domain each restricted file of the device may name; children share it.
     """
 
     space: AddressSpace
@@ -39,6 +41,7 @@ class Residence:
     uid: int
     threads: set[int] = field(default_factory=set)
     turnstile: Turnstile = field(default_factory=Turnstile)
+    restrictions: dict[int, int] = field(default_factory=dict)
 
 
 class Spaces:
@@ -74,7 +77,8 @@ class Spaces:
             ModelError: EDQUOT.
         """
         account = session.uid_account
-        space = AddressSpace(self._last_number + 1, self._hypervisor, account, personality(settings), slice_frames)
+        rules = personality(settings, self._hypervisor.host)
+        space = AddressSpace(self._last_number + 1, self._hypervisor, account, rules, slice_frames)
         residence = self._add(Residence(space, settings, session.identity.uid))
         self.join(session, residence)
         return residence
@@ -104,7 +108,7 @@ class Spaces:
             ModelError: EDQUOT.
         """
         space = parent.space.fork(self._last_number + 1)
-        child = self._add(Residence(space, parent.settings, parent.uid))
+        child = self._add(Residence(space, parent.settings, parent.uid, restrictions=parent.restrictions))
         session.forked.append(child)
         return child
 
@@ -131,6 +135,6 @@ class Spaces:
                 self.closed_counters[name] = self.closed_counters.get(name, 0) + value
 
 
-def personality(settings: SpaceDefaults) -> Personality:
+def personality(settings: SpaceDefaults, host: Host) -> Personality:
     """The kernel that a space's settings ask for."""
-    return Linux() if settings.personality == "linux" else Uvm(settings.probe, merge=settings.merge)
+    return Linux(host) if settings.personality == "linux" else Uvm(settings.probe, merge=settings.merge)

@@ -124,6 +124,7 @@ def counters(broker: Broker) -> Params:
             "requests": broker.n_requests,
             "refused": broker.n_refused,
             "faults": broker.n_faults,
+            "unanswered": dict(broker.unanswered),
         },
         "machine": {
             "frames": frames.n_frames,

@@ -50,3 +50,12 @@ NAME_CHARACTERS: Final = 64
 
 NAMES: Final = 64
 """Names or versions in one list of `hello` or `subscribe`."""
+
+HYPERCALL_BYTES: Final = 40
+"""The arguments of a hypercall: five registers of 8 bytes."""
+
+DM_OP_BUFFERS: Final = 16
+"""Buffers of one DM_OP: the Linux driver's own bound (privcmd_dm_op_max_num)."""
+
+DM_OP_BYTES: Final = 4096
+"""Bytes of one buffer of a DM_OP: the Linux driver's own bound (privcmd_dm_op_buf_max_size)."""

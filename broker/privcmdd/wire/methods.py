@@ -66,6 +66,20 @@ _DOM: Final = Param("dom", "domid", "the domain")
 _NUM: Final = Param("num", "u32", "number of frames; must be what arr holds", None, "frames")
 _ENTRY_NUM: Final = Param("num", "u32", "number of entries; must be what entry holds", None, "entries")
 _EXTENTS: Final = Param("extents", "bool", "whether to answer where the good frames lie in the memory file", False)
+_ARR: Final = Param(
+    "arr",
+    "frames",
+    "the frames, one a page; nil when the caller's array cannot be read, which is EFAULT at its place among the checks",
+    unit="frames",
+    nullable=True,
+)
+_FILE: Final = Param(
+    "file",
+    "size",
+    "which open file of the device asks, by a number of the caller's choice (its inode): RESTRICT is kept for each; "
+    "0: the connection itself",
+    0,
+)
 _ADDR: Final = Param("addr", "addr", "first address of the range; a page's first", unit="bytes")
 _LEN: Final = Param("len", "size", "length of the range, rounded up to whole pages; not 0", unit="bytes")
 _PROT: Final = Param("prot", "prot", "protection")
@@ -77,6 +91,7 @@ _EXTENTS_RESULT: Final = Field(
     "only when asked for: the good frames as runs contiguous both in the request and in the memory file",
     optional=True,
 )
+_PROT_RESULT: Final = Field("prot", "int", "only with extents: the protection to map them with", optional=True)
 _RET: Final = Field(
     "ret", "int", "what the ioctl returns: 0, or -2 (ENOENT) when a frame is paged out, to be asked for again"
 )
@@ -96,15 +111,16 @@ _DOMAIN_ROW: Final = (
     Field("max_pages", "int", "frames it may hold", unit="pages"),
 )
 
-_MAPPING_ERRORS: Final = {
-    "ESRCH": _NO_DOMAIN,
-    "EPERM": _NO_RIGHT,
-    "ENOMEM": "no memory for the mapping; nothing was changed",
-}
+_GENERATION: Final = Field(
+    "generation", "int", "never the same for two domains while the broker lives, even when their numbers are"
+)
+
+_MAPPING_ERRORS: Final = {"EPERM": _NO_RIGHT}
 
 _BATCH_ERRORS: Final = {
     **_MAPPING_ERRORS,
     "EINVAL": "no frames, addr not page-aligned, the range not mapped or not replaceable, num not as arr",
+    "EFAULT": "arr is nil, or err_ok false",
     "E2BIG": "more frames than one batch may have",
 }
 
@@ -177,9 +193,8 @@ _TABLE: Final = (
         (Param("topics", "strs", "topics, of: domain"),),
         (Field("topics", "strs", "all that the connection is subscribed to now"),),
         errors={"EINVAL": "a topic is not known"},
-        doc="Until then the broker never speaks unasked. A subscriber that does not read loses its "
-        "connection, "
-        "not the others theirs.",
+        doc="Until then the broker never speaks unasked. A subscriber that does not read loses "
+        "notifications, which are counted, and nobody else does.",
     ),
     Method(
         "space.attach",
@@ -230,7 +245,6 @@ _TABLE: Final = (
         "space.fork",
         "Copy the connection's address space as fork does.",
         result=(_SPACE,),
-        errors={"ENOMEM": "no memory for the copy"},
         doc="Foreign mappings are not inherited (inheritance NONE). The new space waits for one connection to attach.",
     ),
     Method(
@@ -244,14 +258,17 @@ _TABLE: Final = (
             Param(
                 "file",
                 "enum",
-                "what backs it: anonymous memory, or the privcmd device; anon for uvm and privcmd for linux "
-                "when left out",
+                "what backs it: anonymous memory, the privcmd device, or hypercall buffers (space.buffers); anon for "
+                "uvm and privcmd for linux when left out",
                 None,
                 "",
-                ("anon", "privcmd"),
+                ("anon", "privcmd", "hypercall"),
             ),
         ),
-        (Field("addr", "int", "first address of the range", unit="bytes"),),
+        (
+            Field("addr", "int", "first address of the range", unit="bytes"),
+            Field("page", "int", "only with file hypercall: where it begins in that file", optional=True, unit="pages"),
+        ),
         errors={
             "EINVAL": "len is 0, addr is fixed and not page-aligned, or the range leaves user addresses",
             "ENOMEM": "no room",
@@ -326,7 +343,7 @@ _TABLE: Final = (
                     Field("prot", "int", "protection"),
                     Field("max_prot", "int", "maximum protection"),
                     Field("inherit", "str", "what a fork's child gets: none, copy or share"),
-                    Field("file", "str", "anon or privcmd"),
+                    Field("file", "str", "anon, privcmd or hypercall"),
                     Field("object", "int", "number of the uvm object; nil without one", nullable=True),
                     Field("dom", "int", "domain whose frames are mapped; nil without", nullable=True),
                     Field("offset", "int", "where in the object it begins", unit="bytes"),
@@ -351,29 +368,31 @@ _TABLE: Final = (
             ),
             _ENTRY_NUM,
             _EXTENTS,
+            _FILE,
         ),
         (
             Field("ret", "int", "0"),
             Field("done", "int", "entries mapped: all", unit="entries"),
             _EXTENTS_RESULT,
+            _PROT_RESULT,
         ),
         "map",
         {
             **_MAPPING_ERRORS,
             "EINVAL": "an entry has npages 0, leaves user addresses, or names a frame that is not there",
             "ENOENT": "a frame is paged out",
-            "ENOSYS": "the linux personality, and the domain's frames are auto-translated (hvm, pvh)",
+            "ESRCH": "there is no such domain (linux)",
             "E2BIG": f"more than {limits.REQUEST_ENTRIES} entries, or than a batch of frames together",
         },
         doc="Entries are applied in order. The first bad one ends the call, and the earlier ones stay "
         "mapped: the "
-        "error's details then carry `entry`, its index, `done`, and `extents` of those mapped when asked "
-        "for.",
+        "error's details then carry `entry`, its index, `done`, and `extents` and `prot` of those mapped when "
+        "asked for.",
     ),
     Method(
         "privcmd.mmapbatch",
         "IOCTL_PRIVCMD_MMAPBATCH: map single frames over one range, errors in the array.",
-        (_DOM, _ADDR, Param("arr", "frames", "the frames, one a page", unit="frames"), _NUM, _EXTENTS),
+        (_DOM, _ADDR, _ARR, _NUM, _EXTENTS, _FILE),
         (
             _RET,
             _N_FAILED,
@@ -386,6 +405,7 @@ _TABLE: Final = (
                 nullable=True,
             ),
             _EXTENTS_RESULT,
+            _PROT_RESULT,
         ),
         "map",
         _BATCH_ERRORS,
@@ -394,18 +414,109 @@ _TABLE: Final = (
     Method(
         "privcmd.mmapbatch_v2",
         "IOCTL_PRIVCMD_MMAPBATCH_V2: map single frames over one range, errors beside the array.",
-        (_DOM, _ADDR, Param("arr", "frames", "the frames, one a page", unit="frames"), _NUM, _EXTENTS),
-        (_RET, _N_FAILED, _ERR, _EXTENTS_RESULT),
+        (
+            _DOM,
+            _ADDR,
+            _ARR,
+            _NUM,
+            _EXTENTS,
+            _FILE,
+            Param(
+                "err_ok",
+                "bool",
+                "false when the caller's array of errors cannot be written, which is EFAULT at its place among the "
+                "checks",
+                True,
+            ),
+        ),
+        (_RET, _N_FAILED, _ERR, _EXTENTS_RESULT, _PROT_RESULT),
         "map",
         _BATCH_ERRORS,
-        doc=_PER_FRAME + " The whole range is replaced in one step, or, when the request fails, not at all.",
+        doc=_PER_FRAME + " The whole range is replaced in one step, or, when the request fails, not at all. An error "
+        "that comes after the real driver has cleared the caller's array of errors carries `cleared` in its details.",
     ),
     Method(
         "privcmd.restrict",
         "IOCTL_PRIVCMD_RESTRICT: give up all domains but one, for good.",
-        (_DOM,),
-        errors={"EINVAL": "the connection is restricted to another domain"},
-        doc="Afterwards a request that names another domain is EPERM.",
+        (_DOM, _FILE),
+        errors={
+            "EINVAL": "the connection, or the file, is restricted to another domain",
+            "EDQUOT": "the address space has restricted too many files",
+        },
+        doc="Afterwards a request that names another domain is EPERM, and so is every hypercall. With a file, only "
+        "requests that name the same file are meant; a child (space.fork) shares the files of its parent.",
+    ),
+    Method(
+        "privcmd.mmap_resource",
+        "IOCTL_PRIVCMD_MMAP_RESOURCE: map a resource of a domain, or ask how large it is.",
+        (
+            _DOM,
+            Param("type", "u32", "0 ioreq server, 1 grant table, 2 vmtrace; Xen looks at 16 bits of it"),
+            Param("id", "u32", "which one: the ioreq server's, or 0 shared and 1 status frames of the grant table"),
+            Param("idx", "u32", "the first frame of it", 0, "frames"),
+            Param("num", "size", "how many; 0, together with addr, asks for the size", 0, "frames"),
+            Param("addr", "addr", "where; its last 12 bits are dropped", 0, "bytes"),
+            _EXTENTS,
+            _FILE,
+        ),
+        (
+            Field("num", "int", "as asked for, or the size", unit="frames"),
+            _EXTENTS_RESULT,
+            _PROT_RESULT,
+        ),
+        "map",
+        {
+            **_MAPPING_ERRORS,
+            "EINVAL": "only one of addr and num is 0, addr is not mapped from the device, or there is no such frame",
+            "ENOENT": "there is no such ioreq server",
+            "EOPNOTSUPP": "there is no such type of resource (xen 4.17)",
+            "EBUSY": "the domain is dying",
+            "ENOMEM": "num is absurd",
+        },
+        doc="Replaces what is mapped there. The pages lie behind all guest frames in the domain's memory file and do "
+        "not count for its tot_pages, but a dying domain stays until the last of them is unmapped.",
+    ),
+    Method(
+        "privcmd.hypercall",
+        "IOCTL_PRIVCMD_HYPERCALL: call the hypervisor.",
+        (
+            Param("op", "size", "the number of the hypercall"),
+            Param("arg", "bin", "its five arguments, little-endian u64", unit="bytes", most=limits.HYPERCALL_BYTES),
+            _FILE,
+        ),
+        (Field("ret", "int", "what the ioctl returns: a value, or a negative errno"),),
+        errors={
+            "EINVAL": f"arg is not {limits.HYPERCALL_BYTES} bytes",
+            "EPERM": "the file, or the connection, is restricted",
+        },
+        doc="Pointers among the arguments, and inside what they point to, are addresses of the caller's; they must lie "
+        "in mappings of file `hypercall`, else the answer is -EFAULT. What the caller has no right to is -EPERM, an "
+        "operation that is not there -ENOSYS.",
+    ),
+    Method(
+        "privcmd.dm_op",
+        "IOCTL_PRIVCMD_DM_OP: a device model's request about its domain.",
+        (_DOM, Param("bufs", "bins", "its buffers, the first a struct xen_dm_op", most=limits.NAMES), _FILE),
+        (
+            Field("ret", "int", "what the ioctl returns: 0 or a negative errno"),
+            Field("bufs", "bins", "the buffers as they are afterwards"),
+        ),
+        "map",
+        {
+            "EPERM": _NO_RIGHT,
+            "E2BIG": f"more than {limits.DM_OP_BUFFERS} buffers, or one of more than {limits.DM_OP_BYTES} bytes",
+        },
+        doc="Without buffers it only says whether the request would be allowed: ret is 0. Changes of a domain need "
+        "the right to map it writable.",
+    ),
+    Method(
+        "space.buffers",
+        "Get the file in which the address space keeps its hypercall buffers.",
+        result=(Field("size_bytes", "int", "its size", unit="bytes"),),
+        errors={"ENOMEM": "the broker has no descriptor left"},
+        fds_out=1,
+        doc="A memfd of fixed size comes with the answer's first byte. `mmap` with file `hypercall` says which pages "
+        "of it to map where. The child of space.fork shares the file of its parent.",
     ),
     Method(
         "domain.create",
@@ -476,6 +587,7 @@ _TABLE: Final = (
                 unit="pages",
             ),
             Field("gfn_limit", "int", "first position behind the p2m's last", unit="pages"),
+            _GENERATION,
             Field(
                 "frames",
                 "bin",
@@ -496,9 +608,9 @@ _TABLE: Final = (
         "domain.memory",
         "Get the domain's memory file.",
         (_DOM, Param("write", "bool", "whether it is to be writable", False)),
-        (Field("size_bytes", "int", "its size", unit="bytes"),),
+        (Field("size_bytes", "int", "its size", unit="bytes"), _GENERATION),
         "map",
-        {"ESRCH": _NO_DOMAIN, "EPERM": _NO_RIGHT, "EMFILE": "the broker has no descriptors left"},
+        {"ESRCH": _NO_DOMAIN, "EPERM": _NO_RIGHT, "ENOMEM": "the broker has no descriptors left"},
         fds_out=1,
         doc="One descriptor comes with the answer's first byte: a memfd, sealed against changes of its "
         "size, opened "

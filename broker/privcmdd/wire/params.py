@@ -60,6 +60,7 @@ class Param:
         choices: of an `enum`.
         most: upper bound on a number, on the length of a list or text; 0 for the type's own. Passing it is
             E2BIG, for a text EINVAL.
+        nullable: of a frame list: nil may stand there, and means something.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Param:
     unit: str = ""
     choices: tuple[str, ...] = ()
     most: int = 0
+    nullable: bool = False
 
     @property
     def required(self) -> bool:
@@ -162,11 +164,21 @@ def _check_bin(param: Param, value: Any) -> bytes:
     refuse(param.name, value, "a bin")
 
 
-def _check_frames(param: Param, value: Any) -> Frames:
+def _check_bins(param: Param, value: Any) -> list[bytes]:
+    items: list[bytes] = _list(param, value, "bins")
+    for index, item in enumerate(items):
+        if item.__class__ is not bytes:
+            refuse(f"{param.name}[{index}]", item, "a bin")
+    return items
+
+
+def _check_frames(param: Param, value: Any) -> Frames | None:
     if value.__class__ is bytes:
         if len(value) & 7:
             refuse(param.name, value, "little-endian u64 numbers, so a multiple of 8 bytes")
         return Frames(value, listed=False)
+    if value is None and param.nullable:
+        return None
     if value.__class__ is not list:
         refuse(
             param.name,
@@ -247,6 +259,7 @@ CHECKS: Final[Mapping[str, Callable[[Param, Any], object]]] = {
     "str": _check_str,
     "enum": _check_enum,
     "bin": _check_bin,
+    "bins": _check_bins,
     "frames": _check_frames,
     "entries": _check_entries,
     "ranges": _check_ranges,
@@ -264,6 +277,7 @@ TYPES: Final[Mapping[str, str]] = {
     "str": f"string of at most {limits.NAME_CHARACTERS} printable characters",
     "enum": "one of the strings named",
     "bin": "bytes",
+    "bins": "array of bins",
     "frames": f"frame numbers: bin of little-endian u64, or array of at most {limits.ARRAY_FRAMES} integers below 2^53",
     "entries": "array of maps {va, mfn, npages}",
     "ranges": "array of maps {gfn, npages}",

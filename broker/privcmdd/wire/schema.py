@@ -30,6 +30,8 @@ def _param(param: Param) -> dict[str, Any]:
         row["choices"] = list(param.choices)
     if param.most:
         row["most"] = param.most
+    if param.nullable:
+        row["nullable"] = True
     if param.type in ROWS:
         row["fields"] = list(ROWS[param.type])
     return row

@@ -16,6 +16,7 @@ RESULT_TYPES: Final[Mapping[str, str]] = {
     "bool": "true or false",
     "str": "string",
     "bin": "bytes",
+    "bins": "array of bins",
     "frames": "frame numbers in the form of the question: bin of little-endian u64, or array",
     "errnos": "negative errno numbers, 0 for a good frame, in the form of the question: bin of little-endian "
     "i32, or array",

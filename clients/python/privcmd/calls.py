@@ -249,6 +249,51 @@ def restrict(dom: int) -> Call[None]:
     return Call("privcmd.restrict", {"dom": dom}, _nothing)
 
 
+def mmap_resource(
+    dom: int, kind: int, number: int, *, idx: int = 0, num: int = 0, addr: int = 0, extents: bool = False
+) -> Call[Any]:
+    """IOCTL_PRIVCMD_MMAP_RESOURCE: map part of a resource; without ``num`` and ``addr``, ask for its size.
+
+    Returns:
+        ``num``, and when asked for ``extents`` and ``prot``, as they come.
+
+    Raises:
+        PrivcmdError: EINVAL, ESRCH, EOPNOTSUPP (no such type), ENOENT (no such ioreq server), EBUSY (dying), ENOMEM.
+    """
+    params = {"dom": dom, "type": kind, "id": number, "idx": idx, "num": num, "addr": addr, "extents": extents}
+    return plain("privcmd.mmap_resource", params)
+
+
+def hypercall(op: int, *args: int) -> Call[int]:
+    """IOCTL_PRIVCMD_HYPERCALL: a value, or a negative errno; pointers lead into mappings of file ``hypercall``.
+
+    Raises:
+        PrivcmdError: EPERM, restricted.
+    """
+    words = b"".join(arg.to_bytes(8, "little") for arg in args)
+    return Call("privcmd.hypercall", {"op": op, "arg": words.ljust(40, b"\0")}, lambda answer, _: answer["ret"])
+
+
+def dm_op(dom: int, bufs: Sequence[bytes]) -> Call[tuple[int, list[bytes]]]:
+    """IOCTL_PRIVCMD_DM_OP: a value or a negative errno, and the buffers as they are afterwards.
+
+    Raises:
+        PrivcmdError: E2BIG, too many buffers or one too long.
+    """
+    params = {"dom": dom, "bufs": list(bufs)}
+    return Call("privcmd.dm_op", params, lambda answer, _: (answer["ret"], answer["bufs"]))
+
+
+def buffers() -> Call[Memory]:
+    """The file of the address space's hypercall buffers; the descriptor is the caller's to close."""
+
+    def memory(answer: Any, fd: int | None) -> Memory:
+        assert fd is not None  # the conversation has checked it
+        return Memory(fd, answer["size_bytes"])
+
+    return Call("space.buffers", {}, memory)
+
+
 def _batch_v1(answer: Any, _fd: int | None) -> Batch:
     return Batch(answer["ret"], answer["n_failed"], numbers(answer["arr"], "Q"), numbers(answer.get("extents"), "I"))
 

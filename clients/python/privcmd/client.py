@@ -228,6 +228,10 @@ class Client:
     privcmd_mmapbatch = blocking(calls.privcmd_mmapbatch)
     privcmd_mmapbatch_v2 = blocking(calls.privcmd_mmapbatch_v2)
     restrict = blocking(calls.restrict)
+    mmap_resource = blocking(calls.mmap_resource)
+    hypercall = blocking(calls.hypercall)
+    dm_op = blocking(calls.dm_op)
+    buffers = blocking(calls.buffers)
 
 
 class Domains:

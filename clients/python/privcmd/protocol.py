@@ -31,7 +31,7 @@ MAX_FDS_PER_READ = 8
 MAX_NOTICES = 4096
 """Notices that a face keeps for whoever reads its ``notices``; older ones are dropped."""
 
-DESCRIPTORS = {"domain.memory": 1}
+DESCRIPTORS = {"domain.memory": 1, "space.buffers": 1}
 """Methods whose good answer carries descriptors, and how many."""
 
 _REQUEST, _RESPONSE, _NOTIFICATION = 0, 1, 2

@@ -15,7 +15,7 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.frames import NO_FRAME
-from privcmdd.model.units import PAGE_SHIFT, PROT_WRITE, VM_MAX_ADDRESS
+from privcmdd.model.units import PAGE_SHIFT, PROT_NONE, PROT_WRITE, VM_MAX_ADDRESS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FAILED: Final = 0xF000_0000  # PRIVCMD_MMAPBATCH_MFN_ERROR
 PAGED_OUT: Final = 0x8000_0000  # PRIVCMD_MMAPBATCH_PAGED_ERROR
+MOST_RESOURCE_FRAMES: Final = 1 << 19  # of 8 bytes, in one piece of kernel memory (KMALLOC_MAX_SIZE)
 
 
 class Batch(NamedTuple):
@@ -35,11 +36,13 @@ class Batch(NamedTuple):
         ret: What the ioctl returns: 0, or -ENOENT when the caller is to ask again for paged frames.
         mfns: (n,) the frames mapped, ``NO_FRAME`` for one that failed.
         errors: None when all are good, else (n,) negative errnos and zeros.
+        protection: What the mapping allows; of MMAP in several ranges, what all of them allow.
     """
 
     ret: int
     mfns: Mfns
     errors: Errors | None
+    protection: int = PROT_NONE
 
     @property
     def n_failed(self) -> int:
@@ -56,17 +59,30 @@ class MmapEntry:
     npages: int
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Part of a resource (struct privcmd_mmap_resource): ``num`` frames from ``idx`` on."""
+
+    dom: int
+    type: int
+    id: int
+    idx: int
+    num: int
+
+
 class Stopped(ModelError):  # noqa: N818 - a ModelError like the others, told apart by what it carries
     """MMAP stopped at an entry; what it had mapped before that stays.
 
     Attributes:
         mfns: (n,) the frames that stay mapped, in request order.
+        protection: What their mapping allows.
     """
 
-    def __init__(self, cause: ModelError, entry: int, mfns: Mfns) -> None:
+    def __init__(self, cause: ModelError, entry: int, mfns: Mfns, protection: int = PROT_NONE) -> None:
         details: dict[str, Any] = {**cause.details, "entry": entry, "done": entry}
         super().__init__(cause.errno, f"entry {entry}: {cause.text}; the {entry} before it stay mapped", **details)
         self.mfns = mfns
+        self.protection = protection
 
 
 class Personality(Protocol):
@@ -108,16 +124,31 @@ class Personality(Protocol):
             ModelError: EINVAL, EPERM, EDQUOT before the first entry.
         """
 
+    def check_mmap(self) -> None:
+        """Whether there is an MMAP at all. Raises ModelError ENOSYS."""
+
+    def mmap_resource(self, space: AddressSpace, wanted: Part, addr: int, *, may_write: bool = True) -> Batch:
+        """MMAP_RESOURCE: put part of a resource in the place of what is mapped.
+
+        Raises:
+            ModelError: EINVAL, ENOMEM, EPERM, EDQUOT, and what ``Hypervisor.resource_frames`` says.
+        """
+
     def fault(self, space: AddressSpace, entry: Entry, page: int) -> bool:
         """Touch a page of a privcmd mapping. Returns whether that entered a PTE. Raises ModelError EFAULT."""
 
 
-def acquire(space: AddressSpace, domid: int, names: Names) -> Generator[None, None, tuple[Mfns, Errors | None]]:
-    """Take references to frames, in slices, with a yield between two; closing it gives them back."""
+def acquire(
+    space: AddressSpace, domid: int, names: Names, protection: int | None = None
+) -> Generator[None, None, tuple[Mfns, Errors | None]]:
+    """Take references to frames, in slices, with a yield between two; closing it gives them back.
+
+    What ``protection`` is for: ``Hypervisor.acquire``.
+    """
     hypervisor = space.hypervisor
     n = len(names)
     if isinstance(names, list) or n <= space.slice_frames:
-        return hypervisor.acquire(domid, names)
+        return hypervisor.acquire(domid, names, protection)
     mfns = np.zeros(n, dtype=np.uint32)
     errors = np.zeros(n, dtype=np.int32)
     failed = False
@@ -125,7 +156,7 @@ def acquire(space: AddressSpace, domid: int, names: Names) -> Generator[None, No
     try:
         while True:
             part = slice(done, done + space.slice_frames)
-            mfns[part], part_errors = hypervisor.acquire(domid, names[part])
+            mfns[part], part_errors = hypervisor.acquire(domid, names[part], protection)
             if part_errors is not None:
                 errors[part] = part_errors
                 failed = True
@@ -155,7 +186,19 @@ def check_rights(protection: int, domid: int, *, may_write: bool) -> None:
         )
 
 
-def check_num(num: int, addr: int) -> int:
+def check_size(num: int) -> None:
+    """Refuse what the driver cannot make a list for (more than 4 MiB of it).
+
+    Raises:
+        ModelError: ENOMEM.
+    """
+    if num > MOST_RESOURCE_FRAMES:
+        raise ModelError(
+            errno.ENOMEM, f"num is {num}, a kernel has no room for more than {MOST_RESOURCE_FRAMES}", key="num"
+        )
+
+
+def check_num(num: int, addr: int, key: str = "num") -> int:
     """Check that ``num`` pages from ``addr`` are user addresses.
 
     Returns:
@@ -165,7 +208,7 @@ def check_num(num: int, addr: int) -> int:
         ModelError: EINVAL.
     """
     if num == 0:
-        raise ModelError(errno.EINVAL, "num is 0, expected at least one frame", key="num")
+        raise ModelError(errno.EINVAL, f"{key} is 0, expected at least one frame", key=key)
     end = addr + (num << PAGE_SHIFT)
     if addr < 0 or end > VM_MAX_ADDRESS:
         raise ModelError(

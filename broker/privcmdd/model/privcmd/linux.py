@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linux's privcmd (drivers/xen/privcmd.c, 6.1) in a PV dom0, by facts/semantics.md and oracle/RESULTS.md.
+"""Linux's privcmd (drivers/xen/privcmd.c), by facts/semantics.md and oracle/RESULTS.md.
 
 A VMA of the device is filled once, as a whole. After that only its holes, pages whose frame failed, can be
-filled. It cannot be cut. Touching a page without a frame is SIGBUS.
+filled. Since 6.1.170 it cannot be cut. Touching a page without a frame is SIGBUS.
+
+In a PVH dom0 there is no MMAP, and a page whose frame failed is no hole: something is mapped there.
 """
 
 from __future__ import annotations
@@ -14,20 +16,23 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.frames import NO_FRAME
-from privcmdd.model.hypervisor import no_such_domain
+from privcmdd.model.host import Host
+from privcmdd.model.machine import no_such_domain
 from privcmdd.model.privcmd import (
     PAGED_OUT,
     Batch,
     MmapEntry,
+    Part,
     Stopped,
     acquire,
     check_num,
     check_rights,
+    check_size,
     give_back,
     run_of,
 )
-from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PROT_NONE
-from privcmdd.model.vm_map import Entry, File
+from privcmdd.model.units import DOMID_IO, DOMID_SELF, DOMID_XEN, PAGE_MASK, PAGE_SHIFT, PROT_NONE, VM_MAX_ADDRESS
+from privcmdd.model.vm_map import Entry, File, Inherit
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -40,11 +45,18 @@ CHUNK_FRAMES: Final = 512
 
 
 class Linux:
-    """The personality of Linux."""
+    """The personality of Linux.
+
+    Attributes:
+        host: Which kernel, in what kind of dom0.
+    """
 
     name = "linux"
     wires = False
     paged_nibble = PAGED_OUT
+
+    def __init__(self, host: Host | None = None) -> None:
+        self.host = host or Host()
 
     def file(self, asked: str | None) -> File:
         """The privcmd device, unless anonymous memory is asked for."""
@@ -52,9 +64,11 @@ class Linux:
 
     def check_cut(self, space: AddressSpace, start: int, end: int) -> None:
         """A VMA of the device refuses to be split (``.may_split``, RESULTS.md 2.10); anonymous memory does not."""
+        if self.host.linux == "5.10":
+            return
         for at in (start, end):
             entry = space.map.lookup(at)
-            if entry is not None and entry.file is File.PRIVCMD and entry.start < at:
+            if entry is not None and entry.file is File.PRIVCMD and not entry.stray and entry.start < at:
                 raise ModelError(
                     errno.EINVAL,
                     f"{at:#x} is inside the privcmd mapping {entry.start:#x} to {entry.end:#x}, which cannot be split; "
@@ -82,7 +96,7 @@ class Linux:
             raise ModelError(
                 errno.EINVAL, f"{n} pages at {addr:#x} reach past the mapping's end, {vma.end:#x}", key="num"
             )
-        elif space.pmap.count(start >> PAGE_SHIFT, n):
+        elif self.host.dom0 == "pvh" or space.pmap.count(start >> PAGE_SHIFT, n):
             raise ModelError(
                 errno.EINVAL,
                 f"a page of {addr:#x} to {end:#x} is mapped already: only holes can be filled again",
@@ -92,7 +106,7 @@ class Linux:
         end = start + (n << PAGE_SHIFT)
         mfns, errors = yield from self._acquire(space, vma, domid, start, names)
         self._fill(space, vma, domid, start, mfns)
-        batch = Batch(returned(errors), mfns, errors)
+        batch = Batch(returned(errors), mfns, errors, vma.protection)
         space.counters.batches += 1
         space.counters.frames_failed += batch.n_failed
         return batch
@@ -100,12 +114,12 @@ class Linux:
     def _acquire(
         self, space: AddressSpace, vma: Entry, domid: int, start: int, names: Names
     ) -> Generator[None, None, tuple[Mfns, Errors | None]]:
-        if vma.protection == PROT_NONE and domid in space.hypervisor.domains:
+        if vma.protection == PROT_NONE and self.host.dom0 == "pv" and domid in space.hypervisor.domains:
             # Xen sees entries that are not present and has nothing to check (RESULTS.md 2.8).
             return [NO_FRAME] * len(names), None
         space.reserve(start, start + (len(names) << PAGE_SHIFT), n_frames=len(names))
         try:
-            return (yield from acquire(space, domid, names))
+            return (yield from acquire(space, domid, names, vma.protection))
         except GeneratorExit:
             space.abandon()
             raise
@@ -138,8 +152,8 @@ class Linux:
         if entries[0].va != vma.start or vma.used:
             raise ModelError(
                 errno.EINVAL,
-                f"the first va is {entries[0].va:#x}, expected {vma.start:#x}, the start of a mapping that no call has "
-                "used yet",
+                f"the first va is {entries[0].va:#x}, in the mapping {vma.start:#x} to {vma.end:#x}"
+                f"{', which a call has used already' if vma.used else ''}: expected the start of an unused one",
                 key="entry",
             )
         check_rights(vma.protection, domid, may_write=may_write)
@@ -163,16 +177,65 @@ class Linux:
                 if entry.npages:
                     yield from self._map_run(space, vma, domid, at, run_of(entry.mfn, entry.npages), arrays)
             except ModelError as error:
-                raise Stopped(error, number, concatenated(arrays)) from None
+                raise Stopped(error, number, concatenated(arrays), vma.protection) from None
             at += entry.npages << PAGE_SHIFT
         space.counters.batches += 1
-        return Batch(0, concatenated(arrays), None)
+        return Batch(0, concatenated(arrays), None, vma.protection)
+
+    def check_mmap(self) -> None:
+        """Frames of a PVH dom0 are auto-translated, and MMAP is not for those."""
+        if self.host.dom0 == "pvh":
+            raise ModelError(errno.ENOSYS, "there is no MMAP in a PVH dom0: use MMAPBATCH_V2")
+
+    def mmap_resource(self, space: AddressSpace, wanted: Part, addr: int, *, may_write: bool = True) -> Batch:
+        """Map over whatever is there; see ``Personality.mmap_resource``.
+
+        The driver looks for a VMA and checks little else (RESULTS.md, section 9): the address may lie below the VMA,
+        and the pages run past its end. Those that do become an entry of their own here.
+        """
+        vma = next(iter(space.map.touching(addr, VM_MAX_ADDRESS)), None)
+        if vma is None or vma.file is not File.PRIVCMD:
+            raise ModelError(
+                errno.EINVAL, f"{addr:#x} is not in, nor below, a mapping of the privcmd device", key="addr", addr=addr
+            )
+        check_size(wanted.num)
+        if self.host.dom0 == "pvh" and vma.used:
+            raise ModelError(
+                errno.ENOTRECOVERABLE,
+                "a second MMAP_RESOURCE on a mapping crashes a real kernel in a PVH dom0 (alloc_empty_pages)",
+                key="addr",
+            )
+        check_rights(vma.protection, wanted.dom, may_write=may_write)
+        vma.used = True
+        frames = space.hypervisor.resource_frames(wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
+        start = addr & ~PAGE_MASK
+        end = start + (wanted.num << PAGE_SHIFT)
+        strays = self._strays(space, vma, start, end)
+        n_entries = sum(space.map.growth(stray.start, stray.end, 1) for stray in strays)
+        space.reserve(start, end, n_entries=n_entries, n_frames=wanted.num)
+        mfns, _ = space.hypervisor.take(wanted.dom, frames)
+        vma.pte_protection = vma.protection
+        space.overlay(start, end, strays, mfns)
+        return Batch(0, mfns, None, vma.protection)
+
+    def _strays(self, space: AddressSpace, vma: Entry, start: int, end: int) -> list[Entry]:
+        """Entries for those parts of a range that no VMA of the device covers."""
+        covered = [entry for entry in space.map.touching(start, end) if entry.file is File.PRIVCMD]
+        edges = [start, *(edge for entry in covered for edge in (entry.start, entry.end)), end]
+        strays = []
+        for low, high in zip(edges[::2], edges[1::2], strict=True):
+            if low < high:
+                stray = Entry(low, high, vma.protection, vma.max_protection, Inherit.NONE, File.PRIVCMD, used=True)
+                stray.stray = True
+                stray.pte_protection = vma.protection
+                strays.append(stray)
+        return strays
 
     def _map_run(
         self, space: AddressSpace, vma: Entry, domid: int, at: int, names: Names, arrays: list[Mfns]
     ) -> Generator[None, None, None]:
         """Map consecutive frames until one is bad; those before it stay."""
-        if domid not in space.hypervisor.domains:
+        if domid not in space.hypervisor.domains and domid not in (DOMID_SELF, DOMID_IO, DOMID_XEN):
             raise no_such_domain(domid)
         mfns, errors = yield from self._acquire(space, vma, domid, at, names)
         if errors is None:

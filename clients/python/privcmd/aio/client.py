@@ -178,6 +178,10 @@ class AsyncClient:
     privcmd_mmapbatch = awaiting(calls.privcmd_mmapbatch)
     privcmd_mmapbatch_v2 = awaiting(calls.privcmd_mmapbatch_v2)
     restrict = awaiting(calls.restrict)
+    mmap_resource = awaiting(calls.mmap_resource)
+    hypercall = awaiting(calls.hypercall)
+    dm_op = awaiting(calls.dm_op)
+    buffers = awaiting(calls.buffers)
 
 
 class AsyncDomains:

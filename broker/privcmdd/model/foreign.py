@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may map which frames of whom, and the references that a mapping takes.
+
+Answers are those of Xen 4.17 to ``mmu_update`` of a PV dom0 with a foreign domain, as recorded in
+oracle/RESULTS.md, section 4; a PVH dom0 is answered by ``XENMAPSPACE_gmfn_foreign``, which knows fewer errors.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from privcmdd.model.domain import DEVICE, ON_DEMAND, PAGED
+from privcmdd.model.frames import FIRST_RAM, NO_FRAME, ONE
+from privcmdd.model.reservation import Reservation
+from privcmdd.model.units import DOMID_IO, DOMID_SELF, DOMID_XEN, FRAME_MASK, LAPIC_FRAME, PROT_WRITE
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from privcmdd.model.domain import Domain
+    from privcmdd.model.frames import Errors, Mfns, Names
+
+
+class Foreign(Reservation):
+    """Foreign look-ups."""
+
+    def acquire(self, domid: int, names: Names, protection: int | None = None) -> tuple[Mfns, Errors | None]:
+        """Look frames up and take a reference to each good one, in one step.
+
+        Args:
+            domid: Whose frames.
+            names: Frame numbers as the caller wrote them, of which 40 bits count: gfns of an HVM or PVH domain,
+                mfns of a PV one. A list (at most ``FEW``) or (n,) uint64.
+            protection: How they are to be mapped, which decides for Xen's own tables; None: only frames of
+                ordinary domains are looked up.
+
+        Returns:
+            The machine frames, ``NO_FRAME`` where there is none, and None when all are good, else the negative
+            errno of each (0 for a good one): -ESRCH no such domain, -EINVAL not populated, -ENOENT paged out,
+            -EPERM no RAM, -EBUSY not the domain's. In the form of ``names``. A frame of DOMID_SELF, DOMID_IO or
+            DOMID_XEN that may be mapped is ``NO_FRAME`` with no error: there is nothing behind it.
+        """
+        domain = self.domains.get(domid)
+        if isinstance(names, list) and domain is not None and self.host.dom0 == "pv":
+            return self._acquire_few(domain, names)
+        listed = isinstance(names, list)
+        asked = np.asarray(names, dtype=np.uint64)
+        mfns: npt.NDArray[np.uint32]
+        errors: npt.NDArray[np.int32] | None
+        if domain is None and protection is None:
+            mfns, errors = np.zeros(len(asked), dtype=np.uint32), np.full(len(asked), -errno.ESRCH, dtype=np.int32)
+        elif domain is None:
+            assert protection is not None
+            mfns, errors = self._absent(domid, asked, protection)
+        elif self.host.dom0 == "pv":
+            mfns, errors = self._look(domain, asked & np.uint64(FRAME_MASK))
+        else:
+            mfns, errors = self._look_translated(domain, asked)
+        if domain is not None:
+            np.add.at(self.frames.refs, mfns if errors is None else mfns[errors == 0], ONE)
+        if listed:
+            return mfns.tolist(), None if errors is None else errors.tolist()
+        return mfns, errors
+
+    def look(self, domid: int, names: Names) -> Errors | None:
+        """Whether frames could be mapped, without a reference to them.
+
+        Returns:
+            The errors, as ``acquire``.
+        """
+        mfns, errors = self.acquire(domid, names)
+        frames = np.asarray(mfns, dtype=np.uint32)
+        self.give(frames[frames != NO_FRAME])
+        return errors
+
+    def _absent(
+        self, domid: int, names: npt.NDArray[np.uint64], protection: int
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
+        """What Xen says of frames of no ordinary domain: of the caller, of I/O, of its own, of nobody."""
+        mfns = np.zeros(len(names), dtype=np.uint32)
+        errors = np.full(len(names), -errno.ESRCH, dtype=np.int32)
+        if self.host.dom0 == "pvh":
+            if domid == 0:
+                errors[:] = -errno.EPERM
+            elif domid == DOMID_XEN:
+                errors[:] = np.where(self._is_table(names), 0, -errno.EINVAL)
+        elif domid in (DOMID_SELF, DOMID_IO):
+            index = names & np.uint64(FRAME_MASK)
+            errors[:] = np.where(self.frames.is_ram(index), -errno.EBUSY, 0)
+            errors[(index == LAPIC_FRAME) | (index >= self.frames.n_frames)] = -errno.EPERM
+        elif domid == DOMID_XEN:
+            index = names & np.uint64(FRAME_MASK)
+            errors[:] = np.where(self.frames.is_ram(index), -errno.EBUSY, -errno.EPERM)
+            if not protection & PROT_WRITE:
+                errors[self._is_table(index)] = 0
+        return mfns, errors if errors.any() else None
+
+    def _is_table(self, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        """Which frames hold Xen's machine-to-phys table."""
+        first, n_frames = self.frames.machphys
+        return (names >= np.uint64(first)) & (names < np.uint64(first + n_frames))
+
+    def _look(
+        self, domain: Domain, names: npt.NDArray[np.uint64]
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
+        index = names.view(np.int64)  # 40 bits: never negative
+        if domain.kind.translated:
+            p2m = domain.p2m
+            if len(p2m) and int(index.max(initial=0)) < len(p2m):
+                mfns = p2m[index]
+                if int(mfns.min(initial=FIRST_RAM)) >= FIRST_RAM and int(mfns.max(initial=0)) < DEVICE:
+                    return mfns, None
+            return self._look_up(domain, index)
+        inside = (index >= FIRST_RAM) & (index < self.frames.n_frames)
+        mfns = np.where(inside, index, NO_FRAME).astype(np.uint32)
+        own = self.frames.owner[mfns] == domain.domid
+        if own.all():
+            return mfns, None
+        ram = inside & (self.frames.owner[mfns] != DOMID_IO)
+        errors = np.where(own, 0, np.where(ram, -errno.EBUSY, -errno.EPERM)).astype(np.int32)
+        errors[index == FRAME_MASK] = -errno.EINVAL
+        mfns[~own] = NO_FRAME
+        return mfns, errors
+
+    def _look_up(
+        self, domain: Domain, index: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
+        """Look gfns up one by one in meaning: some are not there, paged out, or to be populated now."""
+        known = index < len(domain.p2m)
+        mfns = np.zeros(len(index), dtype=np.uint32)
+        mfns[known] = domain.p2m[index[known]]
+        if (mfns == ON_DEMAND).any():
+            self.populate_demanded(domain, index[mfns == ON_DEMAND])
+            mfns[known] = domain.p2m[index[known]]
+        errors = np.zeros(len(index), dtype=np.int32)
+        errors[(mfns < FIRST_RAM) | (mfns >= DEVICE)] = -errno.EINVAL
+        errors[mfns >= PAGED] = -errno.ENOENT
+        mfns[errors != 0] = NO_FRAME
+        return mfns, errors if errors.any() else None
+
+    def _look_translated(
+        self, domain: Domain, names: npt.NDArray[np.uint64]
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
+        """As a PVH dom0 is answered: every bit of a name counts, and all that is wrong is EINVAL."""
+        if domain.kind.translated:
+            within = names < np.uint64(len(domain.p2m))
+            return self._look_up(domain, np.where(within, names, np.uint64(len(domain.p2m))).astype(np.int64))
+        inside = names < np.uint64(self.frames.n_frames)
+        mfns = np.where(inside, names, np.uint64(NO_FRAME)).astype(np.uint32)
+        own = inside & (self.frames.owner[mfns] == domain.domid)
+        mfns[~own] = NO_FRAME
+        return mfns, None if own.all() else np.where(own, 0, -errno.EINVAL).astype(np.int32)
+
+    def _acquire_few(self, domain: Domain, names: list[int]) -> tuple[list[int], list[int] | None]:
+        mfns = [NO_FRAME] * len(names)
+        errors: list[int] | None = None
+        refs = self.frames.refs_of
+        translated = domain.kind.translated
+        p2m = domain.p2m_of
+        for i, name in enumerate(names):
+            number = name & FRAME_MASK
+            error = 0
+            if translated:
+                mfn = p2m[number] if number < len(p2m) else NO_FRAME
+                if mfn == ON_DEMAND:
+                    self.populate_demanded(domain, np.array([number], dtype=np.int64))
+                    mfn = p2m[number]
+                if mfn < FIRST_RAM:
+                    error = -errno.EINVAL
+                elif mfn >= DEVICE:
+                    error = -errno.ENOENT if mfn >= PAGED else -errno.EINVAL
+            else:
+                mfn = number
+                if not FIRST_RAM <= number < self.frames.n_frames:
+                    error = -errno.EINVAL if number == FRAME_MASK else -errno.EPERM
+                elif self.frames.owner_of[number] != domain.domid:
+                    error = -errno.EPERM if self.frames.owner_of[number] == DOMID_IO else -errno.EBUSY
+            if error:
+                errors = errors or [0] * len(names)
+                errors[i] = error
+            else:
+                refs[mfn] += 1
+                mfns[i] = mfn
+        return mfns, errors
+
+    def take(self, domid: int, mfns: Mfns) -> tuple[Mfns, Errors | None]:
+        """Take a reference to machine frames that were found otherwise: a resource's.
+
+        Returns:
+            As ``acquire``: -EINVAL for a frame that is no longer the domain's.
+        """
+        frames = np.asarray(mfns, dtype=np.uint32)
+        good = (self.frames.owner[frames] == domid) & (self.frames.refs[frames] > 0)
+        np.add.at(self.frames.refs, frames[good], ONE)
+        taken = np.where(good, frames, NO_FRAME).astype(np.uint32)
+        return taken, None if good.all() else np.where(good, 0, -errno.EINVAL).astype(np.int32)

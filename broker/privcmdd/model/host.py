@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which host is simulated, where hosts answer differently."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The machine that clients believe to be on.
+
+    Attributes:
+        dom0: How the domain that clients run in is virtualised; a PVH one has an auto-translated physmap.
+        linux: Its kernel, for the personality of that name; 5.10 can split a VMA of the device.
+        xen: The hypervisor.
+    """
+
+    dom0: Literal["pv", "pvh"] = "pv"
+    linux: Literal["6.1", "5.10"] = "6.1"
+    xen: Literal["4.17", "4.20"] = "4.17"

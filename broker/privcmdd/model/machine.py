@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state of the simulated machine, and what every part of the hypervisor builds on.
+
+What has to happen outside (punching dead pages out of a memory file, telling subscribers) is left in
+``effects`` for the service to carry out: nothing here touches the world.
+"""
+
+from __future__ import annotations
+
+import errno
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from privcmdd.model.domain import State
+from privcmdd.model.effects import Discard, StateChanged
+from privcmdd.model.errors import ModelError
+from privcmdd.model.frames import FEW, NO_FRAME, FrameTable
+from privcmdd.model.host import Host
+from privcmdd.model.uobject import ObjectCounters
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from privcmdd.model.domain import Domain
+    from privcmdd.model.effects import Effect
+    from privcmdd.model.frames import Mfns, Names
+
+
+class Machine:
+    """Frames, and the domains that own them.
+
+    Attributes:
+        frames: All frames of the machine.
+        domains: Every domain that is not gone, by domid.
+        effects: What is to be done outside.
+        objects: Counts the uvm objects of all address spaces.
+        host: Which host is simulated.
+    """
+
+    def __init__(
+        self, n_frames: int, max_domains: int = 1024, max_gfns: int = 1 << 24, host: Host | None = None
+    ) -> None:
+        self.frames = FrameTable(n_frames)
+        self.domains: dict[int, Domain] = {}
+        self.effects: list[Effect] = []
+        self.objects = ObjectCounters()
+        self.max_domains = max_domains
+        self.max_gfns = max_gfns
+        self.host = host or Host()
+        self._last_domid = 0
+        self._generations = count(1)
+
+    def domain(self, domid: int) -> Domain:
+        """Look a domain up.
+
+        Raises:
+            ModelError: ESRCH, there is none, or it is gone.
+        """
+        domain = self.domains.get(domid)
+        if domain is None:
+            raise no_such_domain(domid)
+        return domain
+
+    def living(self, domid: int) -> Domain:
+        """Look a domain up whose memory can be changed.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying.
+        """
+        domain = self.domain(domid)
+        if not domain.alive:
+            raise ModelError(errno.EINVAL, f"domain {domid} is dying: its memory can no longer be changed", dom=domid)
+        return domain
+
+    def give(self, mfns: Mfns) -> None:
+        """Drop a reference to each mentioned frame; ``NO_FRAME`` not among them.
+
+        Frames that nothing refers to go back to the machine, and a dying domain that owns none any more is gone.
+        """
+        gone = self.frames.give(mfns)
+        if not len(gone):
+            return
+        owners = self.frames.owner[gone]
+        for domid in np.unique(owners).tolist():
+            domain = self.domains[domid]
+            freed = gone[owners == domid]
+            pages = self.frames.page[freed]
+            n_resource = domain.file.give(pages)
+            domain.n_resource -= n_resource
+            domain.tot_pages -= len(freed) - n_resource
+            self.effects.append(Discard(domid, pages))
+            self.frames.free(freed)
+            self._bury(domain)
+
+    def _bury(self, domain: Domain) -> None:
+        if domain.state is State.DYING and domain.tot_pages == 0 and domain.n_resource == 0:
+            domain.state = State.GONE
+            del self.domains[domain.domid]
+            self.effects.append(StateChanged(domain.domid, domain.state))
+
+    def owner(self, mfn: int) -> int:
+        """The domid that owns a frame."""
+        return int(self.frames.owner_of[mfn])
+
+    def name(self, mfn: int) -> int:
+        """By what a foreign mapping asks for a frame that has an owner: its gfn, or the mfn of a PV domain's."""
+        return int(self.frames.gfn[mfn]) if self.domains[self.owner(mfn)].kind.translated else mfn
+
+    def extents(self, mfns: Mfns) -> npt.NDArray[np.uint32]:
+        """Where frames lie in their domain's memory file, as runs.
+
+        Args:
+            mfns: Frames in request order, ``NO_FRAME`` where there is none; all good ones of one domain.
+
+        Returns:
+            (k, 3) uint32: index of the first frame of the run, its page in the file, number of pages.
+        """
+        if len(mfns) == 1 and mfns[0] != NO_FRAME:
+            return np.array([[0, self.frames.page_of[mfns[0]], 1]], dtype=np.uint32)
+        frames = np.asarray(mfns, dtype=np.uint32)
+        index = np.flatnonzero(frames)
+        if not len(index):
+            return NO_EXTENTS
+        pages = self.frames.page[frames[index]].astype(np.int64)
+        starts = np.flatnonzero((np.diff(index, prepend=-2) != 1) | (np.diff(pages, prepend=-2) != 1))
+        lengths = np.diff(starts, append=len(index))
+        return np.column_stack((index[starts], pages[starts], lengths)).astype(np.uint32)
+
+    def take_effects(self) -> list[Effect]:
+        """What is to be done outside since the last call, in order."""
+        effects, self.effects = self.effects, []
+        return effects
+
+
+NO_EXTENTS: Final = np.zeros((0, 3), dtype=np.uint32)
+
+
+def no_such_domain(domid: int) -> ModelError:
+    """The answer to a domid that names no domain."""
+    return ModelError(errno.ESRCH, f"there is no domain {domid}", dom=domid)
+
+
+def as_array(names: Names) -> npt.NDArray[np.uint64]:
+    """A list of names as an array."""
+    return np.asarray(names, dtype=np.uint64)
+
+
+def as_names(names: npt.NDArray[np.uint64]) -> Names:
+    """Names in the form that is fastest for their number."""
+    return names.tolist() if len(names) <= FEW else names

@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A domain's memory: populated, given back, paged, moved about in its physmap (``xen/common/memory.c``)."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from privcmdd.model.domain import DEVICE, FLAGS, ON_DEMAND, PAGED
+from privcmdd.model.errors import ModelError
+from privcmdd.model.frames import FIRST_RAM, NO_FRAME
+from privcmdd.model.machine import Machine, as_array
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from privcmdd.model.domain import Domain
+    from privcmdd.model.frames import Names
+
+# SHUTDOWN_crash of xen/include/public/sched.h: what a domain without memory for its demands comes to.
+CRASHED: Final = 3
+
+# HVMMEM_* of xen/include/public/hvm/hvm_op.h.
+MEM_RAM: Final = 0
+MEM_READ_ONLY: Final = 1
+MEM_MMIO: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Extents:
+    """How many of a list of frames were done, from the first on, and why not more.
+
+    As Xen's memory operations answer: the number of extents done before the first that could not be.
+    """
+
+    n_done: int
+    why: str | None
+    mfns: npt.NDArray[np.uint32]
+
+
+class Reservation(Machine):
+    """Memory operations."""
+
+    def populate(self, domid: int, gfns: Names) -> Extents:
+        """Give a domain frames (XENMEM_populate_physmap, order 0), in order, until one cannot be had.
+
+        A guest frame that is populated already stops it, where Xen would silently replace the frame.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying.
+        """
+        domain = self.living(domid)
+        names = as_array(gfns)
+        beyond = names >= self.max_gfns
+        known = names < len(domain.p2m)
+        there = np.zeros(len(names), dtype=np.bool_)
+        there[known] = domain.p2m[names[known].astype(np.int64)] > ON_DEMAND
+        n_done, why = first_stop(
+            len(names),
+            (beyond, "is past the guest frames a domain may have (machine.gfns_per_domain)", names),
+            (there | repeated(names), "is populated already", names),
+        )
+        if n_done > self._room(domain):
+            n_done, why = self._room(domain), f"the reservation of {domain.max_pages} pages is used up"
+        if n_done > self.frames.n_free:
+            n_done, why = self.frames.n_free, "the machine has no free frame left (machine.memory_mib)"
+        n_room = domain.file.room(names[:n_done].astype(np.uint32))
+        if n_done > n_room:
+            n_done, why = n_room, "too many frames are mapped still that were taken away before"
+        return Extents(n_done, why, self._populate(domain, names[:n_done]))
+
+    def populate_run(self, domid: int, first: int, n_pages: int) -> npt.NDArray[np.uint32] | None:
+        """Give a domain one extent of several frames; those of a PV domain follow each other in the machine.
+
+        Returns:
+            The frames; None when they cannot be had, and then nothing has changed.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying.
+        """
+        domain = self.living(domid)
+        gfns = np.arange(first, first + n_pages, dtype=np.uint64)
+        if first + n_pages > self.max_gfns or n_pages > min(self._room(domain), self.frames.n_free):
+            return None
+        domain.reach(first + n_pages)
+        numbers = gfns.astype(np.uint32)
+        if (domain.p2m[numbers] > ON_DEMAND).any() or domain.file.room(numbers) < n_pages:
+            return None
+        if domain.kind.translated:
+            return self._populate(domain, gfns)
+        pages = domain.file.take(numbers)
+        mfns = self.frames.allocate_run(domid, numbers, pages)
+        if mfns is None:
+            domain.file.give(pages)
+            return None
+        return self._enter(domain, numbers, mfns)
+
+    def increase(self, domid: int, n_pages: int) -> npt.NDArray[np.uint32] | None:
+        """Give a PV domain machine frames for no guest frame in particular: the first that it has not.
+
+        Returns:
+            As ``populate_run``.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying.
+        """
+        domain = self.living(domid)
+        if domain.kind.translated:
+            return None
+        empty = np.flatnonzero(domain.p2m == NO_FRAME)
+        runs = np.flatnonzero(np.diff(empty, n=1, prepend=-2, append=-2) != 1)
+        long = np.flatnonzero(np.diff(runs) >= n_pages)
+        first = int(empty[runs[long[0]]]) if len(long) else len(domain.p2m)
+        return self.populate_run(domid, first, n_pages)
+
+    def _room(self, domain: Domain) -> int:
+        return max(0, domain.max_pages - domain.tot_pages - domain.n_paged - domain.n_cached)
+
+    def _populate(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+        gfns = names.astype(np.uint32)
+        domain.reach(int(gfns.max(initial=0)) + 1)
+        return self._enter(domain, gfns, self.frames.allocate(domain.domid, gfns, domain.file.take(gfns)))
+
+    def _enter(
+        self, domain: Domain, gfns: npt.NDArray[np.uint32], mfns: npt.NDArray[np.uint32]
+    ) -> npt.NDArray[np.uint32]:
+        domain.n_on_demand -= int(np.count_nonzero(domain.p2m[gfns] == ON_DEMAND))
+        domain.p2m[gfns] = mfns
+        domain.tot_pages += len(gfns)
+        domain.top_gfn = max(domain.top_gfn, int(gfns.max(initial=0)))
+        return mfns
+
+    def decrease_reservation(self, domid: int, names: Names) -> Extents:
+        """Take frames away from a domain (XENMEM_decrease_reservation), in order, until one is not there.
+
+        A frame that is mapped keeps its content for those who hold it and counts for the domain until the
+        last of them lets go (RESULTS.md, section 10).
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying.
+        """
+        domain = self.living(domid)
+        asked = as_array(names)
+        mfns = self._populated(domain, asked)
+        absent = (mfns == NO_FRAME) | repeated(asked)
+        n_done, why = first_stop(len(asked), (absent, "is not populated", asked))
+        n_paged = int(np.count_nonzero(mfns[:n_done] >= PAGED))
+        domain.n_paged -= n_paged
+        domain.tot_pages += n_paged  # as if paged in: giving a frame back counts down here
+        mfns = mfns[:n_done] & ~np.uint32(FLAGS)
+        domain.p2m[self.frames.gfn[mfns]] = NO_FRAME
+        self.give(mfns)
+        return Extents(n_done, why, mfns)
+
+    # On demand
+
+    def demand(self, domid: int, gfns: Names) -> int:
+        """Mark guest frames as to be populated on demand (XENMEMF_populate_on_demand), in order.
+
+        Returns:
+            How many, from the first on; one that is populated stops it.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying, or PV.
+        """
+        domain = self.living(domid)
+        if not domain.kind.translated:
+            raise ModelError(errno.EINVAL, f"domain {domid} is PV: nothing is populated on demand there", dom=domid)
+        n_done = 0
+        for name in as_array(gfns).tolist():
+            if name >= self.max_gfns:
+                break
+            domain.reach(name + 1)
+            if domain.p2m[name] > ON_DEMAND:
+                break
+            domain.n_on_demand += int(domain.p2m[name] == NO_FRAME)
+            domain.p2m[name] = ON_DEMAND
+            domain.top_gfn = max(domain.top_gfn, name)
+            n_done += 1
+        return n_done
+
+    def set_pod_target(self, domid: int, target_pages: int) -> None:
+        """Set how many frames a domain is to have, those kept for its demands included (p2m_pod_set_mem_target).
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying, PV, or more is asked for than it may have; ENOMEM.
+        """
+        domain = self.living(domid)
+        if not domain.kind.translated or target_pages > domain.max_pages:
+            raise ModelError(
+                errno.EINVAL,
+                f"target is {target_pages} pages, expected at most {domain.max_pages}, of an HVM or PVH domain",
+                dom=domid,
+            )
+        if not domain.n_on_demand:
+            return
+        cached = min(max(0, target_pages - domain.tot_pages), domain.n_on_demand)
+        if cached > self.frames.n_free:
+            raise ModelError(errno.ENOMEM, f"the machine has {self.frames.n_free} free frames, {cached} are asked for")
+        domain.n_cached = cached
+
+    def populate_demanded(self, domain: Domain, gfns: npt.NDArray[np.int64]) -> None:
+        """Populate guest frames that are looked up for the first time; a domain that has no frame left crashes."""
+        wanted = np.unique(gfns).astype(np.uint64) if len(np.unique(gfns)) < len(gfns) else gfns.astype(np.uint64)
+        n_done = min(len(wanted), domain.n_cached, self.frames.n_free)
+        self._populate(domain, wanted[:n_done])
+        domain.n_cached -= n_done
+        if n_done < len(wanted):
+            domain.shutdown = CRASHED
+
+    # The physmap
+
+    def move(self, domid: int, gfn: int, to: int) -> None:
+        """Move a frame within a translated domain (XENMAPSPACE_gmfn); what was at the new place is let go.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying, PV, or has no such frame.
+        """
+        domain = self._translated(domid)
+        mfn = self._gfn(domain, gfn)
+        if to >= self.max_gfns:
+            raise ModelError(errno.EINVAL, f"guest frame {to:#x} is past those a domain may have", dom=domid)
+        if to == gfn:
+            return
+        domain.reach(to + 1)
+        if FIRST_RAM <= domain.p2m[to] < DEVICE:
+            self.remove(domid, to)
+        domain.p2m[gfn] = NO_FRAME
+        domain.p2m[to] = mfn
+        self.frames.gfn[mfn] = to
+        domain.top_gfn = max(domain.top_gfn, to)
+
+    def remove(self, domid: int, gfn: int) -> None:
+        """Take a frame out of a translated domain's physmap (XENMEM_remove_from_physmap).
+
+        Xen leaves it with the domain, out of reach; here it is given back once nobody maps it.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying, PV, or has no such frame.
+        """
+        domain = self._translated(domid)
+        mfn = self._gfn(domain, gfn)
+        domain.p2m[gfn] = NO_FRAME
+        self.give([mfn])
+
+    def set_mem_type(self, domid: int, kind: int, first: int, n_pages: int) -> None:
+        """Say what guest frames are for (HVMMEM_*): 0 RAM, 1 read-only for the guest, 2 left to the device model.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying or PV, has no such frame, or there is no such type.
+        """
+        domain = self._translated(domid)
+        if kind > MEM_MMIO:
+            raise ModelError(errno.EINVAL, f"there is no type of memory {kind}", dom=domid)
+        gfns = np.arange(first, first + n_pages, dtype=np.uint64)
+        known = gfns < len(domain.p2m)
+        mfns = np.zeros(n_pages, dtype=np.uint32)
+        mfns[known] = domain.p2m[gfns[known].astype(np.int64)]
+        if ((mfns < FIRST_RAM) | (mfns >= PAGED)).any():
+            raise ModelError(errno.EINVAL, f"not all of {n_pages} guest frames from {first:#x} are there", dom=domid)
+        frames = mfns & ~np.uint32(FLAGS)
+        domain.p2m[gfns.astype(np.int64)] = frames | np.uint32(DEVICE) if kind == MEM_MMIO else frames
+        change = domain.traits.read_only.update if kind == MEM_READ_ONLY else domain.traits.read_only.difference_update
+        change(gfns.tolist())
+
+    def mem_type(self, domid: int, gfn: int) -> int:
+        """What a guest frame is for; where there is none, accesses go to the device model.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, the domain is dying or PV.
+        """
+        domain = self._translated(domid)
+        mfn = int(domain.p2m[gfn]) if gfn < len(domain.p2m) else NO_FRAME
+        if mfn == NO_FRAME or mfn & FLAGS == DEVICE:
+            return MEM_MMIO
+        return MEM_READ_ONLY if gfn in domain.traits.read_only else MEM_RAM
+
+    def _translated(self, domid: int) -> Domain:
+        domain = self.living(domid)
+        if not domain.kind.translated:
+            raise ModelError(errno.EINVAL, f"domain {domid} is PV: it has no physmap", dom=domid)
+        return domain
+
+    def _gfn(self, domain: Domain, gfn: int) -> int:
+        mfn = int(domain.p2m[gfn]) if gfn < len(domain.p2m) else NO_FRAME
+        if not FIRST_RAM <= mfn < DEVICE:
+            raise ModelError(errno.EINVAL, f"guest frame {gfn:#x} of domain {domain.domid} is not there", gfn=gfn)
+        return mfn
+
+    # Paging
+
+    def page_out(self, domid: int, gfns: Names) -> npt.NDArray[np.int32]:
+        """Page frames out; mapping one is ENOENT until it is paged in. Content is kept.
+
+        Returns:
+            (n,) int32: 0, -EBUSY for a frame that is mapped, -EINVAL for one that is not populated.
+
+        Raises:
+            ModelError: ESRCH; ENODEV, only translated domains can be paged; EINVAL, it is dying.
+        """
+        domain, names, mfns, errors = self._pageable(domid, gfns)
+        errors[mfns >= DEVICE] = -errno.EINVAL
+        frames = mfns & ~np.uint32(FLAGS)
+        errors[self.frames.page[frames] >= domain.file.first_resource] = -errno.EINVAL
+        good = errors == 0
+        errors[np.flatnonzero(good)[self.frames.refs[mfns[good]] > 1]] = -errno.EBUSY
+        errors[(errors == 0) & repeated(names)] = -errno.EINVAL  # out since its first mention
+        good = errors == 0
+        domain.p2m[names[good].astype(np.int64)] |= np.uint32(PAGED)
+        n_moved = int(np.count_nonzero(good))
+        domain.tot_pages -= n_moved
+        domain.n_paged += n_moved
+        return errors
+
+    def page_in(self, domid: int, gfns: Names) -> npt.NDArray[np.int32]:
+        """Page frames in again, with the content they had.
+
+        Returns:
+            (n,) int32: 0, or -EINVAL for a frame that is not paged out.
+
+        Raises:
+            ModelError: ESRCH; ENODEV, only translated domains can be paged; EINVAL, it is dying.
+        """
+        domain, names, mfns, errors = self._pageable(domid, gfns)
+        errors[mfns < PAGED] = -errno.EINVAL
+        errors[(errors == 0) & repeated(names)] = -errno.EINVAL  # in since its first mention
+        good = errors == 0
+        domain.p2m[names[good].astype(np.int64)] &= ~np.uint32(PAGED)
+        n_moved = int(np.count_nonzero(good))
+        domain.tot_pages += n_moved
+        domain.n_paged -= n_moved
+        return errors
+
+    def _pageable(
+        self, domid: int, gfns: Names
+    ) -> tuple[Domain, npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.int32]]:
+        domain = self.living(domid)
+        if not domain.kind.translated:
+            raise ModelError(errno.ENODEV, f"domain {domid} is PV: only HVM and PVH domains can be paged", dom=domid)
+        names = as_array(gfns)
+        mfns = self._populated(domain, names)
+        errors = np.zeros(len(names), dtype=np.int32)
+        errors[mfns == NO_FRAME] = -errno.EINVAL
+        return domain, names, mfns, errors
+
+    def _populated(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+        """What the p2m has under names, ``NO_FRAME`` and ``PAGED`` as there; no bit of a name is dropped here."""
+        mfns = np.zeros(len(names), dtype=np.uint32)
+        if domain.kind.translated:
+            known = names < len(domain.p2m)
+            mfns[known] = domain.p2m[names[known].astype(np.int64)]
+            mfns[mfns == ON_DEMAND] = NO_FRAME
+            return mfns
+        known = names < self.frames.n_frames
+        mfns[known] = names[known]
+        mfns[self.frames.owner[mfns] != domain.domid] = NO_FRAME
+        # A frame that was ballooned out but is still mapped is the domain's, yet no longer in its p2m; nor is one
+        # of a resource.
+        own = mfns != NO_FRAME
+        gfns = self.frames.gfn[mfns]
+        own &= gfns < len(domain.p2m)
+        own[own] = domain.p2m[gfns[own]] == mfns[own]
+        return np.where(own, mfns, NO_FRAME).astype(np.uint32)
+
+
+def repeated(names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which names stand earlier in the list as well."""
+    again = np.ones(len(names), dtype=np.bool_)
+    again[np.unique(names, return_index=True)[1]] = False
+    return again
+
+
+def first_stop(n: int, *reasons: tuple[npt.NDArray[np.bool_], str, npt.NDArray[np.uint64]]) -> tuple[int, str | None]:
+    """How far a list is done before the first reason to stop, and the reason."""
+    n_done, why = n, None
+    for stops, text, names in reasons:
+        hits = np.flatnonzero(stops[:n_done])
+        if len(hits):
+            n_done = int(hits[0])
+            why = f"frame {int(names[n_done]):#x} {text}"
+    return n_done, why

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What belongs to a domain beside its memory: what its maker chose, and its resources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# What Xen gives a domain whose maker does not say (opt_max_grant_frames), and the most it gives.
+MAX_GRANT_FRAMES = 64
+
+
+@dataclass(slots=True)
+class Traits:
+    """What a toolstack sets and asks for again. Xen keeps it; nothing here depends on it.
+
+    Attributes:
+        handle: 16 bytes, its UUID.
+        flags: XEN_DOMCTL_CDF_*.
+        ssidref: Security label.
+        emulation_flags: XEN_X86_EMU_*.
+        max_vcpus: At most so many.
+        n_vcpus: Made so far.
+        n_online: Set up, so that they could run.
+        contexts: The registers of those, as they were given (vcpu_guest_context), by vcpu.
+        n_ports: Event channels.
+        logs_dirty: It is in log-dirty mode.
+        mempool_bytes: For page tables of a translated domain.
+        params: HVM_PARAM_*, by index.
+        read_only: Guest frames that the guest itself cannot write to.
+    """
+
+    handle: bytes = bytes(16)
+    flags: int = 0
+    ssidref: int = 0
+    emulation_flags: int = 0
+    misc_flags: int = 0
+    max_vcpus: int = 1
+    n_vcpus: int = 1
+    n_online: int = 1
+    contexts: dict[int, bytes] = field(default_factory=dict)
+    n_ports: int = 0
+    logs_dirty: bool = False
+    mempool_bytes: int = 0
+    params: dict[int, int] = field(default_factory=dict)
+    read_only: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class GrantTable:
+    """The frames of a grant table, made when they are first asked for.
+
+    Attributes:
+        max_frames: Shared frames it may have.
+        max_version: Highest version of the interface that the guest may choose.
+        version: What it chose; Xen starts with 1.
+        shared: Machine frames.
+        status: Machine frames; only version 2 has some.
+    """
+
+    max_frames: int = MAX_GRANT_FRAMES
+    max_version: int = 2
+    version: int = 1
+    shared: list[int] = field(default_factory=list)
+    status: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class IoreqServer:
+    """A device model's connection to a domain.
+
+    Attributes:
+        bufioreq: HVM_IOREQSRV_BUFIOREQ_*; 0: no buffered requests.
+        frames: Machine frames, once asked for: buffered, then synchronous requests.
+        enabled: Requests go to it.
+    """
+
+    bufioreq: int
+    frames: list[int] = field(default_factory=list)
+    enabled: bool = False

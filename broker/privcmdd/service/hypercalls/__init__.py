@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hypercalls: Xen's own interface, as far as tools and device models ask for it.
+
+Arguments are C structures in the caller's hypercall buffers; they are decoded here and nowhere else. Whatever
+bytes a caller puts there, the answer is a value or a negative errno.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+from privcmdd.model.errors import ModelError
+from privcmdd.service.hypercalls.call import Call
+from privcmdd.service.hypercalls.domctl import domctl
+from privcmdd.service.hypercalls.events import event_channel_op
+from privcmdd.service.hypercalls.hvm_op import hvm_op
+from privcmdd.service.hypercalls.memory import CallerMemory
+from privcmdd.service.hypercalls.memory_op import memory_op
+from privcmdd.service.hypercalls.multicall import NUMBER, multicall
+from privcmdd.service.hypercalls.sysctl import sysctl
+from privcmdd.service.hypercalls.version import xen_version
+from privcmdd.service.privcmd import check_file
+from privcmdd.wire.limits import HYPERCALL_BYTES
+
+if TYPE_CHECKING:
+    from privcmdd.service.broker import Broker
+    from privcmdd.service.hypercalls.call import Handler
+    from privcmdd.service.session import Session
+    from privcmdd.service.spaces import Residence
+
+ARGUMENTS: Final = struct.Struct("<5Q")
+
+# __HYPERVISOR_* of xen/include/public/xen.h.
+TABLE: Final[dict[int, Handler]] = {
+    12: memory_op,
+    17: xen_version,
+    32: event_channel_op,
+    34: hvm_op,
+    35: sysctl,
+    36: domctl,
+}
+
+
+def hypercall(broker: Broker, session: Session, params: dict[str, Any]) -> dict[str, Any]:
+    """``privcmd.hypercall``: any refusal but that of the driver is the hypercall's value."""
+    residence: Residence = broker.residence(session)
+    if params["file"]:
+        check_file(residence, None, params["file"])
+    if session.restricted_to is not None:
+        raise ModelError(
+            errno.EPERM, f"this connection is restricted to domain {session.restricted_to}: no hypercalls", key="op"
+        )
+    if len(params["arg"]) != HYPERCALL_BYTES:
+        raise ModelError(
+            errno.EINVAL, f"arg holds {len(params['arg'])} bytes, expected {HYPERCALL_BYTES}: five u64", key="arg"
+        )
+    call = Call(broker, session, CallerMemory(residence.space, broker.backing))
+    return {"ret": perform(call, params["op"], ARGUMENTS.unpack(params["arg"]))}
+
+
+def perform(call: Call, number: int, arguments: tuple[int, ...]) -> int:
+    """Do one hypercall.
+
+    Returns:
+        Its value, or a negative errno.
+    """
+    try:
+        if number == NUMBER:
+            return multicall(call, arguments, perform)
+        handler = TABLE.get(number)
+        if handler is None:
+            raise call.unanswered(f"hypercall {number}")
+        return handler(call, arguments)
+    except ModelError as refusal:
+        return -refusal.errno
+
+
+HANDLERS: Final = {"privcmd.hypercall": hypercall}

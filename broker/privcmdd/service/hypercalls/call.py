@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a hypercall is given: who calls, what it may do, and its memory."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.units import DOMID_SELF
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from privcmdd.model.domain import Domain
+    from privcmdd.model.hypervisor import Hypervisor
+    from privcmdd.service.broker import Broker
+    from privcmdd.service.hypercalls.memory import CallerMemory
+    from privcmdd.service.session import Session
+
+    Handler = Callable[["Call", tuple[int, ...]], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One hypercall on its way.
+
+    Attributes:
+        broker: Whose machine it is.
+        session: Who calls.
+        memory: Where its arguments lie.
+    """
+
+    broker: Broker
+    session: Session
+    memory: CallerMemory
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """The machine."""
+        return self.broker.hypervisor
+
+    def domain(self, domid: int) -> Domain:
+        """A domain that the caller administers.
+
+        Raises:
+            ModelError: EPERM; ESRCH.
+        """
+        self.session.check("admin", domid)
+        return self.hypervisor.domain(domid)
+
+    def unanswered(self, what: str) -> ModelError:
+        """An operation that is not there; it is counted, for people who wonder why a program fails."""
+        counts = self.broker.unanswered
+        if what in counts or len(counts) < MOST_NAMES:
+            counts[what] = counts.get(what, 0) + 1
+        return ModelError(errno.ENOSYS, f"{what} is not answered here", op=what)
+
+
+# Names of operations that are counted apart: they come from clients.
+MOST_NAMES = 256
+
+
+def is_self(domid: int) -> bool:
+    """Whether a domid means the caller's own domain, domain 0."""
+    return domid in (0, DOMID_SELF)

@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``domctl``: domains made, changed and unmade by a toolstack.
+
+A call carries the version of the interface that its caller was built with; another than ours is EACCES, as in
+Xen, before anything else is looked at.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from privcmdd.model.domain import Kind
+from privcmdd.model.errors import ModelError
+from privcmdd.model.traits import MAX_GRANT_FRAMES, GrantTable
+from privcmdd.model.units import DOMID_FIRST_RESERVED
+from privcmdd.service.hypercalls import info
+from privcmdd.service.hypercalls.call import is_self
+from privcmdd.service.hypercalls.info import ARCH_CONFIG, DOMAIN_INFO
+from privcmdd.service.hypercalls.layout import Bytes, Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from privcmdd.model.domain import Domain
+    from privcmdd.service.hypercalls.call import Call
+
+INTERFACE_VERSION: Final = 0x15
+
+HEAD: Final = Layout(
+    "struct xen_domctl", ("cmd", "u32"), ("interface_version", "u32"), ("domain", "u16"), ("_pad", Bytes(6))
+)
+DOMCTL_BYTES: Final = 16 + 128
+CREATE: Final = Layout(
+    "struct xen_domctl_createdomain",
+    ("ssidref", "u32"),
+    ("handle", Bytes(16)),
+    ("flags", "u32"),
+    ("iommu_opts", "u32"),
+    ("max_vcpus", "u32"),
+    ("max_evtchn_port", "u32"),
+    ("max_grant_frames", "i32"),
+    ("max_maptrack_frames", "i32"),
+    ("grant_opts", "u32"),
+    ("vmtrace_size", "u32"),
+    ("cpupool_id", "u32"),
+    ("arch", ARCH_CONFIG),
+)
+FRAME_INFO: Final = Layout("struct xen_domctl_getpageframeinfo3", ("num", "u64"), ("array", "u64"))
+SHADOW_OP: Final = Layout(
+    "struct xen_domctl_shadow_op",
+    ("op", "u32"),
+    ("mode", "u32"),
+    ("mb", "u32"),
+    ("dirty_bitmap", "u64"),
+    ("pages", "u64"),
+    ("stats", Layout("struct xen_domctl_shadow_op_stats", ("fault_count", "u32"), ("dirty_count", "u32"))),
+)
+MAX_MEM: Final = Layout("struct xen_domctl_max_mem", ("max_memkb", "u64"))
+MAX_VCPUS: Final = Layout("struct xen_domctl_max_vcpus", ("max", "u32"))
+VCPU_CONTEXT: Final = Layout("struct xen_domctl_vcpucontext", ("vcpu", "u32"), ("ctxt", "u64"))
+ADDRESS_SIZE: Final = Layout("struct xen_domctl_address_size", ("size", "u32"))
+MEMPOOL: Final = Layout("struct xen_domctl_paging_mempool", ("size", "u64"))
+HANDLE: Final = Layout("struct xen_domctl_setdomainhandle", ("handle", Bytes(16)))
+TSC_INFO: Final = Layout(
+    "struct xen_domctl_tsc_info",
+    ("tsc_mode", "u32"),
+    ("gtsc_khz", "u32"),
+    ("incarnation", "u32"),
+    ("pad", "u32"),
+    ("elapsed_nsec", "u64"),
+)
+
+# XEN_DOMCTL_CDF_*
+CDF_HVM: Final = 1 << 0
+CDF_HAP: Final = 1 << 1
+CDF_ALL: Final = (1 << 8) - 1
+# XEN_X86_EMU_*
+EMU_LAPIC: Final = 1 << 0
+EMU_HVM: Final = (1 << 10) - 1  # all but vPCI
+MOST_VCPUS: Final = {Kind.PV: 8192, Kind.HVM: 128, Kind.PVH: 128}
+MOST_MAPTRACK_FRAMES: Final = 1024
+GRANT_VERSIONS: Final = (1, 2)
+NO_TABLE: Final = 0  # XEN_DOMCTL_PFINFO_NOTAB: an ordinary page
+NO_PAGE: Final = 0xF << 28  # XEN_DOMCTL_PFINFO_XTAB
+MOST_FRAME_INFO: Final = 1024
+VCPU_CONTEXT_BYTES: Final = 5168  # vcpu_guest_context_x86_64
+MIB_SHIFT: Final = 20
+MOST_PAGES: Final = 1 << 40  # more than any machine has; a number that can still travel
+
+
+def domctl(call: Call, arguments: tuple[int, ...]) -> int:
+    """The structure is the first argument; what a command changes in it is written back.
+
+    Raises:
+        ModelError: EFAULT; EACCES; EPERM; ESRCH; as the command says; ENOSYS.
+    """
+    address = arguments[0]
+    data = bytearray(call.memory.read(address, DOMCTL_BYTES))
+    head = HEAD.unpack(data)
+    if head["interface_version"] != INTERFACE_VERSION:
+        raise ModelError(
+            errno.EACCES,
+            f"interface version {head['interface_version']:#x} of domctl, this Xen has {INTERFACE_VERSION:#x}",
+        )
+    call.memory.check(address, DOMCTL_BYTES)
+    number = head["cmd"]
+    found = COMMANDS.get(number)
+    if number == CREATEDOMAIN:
+        values = CREATE.unpack(data, HEAD.size)
+        head["domain"] = create(call, head["domain"], values)
+        layout, answer = CREATE, values
+    elif number == GETDOMAININFO:
+        layout, answer = DOMAIN_INFO, next_domain(call, head["domain"])
+        head["domain"] = answer["domain"]
+    elif found is None:
+        raise call.unanswered(f"domctl {number}")
+    else:
+        if is_self(head["domain"]):
+            raise call.unanswered(f"domctl {number} of dom0")
+        layout, do = found
+        domain = call.domain(head["domain"])
+        answer = do(call, domain, layout.unpack(data, HEAD.size))
+    data[: HEAD.size] = HEAD.pack(head)
+    data[HEAD.size : HEAD.size + layout.size] = layout.pack(answer)
+    call.memory.write(address, bytes(data))
+    return 0
+
+
+def create(call: Call, wanted: int, values: dict[str, Any]) -> int:
+    """``XEN_DOMCTL_createdomain``: the new domain's number."""
+    kind = check_create(values)
+    domid = wanted if 0 < wanted < DOMID_FIRST_RESERVED else None
+    call.session.check("admin", domid)
+    broker = call.broker
+    hypervisor = broker.hypervisor
+    # A domain begins without memory, and how much it may have is said later.
+    n_spill = min(hypervisor.max_gfns, hypervisor.frames.n_frames)
+    chosen = broker.make_domain(kind, 0, (), domid, "", n_spill=n_spill).domid
+    domain = hypervisor.domain(chosen)
+    traits = domain.traits
+    traits.handle = values["handle"]
+    traits.flags = values["flags"]
+    traits.ssidref = values["ssidref"]
+    traits.max_vcpus = values["max_vcpus"]
+    traits.n_vcpus = traits.n_online = 0
+    traits.emulation_flags = values["arch"]["emulation_flags"]
+    traits.misc_flags = values["arch"]["misc_flags"]
+    n_frames = values["max_grant_frames"]
+    domain.grants = GrantTable(MAX_GRANT_FRAMES if n_frames < 0 else n_frames, values["grant_opts"])
+    return chosen
+
+
+def check_create(values: dict[str, Any]) -> Kind:
+    """Hold a request for a domain against what Xen makes.
+
+    Raises:
+        ModelError: EINVAL; EOPNOTSUPP, an HVM domain with shadow paging, which Debian's Xen is built without.
+    """
+    flags, emulated = values["flags"], values["arch"]["emulation_flags"]
+    is_hvm = bool(flags & CDF_HVM)
+    kind = Kind.PV if not is_hvm else Kind.PVH if emulated in (0, EMU_LAPIC) else Kind.HVM
+    if flags & ~CDF_ALL:
+        raise ModelError(errno.EINVAL, f"flags are {flags:#x}, known are {CDF_ALL:#x}")
+    if flags & CDF_HAP and not is_hvm:
+        raise ModelError(errno.EINVAL, "hardware-assisted paging is for HVM domains")
+    if emulated not in ((0, EMU_LAPIC, EMU_HVM) if is_hvm else (0, 1 << 8)):
+        raise ModelError(errno.EINVAL, f"emulation_flags are {emulated:#x}, which no domain of its kind has")
+    if not 0 < values["max_vcpus"] <= MOST_VCPUS[kind]:
+        raise ModelError(errno.EINVAL, f"max_vcpus is {values['max_vcpus']}, expected 1 to {MOST_VCPUS[kind]}")
+    if values["vmtrace_size"]:
+        raise ModelError(errno.EINVAL, "vmtrace needs an Intel processor")
+    if values["cpupool_id"]:
+        raise ModelError(errno.EINVAL, f"there is no cpupool {values['cpupool_id']}")
+    if values["grant_opts"] not in GRANT_VERSIONS:
+        raise ModelError(errno.EINVAL, f"grant_opts is {values['grant_opts']:#x}, expected a version, 1 or 2")
+    if values["max_grant_frames"] == 0 or values["max_grant_frames"] > MAX_GRANT_FRAMES:
+        raise ModelError(errno.EINVAL, f"max_grant_frames is {values['max_grant_frames']}, expected 1 to 64")
+    if values["max_maptrack_frames"] > MOST_MAPTRACK_FRAMES:
+        raise ModelError(errno.EINVAL, f"max_maptrack_frames is {values['max_maptrack_frames']}, expected at most 1024")
+    if is_hvm and not flags & CDF_HAP:
+        raise ModelError(errno.EOPNOTSUPP, "this Xen is built without shadow paging: ask for XEN_DOMCTL_CDF_hap")
+    return kind
+
+
+def next_domain(call: Call, first: int) -> dict[str, Any]:
+    """``XEN_DOMCTL_getdomaininfo``: of that domain, or of the next one there is.
+
+    Raises:
+        ModelError: ESRCH; EINVAL, a reserved number.
+    """
+    if first >= DOMID_FIRST_RESERVED:
+        raise ModelError(errno.EINVAL, f"domain is {first:#x}, a number of Xen's own")
+    found = info_list(call, first, 1)
+    if not found:
+        raise ModelError(errno.ESRCH, f"there is no domain from {first} on")
+    return found[0]
+
+
+def info_list(call: Call, first: int, most: int) -> list[dict[str, Any]]:
+    """What there is to say of the domains from a number on that the caller has a right to see."""
+    hypervisor, sees = call.hypervisor, call.session.sees
+    found = [info.of_dom0(hypervisor.host)] if first == 0 else []
+    shown = sorted(domid for domid in hypervisor.domains if domid >= first and sees(domid))
+    found += [info.of_domain(hypervisor.domains[domid]) for domid in shown[:most]]
+    return found[:most]
+
+
+def destroy(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_destroydomain``."""
+    call.hypervisor.destroy(domain.domid)
+    return values
+
+
+def pause(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_pausedomain``."""
+    call.hypervisor.pause(domain.domid, paused=True)
+    return values
+
+
+def unpause(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_unpausedomain``."""
+    call.hypervisor.pause(domain.domid, paused=False)
+    return values
+
+
+def frame_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_getpageframeinfo3``: frame numbers are replaced by what they are."""
+    if values["num"] > MOST_FRAME_INFO:
+        raise ModelError(errno.E2BIG, f"num is {values['num']}, at most {MOST_FRAME_INFO} frames may be asked for")
+    names = call.memory.numbers(values["array"], values["num"])
+    errors = call.hypervisor.look(domain.domid, names)
+    types = np.full(len(names), NO_TABLE, dtype=np.uint64)
+    if errors is not None:
+        types[np.asarray(errors) != 0] = NO_PAGE
+    call.memory.put_numbers(values["array"], types)
+    return values
+
+
+def shadow_op(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_shadow_op``: log-dirty mode, and the size of the pool in MiB.
+
+    Writes through foreign mappings are never logged (oracle/RESULTS.md, section 10), and nobody else writes here.
+    """
+    traits = domain.traits
+    op = values["op"]
+    if op in (0, 1, 2, 32):
+        traits.logs_dirty = op not in (0, 1)
+        return values
+    if op == 30:
+        return {**values, "mb": traits.mempool_bytes >> MIB_SHIFT}
+    if op == 31:
+        traits.mempool_bytes = values["mb"] << MIB_SHIFT
+        return values
+    if op in (11, 12):
+        if not traits.logs_dirty:
+            raise ModelError(errno.EINVAL, f"domain {domain.domid} is not in log-dirty mode")
+        n_pages = min(values["pages"], domain.top_gfn + 1)
+        if values["dirty_bitmap"]:
+            call.memory.write(values["dirty_bitmap"], bytes(-(-n_pages // 8)))
+        return {**values, "pages": n_pages, "stats": {}}
+    raise ModelError(errno.EINVAL, f"there is no shadow_op {op}")
+
+
+def max_mem(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_max_mem``: what it has above that it keeps."""
+    domain.max_pages = min(values["max_memkb"] >> 2, MOST_PAGES)
+    return values
+
+
+def max_vcpus(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_max_vcpus``: makes them all, which must be as many as the domain was made for."""
+    if values["max"] != domain.traits.max_vcpus:
+        raise ModelError(errno.EINVAL, f"max is {values['max']}, the domain was made for {domain.traits.max_vcpus}")
+    domain.traits.n_vcpus = values["max"]
+    return values
+
+
+def get_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_getvcpucontext``: the registers as they were set."""
+    vcpu = checked_vcpu(domain, values["vcpu"])
+    context = domain.traits.contexts.get(vcpu)
+    if context is None:
+        raise ModelError(errno.ENODATA, f"vcpu {vcpu} of domain {domain.domid} has not been set up")
+    call.memory.write(values["ctxt"], context)
+    return values
+
+
+def set_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_setvcpucontext``: kept, and the vcpu is online."""
+    vcpu = checked_vcpu(domain, values["vcpu"])
+    if values["ctxt"]:
+        domain.traits.contexts[vcpu] = call.memory.read(values["ctxt"], VCPU_CONTEXT_BYTES)
+    else:
+        domain.traits.contexts.pop(vcpu, None)
+    domain.traits.n_online = len(domain.traits.contexts)
+    return values
+
+
+def checked_vcpu(domain: Domain, vcpu: int) -> int:
+    """A vcpu that was made.
+
+    Raises:
+        ModelError: EINVAL.
+    """
+    if vcpu >= domain.traits.n_vcpus:
+        raise ModelError(errno.EINVAL, f"domain {domain.domid} has {domain.traits.n_vcpus} vcpus, asked for {vcpu}")
+    return vcpu
+
+
+def set_handle(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_setdomainhandle``."""
+    domain.traits.handle = values["handle"]
+    return values
+
+
+def get_address_size(_call: Call, _domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_get_address_size``: all guests have 64 bits."""
+    return {**values, "size": 64}
+
+
+def set_address_size(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_set_address_size``: of a PV guest, and only to 64 bits."""
+    if domain.kind.translated or values["size"] != 64:
+        raise ModelError(errno.EINVAL, f"size is {values['size']}, expected 64, of a PV domain")
+    return values
+
+
+def get_tsc(_call: Call, _domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_gettscinfo``: the default mode, at the frequency that ``sysctl`` tells."""
+    return {**values, "tsc_mode": 0, "gtsc_khz": 2_000_000, "incarnation": 0, "elapsed_nsec": 0}
+
+
+def accepted(_call: Call, _domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """Something that changes nothing here."""
+    return values
+
+
+def get_mempool(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_get_paging_mempool_size``."""
+    check_paged(domain)
+    return {**values, "size": domain.traits.mempool_bytes}
+
+
+def set_mempool(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_set_paging_mempool_size``: whole pages."""
+    check_paged(domain)
+    if values["size"] & 0xFFF:
+        raise ModelError(errno.EINVAL, f"size is {values['size']}, expected a multiple of 4096")
+    if values["size"] >> 12 > 0x7FFF_FFFF:
+        raise ModelError(errno.ENOMEM, f"size is {values['size']}, more than the machine has")
+    domain.traits.mempool_bytes = values["size"]
+    return values
+
+
+def check_paged(domain: Domain) -> None:
+    """Whether Xen keeps page tables for a domain.
+
+    Raises:
+        ModelError: EOPNOTSUPP.
+    """
+    if not domain.kind.translated:
+        raise ModelError(errno.EOPNOTSUPP, f"domain {domain.domid} is PV: it has no pool for page tables")
+
+
+# XEN_DOMCTL_* of xen/include/public/domctl.h: the structure, and what is done.
+CREATEDOMAIN: Final = 1
+GETDOMAININFO: Final = 5
+NOTHING: Final = Layout("no structure")
+COMMANDS: Final[dict[int, tuple[Layout, Callable[[Call, Domain, dict[str, Any]], dict[str, Any]]]]] = {
+    2: (NOTHING, destroy),
+    3: (NOTHING, pause),
+    4: (NOTHING, unpause),
+    10: (SHADOW_OP, shadow_op),
+    11: (MAX_MEM, max_mem),
+    12: (VCPU_CONTEXT, set_context),
+    13: (VCPU_CONTEXT, get_context),
+    15: (MAX_VCPUS, max_vcpus),
+    17: (HANDLE, set_handle),
+    19: (NOTHING, accepted),  # irq_permission
+    20: (NOTHING, accepted),  # iomem_permission
+    21: (NOTHING, accepted),  # ioport_permission
+    27: (NOTHING, accepted),  # resumedomain
+    35: (ADDRESS_SIZE, set_address_size),
+    36: (ADDRESS_SIZE, get_address_size),
+    59: (TSC_INFO, get_tsc),
+    60: (TSC_INFO, accepted),
+    61: (FRAME_INFO, frame_info),
+    85: (MEMPOOL, get_mempool),
+    86: (MEMPOOL, set_mempool),
+}

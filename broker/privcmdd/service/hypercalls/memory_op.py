@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``memory_op``: what domains have of the machine's memory."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.units import DOMID_SELF
+from privcmdd.service.hypercalls.call import is_self
+from privcmdd.service.hypercalls.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from privcmdd.service.hypercalls.call import Call
+
+RESERVATION: Final = Layout(
+    "struct xen_memory_reservation",
+    ("extent_start", "u64"),
+    ("nr_extents", "u64"),
+    ("extent_order", "u32"),
+    ("mem_flags", "u32"),
+    ("domid", "u16"),
+)
+DOMAIN: Final = Layout("struct xen_memory_domain", ("domid", "u16"))
+MACHPHYS: Final = Layout(
+    "struct xen_machphys_mfn_list", ("max_extents", "u32"), ("extent_start", "u64"), ("nr_extents", "u32")
+)
+MACHPHYS_MAPPING: Final = Layout(
+    "struct xen_machphys_mapping", ("v_start", "u64"), ("v_end", "u64"), ("max_mfn", "u64")
+)
+ADD_TO_PHYSMAP: Final = Layout(
+    "struct xen_add_to_physmap", ("domid", "u16"), ("size", "u16"), ("space", "u32"), ("idx", "u64"), ("gpfn", "u64")
+)
+REMOVE_FROM_PHYSMAP: Final = Layout("struct xen_remove_from_physmap", ("domid", "u16"), ("gpfn", "u64"))
+POD_TARGET: Final = Layout(
+    "struct xen_pod_target",
+    ("target_pages", "u64"),
+    ("tot_pages", "u64"),
+    ("pod_cache_pages", "u64"),
+    ("pod_entries", "u64"),
+    ("domid", "u16"),
+)
+ACQUIRE_RESOURCE: Final = Layout(
+    "struct xen_mem_acquire_resource",
+    ("domid", "u16"),
+    ("type", "u16"),
+    ("id", "u32"),
+    ("nr_frames", "u32"),
+    ("pad", "u32"),
+    ("frame", "u64"),
+    ("frame_list", "u64"),
+)
+PAGING_OP: Final = Layout(
+    "struct xen_mem_paging_op", ("op", "u8"), ("domain", "u16"), ("buffer", "u64"), ("gfn", "u64")
+)
+
+# A command has 6 bits, what is above says how far an earlier call came (MEMOP_EXTENT_SHIFT).
+COMMAND_BITS: Final = 6
+POPULATE_ON_DEMAND: Final = 1 << 16
+MOST_ORDER: Final = 18  # MAX_ORDER: 1 GiB
+MAPSPACE_SHARED_INFO: Final = 0
+MAPSPACE_GRANT_TABLE: Final = 1
+MAPSPACE_GMFN: Final = 2
+DOM0_PAGES: Final = 262_144  # what domain 0 says it has: 1 GiB
+NO_FRAMES: Final[npt.NDArray[np.uint64]] = np.zeros(0, dtype=np.uint64)
+
+
+def memory_op(call: Call, arguments: tuple[int, ...]) -> int:
+    """The subcommand is the first argument, its structure the second.
+
+    Raises:
+        ModelError: EFAULT; EPERM; ESRCH; as the subcommand says; ENOSYS.
+    """
+    command, address = arguments[:2]
+    do = COMMANDS.get(command & ((1 << COMMAND_BITS) - 1))
+    if do is None:
+        raise call.unanswered(f"memory_op {command & ((1 << COMMAND_BITS) - 1)}")
+    return do(call, address)
+
+
+def reservation(call: Call, address: int) -> tuple[dict[str, Any], npt.NDArray[np.uint64]]:
+    """A structure of that name, and the list it points to; a request of the caller's own domain has no answer.
+
+    Raises:
+        ModelError: EFAULT; EPERM; ESRCH; EINVAL, extents of an absurd size.
+    """
+    asked = call.memory.get(RESERVATION, address)
+    if is_self(asked["domid"]):
+        raise call.unanswered("a change of dom0's reservation")
+    if asked["extent_order"] > MOST_ORDER:
+        raise ModelError(errno.EINVAL, f"extent_order is {asked['extent_order']}, expected at most {MOST_ORDER}")
+    call.domain(asked["domid"])
+    # As many as one call does; the caller sees from the answer that more are left.
+    n = min(asked["nr_extents"], call.broker.settings.limits.frames_per_batch >> asked["extent_order"])
+    if not asked["extent_start"]:
+        return asked, NO_FRAMES
+    return asked, call.memory.numbers(asked["extent_start"], n)
+
+
+def populate_physmap(call: Call, address: int) -> int:
+    """``XENMEM_populate_physmap``: how many extents were populated; PV callers learn their machine frames."""
+    asked, gfns = reservation(call, address)
+    domid, start = asked["domid"], asked["extent_start"]
+    order: int = asked["extent_order"]
+    hypervisor = call.hypervisor
+    domain = hypervisor.living(domid)
+    if not domain.kind.translated:
+        call.memory.check(start, 8 * len(gfns))
+    elif asked["mem_flags"] & POPULATE_ON_DEMAND:
+        return hypervisor.demand(domid, pages_of(gfns, order)) >> order
+    if order == 0:
+        done = hypervisor.populate(domid, gfns)
+        mfns = done.mfns
+    else:
+        made = []
+        for gfn in gfns.tolist():
+            extent = hypervisor.populate_run(domid, gfn, 1 << order)
+            if extent is None:
+                break
+            made.append(int(extent[0]))
+        mfns = np.array(made, dtype=np.uint32)
+    if not domain.kind.translated:
+        call.memory.put_numbers(start, mfns)
+    return len(mfns)
+
+
+def increase_reservation(call: Call, address: int) -> int:
+    """``XENMEM_increase_reservation``: machine frames for a PV domain."""
+    asked = call.memory.get(RESERVATION, address)
+    if is_self(asked["domid"]):
+        raise call.unanswered("a change of dom0's reservation")
+    if asked["extent_order"] > MOST_ORDER:
+        raise ModelError(errno.EINVAL, f"extent_order is {asked['extent_order']}, expected at most {MOST_ORDER}")
+    domid, start, order = asked["domid"], asked["extent_start"], asked["extent_order"]
+    call.domain(domid)
+    n = min(asked["nr_extents"], call.broker.settings.limits.frames_per_batch >> order)
+    if start:
+        call.memory.check(start, 8 * n)
+    made = []
+    for _ in range(n):
+        extent = call.hypervisor.increase(domid, 1 << order)
+        if extent is None:
+            break
+        made.append(int(extent[0]))
+    if start:
+        call.memory.put_numbers(start, np.array(made, dtype=np.uint32))
+    return len(made)
+
+
+def decrease_reservation(call: Call, address: int) -> int:
+    """``XENMEM_decrease_reservation``: how many extents were given back."""
+    asked, names = reservation(call, address)
+    order: int = asked["extent_order"]
+    return call.hypervisor.decrease_reservation(asked["domid"], pages_of(names, order)).n_done >> order
+
+
+def pages_of(extents: npt.NDArray[np.uint64], order: int) -> npt.NDArray[np.uint64]:
+    """All pages of extents, which are given by their first."""
+    pages: npt.NDArray[np.uint64] = np.add.outer(extents, np.arange(1 << order, dtype=np.uint64)).reshape(-1)
+    return pages
+
+
+def maximum_ram_page(call: Call, _address: int) -> int:
+    """``XENMEM_maximum_ram_page``: one behind the last frame."""
+    return call.hypervisor.frames.n_frames
+
+
+def of_domain(number: Callable[[Call, int], int]) -> Callable[[Call, int], int]:
+    """A question about one domain, which may be the caller's own."""
+
+    def handler(call: Call, address: int) -> int:
+        domid = call.memory.get(DOMAIN, address)["domid"]
+        if is_self(domid):
+            return DOM0_PAGES
+        call.domain(domid)
+        return number(call, domid)
+
+    return handler
+
+
+def current_reservation(call: Call, domid: int) -> int:
+    """``XENMEM_current_reservation``: frames it has."""
+    domain = call.hypervisor.domain(domid)
+    return domain.tot_pages + domain.n_cached
+
+
+def maximum_reservation(call: Call, domid: int) -> int:
+    """``XENMEM_maximum_reservation``: frames it may have."""
+    return call.hypervisor.domain(domid).max_pages
+
+
+def maximum_gpfn(call: Call, domid: int) -> int:
+    """``XENMEM_maximum_gpfn``: a PV guest says itself how far its p2m goes, and none here has said so."""
+    domain = call.hypervisor.domain(domid)
+    return domain.top_gfn if domain.kind.translated else -1
+
+
+def machphys_mfn_list(call: Call, address: int) -> int:
+    """``XENMEM_machphys_mfn_list``: the frames of the machine-to-phys table, 2 MiB each."""
+    asked = call.memory.get(MACHPHYS, address)
+    first, n_frames = call.hypervisor.frames.machphys
+    chunks = np.arange(first, first + n_frames, 512, dtype=np.uint64)[: asked["max_extents"]]
+    call.memory.put_numbers(asked["extent_start"], chunks)
+    call.memory.put(MACHPHYS, address, {**asked, "nr_extents": len(chunks)})
+    return 0
+
+
+def machphys_mapping(call: Call, address: int) -> int:
+    """``XENMEM_machphys_mapping``: where a PV guest sees that table."""
+    start = 0xFFFF_8000_0000_0000
+    values = {"v_start": start, "v_end": start + (1 << 38), "max_mfn": (1 << 35) - 1}
+    call.memory.put(MACHPHYS_MAPPING, address, values)
+    return 0
+
+
+def add_to_physmap(call: Call, address: int) -> int:
+    """``XENMEM_add_to_physmap``: a guest frame, or a page that Xen keeps for the domain, at a guest frame."""
+    asked = call.memory.get(ADD_TO_PHYSMAP, address)
+    domain = call.domain(asked["domid"])
+    if asked["space"] == MAPSPACE_GMFN:
+        call.hypervisor.move(domain.domid, asked["idx"], asked["gpfn"])
+        return 0
+    if asked["space"] in (MAPSPACE_SHARED_INFO, MAPSPACE_GRANT_TABLE):
+        call.hypervisor.place(domain.domid, asked["space"], asked["idx"], asked["gpfn"])
+        return 0
+    raise ModelError(errno.ENOSYS, f"add_to_physmap of space {asked['space']} is not there")
+
+
+def remove_from_physmap(call: Call, address: int) -> int:
+    """``XENMEM_remove_from_physmap``."""
+    asked = call.memory.get(REMOVE_FROM_PHYSMAP, address)
+    call.hypervisor.remove(call.domain(asked["domid"]).domid, asked["gpfn"])
+    return 0
+
+
+def set_pod_target(call: Call, address: int) -> int:
+    """``XENMEM_set_pod_target``: answered with what came of it."""
+    asked = call.memory.get(POD_TARGET, address)
+    domain = call.domain(asked["domid"])
+    call.memory.check(address, POD_TARGET.size)
+    call.hypervisor.set_pod_target(domain.domid, asked["target_pages"])
+    return get_pod_target(call, address)
+
+
+def get_pod_target(call: Call, address: int) -> int:
+    """``XENMEM_get_pod_target``."""
+    asked = call.memory.get(POD_TARGET, address)
+    domain = call.domain(asked["domid"])
+    if not domain.kind.translated:
+        raise ModelError(errno.EINVAL, f"domain {domain.domid} is PV: nothing is populated on demand there")
+    answer = {
+        "tot_pages": domain.tot_pages + domain.n_cached,
+        "pod_cache_pages": domain.n_cached,
+        "pod_entries": domain.n_on_demand,
+    }
+    call.memory.put(POD_TARGET, address, {**asked, **answer})
+    return 0
+
+
+def acquire_resource(call: Call, address: int) -> int:
+    """``XENMEM_acquire_resource``: the machine frames of a resource, or its size."""
+    asked = call.memory.get(ACQUIRE_RESOURCE, address)
+    domid = asked["domid"]
+    if asked["pad"]:
+        raise ModelError(errno.EINVAL, f"pad is {asked['pad']}, expected 0")
+    if domid != DOMID_SELF:
+        call.session.check("admin", domid)
+    kind, number, n_frames = asked["type"], asked["id"], asked["nr_frames"]
+    size = call.hypervisor.resource_size(domid, kind, number)
+    if not asked["frame_list"]:
+        if n_frames:
+            raise ModelError(errno.EINVAL, f"nr_frames is {n_frames}, and there is no list of frames")
+        call.memory.put(ACQUIRE_RESOURCE, address, {**asked, "nr_frames": size})
+        return 0
+    if n_frames:
+        if asked["frame"] + n_frames <= size:
+            call.memory.check(asked["frame_list"], 8 * n_frames)
+        frames = call.hypervisor.resource_frames(domid, kind, number, asked["frame"], n_frames)
+        call.memory.put_numbers(asked["frame_list"], frames)
+    return 0
+
+
+def paging_op(call: Call, address: int) -> int:
+    """``XENMEM_paging_op``: Debian's Xen is built without it."""
+    asked = call.memory.get(PAGING_OP, address)
+    call.domain(asked["domain"])
+    raise ModelError(errno.EOPNOTSUPP, "this Xen is built without paging; domain.page_out does it here")
+
+
+def claim_pages(call: Call, address: int) -> int:
+    """``XENMEM_claim_pages``: granted when the frames are there; nobody else can take them between two calls."""
+    asked = call.memory.get(RESERVATION, address)
+    call.domain(asked["domid"])
+    if asked["extent_start"] or asked["extent_order"] or asked["mem_flags"]:
+        raise ModelError(errno.EINVAL, "extent_start, extent_order and mem_flags must be 0 to claim pages")
+    if asked["nr_extents"] > call.hypervisor.frames.n_free:
+        raise ModelError(errno.ENOMEM, f"{asked['nr_extents']} pages are claimed, fewer are free")
+    return 0
+
+
+# XENMEM_* of xen/include/public/memory.h.
+COMMANDS: Final[dict[int, Callable[[Call, int], int]]] = {
+    0: increase_reservation,
+    1: decrease_reservation,
+    2: maximum_ram_page,
+    3: of_domain(current_reservation),
+    4: of_domain(maximum_reservation),
+    5: machphys_mfn_list,
+    6: populate_physmap,
+    7: add_to_physmap,
+    12: machphys_mapping,
+    14: of_domain(maximum_gpfn),
+    15: remove_from_physmap,
+    16: set_pod_target,
+    17: get_pod_target,
+    20: paging_op,
+    24: claim_pages,
+    28: acquire_resource,
+}
