@@ -286,14 +286,16 @@ static int attach(struct connection *connection, int64_t space)
     return call_on(connection, &answer);
 }
 
+/* Says who we are, for logs and reports: the program's name, and what $PRIVCMDD_CLIENT adds to it. */
 static int hello(struct connection *connection)
 {
     char name[64];
+    const char *more = getenv("PRIVCMDD_CLIENT");
     struct client_answer answer;
-    size_t n = 0;
-    for (const char *c = program_invocation_short_name; *c && n < sizeof name - 1; c++)
-        name[n++] = *c >= ' ' && *c <= '~' ? *c : '?';
-    name[n] = 0;
+    snprintf(name, sizeof name, "%s%s%s", program_invocation_short_name, more ? " " : "", more ? more : "");
+    for (char *c = name; *c; c++)
+        if (*c < ' ' || *c > '~')
+            *c = '?';
     struct mp_out *out = begin_on(connection, "hello", 1);
     mp_str(out, "client");
     mp_str(out, name);
@@ -341,7 +343,7 @@ void client_before_fork(void)
         return;
     int64_t space = mp_find_int(answer.result, "space", -1);
     of_child.fd = dial();
-    if (space < 0 || (of_child.fd >= 0 && attach(&of_child, space))) {
+    if (space < 0 || (of_child.fd >= 0 && (hello(&of_child) || attach(&of_child, space)))) {
         fds_drop(of_child.fd);
         of_child.fd = -1;
     }
