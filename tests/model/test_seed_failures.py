@@ -263,7 +263,7 @@ def test_running_out_at_any_charge_leaves_all_as_it_was(personality: str, reques
         try:
             run(requests[request_name]())
         except ModelError as error:
-            assert error.errno == errno.EDQUOT  # noqa: PT017 - it may as well succeed
+            assert error.errno == errno.EDQUOT
             after = world.state()
             if personality == "linux" and request_name == "mmap":
                 for entry in world.spaces[0].map:

@@ -63,7 +63,7 @@ class Clients(RuleBasedStateMachine):
         except StopIteration as stop:
             for fd in stop.value.fds:
                 os.close(fd)
-            assert not stop.value.close, repr(stop.value.fault)  # noqa: PT017 - how a generator returns
+            assert not stop.value.close, repr(stop.value.fault)
         self.desk.broker.check()
 
     @rule(
@@ -78,7 +78,7 @@ class Clients(RuleBasedStateMachine):
         try:
             self.sessions.append(self.desk.connect(uid))
         except ModelError as error:
-            assert error.name == "EDQUOT"  # noqa: PT017 - it may as well succeed
+            assert error.name == "EDQUOT"
             return
         asked = {"space": there[0]} if join and there else {"personality": personality, "merge": merge}
         self.start_last("space.attach", **asked)

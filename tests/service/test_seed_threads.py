@@ -47,7 +47,7 @@ class Threads:
             try:
                 shown.append(self.desk.call(self.looker, "fault", addr=BASE + index * PAGE)["frame"])
             except Refused as refused:
-                assert refused.name == "EFAULT"  # noqa: PT017 - it may as well be there
+                assert refused.name == "EFAULT"
                 shown.append(None)
         return shown
 
