@@ -18,7 +18,8 @@ class Profile:
     """What the environment asks for."""
 
     name: str
-    n_steps_at_least: int  # that each run of the state machine must have made; there is one for each ``Focus``
+    n_parts: int  # runs of the state machine with each ``Focus``, none long enough to look hung
+    n_steps_at_least: int  # that each of them must have made
     machine: settings
     law: settings
 
@@ -29,6 +30,7 @@ _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_to
 _PROFILES = {
     "default": Profile(
         "default",
+        n_parts=1,
         n_steps_at_least=500,
         machine=settings(
             derandomize=True,
@@ -44,11 +46,12 @@ _PROFILES = {
     ),
     "long": Profile(
         "long",
-        n_steps_at_least=30_000,
+        n_parts=2,
+        n_steps_at_least=13_000,
         machine=settings(
             database=None,
             deadline=None,
-            max_examples=500,
+            max_examples=230,
             stateful_step_count=80,
             suppress_health_check=_SLOW,
             phases=_PHASES,
