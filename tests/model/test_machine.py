@@ -494,8 +494,7 @@ def test_the_model_answers_as_the_naive_model(focus: str, part: int, capsys: pyt
     Focused.focus = FOCI[focus]
     TwoModels.n_steps = 0
     run_state_machine_as_test(Focused, settings=PROFILE.machine)
+    run = f"{focus}, part {part + 1} of {PROFILE.n_parts}, profile {PROFILE.name}"
     with capsys.disabled():
-        print(
-            f"\n{TwoModels.n_steps} steps of the state machine ({focus}, part {part + 1} of {PROFILE.n_parts}, profile {PROFILE.name})"
-        )
+        print(f"\n{TwoModels.n_steps} steps of the state machine ({run})")
     assert TwoModels.n_steps >= PROFILE.n_steps_at_least
