@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.model.ledger import Account
     from privcmdd.model.privcmd import Personality
+    from privcmdd.model.vm_map import Maker
 
 
 @dataclass(slots=True)
@@ -68,6 +69,7 @@ class AddressSpace:
         buffers: The pages of its buffer file; None as long as it has no hypercall buffer.
         pending: The replacement that is being prepared, if any (at most one: callers take turns).
         slice_frames: Frames prepared between two checkpoints.
+        maker: The request that is at work here, for people.
     """
 
     __slots__ = (
@@ -79,6 +81,7 @@ class AddressSpace:
         "closed",
         "counters",
         "hypervisor",
+        "maker",
         "map",
         "n_wired",
         "number",
@@ -117,6 +120,7 @@ class AddressSpace:
         self.n_wired = 0
         self.pending: Replacement | None = None
         self.closed = False
+        self.maker: Maker | None = None
         self._next_object = 1
 
     # The two steps

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from privcmdd.model.units import PAGE_SHIFT, PROT_ALL, PROT_READ, PROT_WRITE, VM_MAX_ADDRESS, VM_MMAP_BASE
 
@@ -36,6 +36,16 @@ class File(StrEnum):
     HYPERCALL = "hypercall"
 
 
+class Maker(NamedTuple):
+    """A request: its method, and the how manieth of its connection it was."""
+
+    method: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.method} (request {self.number} of its connection)"
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
     """A range of the map in which all is alike.
@@ -54,6 +64,7 @@ class Entry:
         stray: Pages that MMAP_RESOURCE put where no privcmd VMA is (linux); they may be cut anywhere.
         pte_protection: What its page table entries allow; on Linux mprotect does not change them.
         domid: Whose frames were mapped last (linux), for people.
+        made_by: The request that mapped frames last, for people.
     """
 
     start: int
@@ -69,6 +80,7 @@ class Entry:
     stray: bool = False
     pte_protection: int | None = None
     domid: int | None = None
+    made_by: Maker | None = None
 
     @property
     def page(self) -> int:

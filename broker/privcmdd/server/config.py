@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from privcmdd.model.host import Host
 from privcmdd.server.keys import BY_PATH, ENVIRONMENT_PREFIX, KEYS, Key, Value
 from privcmdd.service.settings import AccessRule, Limits, Machine, Settings, SpaceDefaults
 
@@ -233,7 +234,7 @@ def _numbers(value: Any, where: str) -> tuple[int, ...]:
 
 
 def _assemble(values: dict[str, Any], origins: dict[str, str]) -> Configuration:
-    def table(name: Literal["server", "limits", "machine", "space", "log"]) -> dict[str, Any]:
+    def table(name: Literal["server", "limits", "machine", "space", "host", "log"]) -> dict[str, Any]:
         return {key.name: values[key.path] for key in KEYS if key.table == name}
 
     server = table("server")
@@ -245,6 +246,7 @@ def _assemble(values: dict[str, Any], origins: dict[str, str]) -> Configuration:
             limits=Limits(**table("limits")),
             machine=Machine(**table("machine")),
             space=SpaceDefaults(**table("space")),
+            host=Host(**table("host")),
             access=_access(values["access"], origins["access"]),
             paranoid=values["paranoid"],
         ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from privcmdd.model.host import Host
 from privcmdd.service.settings import Limits, Machine, SpaceDefaults
 
 ENVIRONMENT_PREFIX: Final = "PRIVCMDD_"
@@ -57,6 +58,7 @@ class Key:
 _LIMITS = Limits()
 _MACHINE = Machine()
 _SPACE = SpaceDefaults()
+_HOST = Host()
 
 # fmt: off
 KEYS: Final[tuple[Key, ...]] = (
@@ -107,6 +109,13 @@ KEYS: Final[tuple[Key, ...]] = (
         " the answers are the same", choices=("load", "scratch")),
     Key("space", "merge", _SPACE.merge, "", "contiguous entries of one MMAP share an object;"
         " the answers are the same"),
+
+    Key("host", "dom0", _HOST.dom0, "", "what clients of personality linux believe to run in; in a PVH dom0"
+        " frames are auto-translated, and fewer errors told apart", choices=("pv", "pvh"), live=False),
+    Key("host", "linux", _HOST.linux, "", "its kernel, for personality linux: 5.10 can split a mapping of the"
+        " device, 6.1 cannot", choices=("6.1", "5.10"), live=False),
+    Key("host", "xen", _HOST.xen, "", "the hypervisor: what xen_version says, and the answer for unknown types"
+        " of resources", choices=("4.17", "4.20"), live=False),
 )
 # fmt: on
 BY_PATH: Final[dict[str, Key]] = {key.path: key for key in KEYS}

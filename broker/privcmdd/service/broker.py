@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.service.backing import Backing
     from privcmdd.service.settings import Limits, Settings
-    from privcmdd.service.spaces import Spaces
+    from privcmdd.service.spaces import Residence, Spaces
     from privcmdd.service.steps import Pause
     from privcmdd.wire.messages import Notification
 
@@ -95,7 +95,7 @@ class Broker:
         """The address spaces of the clients."""
         from privcmdd.service.spaces import Spaces  # noqa: PLC0415 - see the module's docstring
 
-        return Spaces(self.hypervisor)
+        return Spaces(self.hypervisor, self._tell_of_space)
 
     # Sessions
 
@@ -172,6 +172,7 @@ class Broker:
         """
         self.n_requests += 1
         session.n_requests += 1
+        session.method = request.method
         msgid = request.msgid
         try:
             try:
@@ -266,6 +267,22 @@ class Broker:
         self._methods |= paired(machine_handlers())
         return self._methods[name]
 
+    def _tell_of_space(self, residence: Residence, state: str) -> None:
+        """Subscribers of the same uid, and administrators, hear of address spaces and what was left in them."""
+        uid = residence.uid
+        self._tell(
+            "space",
+            residence.told(state),
+            lambda session: session.identity.uid == uid or session.access.allows("admin", None),
+        )
+
+    def _tell(self, topic: str, body: dict[str, Any], concerns: Callable[[Session], bool]) -> None:
+        data = None
+        for session in self.sessions.values():
+            if topic in session.topics and concerns(session):
+                data = data or notification(topic, body)
+                self._on_event(session, data)
+
     def carry_out(self) -> None:
         """Do outside what the model has decided: all of it, even when some of it fails.
 
@@ -298,11 +315,8 @@ class Broker:
         if isinstance(effect, BuffersGone):
             self.backing.close(BufferFile(effect.number))
             return
-        data = None
-        for session in self.sessions.values():
-            if "domain" in session.topics and session.sees(effect.domid):
-                data = data or notification("domain", {"dom": effect.domid, "state": effect.state})
-                self._on_event(session, data)
+        body = {"dom": effect.domid, "state": effect.state}
+        self._tell("domain", body, lambda session: session.sees(effect.domid))
         if effect.state is State.GONE:
             self.backing.close(effect.domid)
 

@@ -144,6 +144,7 @@ def row(space: AddressSpace, entry: Entry) -> Params:
         "wired": int(entry.wired),
         "present": present,
         "failed": failed,
+        "request": None if entry.made_by is None else str(entry.made_by),
     }
 
 

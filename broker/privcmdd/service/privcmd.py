@@ -17,6 +17,7 @@ from privcmdd.model.frames import FEW
 from privcmdd.model.ledger import Slot
 from privcmdd.model.privcmd import MmapEntry, Stopped, with_nibbles
 from privcmdd.model.units import DOMID_INVALID
+from privcmdd.model.vm_map import Maker
 from privcmdd.service.steps import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def in_turn(
         if ticket is None:
             in_flight = session.account.charge(Slot.BATCHES, 1)
             ticket = yield from turnstile.enter()
+        residence.space.maker = Maker(session.method, session.n_requests)
         while True:
             try:
                 next(request)

@@ -68,6 +68,7 @@ class Session:
         output: What waits to be taken by the client.
         residence: The address space it is a thread of; None until it first needs one.
         forked: Address spaces made for children, until somebody joins them.
+        method: What it asked for last.
         restricted_to: The only domain it may name after ``privcmd.restrict``.
     """
 
@@ -82,6 +83,7 @@ class Session:
     forked: list[Residence] = field(default_factory=list)
     restricted_to: int | None = None
     topics: frozenset[str] = frozenset()
+    method: str = ""
     features: frozenset[str] = frozenset()
     client_name: str = ""
     closed: bool = False

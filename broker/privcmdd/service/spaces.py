@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.privcmd.linux import Linux
@@ -14,13 +14,17 @@ from privcmdd.model.space import AddressSpace
 from privcmdd.service.turnstile import Turnstile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from privcmdd.model.host import Host
     from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.model.privcmd import Personality
     from privcmdd.service.session import Session
     from privcmdd.service.settings import SpaceDefaults
+
+
+# Mappings left behind that subscribers are told of: who leaves more knows enough.
+MOST_HELD: Final = 1_000
 
 
 @dataclass(slots=True, eq=False)
@@ -33,22 +37,32 @@ class Residence:
         uid: Whose it is; only connections of that uid may join.
         threads: Connections that live in it; when the last leaves, all it holds is given back.
         turnstile: Map requests take turns here.
+        pid: The process that made it, as the kernel named it, for people.
+        client: What that called itself.
         restrictions: Which domain each restricted file of the device may name; children share it.
     """
 
     space: AddressSpace
     settings: SpaceDefaults
     uid: int
+    pid: int
+    client: str
     threads: set[int] = field(default_factory=set)
     turnstile: Turnstile = field(default_factory=Turnstile)
     restrictions: dict[int, int] = field(default_factory=dict)
+
+    def told(self, state: str) -> dict[str, Any]:
+        """What subscribers are told when it is made or gone: at its end also what is still mapped in it."""
+        body = {"space": self.space.number, "state": state, "pid": self.pid, "client": self.client}
+        return {**body, "held": held(self.space) if state == "gone" else []}
 
 
 class Spaces:
     """All address spaces of the broker, by number."""
 
-    def __init__(self, hypervisor: Hypervisor) -> None:
+    def __init__(self, hypervisor: Hypervisor, tell: Callable[[Residence, str], None]) -> None:
         self._hypervisor = hypervisor
+        self._tell = tell
         self._residences: dict[int, Residence] = {}
         self._last_number = 0
         self.closed_counters: dict[str, int] = {}
@@ -79,7 +93,8 @@ class Spaces:
         account = session.uid_account
         rules = personality(settings, self._hypervisor.host)
         space = AddressSpace(self._last_number + 1, self._hypervisor, account, rules, slice_frames)
-        residence = self._add(Residence(space, settings, session.identity.uid))
+        identity = session.identity
+        residence = self._add(Residence(space, settings, identity.uid, identity.pid, session.client_name))
         self.join(session, residence)
         return residence
 
@@ -108,7 +123,10 @@ class Spaces:
             ModelError: EDQUOT.
         """
         space = parent.space.fork(self._last_number + 1)
-        child = self._add(Residence(space, parent.settings, parent.uid, restrictions=parent.restrictions))
+        child = Residence(
+            space, parent.settings, parent.uid, parent.pid, parent.client, restrictions=parent.restrictions
+        )
+        self._add(child)
         session.forked.append(child)
         return child
 
@@ -120,19 +138,34 @@ class Spaces:
         for residence in left:
             residence.threads.discard(session.number)
             if not residence.threads:
-                self._close(residence.space)
+                self._close(residence)
 
     def _add(self, residence: Residence) -> Residence:
         self._last_number = residence.space.number
         self._residences[residence.space.number] = residence
+        self._tell(residence, "made")
         return residence
 
-    def _close(self, space: AddressSpace) -> None:
+    def _close(self, residence: Residence) -> None:
+        space = residence.space
         if not space.closed:
+            self._tell(residence, "gone")
             space.close()
             del self._residences[space.number]
             for name, value in space.counters.as_dict().items():
                 self.closed_counters[name] = self.closed_counters.get(name, 0) + value
+
+
+def held(space: AddressSpace) -> list[dict[str, Any]]:
+    """The foreign mappings that a space still has, no more than ``MOST_HELD`` of them."""
+    rows = []
+    for entry in space.map:
+        if entry.made_by is not None and (present := space.pmap.count(entry.page, entry.n_pages)):
+            dom = entry.domid if entry.object is None else entry.object.domid
+            rows.append({"start": entry.start, "present": present, "dom": dom, "request": str(entry.made_by)})
+            if len(rows) == MOST_HELD:
+                break
+    return rows
 
 
 def personality(settings: SpaceDefaults, host: Host) -> Personality:

@@ -39,6 +39,23 @@ TOPICS: Final[Mapping[str, tuple[Field, ...]]] = {
         Field("dom", "int", "the domain whose state changed"),
         Field("state", "str", "its state now: running, paused, dying or gone"),
     ),
+    "space": (
+        Field("space", "int", "an address space of the same uid; of any, for who may administer all domains"),
+        Field("state", "str", "made or gone"),
+        Field("pid", "int", "the process that made it"),
+        Field("client", "str", "what that called itself in hello"),
+        Field(
+            "held",
+            "maps",
+            "when it is gone: foreign mappings that were still there, at most a thousand",
+            fields=(
+                Field("start", "int", "first address", unit="bytes"),
+                Field("present", "int", "pages with a frame", unit="pages"),
+                Field("dom", "int", "whose frames", nullable=True),
+                Field("request", "str", "the request that mapped them"),
+            ),
+        ),
+    ),
 }
 """Topics of `subscribe`, and the fields of each one's notification."""
 
@@ -190,7 +207,7 @@ _TABLE: Final = (
     Method(
         "subscribe",
         "Be told of events, as notifications.",
-        (Param("topics", "strs", "topics, of: domain"),),
+        (Param("topics", "strs", "topics, of: domain, space"),),
         (Field("topics", "strs", "all that the connection is subscribed to now"),),
         errors={"EINVAL": "a topic is not known"},
         doc="Until then the broker never speaks unasked. A subscriber that does not read loses "
@@ -350,6 +367,7 @@ _TABLE: Final = (
                     Field("wired", "int", "wired count"),
                     Field("present", "int", "pages with a page table entry", unit="pages"),
                     Field("failed", "int", "pages whose frame failed", unit="pages"),
+                    Field("request", "str", "the request that mapped frames last; nil without", nullable=True),
                 ),
             ),
         ),

@@ -66,6 +66,7 @@ class MapEntry:
     wired: int
     present: int
     failed: int
+    request: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,7 @@ class Linux:
     def _fill(self, space: AddressSpace, vma: Entry, domid: int, start: int, mfns: Mfns) -> None:
         vma.used = True
         vma.domid = domid
+        vma.made_by = space.maker
         vma.pte_protection = vma.protection
         space.fill(start, start + (len(mfns) << PAGE_SHIFT), mfns)
 

@@ -219,7 +219,9 @@ class Uvm:
             space.counters.scratch_probes += len(names)
         made = space.new_object(domid, names)
         made.resource = resource
-        entry = Entry(start, end, protection, protection, NOT_INHERITED, PRIVCMD, made, wired=self.wires)
+        entry = Entry(
+            start, end, protection, protection, NOT_INHERITED, PRIVCMD, made, wired=self.wires, made_by=space.maker
+        )
         space.commit(start, end, [entry], mfns)
 
     def _protection(self, space: AddressSpace, start: int, end: int) -> int:

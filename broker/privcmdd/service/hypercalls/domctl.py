@@ -88,6 +88,7 @@ NO_PAGE: Final = 0xF << 28  # XEN_DOMCTL_PFINFO_XTAB
 MOST_FRAME_INFO: Final = 1024
 VCPU_CONTEXT_BYTES: Final = 5168  # vcpu_guest_context_x86_64
 MIB_SHIFT: Final = 20
+MEMPOOL_BYTES: Final = 1 << MIB_SHIFT  # what Xen gives a translated domain to begin with (hap_enable)
 MOST_PAGES: Final = 1 << 40  # more than any machine has; a number that can still travel
 
 
@@ -146,6 +147,7 @@ def create(call: Call, wanted: int, values: dict[str, Any]) -> int:
     traits.ssidref = values["ssidref"]
     traits.max_vcpus = values["max_vcpus"]
     traits.n_vcpus = traits.n_online = 0
+    traits.mempool_bytes = MEMPOOL_BYTES if kind.translated else 0
     traits.emulation_flags = values["arch"]["emulation_flags"]
     traits.misc_flags = values["arch"]["misc_flags"]
     n_frames = values["max_grant_frames"]
