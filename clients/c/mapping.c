@@ -339,7 +339,11 @@ static int undo(struct area *area, uint64_t start, uint64_t end, uint32_t run, u
         sys_munmap((void *)start, end - start);
         return error;
     }
-    blank(area, start, end);
+    if (!blank(area, start, end)) {
+        /* At the limit even replacing is refused; for a moment the range is free. */
+        sys_munmap((void *)start, end - start);
+        blank(area, start, end);
+    }
     if (start == area->start && end == area->end && !tell_munmap(start, end - start)) {
         tell_mmap(area->device, start, end - start, area->prot, NULL);
         area->used = false;

@@ -40,6 +40,12 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def sanitized_libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, built with the compiler's sanitizers."""
+    return build(tmp_path_factory.mktemp("san"), "SANITIZE=address,undefined", "CFLAGS=-O1 -g")
+
+
+@pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Compile a test program, once."""
     programs: dict[tuple[str, ...], Path] = {}

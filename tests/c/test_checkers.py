@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client is clean under the compiler's sanitizers and under valgrind."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from c_guests import Guests
+
+PRELOAD = "libprivcmdd-preload.so"
+TIMEOUT_S = 100
+SANITIZED = ("batch_v2", "batch_v1", "mmap", "pointers", "restrict", "fork", "memory_calls", "threads", "signals")
+# Those that touch nothing that is not mapped: for valgrind that is an error, however much it is meant.
+UNDER_VALGRIND = ("batch_v1", "mmap", "restrict", "fork", "threads")
+
+
+def run(command: Sequence[str], guests: Guests, case: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a case of the raw program."""
+    return subprocess.run(
+        [*command, str(guests.dom), str(guests.other), case],
+        env=guests.environment(**environment),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def sanitized(sanitized_libraries: Path) -> str:
+    """What is to be preloaded: the sanitizer's runtime comes first."""
+    named = subprocess.run(["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    runtime = named.stdout.strip()
+    if "/" not in runtime:
+        pytest.skip("NOT TESTED: the C client under its sanitizers; the compiler has no libasan.so")
+    return f"{runtime} {sanitized_libraries / PRELOAD}"
+
+
+@pytest.mark.parametrize("case", SANITIZED)
+def test_the_sanitizers_find_nothing(case: str, sanitized: str, compiled: Callable[..., Path], guests: Guests) -> None:
+    """No bad access, no undefined behaviour, no leak, in the client and in its use of libc."""
+    program = compiled("raw.c", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    options = "handle_segv=0:handle_sigbus=0:detect_leaks=1"
+
+    done = run([str(program)], guests, case, LD_PRELOAD=sanitized, ASAN_OPTIONS=options)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("case", UNDER_VALGRIND)
+def test_valgrind_finds_nothing(case: str, libraries: Path, compiled: Callable[..., Path], guests: Guests) -> None:
+    """No use of what is not there or not set, and no leak."""
+    if shutil.which("valgrind") is None:
+        pytest.skip("NOT TESTED: the C client under valgrind; it is missing (apt-get install valgrind)")
+    command = ["valgrind", "-q", "--error-exitcode=9", "--leak-check=full", str(compiled("raw.c"))]
+
+    done = run(command, guests, case, LD_PRELOAD=str(libraries / PRELOAD))
+
+    assert (done.returncode, done.stderr) == (0, "")
