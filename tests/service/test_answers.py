@@ -234,6 +234,7 @@ def test_maps_shows_every_entry(desk: Desk) -> None:
         "wired": 1,
         "present": 1,
         "failed": 1,
+        "request": f"{V2} (request 2 of its connection)",
     }
     assert [rows[0][key] for key in ("inherit", "file", "object", "dom", "wired", "failed")] == [
         *("copy", "anon", None, None, 0, 0)
