@@ -11,11 +11,12 @@ from pathlib import Path
 
 import batch
 import roundtrip
+import shim
 import startup
 
 README = Path(__file__).resolve().parent / "README.md"
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
-BENCHMARKS = (("Round trip", roundtrip), ("Big batches", batch), ("Start", startup))
+BENCHMARKS = (("Round trip", roundtrip), ("Big batches", batch), ("C client", shim), ("Start", startup))
 
 
 def main() -> None:
