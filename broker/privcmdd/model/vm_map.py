@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from privcmdd.model.units import PAGE_SHIFT, PROT_ALL, PROT_READ, PROT_WRITE, VM_MAX_ADDRESS, VM_MMAP_BASE
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from privcmdd.model.uobject import UvmObject
+
+
+# A request: its method, and the how manieth of its connection it was.
+Maker = tuple[str, int]
 
 
 class Inherit(StrEnum):
@@ -34,16 +38,6 @@ class File(StrEnum):
     ANON = "anon"
     PRIVCMD = "privcmd"
     HYPERCALL = "hypercall"
-
-
-class Maker(NamedTuple):
-    """A request: its method, and the how manieth of its connection it was."""
-
-    method: str
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.method} (request {self.number} of its connection)"
 
 
 @dataclass(slots=True, eq=False)

@@ -11,6 +11,7 @@ from privcmdd.model.units import INVALID_FRAME, PAGE_SHIFT, PAGE_SIZE, PROT_READ
 from privcmdd.model.vm_map import File
 from privcmdd.service.backing import BufferFile
 from privcmdd.service.reply import WithDescriptors
+from privcmdd.service.spaces import made_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -144,7 +145,7 @@ def row(space: AddressSpace, entry: Entry) -> Params:
         "wired": int(entry.wired),
         "present": present,
         "failed": failed,
-        "request": None if entry.made_by is None else str(entry.made_by),
+        "request": None if entry.made_by is None else made_by(entry.made_by),
     }
 
 

@@ -17,7 +17,6 @@ from privcmdd.model.frames import FEW
 from privcmdd.model.ledger import Slot
 from privcmdd.model.privcmd import MmapEntry, Stopped, with_nibbles
 from privcmdd.model.units import DOMID_INVALID
-from privcmdd.model.vm_map import Maker
 from privcmdd.service.steps import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def in_turn(
         if ticket is None:
             in_flight = session.account.charge(Slot.BATCHES, 1)
             ticket = yield from turnstile.enter()
-        residence.space.maker = Maker(session.method, session.n_requests)
+        residence.space.maker = (session.method, session.n_requests)
         while True:
             try:
                 next(request)
@@ -129,8 +128,7 @@ def mmap_entries(broker: Broker, session: Session, params: Params) -> Steps:
         done = yield from in_turn(session, residence, request)
     except Stopped as stopped:
         if params["extents"]:
-            stopped.details["extents"] = extents(broker, stopped.mfns)
-            stopped.details["prot"] = stopped.protection
+            stopped.details.update(placed(broker, params["dom"], stopped.mfns, stopped.protection))
         raise
     return answer(broker, params, done, {"ret": done.ret, "done": len(entries)})
 
@@ -235,16 +233,19 @@ def errors_like(asked: Frames, errors: Errors | None) -> bytes | list[int] | Non
     return numbers.tolist() if asked.listed else numbers.tobytes()
 
 
-def extents(broker: Broker, mfns: Mfns) -> bytes:
-    """Where frames lie in their memory file, as it travels."""
-    return broker.hypervisor.extents(mfns).astype("<u4", copy=False).tobytes()
+def placed(broker: Broker, domid: int, mfns: Mfns, protection: int) -> Params:
+    """Where frames lie in their memory file, in which domain's of that number, and how to map them."""
+    found: Params = {"extents": broker.hypervisor.extents(mfns).astype("<u4", copy=False).tobytes(), "prot": protection}
+    domain = broker.hypervisor.domains.get(domid)
+    if domain is not None:
+        found["generation"] = domain.generation
+    return found
 
 
 def answer(broker: Broker, params: Params, done: Batch, result: Params) -> Params:
     """Add the extents when they are asked for."""
     if params["extents"]:
-        result["extents"] = extents(broker, done.mfns)
-        result["prot"] = done.protection
+        result.update(placed(broker, params["dom"], done.mfns, done.protection))
     return result
 
 

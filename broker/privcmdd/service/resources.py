@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from privcmdd.model.errors import ModelError
 from privcmdd.model.privcmd import Part
 from privcmdd.service.hypercalls.dm_op import device_model
-from privcmdd.service.privcmd import authorise, extents
+from privcmdd.service.privcmd import authorise, placed
 from privcmdd.wire.limits import DM_OP_BUFFERS, DM_OP_BYTES
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def mmap_resource(broker: Broker, session: Session, params: Params) -> Steps:
         residence.turnstile.leave(ticket)
     result: Params = {"num": num}
     if params["extents"]:
-        result["extents"] = extents(broker, done.mfns)
-        result["prot"] = done.protection
+        result.update(placed(broker, domid, done.mfns, done.protection))
     return result
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from privcmdd.model.host import Host
     from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.model.privcmd import Personality
+    from privcmdd.model.vm_map import Maker
     from privcmdd.service.session import Session
     from privcmdd.service.settings import SpaceDefaults
 
@@ -162,10 +163,16 @@ def held(space: AddressSpace) -> list[dict[str, Any]]:
     for entry in space.map:
         if entry.made_by is not None and (present := space.pmap.count(entry.page, entry.n_pages)):
             dom = entry.domid if entry.object is None else entry.object.domid
-            rows.append({"start": entry.start, "present": present, "dom": dom, "request": str(entry.made_by)})
+            rows.append({"start": entry.start, "present": present, "dom": dom, "request": made_by(entry.made_by)})
             if len(rows) == MOST_HELD:
                 break
     return rows
+
+
+def made_by(maker: Maker) -> str:
+    """A request, for people."""
+    method, number = maker
+    return f"{method} (request {number} of its connection)"
 
 
 def personality(settings: SpaceDefaults, host: Host) -> Personality:

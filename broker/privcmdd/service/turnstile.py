@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 class Turnstile:
     """A queue of tickets; the first one holds the turn."""
 
-    __slots__ = ("_queue",)
+    __slots__ = ("_queue", "_uncontended")
 
     def __init__(self) -> None:
         self._queue: deque[Ticket] = deque()
+        # Only one can hold the turn without having waited for it: one ticket serves them all.
+        self._uncontended = Ticket(granted=True)
 
     def try_enter(self) -> Ticket | None:
         """Take the turn if nobody has it."""
         if self._queue:
             return None
-        ticket = Ticket(granted=True)
-        self._queue.append(ticket)
-        return ticket
+        self._queue.append(self._uncontended)
+        return self._uncontended
 
     def enter(self) -> Generator[Ticket, None, Ticket]:
         """Take a place and wait for the turn.

@@ -8,7 +8,7 @@ A client's mistake is of one of two kinds. If we can still tell which request it
 import errno as errnos
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from privcmdd.wire.codec import CodecError, pack
 
@@ -19,8 +19,7 @@ NOTIFICATION: Final = 2
 _U32_MAX: Final = 2**32 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A call that wants an answer. `params` is the one map that came, not yet validated."""
 
     msgid: int

@@ -109,6 +109,9 @@ _EXTENTS_RESULT: Final = Field(
     optional=True,
 )
 _PROT_RESULT: Final = Field("prot", "int", "only with extents: the protection to map them with", optional=True)
+_GENERATION_RESULT: Final = Field(
+    "generation", "int", "only with extents, while the domain lives: as domain.memory says it", optional=True
+)
 _RET: Final = Field(
     "ret", "int", "what the ioctl returns: 0, or -2 (ENOENT) when a frame is paged out, to be asked for again"
 )
@@ -393,6 +396,7 @@ _TABLE: Final = (
             Field("done", "int", "entries mapped: all", unit="entries"),
             _EXTENTS_RESULT,
             _PROT_RESULT,
+            _GENERATION_RESULT,
         ),
         "map",
         {
@@ -424,6 +428,7 @@ _TABLE: Final = (
             ),
             _EXTENTS_RESULT,
             _PROT_RESULT,
+            _GENERATION_RESULT,
         ),
         "map",
         _BATCH_ERRORS,
@@ -447,7 +452,7 @@ _TABLE: Final = (
                 True,
             ),
         ),
-        (_RET, _N_FAILED, _ERR, _EXTENTS_RESULT, _PROT_RESULT),
+        (_RET, _N_FAILED, _ERR, _EXTENTS_RESULT, _PROT_RESULT, _GENERATION_RESULT),
         "map",
         _BATCH_ERRORS,
         doc=_PER_FRAME + " The whole range is replaced in one step, or, when the request fails, not at all. An error "
@@ -481,6 +486,7 @@ _TABLE: Final = (
             Field("num", "int", "as asked for, or the size", unit="frames"),
             _EXTENTS_RESULT,
             _PROT_RESULT,
+            _GENERATION_RESULT,
         ),
         "map",
         {

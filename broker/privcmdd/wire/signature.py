@@ -4,10 +4,10 @@
 import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Never
 
 from privcmdd.wire import limits
-from privcmdd.wire.params import CHECKS, MISSING, Param, ParamError, shown
+from privcmdd.wire.params import CHECKS, Param, ParamError, shown
 
 Privilege = Literal["any", "map", "admin"]
 
@@ -78,11 +78,14 @@ class Method:
     open_result: bool = False
     since: int = 1
     doc: str = ""
-    checks: tuple[tuple[str, object, Callable[[Param, Any], object], Param], ...] = field(init=False, repr=False)
+    checks: Mapping[str, tuple[Callable[[Param, Any], object], Param]] = field(init=False, repr=False)
+    defaults: dict[str, object] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        checks = tuple((param.name, param.default, CHECKS[param.type], param) for param in self.params)
+        checks = {param.name: (CHECKS[param.type], param) for param in self.params}
         object.__setattr__(self, "checks", checks)
+        defaults = {param.name: param.default for param in self.params if not param.required}
+        object.__setattr__(self, "defaults", defaults)
 
 
 def validate(method: Method, params: Mapping[str, object]) -> dict[str, Any]:
@@ -98,25 +101,31 @@ def validate(method: Method, params: Mapping[str, object]) -> dict[str, Any]:
     Raises:
         ParamError: EINVAL for a missing, unknown or wrongly typed key, E2BIG for too much of something.
     """
-    values: dict[str, Any] = {}
-    get = params.get
-    n_defaults = 0
-    for name, default, check, param in method.checks:
-        value = get(name, MISSING)
-        if value is not MISSING:
+    values = method.defaults.copy()
+    checks = method.checks
+    try:
+        for name, value in params.items():
+            check, param = checks[name]
             values[name] = check(param, value)
-        elif default is not MISSING:
-            values[name] = default
-            n_defaults += 1
-        else:
-            text = f"{name}: missing; {method.name} needs it: {param.doc}"
-            raise ParamError(errno.EINVAL, text, {"key": name})
-    if len(values) - n_defaults != len(params):
-        _refuse_unknown(method, params)
+    except (KeyError, ParamError):
+        _refuse(method, params)
+    if len(values) != len(checks):
+        _refuse(method, params)
     return values
 
 
-def _refuse_unknown(method: Method, params: Mapping[str, object]) -> None:
+def _refuse(method: Method, params: Mapping[str, object]) -> Never:
+    """Name what is wrong first, in the order of the table: the order of the map that came is anybody's."""
+    for name, (check, param) in method.checks.items():
+        if name in params:
+            check(param, params[name])
+        elif param.required:
+            text = f"{name}: missing; {method.name} needs it: {param.doc}"
+            raise ParamError(errno.EINVAL, text, {"key": name})
+    _refuse_unknown(method, params)
+
+
+def _refuse_unknown(method: Method, params: Mapping[str, object]) -> Never:
     known = [param.name for param in method.params]
     unknown = next(name for name in params if name not in known)
     takes = "takes " + ", ".join(known) if known else "takes no parameters"

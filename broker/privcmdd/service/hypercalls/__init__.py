@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.service.hypercalls.call import Call
-from privcmdd.service.hypercalls.domctl import domctl
-from privcmdd.service.hypercalls.events import event_channel_op
-from privcmdd.service.hypercalls.hvm_op import hvm_op
+from privcmdd.service.hypercalls.domctl import domctl as do_domctl
+from privcmdd.service.hypercalls.events import event_channel_op as do_event_channel_op
+from privcmdd.service.hypercalls.hvm_op import hvm_op as do_hvm_op
 from privcmdd.service.hypercalls.memory import CallerMemory
-from privcmdd.service.hypercalls.memory_op import memory_op
-from privcmdd.service.hypercalls.multicall import NUMBER, multicall
-from privcmdd.service.hypercalls.sysctl import sysctl
-from privcmdd.service.hypercalls.version import xen_version
+from privcmdd.service.hypercalls.memory_op import memory_op as do_memory_op
+from privcmdd.service.hypercalls.multicall import NUMBER as MULTICALL
+from privcmdd.service.hypercalls.multicall import multicall as do_multicall
+from privcmdd.service.hypercalls.sysctl import sysctl as do_sysctl
+from privcmdd.service.hypercalls.version import xen_version as do_xen_version
 from privcmdd.service.privcmd import check_file
 from privcmdd.wire.limits import HYPERCALL_BYTES
 
@@ -34,12 +35,12 @@ ARGUMENTS: Final = struct.Struct("<5Q")
 
 # __HYPERVISOR_* of xen/include/public/xen.h.
 TABLE: Final[dict[int, Handler]] = {
-    12: memory_op,
-    17: xen_version,
-    32: event_channel_op,
-    34: hvm_op,
-    35: sysctl,
-    36: domctl,
+    12: do_memory_op,
+    17: do_xen_version,
+    32: do_event_channel_op,
+    34: do_hvm_op,
+    35: do_sysctl,
+    36: do_domctl,
 }
 
 
@@ -67,8 +68,8 @@ def perform(call: Call, number: int, arguments: tuple[int, ...]) -> int:
         Its value, or a negative errno.
     """
     try:
-        if number == NUMBER:
-            return multicall(call, arguments, perform)
+        if number == MULTICALL:
+            return do_multicall(call, arguments, perform)
         handler = TABLE.get(number)
         if handler is None:
             raise call.unanswered(f"hypercall {number}")
