@@ -27,10 +27,10 @@ class Guests:
         return {**os.environ, "PRIVCMDD_SOCKET": self.broker.path, **more}
 
 
-def fill(client: Client, dom: int) -> None:
-    """Give each frame its number."""
+def fill(client: Client, dom: int, content: bytes = bytes(range(N_FRAMES))) -> None:
+    """Fill each frame with one byte, by default its number."""
     frames = client.call("domain.info", dom=dom, start=0, num=N_FRAMES)["frames"]
     addr = client.call("mmap", len=N_FRAMES * 4096, prot=3)["addr"]
     client.call("privcmd.mmapbatch_v2", dom=dom, addr=addr, arr=frames)
-    client.call("write", addr=addr, data=b"".join(bytes([number]) * 4096 for number in range(N_FRAMES)))
+    client.call("write", addr=addr, data=b"".join(bytes([byte]) * 4096 for byte in content))
     client.call("munmap", addr=addr, len=N_FRAMES * 4096)

@@ -368,6 +368,24 @@ static void case_orphan(void)
     EXPECT(status, 0);
 }
 
+/* A domain's number is used again: says "ready", waits for a line, and finds the new one's frames, filled with 200. */
+static void case_again(void)
+{
+    int fd = device(), err[1];
+    uint64_t frame = 5;
+    unsigned char *at = reserve(fd, 1, RW);
+    EXPECT(v2(fd, at, 1, dom, &frame, err), 0);
+    EXPECT(at[0], 5);
+    EXPECT(RESULT(munmap(at, PAGE)), 0);
+    puts("ready");
+    fflush(stdout);
+    getchar();
+    at = reserve(fd, 1, RW);
+    EXPECT(v2(fd, at, 1, dom, &frame, err), 0);
+    EXPECT(at[0], 200);
+    EXPECT(RESULT(munmap(at, PAGE)), 0);
+}
+
 /* More runs than the kernel allows mappings: ENOMEM, a message, and the whole range as it was. */
 static void case_scattered(void)
 {
@@ -394,7 +412,7 @@ static const struct {
     {"batch_v2", case_batch_v2}, {"batch_v1", case_batch_v1}, {"mmap", case_mmap},
     {"pointers", case_pointers}, {"restrict", case_restrict}, {"fork", case_fork},
     {"memory_calls", case_memory_calls}, {"threads", case_threads}, {"signals", case_signals},
-    {"orphan", case_orphan}, {"scattered", case_scattered},
+    {"orphan", case_orphan}, {"again", case_again}, {"scattered", case_scattered},
 };
 
 int main(int argc, char **argv)

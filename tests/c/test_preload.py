@@ -94,3 +94,23 @@ def test_a_broker_that_dies_takes_nothing_with_it(libraries: Path, compiled: Cal
 
     assert program.returncode == 0, said
     assert said.count("the broker has gone away") == 1
+
+
+def test_a_number_that_is_used_again_is_another_domain(
+    libraries: Path, compiled: Callable[..., Path], guests: Guests
+) -> None:
+    """What was kept of a dead domain is not shown for the one that has its number now."""
+    environment = guests.environment(LD_PRELOAD=str(libraries / "libprivcmdd-preload.so"))
+    command = [str(compiled("raw.c")), str(guests.dom), str(guests.other), "again"]
+    with (
+        Client(guests.broker.path) as client,
+        subprocess.Popen(command, env=environment, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as program,
+    ):
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+        assert client.call("domain.destroy", dom=guests.dom) == {"state": "gone"}
+        client.call("domain.create", kind="hvm", max_pages=N_FRAMES, dom=guests.dom)
+        fill(client, guests.dom, bytes([200]) * N_FRAMES)
+        _, said = program.communicate("go on\n", timeout=TIMEOUT_S)
+
+    assert program.returncode == 0, said
