@@ -98,12 +98,14 @@ class VmMap:
         generation: Counts changes; who prepared against one generation can tell whether it still holds.
     """
 
-    __slots__ = ("_entries", "_starts", "generation")
+    __slots__ = ("_asked", "_entries", "_span_asked", "_starts", "generation")
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
         self._starts: list[int] = []
         self.generation = 0
+        self._asked = (0, 0, -1)
+        self._span_asked = (0, 0)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -124,11 +126,17 @@ class VmMap:
         return self._entries[first:last]
 
     def _span(self, start: int, end: int) -> tuple[int, int]:
+        # A request asks for the same range several times before it changes it.
+        asked = (start, end, self.generation)
+        if asked == self._asked:
+            return self._span_asked
         starts = self._starts
         first = bisect_right(starts, start) - 1
         if first < 0 or self._entries[first].end <= start:
             first += 1
-        return first, bisect_left(starts, end, first)
+        self._asked = asked
+        self._span_asked = first, bisect_left(starts, end, first)
+        return self._span_asked
 
     def covers(self, start: int, end: int) -> bool:
         """Whether every page of a range is mapped."""

@@ -94,7 +94,8 @@ class Outbox:
             self._queue.append((rest, fds))
             fds = ()
         finally:
-            fdpass.close_all(fds)
+            if fds:
+                fdpass.close_all(fds)
         self.n_bytes += len(rest)
         if not self._flushing:
             self._flushing = True

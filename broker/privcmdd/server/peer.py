@@ -138,6 +138,7 @@ class Peer:
         """Read, do, answer; whether the stream ended well."""
         sock = self._sock
         session = self._session
+        outbox = self._outbox
         connection = self._connection
         decode = connection.receive
         inside_message = State.PARTIAL
@@ -178,7 +179,7 @@ class Peer:
                     if reply.fds or reply.close or reply.fault is not None:
                         await self._send(replies)
                         n_bytes = 0
-                        self._outbox.send(reply.data, reply.fds)
+                        outbox.send(reply.data, reply.fds)
                         if reply.fault is not None:
                             self._report(reply.fault, event)
                         if reply.close:
@@ -197,7 +198,10 @@ class Peer:
                     await self._send(replies)
                     self._complain(event.reason, "connection closed: broken stream", event.text)
                     return False
-            await self._send(replies)
+            if len(replies) == 1 and not outbox.n_bytes:  # the common case, without a coroutine
+                outbox.send(replies.pop())
+            if replies or outbox.n_bytes:
+                await self._send(replies)
             n_bytes = 0
             n_reads += 1
             if n_reads >= READS_PER_TURN:
