@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every C structure that the broker reads or writes, held against the headers that programs are built with."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from privcmdd.service import hypercalls
+from privcmdd.service.hypercalls.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HEADERS = """\
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#define __XEN_TOOLS__ 1
+#include <xen/xen.h>
+#include <xen/arch-x86/xen.h>
+#include <xen/version.h>
+#include <xen/memory.h>
+#include <xen/domctl.h>
+#include <xen/sysctl.h>
+#include <xen/event_channel.h>
+#include <xen/grant_table.h>
+#include <xen/vm_event.h>
+#include <xen/hvm/hvm_op.h>
+#include <xen/hvm/dm_op.h>
+#include <xen/hvm/params.h>
+"""
+# Layouts that are less than a structure: a beginning of one, or none at all.
+HEADS = {"struct xen_domctl", "struct xen_sysctl", "struct xen_dm_op", "struct xen_build_id"}
+VALUES = {
+    "domctl.INTERFACE_VERSION": "XEN_DOMCTL_INTERFACE_VERSION",
+    "sysctl.INTERFACE_VERSION": "XEN_SYSCTL_INTERFACE_VERSION",
+    "domctl.DOMCTL_BYTES": "sizeof(struct xen_domctl)",
+    "sysctl.SYSCTL_BYTES": "sizeof(struct xen_sysctl)",
+    "domctl.VCPU_CONTEXT_BYTES": "sizeof(struct vcpu_guest_context)",
+    "domctl.CDF_HVM": "XEN_DOMCTL_CDF_hvm",
+    "domctl.CDF_HAP": "XEN_DOMCTL_CDF_hap",
+    "domctl.CDF_ALL": "(XEN_DOMCTL_CDF_MAX << 1) - 1",
+    "domctl.EMU_LAPIC": "XEN_X86_EMU_LAPIC",
+    "domctl.EMU_HVM": "XEN_X86_EMU_ALL & ~XEN_X86_EMU_VPCI",
+    "domctl.NO_PAGE": "XEN_DOMCTL_PFINFO_XTAB",
+    "info.DYING": "XEN_DOMINF_dying",
+    "info.HVM": "XEN_DOMINF_hvm_guest",
+    "info.SHUTDOWN": "XEN_DOMINF_shutdown",
+    "info.PAUSED": "XEN_DOMINF_paused",
+    "info.RUNNING": "XEN_DOMINF_running",
+    "info.HAP": "XEN_DOMINF_hap",
+    "info.SHUTDOWN_SHIFT": "XEN_DOMINF_shutdownshift",
+    "memory_op.POPULATE_ON_DEMAND": "XENMEMF_populate_on_demand",
+    "hvm_op.N_PARAMS": "HVM_NR_PARAMS",
+    "multicall.NUMBER": "__HYPERVISOR_multicall",
+    "multicall.RESULT_OFFSET": "offsetof(struct multicall_entry, result)",
+}
+
+
+def modules() -> Iterator[tuple[str, object]]:
+    """The modules of the room, by their names."""
+    for found in pkgutil.iter_modules(hypercalls.__path__):
+        yield found.name, importlib.import_module(f"privcmdd.service.hypercalls.{found.name}")
+
+
+def layouts() -> dict[str, Layout]:
+    """Every layout of the room, those inside others too, by the name of its structure."""
+    found: dict[str, Layout] = {}
+
+    def add(layout: Layout) -> None:
+        if layout.c_name.startswith("struct "):
+            assert found.setdefault(layout.c_name, layout).members == layout.members
+        for member in layout.members:
+            if isinstance(member.kind, Layout):
+                add(member.kind)
+
+    for _, module in modules():
+        for value in vars(module).values():
+            if isinstance(value, Layout):
+                add(value)
+    return found
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """What a C compiler says of sizes, offsets and constants, by C expression."""
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler: install gcc to hold the layouts against Xen's headers")
+    asked = []
+    for name, layout in layouts().items():
+        if name not in HEADS:
+            asked.append(f"sizeof({name})")
+        asked += [f"offsetof({name}, {member.name})" for member in layout.members]
+        asked += [f"sizeof((({name} *)0)->{member.name})" for member in layout.members]
+    asked += VALUES.values()
+    lines = "\n".join(f'    printf("%lld %s\\n", (long long)({text}), "{text}");' for text in asked)
+    directory: Path = tmp_path_factory.mktemp("layouts")
+    source = directory / "layouts.c"
+    source.write_text(f"{HEADERS}int main(void)\n{{\n{lines}\n    return 0;\n}}\n", encoding="utf-8")
+    program = directory / "layouts"
+    built = subprocess.run(["cc", "-o", program, source], capture_output=True, text=True, check=False)
+    if "xen/" in built.stderr and "No such file" in built.stderr:
+        pytest.skip("Xen's headers are not installed: apt-get install libxen-dev to hold the layouts against them")
+    assert built.returncode == 0, built.stderr
+    said = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    return {text: int(number) for number, text in (line.split(" ", 1) for line in said.splitlines())}
+
+
+@pytest.mark.parametrize("name", sorted(layouts()))
+def test_layouts_are_those_of_the_headers(name: str, measured: dict[str, int]) -> None:
+    """Each member lies where the compiler puts it and is as large, and so is the whole."""
+    layout = layouts()[name]
+
+    for member in layout.members:
+        assert (member.name, member.offset) == (member.name, measured[f"offsetof({name}, {member.name})"])
+        assert (member.name, member.size) == (member.name, measured[f"sizeof((({name} *)0)->{member.name})"])
+    if name not in HEADS:
+        assert layout.size == measured[f"sizeof({name})"]
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_constants_are_those_of_the_headers(name: str, measured: dict[str, int]) -> None:
+    """Versions, sizes and flags."""
+    module, constant = name.split(".")
+
+    assert vars(dict(modules())[module])[constant] == measured[VALUES[name]]

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever bytes a hypercall finds: it answers a value or an errno, every law holds, a refusal changes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.profiles import PROFILE
+from privcmdd.service.hypercalls import domctl, events, hvm_op, memory_op, sysctl
+from privcmdd.service.hypercalls.layout import Bytes, Layout
+from service.desk import PAGE, Desk
+from service.tool import ARRAY, BUFFERS, DOMCTL, EVENTS, HVM_OP, MEMORY_OP, N_BUFFERS, PV, SYSCTL, Tool
+
+if TYPE_CHECKING:
+    from privcmdd.model.domain import Domain
+
+END = BUFFERS + N_BUFFERS * PAGE
+POINTERS = st.one_of(
+    st.sampled_from([0, BUFFERS, ARRAY, ARRAY + 1, END - 8, END, 2**64 - 1]), st.integers(0, 2**64 - 1)
+)
+NUMBERS = st.one_of(st.integers(0, 40), st.sampled_from([2**31, 2**32 - 1, 2**52, 2**63, 2**64 - 1]), POINTERS)
+DOMAINS = st.sampled_from([0, 1, 2, 3, 0x7FF0, 0x7FF4, 0xFFFF])
+MEMORY_LAYOUTS = {
+    0: memory_op.RESERVATION,
+    1: memory_op.RESERVATION,
+    3: memory_op.DOMAIN,
+    5: memory_op.MACHPHYS,
+    6: memory_op.RESERVATION,
+    7: memory_op.ADD_TO_PHYSMAP,
+    14: memory_op.DOMAIN,
+    15: memory_op.REMOVE_FROM_PHYSMAP,
+    16: memory_op.POD_TARGET,
+    17: memory_op.POD_TARGET,
+    20: memory_op.PAGING_OP,
+    24: memory_op.RESERVATION,
+    28: memory_op.ACQUIRE_RESOURCE,
+}
+
+
+def values_of(layout: Layout) -> st.SearchStrategy[dict[str, Any]]:
+    """Likely and unlikely values of a structure."""
+    kinds: dict[str, st.SearchStrategy[Any]] = {}
+    for member in layout.members:
+        if member.name in ("domid", "domain", "dom"):
+            kinds[member.name] = DOMAINS
+        elif isinstance(member.kind, Layout):
+            kinds[member.name] = values_of(member.kind)
+        elif isinstance(member.kind, Bytes):
+            kinds[member.name] = st.binary(max_size=member.size)
+        else:
+            kinds[member.name] = NUMBERS
+    return st.fixed_dictionaries({}, optional=kinds)
+
+
+def built() -> Tool:
+    """Three domains: HVM with memory on demand, PV, and HVM that is dying."""
+    desk = Desk()
+    tool = Tool(desk)
+    tool.build()
+    tool.reserve(6, 1, [32, 33], flags=memory_op.POPULATE_ON_DEMAND)
+    tool.build(PV)
+    dying = tool.build()
+    desk.reserve(tool.session, 1)
+    desk.call(tool.session, "privcmd.mmapbatch_v2", dom=dying, addr=0x10_0000_0000, arr=[1])
+    tool.domctl(2, dying)
+    return tool
+
+
+def state(tool: Tool) -> Any:
+    """All that a hypercall could change in the machine."""
+
+    def of(domain: Domain) -> Any:
+        return (
+            domain.state,
+            domain.paused,
+            domain.tot_pages,
+            domain.max_pages,
+            domain.n_cached,
+            domain.n_on_demand,
+            domain.n_resource,
+            domain.p2m[domain.p2m != 0].tobytes(),
+            repr(domain.traits),
+        )
+
+    hypervisor = tool.desk.broker.hypervisor
+    frames = hypervisor.frames
+    domains = {domid: of(domain) for domid, domain in hypervisor.domains.items()}
+    return domains, frames.refs.tobytes(), frames.owner.tobytes(), frames.n_free
+
+
+def check(tool: Tool, before: Any, ret: int) -> None:
+    """The law."""
+    assert -4096 < ret < 2**53
+    if ret < 0:
+        assert state(tool) == before
+    tool.desk.broker.check()
+    assert tool.call(17, 0) == 0x40011  # the session lives
+
+
+@given(st.integers(0, 60), st.lists(NUMBERS, max_size=5), st.binary(max_size=256))
+@PROFILE.law
+def test_random_calls(op: int, args: list[int], data: bytes) -> None:
+    """Any number, any arguments, any bytes behind them."""
+    tool = built()
+    if data:
+        tool.put(data)
+    before = state(tool)
+
+    ret = tool.call(op, *args)
+
+    if op != 13:  # of several calls in one, those before the bad pointer are done
+        check(tool, before, ret)
+
+
+@given(st.data())
+@PROFILE.law
+def test_random_memory_operations(data: st.DataObject) -> None:
+    """Structures of the right shape, with anything in them."""
+    tool = built()
+    command = data.draw(st.sampled_from(sorted(MEMORY_LAYOUTS)))
+    layout = MEMORY_LAYOUTS[command]
+    tool.put(data.draw(st.binary(min_size=64, max_size=64)), ARRAY)
+    tool.put(layout.pack(data.draw(values_of(layout))))
+    before = state(tool)
+
+    check(tool, before, tool.call(MEMORY_OP, command, BUFFERS))
+
+
+@given(st.data())
+@PROFILE.law
+def test_random_domctls_and_sysctls(data: st.DataObject) -> None:
+    """Of the right version, with anything in them."""
+    tool = built()
+    is_domctl = data.draw(st.booleans())
+    head, commands = (domctl.HEAD, domctl.COMMANDS) if is_domctl else (sysctl.HEAD, sysctl.COMMANDS)
+    layouts: dict[int, Layout] = {number: layout for number, (layout, _) in commands.items()}
+    if is_domctl:
+        layouts[domctl.CREATEDOMAIN] = domctl.CREATE
+    command = data.draw(st.sampled_from(sorted(layouts)))
+    first = head.pack({"cmd": command, "interface_version": 0x15, "domain": data.draw(DOMAINS)})
+    tool.put((first + layouts[command].pack(data.draw(values_of(layouts[command])))).ljust(144, b"\0"))
+    before = state(tool)
+
+    check(tool, before, tool.call(DOMCTL if is_domctl else SYSCTL, BUFFERS))
+
+
+@given(st.sampled_from([0, 1, 15]), values_of(hvm_op.PARAM), values_of(events.ALLOC_UNBOUND))
+@PROFILE.law
+def test_random_parameters_and_ports(command: int, param: dict[str, Any], port: dict[str, Any]) -> None:
+    """The rest."""
+    tool = built()
+    before = state(tool)
+    tool.put(hvm_op.PARAM.pack(param))
+    check(tool, before, tool.call(HVM_OP, command, BUFFERS))
+    before = state(tool)
+    tool.put(events.ALLOC_UNBOUND.pack(port))
+    check(tool, before, tool.call(EVENTS, 6, BUFFERS))
