@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
-from privcmdd.model.traits import GrantTable, IoreqServer, Traits
+from privcmdd.model.traits import GrantTable, IoreqServer, Pager, Traits
 from privcmdd.model.units import INVALID_FRAME
 
 if TYPE_CHECKING:
@@ -179,12 +179,15 @@ class Domain:
     traits: Traits = field(default_factory=Traits)
     grants: GrantTable = field(default_factory=GrantTable)
     shared_info: list[int] = field(default_factory=list)
+    pager: Pager | None = None
     ioreq_servers: dict[int, IoreqServer] = field(default_factory=dict)
     p2m: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
     p2m_of: memoryview = field(init=False)
     file: FilePages = field(init=False)
+    translated: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        self.translated = self.kind.translated
         self.p2m_of = self.p2m.data
         self.file = FilePages(self.max_gfns, self.max_pages if self.n_spill is None else self.n_spill)
 

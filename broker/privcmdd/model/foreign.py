@@ -14,7 +14,7 @@ import numpy as np
 
 from privcmdd.model.domain import DEVICE, ON_DEMAND, PAGED
 from privcmdd.model.frames import FIRST_RAM, NO_FRAME, ONE
-from privcmdd.model.reservation import Reservation
+from privcmdd.model.paging import Paging
 from privcmdd.model.units import DOMID_IO, DOMID_SELF, DOMID_XEN, FRAME_MASK, LAPIC_FRAME, PROT_WRITE
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from privcmdd.model.frames import Errors, Mfns, Names
 
 
-class Foreign(Reservation):
+class Foreign(Paging):
     """Foreign look-ups."""
 
     def acquire(self, domid: int, names: Names, protection: int | None = None) -> tuple[Mfns, Errors | None]:
@@ -107,7 +107,7 @@ class Foreign(Reservation):
         self, domain: Domain, names: npt.NDArray[np.uint64]
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
         index = names.view(np.int64)  # 40 bits: never negative
-        if domain.kind.translated:
+        if domain.translated:
             p2m = domain.p2m
             if len(p2m) and int(index.max(initial=0)) < len(p2m):
                 mfns = p2m[index]
@@ -137,7 +137,10 @@ class Foreign(Reservation):
             mfns[known] = domain.p2m[index[known]]
         errors = np.zeros(len(index), dtype=np.int32)
         errors[(mfns < FIRST_RAM) | (mfns >= DEVICE)] = -errno.EINVAL
-        errors[mfns >= PAGED] = -errno.ENOENT
+        paged = mfns >= PAGED
+        if paged.any():
+            errors[paged] = -errno.ENOENT
+            self.want(domain, index[paged])
         mfns[errors != 0] = NO_FRAME
         return mfns, errors if errors.any() else None
 
@@ -145,7 +148,7 @@ class Foreign(Reservation):
         self, domain: Domain, names: npt.NDArray[np.uint64]
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
         """As a PVH dom0 is answered: every bit of a name counts, and all that is wrong is EINVAL."""
-        if domain.kind.translated:
+        if domain.translated:
             within = names < np.uint64(len(domain.p2m))
             return self._look_up(domain, np.where(within, names, np.uint64(len(domain.p2m))).astype(np.int64))
         inside = names < np.uint64(self.frames.n_frames)
@@ -158,7 +161,7 @@ class Foreign(Reservation):
         mfns = [NO_FRAME] * len(names)
         errors: list[int] | None = None
         refs = self.frames.refs_of
-        translated = domain.kind.translated
+        translated = domain.translated
         p2m = domain.p2m_of
         for i, name in enumerate(names):
             number = name & FRAME_MASK
@@ -170,8 +173,11 @@ class Foreign(Reservation):
                     mfn = p2m[number]
                 if mfn < FIRST_RAM:
                     error = -errno.EINVAL
+                elif mfn >= PAGED:
+                    error = -errno.ENOENT
+                    self.want(domain, np.array([number], dtype=np.int64))
                 elif mfn >= DEVICE:
-                    error = -errno.ENOENT if mfn >= PAGED else -errno.EINVAL
+                    error = -errno.EINVAL
             else:
                 mfn = number
                 if not FIRST_RAM <= number < self.frames.n_frames:

@@ -150,6 +150,8 @@ class Tally:
         Raises:
             ModelError: EDQUOT, on growth only; nothing changes then.
         """
+        if entries == self.entries and objects == self.objects and frames == self.frames:
+            return
         before = (self.entries, self.objects, self.frames)
         try:
             if entries != self.entries:

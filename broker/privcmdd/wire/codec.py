@@ -82,7 +82,7 @@ class Scanner:
         self._outer: list[int] = []  # the same for the containers around it
         self._nodes = 1
 
-    def scan(self, data: Buffer, start: int) -> int:
+    def scan(self, data: Buffer, start: int) -> int:  # noqa: PLR0915 - every message passes here: no calls between
         """Look for the end of the message that begins at `start`.
 
         Args:
@@ -99,6 +99,7 @@ class Scanner:
         position = start + self._offset
         left = self._left
         outer = self._outer
+        nodes = self._nodes
         while left:
             if position >= end:
                 break
@@ -109,7 +110,9 @@ class Scanner:
                 left -= 1
             elif code < 0xA0:  # fixmap, fixarray
                 n_values = (code & 15) << (code < 0x90)
-                self._open(n_values)
+                nodes += n_values
+                if nodes > limits.NODES or len(outer) >= limits.DEPTH:
+                    raise _too_much(nodes, len(outer))
                 outer.append(left - 1)
                 left = n_values
                 position += 1
@@ -123,31 +126,34 @@ class Scanner:
                 length = int.from_bytes(data[position + 1 : body], "big")
                 if code >= 0xDC:
                     n_values = length << (code >= 0xDE)
-                    self._open(n_values)
+                    nodes += n_values
+                    if nodes > limits.NODES or len(outer) >= limits.DEPTH:
+                        raise _too_much(nodes, len(outer))
                     outer.append(left - 1)
                     left = n_values
                     position = body
                 else:
                     position = body + length
-                    _check_length(code, length, position - start)
+                    if code != 0xC4:  # a bin of fewer than 256 bytes passes no bound
+                        _check_length(code, length, position - start)
                     left -= 1
             while not left and outer:
                 left = outer.pop()
         if left or position > end:
             self._offset = position - start
             self._left = left
+            self._nodes = nodes
             return -1
         self._offset = 0
         self._left = self._nodes = 1
         return position
 
-    def _open(self, n_values: int) -> None:
-        """Account for a container before anything is allocated for it."""
-        if len(self._outer) >= limits.DEPTH:
-            raise CodecError("depth", f"containers are nested deeper than {limits.DEPTH}")
-        self._nodes += n_values
-        if self._nodes > limits.NODES:
-            raise CodecError("nodes", f"the message declares {self._nodes} values, at most {limits.NODES} may come")
+
+def _too_much(n_nodes: int, depth: int) -> CodecError:
+    """The refusal of a container, before anything is allocated for it."""
+    if depth >= limits.DEPTH:
+        return CodecError("depth", f"containers are nested deeper than {limits.DEPTH}")
+    return CodecError("nodes", f"the message declares {n_nodes} values, at most {limits.NODES} may come")
 
 
 def _check_length(code: int, length: int, message_bytes: int) -> None:

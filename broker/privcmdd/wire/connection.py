@@ -181,7 +181,7 @@ class Connection:
             else:
                 self._buffer += memoryview(source)[start:]
             self._move(Input.REMAINDER)
-        elif data:
+        elif data and self._state is not IDLE:
             self._buffer.clear()
             self._move(MESSAGE)
         if self._fds and self._state is IDLE:

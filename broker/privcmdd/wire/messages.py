@@ -8,7 +8,7 @@ A client's mistake is of one of two kinds. If we can still tell which request it
 import errno as errnos
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from privcmdd.wire.codec import CodecError, pack
 
@@ -69,7 +69,7 @@ def _method_name(value: object) -> str:
     raise CodecError("shape", f"a method's name is {type(value).__name__}, expected a string")
 
 
-def interpret(message: object) -> Request | BadRequest | Notification:
+def interpret(message: Any) -> Request | BadRequest | Notification:
     """Tell what a decoded message is.
 
     Raises:
@@ -77,7 +77,6 @@ def interpret(message: object) -> Request | BadRequest | Notification:
     """
     if message.__class__ is not list:
         raise CodecError("shape", f"a message is {type(message).__name__}, expected an array")
-    assert isinstance(message, list)
     kind = message[0] if message else None
     if kind.__class__ is int:
         if kind == REQUEST and len(message) == 4:
@@ -93,14 +92,11 @@ def interpret(message: object) -> Request | BadRequest | Notification:
     )
 
 
-def _request(msgid: object, method: object, params: object) -> Request | BadRequest:
+def _request(msgid: Any, method: Any, params: Any) -> Request | BadRequest:
     if msgid.__class__ is not int or not 0 <= msgid <= _U32_MAX:
         raise CodecError("shape", f"a request's msgid is {str(msgid)[:40]}, expected 0..{_U32_MAX}")
-    assert isinstance(msgid, int)
     name = method if method.__class__ is str else _method_name(method)
-    assert isinstance(name, str)
     if params.__class__ is list:
-        assert isinstance(params, list)
         if len(params) == 1 and params[0].__class__ is dict:
             return Request(msgid, name, params[0])
         if not params:  # how clients with positional calls say "nothing": session.request("ping")
