@@ -52,7 +52,7 @@ bool mapping_concerned(uint64_t start, uint64_t end)
 static int tell_mmap(enum device device, uint64_t addr, uint64_t size, int prot, uint64_t *page)
 {
     static const char *const names[] = {[DEVICE_PRIVCMD] = "privcmd", [DEVICE_HYPERCALL] = "hypercall",
-                                        [DEVICE_GNTDEV] = "gntdev"};
+                                        [DEVICE_GNTDEV] = "privcmd"};
     struct client_answer answer;
     struct mp_out *out = client_begin("mmap", 5);
     mp_str(out, "addr"), mp_uint(out, addr);
@@ -94,7 +94,7 @@ static int map_buffers(uint64_t addr, uint64_t size, int prot, uint64_t page)
     return at == MAP_FAILED ? errno : 0;
 }
 
-static int64_t mmap_locked(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags, off_t offset)
+int64_t mapping_mmap_held(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags, off_t offset)
 {
     int error = client_connect();
     if (error)
@@ -133,13 +133,18 @@ static int64_t mmap_locked(enum device device, int fd, uint64_t addr, uint64_t s
     return -error;
 }
 
+int64_t mapping_mmap_locked(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags)
+{
+    return mapping_mmap_held(device, fd, addr, size, prot, flags, 0);
+}
+
 int64_t mapping_mmap(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags, off_t offset)
 {
     struct client_hold hold;
     client_lock(&hold);
     /* A device's mapping has no offset (any page of it is accepted), is not locked, and is not filled beforehand. */
     off_t used = offset & (off_t)PAGE_MASK;
-    int64_t result = mmap_locked(device, fd, addr, size, prot, flags & ~(MAP_LOCKED | MAP_POPULATE), used);
+    int64_t result = mapping_mmap_held(device, fd, addr, size, prot, flags & ~(MAP_LOCKED | MAP_POPULATE), used);
     client_unlock(&hold);
     return result;
 }
@@ -167,7 +172,7 @@ int64_t mapping_replace(uint64_t addr, uint64_t size, int prot, int flags, int f
     return result;
 }
 
-static int munmap_locked(uint64_t addr, uint64_t size)
+int mapping_munmap_held(uint64_t addr, uint64_t size)
 {
     int error = tell_munmap(addr, size);
     /* Without a broker there is nobody to keep it for. */
@@ -186,7 +191,7 @@ int mapping_munmap(uint64_t addr, uint64_t size)
     client_lock(&hold);
     int result;
     if (areas_touch(addr, end))
-        result = munmap_locked(addr, end - addr);
+        result = mapping_munmap_held(addr, end - addr);
     else
         result = sys_munmap((void *)addr, size) ? -errno : 0;
     client_unlock(&hold);
@@ -272,7 +277,7 @@ static int64_t move(const struct area *from, uint64_t target)
     if (error)
         return -error;
     areas_remove(target, target + size);
-    int result = munmap_locked(moved.start, size);
+    int result = mapping_munmap_held(moved.start, size);
     moved.start = target;
     moved.end = target + size;
     moved.used = false;
@@ -292,7 +297,7 @@ static int64_t mremap_locked(uint64_t addr, uint64_t from, uint64_t to, int flag
     if (to > from || !from || addr + from > area->end)
         return -EFAULT;
     if (to < from) {
-        int result = munmap_locked(addr + to, from - to);
+        int result = mapping_munmap_held(addr + to, from - to);
         return result ? result : (int64_t)addr;
     }
     if (!(flags & MREMAP_FIXED))

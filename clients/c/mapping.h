@@ -18,11 +18,18 @@ bool mapping_concerned(uint64_t start, uint64_t end);
 
 /* mmap of a device's descriptor. The address, or a negative errno. */
 int64_t mapping_mmap(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags, off_t offset);
+/* With the lock held: the same, and munmap of whole pages of an area. */
+int64_t mapping_mmap_held(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags, off_t offset);
+int mapping_munmap_held(uint64_t addr, uint64_t size);
 /* mmap of something else, MAP_FIXED, over an area. */
 int64_t mapping_replace(uint64_t addr, uint64_t size, int prot, int flags, int fd, off_t offset);
 int mapping_munmap(uint64_t addr, uint64_t size);
 int mapping_mprotect(uint64_t addr, uint64_t size, int prot);
 int64_t mapping_mremap(uint64_t addr, uint64_t from, uint64_t to, int flags, uint64_t target);
+
+/* The same with the lock held; offset 0. */
+int64_t mapping_mmap_locked(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags);
+int mapping_munmap_locked(uint64_t addr, uint64_t size);
 
 /*
  * Maps the runs of a broker's answer (keys extents, prot, generation) over n_pages from base on; the first page is the

@@ -18,20 +18,27 @@ void preload_mark(int fd)
         atomic_fetch_or_explicit(&marks[fd / 64], (uint64_t)1 << fd % 64, memory_order_relaxed);
 }
 
-bool preload_marked(int fd)
+enum device preload_marked(int fd)
 {
     uint64_t file;
     if (fd < 0 || fd >= MARKS || !(atomic_load_explicit(&marks[fd / 64], memory_order_relaxed) >> fd % 64 & 1))
-        return false;
+        return DEVICE_NONE;
     enum device device = device_of(fd, &file);
     if (device == DEVICE_NONE)
         atomic_fetch_and_explicit(&marks[fd / 64], ~((uint64_t)1 << fd % 64), memory_order_relaxed);
-    return device != DEVICE_NONE;
+    return device;
+}
+
+/* Whether read and write of a descriptor are refused: only the event channel device has them. */
+static bool silent(int fd)
+{
+    enum device device = preload_marked(fd);
+    return device != DEVICE_NONE && device != DEVICE_EVTCHN;
 }
 
 void preload_mark_copy(int from, int to)
 {
-    if (to >= 0 && preload_marked(from))
+    if (to >= 0 && preload_marked(from) != DEVICE_NONE)
         preload_mark(to);
 }
 
@@ -115,22 +122,25 @@ EXPORT void closefrom(int first)
 
 EXPORT ssize_t read(int fd, void *data, size_t size)
 {
-    return preload_marked(fd) ? preload_result(-EINVAL) : NEXT(read)(fd, data, size);
+    return silent(fd) ? preload_result(-EINVAL) : NEXT(read)(fd, data, size);
 }
 
 EXPORT ssize_t write(int fd, const void *data, size_t size)
 {
-    return preload_marked(fd) ? preload_result(-EINVAL) : NEXT(write)(fd, data, size);
+    enum device device = preload_marked(fd);
+    if (device == DEVICE_EVTCHN)
+        return (ssize_t)(size & ~(size_t)3); /* ports to be unmasked: none is ever masked */
+    return device ? preload_result(-EINVAL) : NEXT(write)(fd, data, size);
 }
 
 EXPORT ssize_t readv(int fd, const struct iovec *ranges, int n)
 {
-    return preload_marked(fd) ? preload_result(-EINVAL) : NEXT(readv)(fd, ranges, n);
+    return silent(fd) ? preload_result(-EINVAL) : NEXT(readv)(fd, ranges, n);
 }
 
 EXPORT ssize_t writev(int fd, const struct iovec *ranges, int n)
 {
-    return preload_marked(fd) ? preload_result(-EINVAL) : NEXT(writev)(fd, ranges, n);
+    return silent(fd) ? preload_result(-EINVAL) : NEXT(writev)(fd, ranges, n);
 }
 
 EXPORT ssize_t pread(int fd, void *data, size_t size, off_t offset)

@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <sys/ioctl.h>
 
+#include "../evtchn.h"
+#include "../gntdev.h"
 #include "../privcmd.h"
 #include "../syscalls.h"
 #include "preload.h"
@@ -15,9 +17,24 @@ EXPORT int ioctl(int fd, unsigned long command, ...)
     va_start(arguments, command);
     void *argument = va_arg(arguments, void *);
     va_end(arguments);
-    uint64_t file;
-    /* Only ioctls of type 'P' can be privcmd's; the memfd behind it answers ENOTTY to all others, as the device does. */
-    if ((command >> 8 & 0xff) == 'P' && device_of(fd, &file) == DEVICE_PRIVCMD)
-        return (int)preload_result(privcmd_ioctl(file, (uint32_t)command, (uint64_t)argument));
+    /* The kernel looks at 32 bits of it; what stands behind a device answers ENOTTY to all that is not its own. */
+    uint32_t number = (uint32_t)command;
+    uint64_t file, address = (uint64_t)argument;
+    switch (number >> 8 & 0xff) {
+    case 'P':
+        if (device_of(fd, &file) == DEVICE_PRIVCMD)
+            return (int)preload_result(privcmd_ioctl(file, number, address));
+        break;
+    case 'G':
+        if (device_of(fd, &file) == DEVICE_GNTDEV)
+            return (int)preload_result(gntdev_ioctl(file, number, address));
+        break;
+    case 'E':
+        if (device_of(fd, &file) == DEVICE_EVTCHN)
+            return (int)preload_result(evtchn_ioctl(number, address));
+        break;
+    default:
+        break;
+    }
     return NEXT(ioctl)(fd, command, argument);
 }

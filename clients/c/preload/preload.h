@@ -46,6 +46,6 @@ int preload_open(const struct xen_path *found, int flags);
 /* Which descriptors may stand for a device. One that was handed on behind our back is only missing, never wrong. */
 void preload_mark(int fd);
 void preload_mark_copy(int from, int to);
-bool preload_marked(int fd);
+enum device preload_marked(int fd);
 
 #endif

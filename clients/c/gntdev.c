@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gntdev.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "client.h"
+#include "mapping.h"
+#include "syscalls.h"
+#include "usermem.h"
+
+#define GNTDEV_IOCTL(number, size) (('G' << 8) | (number) | ((uint32_t)(size) << 16))
+
+struct grant_ref {
+    uint32_t dom;
+    uint32_t ref;
+};
+
+struct map_grant_ref {
+    uint32_t count;
+    uint32_t pad;
+    uint64_t index; /* answered */
+    struct grant_ref refs[1];
+};
+
+struct unmap_grant_ref {
+    uint64_t index;
+    uint32_t count;
+    uint32_t pad;
+};
+
+struct get_offset {
+    uint64_t vaddr;
+    uint64_t offset; /* answered, as is count */
+    uint32_t count;
+    uint32_t pad;
+};
+
+struct grant_copy {
+    uint32_t count;
+    uint64_t segments;
+};
+
+#define MAP_GRANT_REF GNTDEV_IOCTL(0, sizeof(struct map_grant_ref))
+#define UNMAP_GRANT_REF GNTDEV_IOCTL(1, sizeof(struct unmap_grant_ref))
+#define GET_OFFSET_FOR_VADDR GNTDEV_IOCTL(2, sizeof(struct get_offset))
+#define GRANT_COPY GNTDEV_IOCTL(8, sizeof(struct grant_copy))
+
+/* The module's parameter `limit`. */
+#define COUNT_MOST (64 * 1024)
+
+/* Grants that were named to a file, in the order of their offsets. Each lies in pages of its own, with its refs. */
+struct grants {
+    struct grants *next;
+    uint64_t file;
+    uint64_t index;
+    uint64_t addr; /* where they are mapped, or 0 */
+    uint32_t count;
+    struct grant_ref refs[];
+};
+
+static struct grants *all;
+
+static uint64_t size_of(uint32_t count)
+{
+    return sizeof(struct grants) + (uint64_t)count * sizeof(struct grant_ref);
+}
+
+/* The link to the grants at an offset. */
+static struct grants **find(uint64_t file, uint64_t index, uint32_t count)
+{
+    struct grants **link = &all;
+    while (*link && ((*link)->file != file || (*link)->index != index || (*link)->count != count))
+        link = &(*link)->next;
+    return link;
+}
+
+static int64_t map_grant_ref(uint64_t file, uint64_t argument)
+{
+    struct map_grant_ref asked;
+    size_t head = offsetof(struct map_grant_ref, refs);
+    if (user_read(&asked, argument, head) < head)
+        return -EFAULT;
+    if (!asked.count || asked.count > COUNT_MOST)
+        return -EINVAL;
+    struct grants *made = sys_mmap_anonymous(size_of(asked.count));
+    if (made == MAP_FAILED)
+        return -ENOMEM;
+    uint64_t refs_size = (uint64_t)asked.count * sizeof *made->refs;
+    if (user_read(made->refs, argument + head, refs_size) < refs_size) {
+        sys_munmap(made, size_of(asked.count));
+        return -EFAULT;
+    }
+    made->file = file;
+    made->count = asked.count;
+    /* The lowest offset with room behind it. */
+    struct grants **link = &all;
+    for (; *link; link = &(*link)->next) {
+        if ((*link)->file != file)
+            continue;
+        if (made->index + asked.count * PAGE_SIZE <= (*link)->index)
+            break;
+        made->index = (*link)->index + (*link)->count * PAGE_SIZE;
+    }
+    made->next = *link;
+    *link = made;
+    uint64_t at = argument + offsetof(struct map_grant_ref, index);
+    return user_write(at, &made->index, sizeof made->index) == sizeof made->index ? 0 : -EFAULT;
+}
+
+/* What is mapped stays mapped. */
+static int64_t unmap_grant_ref(uint64_t file, uint64_t argument)
+{
+    struct unmap_grant_ref asked;
+    if (user_read(&asked, argument, sizeof asked) < sizeof asked)
+        return -EFAULT;
+    struct grants **link = find(file, asked.index, asked.count), *gone = *link;
+    if (!gone)
+        return -ENOENT;
+    *link = gone->next;
+    sys_munmap(gone, size_of(gone->count));
+    return 0;
+}
+
+static int64_t get_offset_for_vaddr(uint64_t file, uint64_t argument)
+{
+    struct get_offset asked;
+    if (user_read(&asked, argument, sizeof asked) < sizeof asked)
+        return -EFAULT;
+    const struct area *area = areas_first(asked.vaddr, asked.vaddr + 1);
+    const struct grants *found = all;
+    while (found && (found->file != file || !found->addr || found->addr != asked.vaddr))
+        found = found->next;
+    /* The driver looks for a VMA that begins there. */
+    if (!found || !area || area->device != DEVICE_GNTDEV || area->start != asked.vaddr)
+        return -EINVAL;
+    asked.offset = found->index;
+    asked.count = found->count;
+    return user_write(argument, &asked, sizeof asked) == sizeof asked ? 0 : -EFAULT;
+}
+
+static int64_t grant_copy(uint64_t argument)
+{
+    struct grant_copy asked;
+    if (user_read(&asked, argument, sizeof asked) < sizeof asked)
+        return -EFAULT;
+    return asked.count ? -EOPNOTSUPP : 0;
+}
+
+int64_t gntdev_ioctl(uint64_t file, uint32_t command, uint64_t argument)
+{
+    struct client_hold hold;
+    int64_t result = -ENOTTY;
+    client_lock(&hold);
+    if (command == MAP_GRANT_REF)
+        result = map_grant_ref(file, argument);
+    else if (command == UNMAP_GRANT_REF)
+        result = unmap_grant_ref(file, argument);
+    else if (command == GET_OFFSET_FOR_VADDR)
+        result = get_offset_for_vaddr(file, argument);
+    else if (command == GRANT_COPY)
+        result = grant_copy(argument);
+    client_unlock(&hold);
+    return result;
+}
+
+/* Maps grants, those of one domain at a time. */
+static int64_t map_all(const struct grants *grants, uint64_t addr)
+{
+    struct client_answer answer;
+    for (uint32_t first = 0, n = 0; first < grants->count; first += n) {
+        const struct grant_ref *refs = grants->refs + first;
+        uint64_t base = addr + first * PAGE_SIZE;
+        for (n = 1; first + n < grants->count && refs[n].dom == refs->dom; n++)
+            ;
+        if (refs->dom > UINT16_MAX)
+            return -EINVAL;
+        struct mp_out *out = client_begin("gntdev.map", 4);
+        mp_str(out, "dom"), mp_uint(out, refs->dom);
+        mp_str(out, "addr"), mp_uint(out, base);
+        mp_str(out, "extents"), mp_bool(out, true);
+        mp_str(out, "arr");
+        uint8_t *to = mp_bin_room(out, n * 8);
+        for (uint32_t i = 0; to && i < n; i++) {
+            uint64_t ref = refs[i].ref;
+            memcpy(to + 8 * (size_t)i, &ref, sizeof ref);
+        }
+        int error = client_call(&answer);
+        if (!error)
+            error = mapping_apply(base, n, (int)refs->dom, answer.result);
+        if (error)
+            return -error;
+    }
+    return 0;
+}
+
+int64_t gntdev_mmap(int fd, uint64_t file, uint64_t addr, uint64_t size, int prot, int flags, off_t offset)
+{
+    if (prot & PROT_WRITE && (flags & MAP_TYPE) == MAP_PRIVATE)
+        return -EINVAL;
+    struct client_hold hold;
+    client_lock(&hold);
+    uint64_t count = (size + PAGE_MASK) / PAGE_SIZE;
+    struct grants *grants = count <= COUNT_MOST ? *find(file, (uint64_t)offset, (uint32_t)count) : NULL;
+    int64_t result = -EINVAL;
+    if (grants)
+        result = mapping_mmap_held(DEVICE_GNTDEV, fd, addr, size, prot, flags & ~(MAP_LOCKED | MAP_POPULATE), 0);
+    if (result >= 0) {
+        int64_t error = map_all(grants, (uint64_t)result);
+        for (struct grants *other = all; other && !error; other = other->next)
+            if (other->addr == (uint64_t)result)
+                other->addr = 0;
+        if (error)
+            mapping_munmap_held((uint64_t)result, count * PAGE_SIZE);
+        else
+            grants->addr = (uint64_t)result;
+        result = error ? error : result;
+    }
+    client_unlock(&hold);
+    return result;
+}

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * /dev/xen/gntdev: grants are named to it first, and mapped with mmap afterwards, at the offset it answered. What is
+ * granted is for the broker to say; here is only which offset stands for which grants. The layouts are the kernel's
+ * (include/uapi/xen/gntdev.h), in our own words.
+ */
+#ifndef PRIVCMDD_GNTDEV_H
+#define PRIVCMDD_GNTDEV_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/* As privcmd_ioctl. */
+int64_t gntdev_ioctl(uint64_t file, uint32_t command, uint64_t argument);
+/* As mapping_mmap. */
+int64_t gntdev_mmap(int fd, uint64_t file, uint64_t addr, uint64_t size, int prot, int flags, off_t offset);
+
+#endif
