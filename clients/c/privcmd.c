@@ -229,19 +229,41 @@ static int64_t ioctl_restrict(uint64_t file, uint64_t argument)
     return -client_call(&answer);
 }
 
+/* Asks the broker; with memory lent that lies outside the hypercall buffers, when it said that it wants some. */
+static int ask_hypercall(uint64_t file, const struct privcmd_hypercall *call, uint64_t lent_at, const void *lent,
+                         uint32_t lent_size, struct client_answer *answer)
+{
+    struct mp_out *out = client_begin("privcmd.hypercall", lent ? 5 : 3);
+    put_uint(out, "file", file);
+    put_uint(out, "op", call->op);
+    mp_str(out, "arg");
+    mp_bin(out, call->arg, sizeof call->arg);
+    if (lent) {
+        put_uint(out, "lent_addr", lent_at);
+        mp_str(out, "lent");
+        mp_bin(out, lent, lent_size);
+    }
+    return client_call(answer);
+}
+
 static int64_t ioctl_hypercall(uint64_t file, uint64_t argument)
 {
     struct privcmd_hypercall call;
     struct client_answer answer;
+    uint8_t lent[PAGE_SIZE];
     if (!get(&call, argument, sizeof call))
         return -EFAULT;
-    struct mp_out *out = client_begin("privcmd.hypercall", 3);
-    put_uint(out, "file", file);
-    put_uint(out, "op", call.op);
-    mp_str(out, "arg");
-    mp_bin(out, call.arg, sizeof call.arg);
-    int error = client_call(&answer);
-    return error ? -error : mp_find_int(answer.result, "ret", -ENOSYS);
+    int error = ask_hypercall(file, &call, 0, NULL, 0, &answer);
+    if (error)
+        return -error;
+    uint64_t size = (uint64_t)mp_find_int(answer.result, "want_bytes", 0);
+    uint64_t at = (uint64_t)mp_find_int(answer.result, "want_addr", 0);
+    if (size && size <= sizeof lent && get(lent, at, size)) {
+        error = ask_hypercall(file, &call, at, lent, (uint32_t)size, &answer);
+        if (error)
+            return -error;
+    }
+    return mp_find_int(answer.result, "ret", -ENOSYS);
 }
 
 /* Reads a request's buffers into the message. */

@@ -37,7 +37,7 @@ HEADERS = """\
 #include <xen/hvm/params.h>
 """
 # Layouts that are less than a structure: a beginning of one, or none at all.
-HEADS = {"struct xen_domctl", "struct xen_sysctl", "struct xen_dm_op", "struct xen_build_id"}
+HEADS = {"struct xen_domctl", "struct xen_sysctl", "struct xen_dm_op", "struct xen_build_id", "struct vm_event_st"}
 VALUES = {
     "domctl.INTERFACE_VERSION": "XEN_DOMCTL_INTERFACE_VERSION",
     "sysctl.INTERFACE_VERSION": "XEN_SYSCTL_INTERFACE_VERSION",
@@ -59,6 +59,13 @@ VALUES = {
     "info.SHUTDOWN_SHIFT": "XEN_DOMINF_shutdownshift",
     "memory_op.POPULATE_ON_DEMAND": "XENMEMF_populate_on_demand",
     "hvm_op.N_PARAMS": "HVM_NR_PARAMS",
+    "paging.REQUEST_BYTES": "sizeof(vm_event_request_t)",
+    "paging.RING_OFFSET": "offsetof(struct vm_event_sring, ring)",
+    "paging.RING_REQUESTS": "__RING_SIZE((struct vm_event_sring *)0, 4096)",
+    "paging.REASON_PAGING": "VM_EVENT_REASON_MEM_PAGING",
+    "paging.REQUEST_VERSION": "VM_EVENT_INTERFACE_VERSION",
+    "paging.PAGING_MODE": "XEN_DOMCTL_VM_EVENT_OP_PAGING",
+    "paging.RING_PARAM": "HVM_PARAM_PAGING_RING_PFN",
     "multicall.NUMBER": "__HYPERVISOR_multicall",
     "multicall.RESULT_OFFSET": "offsetof(struct multicall_entry, result)",
 }

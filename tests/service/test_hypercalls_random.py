@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.profiles import PROFILE
-from privcmdd.service.hypercalls import domctl, events, hvm_op, memory_op, sysctl
+from privcmdd.service.hypercalls import domctl, events, hvm_op, memory_op, paging, sysctl
 from privcmdd.service.hypercalls.layout import Bytes, Layout
 from service.desk import PAGE, Desk
 from service.tool import ARRAY, BUFFERS, DOMCTL, EVENTS, HVM_OP, MEMORY_OP, N_BUFFERS, PV, SYSCTL, Tool
@@ -34,7 +34,7 @@ MEMORY_LAYOUTS = {
     15: memory_op.REMOVE_FROM_PHYSMAP,
     16: memory_op.POD_TARGET,
     17: memory_op.POD_TARGET,
-    20: memory_op.PAGING_OP,
+    20: paging.PAGING_OP,
     24: memory_op.RESERVATION,
     28: memory_op.ACQUIRE_RESOURCE,
 }

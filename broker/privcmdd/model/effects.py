@@ -44,4 +44,12 @@ class BuffersGone:
     number: int
 
 
-Effect = Discard | StateChanged | DiscardBuffers | BuffersGone
+@dataclass(frozen=True, slots=True)
+class FrameWanted:
+    """Somebody looked for a guest frame that its domain's pager has evicted."""
+
+    domid: int
+    gfn: int
+
+
+Effect = Discard | StateChanged | DiscardBuffers | BuffersGone | FrameWanted

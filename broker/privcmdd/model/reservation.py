@@ -290,62 +290,6 @@ class Reservation(Machine):
             raise ModelError(errno.EINVAL, f"guest frame {gfn:#x} of domain {domain.domid} is not there", gfn=gfn)
         return mfn
 
-    # Paging
-
-    def page_out(self, domid: int, gfns: Names) -> npt.NDArray[np.int32]:
-        """Page frames out; mapping one is ENOENT until it is paged in. Content is kept.
-
-        Returns:
-            (n,) int32: 0, -EBUSY for a frame that is mapped, -EINVAL for one that is not populated.
-
-        Raises:
-            ModelError: ESRCH; ENODEV, only translated domains can be paged; EINVAL, it is dying.
-        """
-        domain, names, mfns, errors = self._pageable(domid, gfns)
-        errors[mfns >= DEVICE] = -errno.EINVAL
-        frames = mfns & ~np.uint32(FLAGS)
-        errors[self.frames.page[frames] >= domain.file.first_resource] = -errno.EINVAL
-        good = errors == 0
-        errors[np.flatnonzero(good)[self.frames.refs[mfns[good]] > 1]] = -errno.EBUSY
-        errors[(errors == 0) & repeated(names)] = -errno.EINVAL  # out since its first mention
-        good = errors == 0
-        domain.p2m[names[good].astype(np.int64)] |= np.uint32(PAGED)
-        n_moved = int(np.count_nonzero(good))
-        domain.tot_pages -= n_moved
-        domain.n_paged += n_moved
-        return errors
-
-    def page_in(self, domid: int, gfns: Names) -> npt.NDArray[np.int32]:
-        """Page frames in again, with the content they had.
-
-        Returns:
-            (n,) int32: 0, or -EINVAL for a frame that is not paged out.
-
-        Raises:
-            ModelError: ESRCH; ENODEV, only translated domains can be paged; EINVAL, it is dying.
-        """
-        domain, names, mfns, errors = self._pageable(domid, gfns)
-        errors[mfns < PAGED] = -errno.EINVAL
-        errors[(errors == 0) & repeated(names)] = -errno.EINVAL  # in since its first mention
-        good = errors == 0
-        domain.p2m[names[good].astype(np.int64)] &= ~np.uint32(PAGED)
-        n_moved = int(np.count_nonzero(good))
-        domain.tot_pages += n_moved
-        domain.n_paged -= n_moved
-        return errors
-
-    def _pageable(
-        self, domid: int, gfns: Names
-    ) -> tuple[Domain, npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.int32]]:
-        domain = self.living(domid)
-        if not domain.kind.translated:
-            raise ModelError(errno.ENODEV, f"domain {domid} is PV: only HVM and PVH domains can be paged", dom=domid)
-        names = as_array(gfns)
-        mfns = self._populated(domain, names)
-        errors = np.zeros(len(names), dtype=np.int32)
-        errors[mfns == NO_FRAME] = -errno.EINVAL
-        return domain, names, mfns, errors
-
     def _populated(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
         """What the p2m has under names, ``NO_FRAME`` and ``PAGED`` as there; no bit of a name is dropped here."""
         mfns = np.zeros(len(names), dtype=np.uint32)

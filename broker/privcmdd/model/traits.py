@@ -77,3 +77,18 @@ class IoreqServer:
     bufioreq: int
     frames: list[int] = field(default_factory=list)
     enabled: bool = False
+
+
+@dataclass(slots=True)
+class Pager:
+    """A pager, and what it has been told.
+
+    Attributes:
+        ring_page: Where its ring lies in the domain's memory file.
+        nominated: Guest frames that are to be evicted.
+        asked: Evicted guest frames that it has been told of.
+    """
+
+    ring_page: int
+    nominated: set[int] = field(default_factory=set)
+    asked: set[int] = field(default_factory=set)

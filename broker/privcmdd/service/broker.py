@@ -302,7 +302,7 @@ class Broker:
 
     def _carry_out_one(self, effect: Effect) -> None:
         from privcmdd.model.domain import State  # noqa: PLC0415 - see the module's docstring
-        from privcmdd.model.effects import BuffersGone, Discard, DiscardBuffers  # noqa: PLC0415
+        from privcmdd.model.effects import BuffersGone, Discard, DiscardBuffers, FrameWanted  # noqa: PLC0415
         from privcmdd.service.backing import BufferFile  # noqa: PLC0415
 
         if isinstance(effect, Discard):
@@ -311,6 +311,11 @@ class Broker:
             return
         if isinstance(effect, DiscardBuffers):
             self.backing.discard(BufferFile(effect.number), effect.pages)
+            return
+        if isinstance(effect, FrameWanted):
+            from privcmdd.service.hypercalls import paging  # noqa: PLC0415 - it imports much
+
+            paging.tell(self, effect.domid, effect.gfn)
             return
         if isinstance(effect, BuffersGone):
             self.backing.close(BufferFile(effect.number))

@@ -59,3 +59,6 @@ DM_OP_BUFFERS: Final = 16
 
 DM_OP_BYTES: Final = 4096
 """Bytes of one buffer of a DM_OP: the Linux driver's own bound (privcmd_dm_op_buf_max_size)."""
+
+LENT_BYTES: Final = 4096
+"""Bytes that a hypercall's caller lends: a page, the largest thing that tools pass outside hypercall buffers."""

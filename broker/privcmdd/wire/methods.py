@@ -507,14 +507,21 @@ _TABLE: Final = (
             Param("op", "size", "the number of the hypercall"),
             Param("arg", "bin", "its five arguments, little-endian u64", unit="bytes", most=limits.HYPERCALL_BYTES),
             _FILE,
+            Param("lent_addr", "addr", "where `lent` lies in the caller's memory", 0, "bytes"),
+            Param("lent", "bin", "bytes that the hypercall may read there", None, "bytes", most=limits.LENT_BYTES),
         ),
-        (Field("ret", "int", "what the ioctl returns: a value, or a negative errno"),),
+        (
+            Field("ret", "int", "what the ioctl returns: a value, or a negative errno"),
+            Field("want_addr", "int", "only with -EFAULT: what was to be read begins here", optional=True),
+            Field("want_bytes", "int", "only with want_addr: how much it is", optional=True, unit="bytes"),
+        ),
         errors={
             "EINVAL": f"arg is not {limits.HYPERCALL_BYTES} bytes",
             "EPERM": "the file, or the connection, is restricted",
         },
         doc="Pointers among the arguments, and inside what they point to, are addresses of the caller's; they must lie "
-        "in mappings of file `hypercall`, else the answer is -EFAULT. What the caller has no right to is -EPERM, an "
+        "in mappings of file `hypercall`, else the answer is -EFAULT, with what was to be read: the caller may ask "
+        "again and lend that. What the caller has no right to is -EPERM, an "
         "operation that is not there -ENOSYS.",
     ),
     Method(

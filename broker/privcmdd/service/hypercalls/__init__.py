@@ -57,8 +57,11 @@ def hypercall(broker: Broker, session: Session, params: dict[str, Any]) -> dict[
         raise ModelError(
             errno.EINVAL, f"arg holds {len(params['arg'])} bytes, expected {HYPERCALL_BYTES}: five u64", key="arg"
         )
-    call = Call(broker, session, CallerMemory(residence.space, broker.backing))
-    return {"ret": perform(call, params["op"], ARGUMENTS.unpack(params["arg"]))}
+    memory = CallerMemory(residence.space, broker.backing, params["lent_addr"], params["lent"] or b"")
+    ret = perform(Call(broker, session, memory), params["op"], ARGUMENTS.unpack(params["arg"]))
+    if ret == -errno.EFAULT and memory.wanted is not None:
+        return {"ret": ret, "want_addr": memory.wanted[0], "want_bytes": memory.wanted[1]}
+    return {"ret": ret}
 
 
 def perform(call: Call, number: int, arguments: tuple[int, ...]) -> int:

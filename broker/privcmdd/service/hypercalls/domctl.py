@@ -20,6 +20,7 @@ from privcmdd.service.hypercalls import info
 from privcmdd.service.hypercalls.call import is_self
 from privcmdd.service.hypercalls.info import ARCH_CONFIG, DOMAIN_INFO
 from privcmdd.service.hypercalls.layout import Bytes, Layout
+from privcmdd.service.hypercalls.paging import EVENT_OP, event_op
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -387,6 +388,7 @@ COMMANDS: Final[dict[int, tuple[Layout, Callable[[Call, Domain, dict[str, Any]],
     27: (NOTHING, accepted),  # resumedomain
     35: (ADDRESS_SIZE, set_address_size),
     36: (ADDRESS_SIZE, get_address_size),
+    56: (EVENT_OP, event_op),
     59: (TSC_INFO, get_tsc),
     60: (TSC_INFO, accepted),
     61: (FRAME_INFO, frame_info),

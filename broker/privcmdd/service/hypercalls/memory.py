@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The caller's memory as the hypervisor sees it: pointers in hypercall arguments, and what is behind them.
 
-Only hypercall buffers can be reached. Anything else, and whatever lies past their end, is EFAULT.
+Hypercall buffers can be reached, and what the caller lends with its request, to be read. Anything else is EFAULT;
+of what was to be read the caller learns which range it was, and may ask again and lend it.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PROT_READ, PROT_WRITE
+from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PROT_READ, PROT_WRITE, VM_MAX_ADDRESS
 from privcmdd.model.vm_map import File
 from privcmdd.service.backing import BufferFile
+from privcmdd.wire.limits import LENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,13 +29,20 @@ if TYPE_CHECKING:
 
 
 class CallerMemory:
-    """The hypercall buffers of one address space."""
+    """The hypercall buffers of one address space.
 
-    __slots__ = ("_backing", "_space")
+    Attributes:
+        wanted: The range that could not be read, when one could not: address and size.
+    """
 
-    def __init__(self, space: AddressSpace, backing: Backing) -> None:
+    __slots__ = ("_backing", "_lent", "_lent_at", "_space", "wanted")
+
+    def __init__(self, space: AddressSpace, backing: Backing, lent_at: int = 0, lent: bytes = b"") -> None:
         self._space = space
         self._backing = backing
+        self._lent_at = lent_at
+        self._lent = lent
+        self.wanted: tuple[int, int] | None = None
 
     def _runs(self, address: int, size: int, access: int) -> Iterator[tuple[int, int, int]]:
         """The runs of the buffer file that a range of addresses is mapped to: page, offset, size."""
@@ -56,7 +65,15 @@ class CallerMemory:
         Raises:
             ModelError: EFAULT; nothing is read then.
         """
-        runs = list(self._runs(address, size, PROT_READ | PROT_WRITE))
+        lent = address - self._lent_at
+        if lent >= 0 and lent + size <= len(self._lent):
+            return self._lent[lent : lent + size]
+        try:
+            runs = list(self._runs(address, size, PROT_READ | PROT_WRITE))
+        except ModelError:
+            if 0 < size <= LENT_BYTES and address + size <= VM_MAX_ADDRESS:
+                self.wanted = (address, size)
+            raise
         return b"".join(self._backing.read(self._file(), *run) for run in runs)
 
     def write(self, address: int, data: bytes) -> None:

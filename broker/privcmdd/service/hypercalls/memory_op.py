@@ -12,6 +12,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.units import DOMID_SELF
 from privcmdd.service.hypercalls.call import is_self
 from privcmdd.service.hypercalls.layout import Layout
+from privcmdd.service.hypercalls.paging import paging_op
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,9 +57,6 @@ ACQUIRE_RESOURCE: Final = Layout(
     ("pad", "u32"),
     ("frame", "u64"),
     ("frame_list", "u64"),
-)
-PAGING_OP: Final = Layout(
-    "struct xen_mem_paging_op", ("op", "u8"), ("domain", "u16"), ("buffer", "u64"), ("gfn", "u64")
 )
 
 # A command has 6 bits, what is above says how far an earlier call came (MEMOP_EXTENT_SHIFT).
@@ -285,13 +283,6 @@ def acquire_resource(call: Call, address: int) -> int:
         frames = call.hypervisor.resource_frames(domid, kind, number, asked["frame"], n_frames)
         call.memory.put_numbers(asked["frame_list"], frames)
     return 0
-
-
-def paging_op(call: Call, address: int) -> int:
-    """``XENMEM_paging_op``: Debian's Xen is built without it."""
-    asked = call.memory.get(PAGING_OP, address)
-    call.domain(asked["domain"])
-    raise ModelError(errno.EOPNOTSUPP, "this Xen is built without paging; domain.page_out does it here")
 
 
 def claim_pages(call: Call, address: int) -> int:
