@@ -52,7 +52,7 @@ bool mapping_concerned(uint64_t start, uint64_t end)
 static int tell_mmap(enum device device, uint64_t addr, uint64_t size, int prot, uint64_t *page)
 {
     static const char *const names[] = {[DEVICE_PRIVCMD] = "privcmd", [DEVICE_HYPERCALL] = "hypercall",
-                                        [DEVICE_GNTDEV] = "privcmd"};
+                                        [DEVICE_GNTDEV] = "gntdev"};
     struct client_answer answer;
     struct mp_out *out = client_begin("mmap", 5);
     mp_str(out, "addr"), mp_uint(out, addr);
@@ -131,11 +131,6 @@ int64_t mapping_mmap_held(enum device device, int fd, uint64_t addr, uint64_t si
         sys_munmap(at, end - start);
     }
     return -error;
-}
-
-int64_t mapping_mmap_locked(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags)
-{
-    return mapping_mmap_held(device, fd, addr, size, prot, flags, 0);
 }
 
 int64_t mapping_mmap(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags, off_t offset)

@@ -27,10 +27,6 @@ int mapping_munmap(uint64_t addr, uint64_t size);
 int mapping_mprotect(uint64_t addr, uint64_t size, int prot);
 int64_t mapping_mremap(uint64_t addr, uint64_t from, uint64_t to, int flags, uint64_t target);
 
-/* The same with the lock held; offset 0. */
-int64_t mapping_mmap_locked(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags);
-int mapping_munmap_locked(uint64_t addr, uint64_t size);
-
 /*
  * Maps the runs of a broker's answer (keys extents, prot, generation) over n_pages from base on; the first page is the
  * request's index 0. With the lock held. On an error nothing is mapped there.

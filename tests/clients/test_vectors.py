@@ -46,6 +46,7 @@ CALLS: dict[str, Call[Any]] = {
         calls.mmap_resource(1, 1, 0),
         calls.hypercall(17, 0),
         calls.dm_op(1, [b"x"]),
+        calls.map_grants(1, 0, [1]),
         calls.buffers(),
         calls.domain_create("hvm", 1),
         calls.domain_destroy(1),

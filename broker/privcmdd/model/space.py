@@ -386,7 +386,12 @@ class AddressSpace:
                 self.hypervisor.effects.append(BuffersGone(self.buffers.number))
 
 
-INHERIT: Final = {File.ANON: Inherit.COPY, File.PRIVCMD: Inherit.NONE, File.HYPERCALL: Inherit.COPY}
+INHERIT: Final = {
+    File.ANON: Inherit.COPY,
+    File.PRIVCMD: Inherit.NONE,
+    File.HYPERCALL: Inherit.COPY,
+    File.GNTDEV: Inherit.NONE,
+}
 
 
 def check_range(addr: int, size: int, *, fixed: bool) -> int:

@@ -33,11 +33,12 @@ class Inherit(StrEnum):
 
 
 class File(StrEnum):
-    """What was mapped: anonymous memory (whose bytes are the client's own), the privcmd device, hypercall buffers."""
+    """What was mapped: anonymous memory (whose bytes are the client's own), devices, hypercall buffers."""
 
     ANON = "anon"
     PRIVCMD = "privcmd"
     HYPERCALL = "hypercall"
+    GNTDEV = "gntdev"
 
 
 @dataclass(slots=True, eq=False)

@@ -330,6 +330,7 @@ def machine_handlers() -> Mapping[str, Handler]:
     """The methods about the machine; the first call imports it, which may be done in another thread."""
     from privcmdd.service import (  # noqa: PLC0415 - see the module's docstring
         domains,
+        grants,
         hypercalls,
         mappings,
         privcmd,
@@ -337,7 +338,8 @@ def machine_handlers() -> Mapping[str, Handler]:
         spaces,  # noqa: F401
     )
 
-    return {**mappings.HANDLERS, **privcmd.HANDLERS, **resources.HANDLERS, **hypercalls.HANDLERS, **domains.HANDLERS}
+    rooms = (mappings, privcmd, resources, grants, hypercalls, domains)
+    return {name: handler for room in rooms for name, handler in room.HANDLERS.items()}
 
 
 def paired(handlers: Mapping[str, Handler]) -> dict[str, tuple[Method, Handler]]:

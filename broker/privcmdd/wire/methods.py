@@ -278,11 +278,11 @@ _TABLE: Final = (
             Param(
                 "file",
                 "enum",
-                "what backs it: anonymous memory, the privcmd device, or hypercall buffers (space.buffers); anon for "
-                "uvm and privcmd for linux when left out",
+                "what backs it: anonymous memory, the privcmd or gntdev device, or hypercall buffers (space.buffers); "
+                "anon for uvm and privcmd for linux when left out",
                 None,
                 "",
-                ("anon", "privcmd", "hypercall"),
+                ("anon", "privcmd", "hypercall", "gntdev"),
             ),
         ),
         (
@@ -363,7 +363,7 @@ _TABLE: Final = (
                     Field("prot", "int", "protection"),
                     Field("max_prot", "int", "maximum protection"),
                     Field("inherit", "str", "what a fork's child gets: none, copy or share"),
-                    Field("file", "str", "anon, privcmd or hypercall"),
+                    Field("file", "str", "anon, privcmd, hypercall or gntdev"),
                     Field("object", "int", "number of the uvm object; nil without one", nullable=True),
                     Field("dom", "int", "domain whose frames are mapped; nil without", nullable=True),
                     Field("offset", "int", "where in the object it begins", unit="bytes"),
@@ -539,6 +539,29 @@ _TABLE: Final = (
         },
         doc="Without buffers it only says whether the request would be allowed: ret is 0. Changes of a domain need "
         "the right to map it writable.",
+    ),
+    Method(
+        "gntdev.map",
+        "Map grants of a domain, into a mapping of the gntdev device.",
+        (
+            _DOM,
+            Param("addr", "addr", "where, inside a mapping of file gntdev", unit="bytes"),
+            Param("arr", "frames", "the grants' numbers, one a page", unit="grants"),
+            _EXTENTS,
+        ),
+        (
+            Field("num", "int", "as many as were asked for", unit="frames"),
+            _EXTENTS_RESULT,
+            _PROT_RESULT,
+            _GENERATION_RESULT,
+        ),
+        "map",
+        {
+            **_MAPPING_ERRORS,
+            "EINVAL": "no grants, the range is no mapping of file gntdev, or one of them is not granted to domain 0",
+            "E2BIG": "more grants than one batch may have frames",
+        },
+        doc="All or none. What the grant table, in the domain's own memory, says when this is asked counts.",
     ),
     Method(
         "space.buffers",

@@ -31,7 +31,7 @@ EXPORT void *mmap(void *addr, size_t size, int prot, int flags, int fd, off_t of
     if (device == DEVICE_PRIVCMD || device == DEVICE_HYPERCALL)
         return (void *)preload_result(mapping_mmap(device, fd, (uint64_t)addr, size, prot, flags, offset));
     if (device == DEVICE_GNTDEV)
-        return (void *)preload_result(gntdev_mmap(file, fd, (uint64_t)addr, size, prot, flags, offset));
+        return (void *)preload_result(gntdev_mmap(fd, file, (uint64_t)addr, size, prot, flags, offset));
     bool fixed = flags & MAP_FIXED && (flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE;
     if (fixed && !((uint64_t)addr & PAGE_MASK) && concerned(addr, size))
         return (void *)preload_result(mapping_replace((uint64_t)addr, size, prot, flags, fd, offset));

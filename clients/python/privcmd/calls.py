@@ -284,6 +284,18 @@ def dm_op(dom: int, bufs: Sequence[bytes]) -> Call[tuple[int, list[bytes]]]:
     return Call("privcmd.dm_op", params, lambda answer, _: (answer["ret"], answer["bufs"]))
 
 
+def map_grants(dom: int, addr: int, refs: Sequence[int], *, extents: bool = False) -> Call[Any]:
+    """Map grants of a domain, all or none, into a mapping of file ``gntdev``.
+
+    Returns:
+        ``num``, and when asked for ``extents`` and ``prot``, as they come.
+
+    Raises:
+        PrivcmdError: EINVAL, the range is no such mapping, or one of them is no grant to domain 0; EPERM; E2BIG.
+    """
+    return plain("gntdev.map", {"dom": dom, "addr": addr, "arr": list(refs), "extents": extents})
+
+
 def buffers() -> Call[Memory]:
     """The file of the address space's hypercall buffers; the descriptor is the caller's to close."""
 

@@ -229,6 +229,7 @@ class Client:
     privcmd_mmapbatch_v2 = blocking(calls.privcmd_mmapbatch_v2)
     restrict = blocking(calls.restrict)
     mmap_resource = blocking(calls.mmap_resource)
+    map_grants = blocking(calls.map_grants)
     hypercall = blocking(calls.hypercall)
     dm_op = blocking(calls.dm_op)
     buffers = blocking(calls.buffers)

@@ -179,6 +179,7 @@ class AsyncClient:
     privcmd_mmapbatch_v2 = awaiting(calls.privcmd_mmapbatch_v2)
     restrict = awaiting(calls.restrict)
     mmap_resource = awaiting(calls.mmap_resource)
+    map_grants = awaiting(calls.map_grants)
     hypercall = awaiting(calls.hypercall)
     dm_op = awaiting(calls.dm_op)
     buffers = awaiting(calls.buffers)
