@@ -282,12 +282,11 @@ def max_vcpus(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, 
 
 
 def get_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_getvcpucontext``: the registers as they were set."""
+    """``XEN_DOMCTL_getvcpucontext``: the registers as they were set; zeros where nobody did, in ``domain.create``."""
     vcpu = checked_vcpu(domain, values["vcpu"])
-    context = domain.traits.contexts.get(vcpu)
-    if context is None:
+    if vcpu >= domain.traits.n_online and vcpu not in domain.traits.contexts:
         raise ModelError(errno.ENODATA, f"vcpu {vcpu} of domain {domain.domid} has not been set up")
-    call.memory.write(values["ctxt"], context)
+    call.memory.write(values["ctxt"], domain.traits.contexts.get(vcpu, bytes(VCPU_CONTEXT_BYTES)))
     return values
 
 
@@ -296,9 +295,9 @@ def set_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str,
     vcpu = checked_vcpu(domain, values["vcpu"])
     if values["ctxt"]:
         domain.traits.contexts[vcpu] = call.memory.read(values["ctxt"], VCPU_CONTEXT_BYTES)
+        domain.traits.n_online = max(domain.traits.n_online, vcpu + 1)
     else:
         domain.traits.contexts.pop(vcpu, None)
-    domain.traits.n_online = len(domain.traits.contexts)
     return values
 
 

@@ -262,6 +262,11 @@ def get_pod_target(call: Call, address: int) -> int:
     return 0
 
 
+def nothing_shared(_call: Call, _address: int) -> int:
+    """``XENMEM_get_sharing_freed_pages`` and ``_shared_pages``: domains share no frames here."""
+    return 0
+
+
 def acquire_resource(call: Call, address: int) -> int:
     """``XENMEM_acquire_resource``: the machine frames of a resource, or its size."""
     asked = call.memory.get(ACQUIRE_RESOURCE, address)
@@ -311,6 +316,8 @@ COMMANDS: Final[dict[int, Callable[[Call, int], int]]] = {
     15: remove_from_physmap,
     16: set_pod_target,
     17: get_pod_target,
+    18: nothing_shared,
+    19: nothing_shared,
     20: paging_op,
     24: claim_pages,
     28: acquire_resource,

@@ -83,6 +83,8 @@ CPU_KHZ: Final = 2_000_000
 # XEN_SYSCTL_PHYSCAP_*: hvm, pv, hap, both versions of grants.
 CAPABILITIES: Final = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 8 | 1 << 9
 SCHED_CREDIT2: Final = 6
+POOL_INFO: Final = 3  # XEN_SYSCTL_CPUPOOL_OP_*
+POOL_FREE_INFO: Final = 7
 PAGE_SHIFT: Final = 12
 # Domains of one list: as many as there can be.
 MOST_DOMAINS: Final = 32_752
@@ -178,14 +180,15 @@ def node_info(call: Call, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def cpupool(call: Call, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_SYSCTL_cpupool_op``: there is pool 0, and one can ask about it."""
-    if values["op"] != 3:  # XEN_SYSCTL_CPUPOOL_OP_INFO
+    """``XEN_SYSCTL_cpupool_op``: there is pool 0, it has the processor, and one can ask about that."""
+    if values["op"] not in (POOL_INFO, POOL_FREE_INFO):
         raise call.unanswered(f"cpupool_op {values['op']}")
-    if values["cpupool_id"]:
+    if values["op"] == POOL_INFO and values["cpupool_id"]:
         raise ModelError(errno.ENOENT, f"there is no cpupool from {values['cpupool_id']} on")
     bitmap = values["cpumap"]
     if bitmap["bitmap"] and bitmap["nr_bits"]:
-        call.memory.write(bitmap["bitmap"], b"\1".ljust(-(-min(bitmap["nr_bits"], 4096) // 8), b"\0"))
+        first = b"\1" if values["op"] == POOL_INFO else b"\0"
+        call.memory.write(bitmap["bitmap"], first.ljust(-(-min(bitmap["nr_bits"], 4096) // 8), b"\0"))
     return {**values, "sched_id": SCHED_CREDIT2, "n_dom": len(call.hypervisor.domains) + 1}
 
 
