@@ -41,6 +41,7 @@ def hello(broker: Broker, session: Session, params: Params) -> Params:
         "instance": broker.instance,
         "version": __version__,
         "limits": {**wire_limits(), **asdict(broker.settings.limits)},
+        "host": asdict(broker.settings.host),
     }
 
 
