@@ -66,7 +66,7 @@ _RUN = """\
 Run a program that maps guest memory through libxenforeignmemory or /dev/xen/privcmd, unmodified, as if this were a
 Xen host. A broker of its own is started, or with --socket an existing one is joined; the shim is preloaded; the
 program's exit status, or the signal that ended it, is handed on. Mappings that it leaves behind are listed at the
-end, with the request that made each.
+end, with the request that made each. Where Xen's own xenstored is installed, one runs beside the program.
 
 Programs that are statically linked or setuid cannot be preloaded into, and are refused with the reason.
 """
@@ -285,7 +285,7 @@ def _run(parsed: argparse.Namespace) -> int:
         except OSError as error:
             output.complain(f"{parsed.config}: {error.strerror}")
             return 2
-    return run.run(run.Options(command, parsed.socket, config, parsed.domain, parsed.leaks))
+    return run.run(run.Options(command, parsed.socket, config, parsed.domain, parsed.leaks, parsed.xenstore))
 
 
 # --- arguments --------------------------------------------------------------------------------------------
@@ -394,6 +394,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--leaks", choices=("report", "error"), default="report",
         help="what mappings left behind are: a line each, or also exit status 99",
+    )  # fmt: skip
+    run.add_argument(
+        "--no-xenstore", dest="xenstore", action="store_false",
+        help="do not run xenstored beside the program, which is done where it is installed and XENSTORED_RUNDIR "
+        "names no other",
     )  # fmt: skip
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="what to run")
     demo = add(commands, "demo", _demo, "start a broker and device models, and check what they promise, step by step")

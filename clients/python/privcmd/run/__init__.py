@@ -15,7 +15,7 @@ from typing import Final
 
 from privcmd.broker import PrivateBroker
 from privcmd.client import Client
-from privcmd.run import program, reach
+from privcmd.run import program, reach, xenstore
 from privcmd.run.leaks import Watch
 
 LEAKED: Final = 99
@@ -41,6 +41,7 @@ class Options:
         config: Configuration of our own broker, as TOML text.
         guests: Domains to make first.
         leaks: ``report`` or ``error``.
+        xenstore: Whether to run xenstored beside the program, where it is installed.
     """
 
     command: list[str]
@@ -48,6 +49,7 @@ class Options:
     config: str | None = None
     guests: list[Guest] = field(default_factory=list)
     leaks: str = "report"
+    xenstore: bool = True
 
 
 def run(options: Options) -> int:
@@ -67,11 +69,17 @@ def run(options: Options) -> int:
         socket = options.socket
         if socket is None:
             socket = stack.enter_context(PrivateBroker(options.config)).path
+        store = stack.enter_context(xenstore.running(socket)) if options.xenstore else None
         client = stack.enter_context(Client(socket))
         for guest in options.guests:
             client.domains.create(guest.kind, guest.n_pages, name=guest.name)
+        env = program.environment(socket, token)
+        if store is not None:
+            env["XENSTORED_RUNDIR"] = str(store)
+            domains = ((domain.dom, domain.name) for domain in client.domains.list() if domain.name)
+            xenstore.name(store, [(0, "Domain-0"), *domains])
         watch = Watch(client, token)
-        status = program.execute(path, options.command[1:], program.environment(socket, token))
+        status = program.execute(path, options.command[1:], env)
         leaks = watch.settle()
     for leak in leaks:
         sys.stderr.write(f"privcmdctl: still mapped: {leak}\n")
