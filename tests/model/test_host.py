@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hosts other than a PV dom0 with Linux 6.1: what they answer otherwise (oracle/RESULTS.md)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import pytest
+
+from model.support import BASE, HOLE, World, batch, errors_of, page, run
+from privcmdd.model.errors import ModelError
+from privcmdd.model.host import Host
+from privcmdd.model.privcmd import MmapEntry, Part
+from privcmdd.model.privcmd.linux import Linux
+from privcmdd.model.units import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from privcmdd.model.space import AddressSpace
+
+EINVAL = -errno.EINVAL
+
+
+def world_of(host: Host) -> tuple[World, Linux]:
+    """A machine of that host, and its kernel."""
+    world = World()
+    world.hv.host = host
+    return world, Linux(host)
+
+
+def refused(space: AddressSpace, domid: int, addr: int, *names: int) -> int:
+    """The errno of a batch that is refused as a whole."""
+    with pytest.raises(ModelError) as caught:
+        batch(space, domid, addr, names)
+    return caught.value.errno
+
+
+def test_linux_5_10_splits_a_mapped_vma() -> None:
+    """Section 6: the parts keep their pages, and take retries of their holes."""
+    world, linux = world_of(Host(linux="5.10"))
+    space = world.space(linux, n_pages=4)
+    batch(space, 1, BASE, [0, HOLE, 2, HOLE])
+
+    space.munmap(page(2), PAGE_SIZE)
+
+    assert [(entry.start, entry.end) for entry in space.map] == [(BASE, page(2)), (page(3), page(4))]
+    assert errors_of(batch(space, 1, page(1), [1])) == [0]
+    assert errors_of(batch(space, 1, page(3), [3])) == [0]
+    assert refused(space, 1, page(0), 1) == errno.EINVAL
+    space.mprotect(page(0), PAGE_SIZE, 1)
+    world.check()
+
+
+def test_parts_of_a_fresh_vma_are_mapped_whole() -> None:
+    """Section 6: each by itself, none from the old start."""
+    world, linux = world_of(Host(linux="5.10"))
+    space = world.space(linux, n_pages=4)
+
+    space.munmap(page(1), PAGE_SIZE)
+
+    assert refused(space, 1, BASE, 0, 1, 2, 3) == errno.EINVAL
+    assert refused(space, 1, page(2), 1) == errno.EINVAL
+    assert errors_of(batch(space, 1, BASE, [0])) == [0]
+    assert errors_of(batch(space, 1, page(2), [1, 2])) == [0, 0]
+    world.check()
+
+
+def test_a_pvh_dom0_has_no_mmap() -> None:
+    """ENOSYS, before everything."""
+    _, linux = world_of(Host(dom0="pvh"))
+
+    with pytest.raises(ModelError) as caught:
+        linux.check_mmap()
+
+    assert caught.value.errno == errno.ENOSYS
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_frame_errors_of_a_pvh_dom0(many: bool) -> None:
+    """Section 4: every bit of a name counts, and all that is wrong with it is EINVAL; of domains ESRCH and EPERM."""
+    world, linux = world_of(Host(dom0="pvh"))
+    more = [0] * 30 if many else []
+
+    def errors(domid: int, *names: int) -> list[int]:
+        space = world.space(linux, n_pages=len(names) + len(more))
+        found = errors_of(batch(space, domid, BASE, [*names, *more]))[: len(names)]
+        space.close()
+        return found
+
+    assert errors(1, 5, HOLE, 1 << 40, 1 << 40 | 5, 2**64 - 1, 2**64 - 2) == [0, *[EINVAL] * 5]
+    first = world.mfns(0, 1)[0]
+    free = world.hv.frames.n_frames - 1
+    assert errors(2, first, 0, free, 1 << 40 | first, 1 << 30) == [0, *[EINVAL] * 4]
+    assert errors(999, 5) == [-errno.ESRCH]
+    assert errors(0x7FF0, 5) == [-errno.ESRCH]
+    assert errors(0x7FF1, 5) == [-errno.ESRCH]
+    assert errors(0, 5) == [-errno.EPERM]
+    assert errors(0x7FF2, 5) == [EINVAL]
+    world.check()
+
+
+def test_a_failed_frame_is_no_hole_in_a_pvh_dom0() -> None:
+    """Section 2.3: something is mapped there, and a retry is EINVAL."""
+    world, linux = world_of(Host(dom0="pvh"))
+    space = world.space(linux, n_pages=2)
+
+    assert errors_of(batch(space, 1, BASE, [0, HOLE])) == [0, EINVAL]
+    assert refused(space, 1, page(1), 1) == errno.EINVAL
+    world.check()
+
+
+def test_a_mapping_without_access_is_checked_in_a_pvh_dom0() -> None:
+    """Section 4: real errors, and real references that keep a destroyed domain."""
+    world, linux = world_of(Host(dom0="pvh"))
+    space = world.space(linux, n_pages=2, prot=0)
+
+    assert errors_of(batch(space, 1, BASE, [0, HOLE])) == [0, EINVAL]
+    assert world.hv.destroy(1) == "dying"
+    space.munmap(BASE, 2 * PAGE_SIZE)
+    assert 1 not in world.hv.domains
+    world.check()
+
+
+def test_what_crashes_a_real_kernel_is_refused() -> None:
+    """Section 9: a second MMAP_RESOURCE on a mapping, in a PVH dom0."""
+    world, linux = world_of(Host(dom0="pvh"))
+    space = world.space(linux, n_pages=1)
+    wanted = Part(dom=1, type=1, id=0, idx=0, num=1)
+    linux.mmap_resource(space, wanted, BASE)
+
+    with pytest.raises(ModelError) as caught:
+        linux.mmap_resource(space, wanted, BASE)
+
+    assert caught.value.errno == errno.ENOTRECOVERABLE
+    world.check()
+
+
+def test_mmap_of_5_10_is_that_of_6_1() -> None:
+    """Only splitting differs."""
+    world, linux = world_of(Host(linux="5.10"))
+    space = world.space(linux, n_pages=2)
+
+    run(linux.mmap(space, 1, [MmapEntry(BASE, 0, 2)]))
+
+    assert space.pmap.n_present == 2
