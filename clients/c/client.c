@@ -27,6 +27,7 @@ static pid_t owner;
 static bool dead;
 static struct mp_out request, answer_bytes;
 static size_t consumed;
+static struct client_host host = {false, "4.17"};
 static _Thread_local char error_text[256];
 
 const char *client_error_text(void)
@@ -286,6 +287,27 @@ static int attach(struct connection *connection, int64_t space)
     return call_on(connection, &answer);
 }
 
+const struct client_host *client_host(void)
+{
+    return &host;
+}
+
+static void note_host(struct mp_in result)
+{
+    struct mp_in map, at;
+    if (!mp_find(result, "host", &map))
+        return;
+    if (mp_find(map, "dom0", &at)) {
+        struct mp_value dom0 = mp_next(&at);
+        host.pvh = dom0.type == MP_STR && dom0.size == 3 && !memcmp(dom0.data, "pvh", 3);
+    }
+    if (mp_find(map, "xen", &at)) {
+        struct mp_value xen = mp_next(&at);
+        if (xen.type == MP_STR)
+            snprintf(host.xen, sizeof host.xen, "%.*s", (int)xen.size, (const char *)xen.data);
+    }
+}
+
 /* Says who we are, for logs and reports: the program's name, and what $PRIVCMDD_CLIENT adds to it. */
 static int hello(struct connection *connection)
 {
@@ -299,7 +321,10 @@ static int hello(struct connection *connection)
     struct mp_out *out = begin_on(connection, "hello", 1);
     mp_str(out, "client");
     mp_str(out, name);
-    return call_on(connection, &answer);
+    int error = call_on(connection, &answer);
+    if (!error)
+        note_host(answer.result);
+    return error;
 }
 
 int client_connect(void)

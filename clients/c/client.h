@@ -37,6 +37,14 @@ int client_connect(void);
 /* Whether there ever was a connection: only then can the broker know anything of this process. */
 bool client_was_connected(void);
 
+/* The host that the broker simulates; known once connected. */
+struct client_host {
+    bool pvh;      /* dom0 is PVH */
+    char xen[16];  /* its version, as 4.17 */
+};
+
+const struct client_host *client_host(void);
+
 /* Begins a request; its n parameters, names and values, are to be written into what it returns. */
 struct mp_out *client_begin(const char *method, uint32_t n_params);
 

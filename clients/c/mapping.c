@@ -228,11 +228,17 @@ static int protect_part(uint64_t start, uint64_t end, int prot)
         return -ENOMEM;
     if (area->end > end && (!split(area, end) || !(area = areas_first(start, end))))
         return -ENOMEM;
+    int before = area->prot;
     area->prot = prot;
-    if (area->device != DEVICE_PRIVCMD || !area->used)
+    if (area->device != DEVICE_PRIVCMD || !area->used || client_host()->pvh)
         return sys_mprotect((void *)start, end - start, prot) ? -errno : 0;
-    if (prot != PROT_NONE)
+    if (prot != PROT_NONE) {
+        if (prot & ~before & PROT_WRITE)
+            client_complain("mprotect makes frames mapped read-only at %#llx writable: on a Xen host each write there "
+                            "faults for ever, here it is SIGSEGV; map them writable from the start",
+                            (unsigned long long)start);
         return 0;
+    }
     area->used = false;
     return blank(area, start, end) ? 0 : -ENOMEM;
 }

@@ -10,6 +10,8 @@
 
 /* The page that the kernel's own xenstore client shares with xenstored; there is none, so it stays empty. */
 static const char ring[4096];
+/* Texts that depend on the host that is simulated. */
+static const char guest_type[] = "guest_type", major[] = "major", minor[] = "minor", extra[] = "extra";
 
 static const struct {
     const char *path;
@@ -24,11 +26,11 @@ static const struct {
     {"/proc/xen/xsd_port", {DEVICE_NONE, "1\n"}},
     {"/proc/xen/xsd_kva", {DEVICE_NONE, ring}},
     {"/sys/hypervisor/type", {DEVICE_NONE, "xen\n"}},
-    {"/sys/hypervisor/guest_type", {DEVICE_NONE, "PV\n"}},
+    {"/sys/hypervisor/guest_type", {DEVICE_NONE, guest_type}},
     {"/sys/hypervisor/uuid", {DEVICE_NONE, "00000000-0000-0000-0000-000000000000\n"}},
-    {"/sys/hypervisor/version/major", {DEVICE_NONE, "4\n"}},
-    {"/sys/hypervisor/version/minor", {DEVICE_NONE, "17\n"}},
-    {"/sys/hypervisor/version/extra", {DEVICE_NONE, ".7\n"}},
+    {"/sys/hypervisor/version/major", {DEVICE_NONE, major}},
+    {"/sys/hypervisor/version/minor", {DEVICE_NONE, minor}},
+    {"/sys/hypervisor/version/extra", {DEVICE_NONE, extra}},
 };
 
 static uid_t owner;
@@ -58,10 +60,44 @@ bool preload_path(const char *path, struct xen_path *found)
     return false;
 }
 
+/* The text of a file, and its length; or NULL without a broker. */
+static const char *content(const char *text, char *room, size_t size, size_t *length)
+{
+    *length = sizeof ring;
+    if (text == ring)
+        return text;
+    if (text == guest_type || text == major || text == minor || text == extra) {
+        struct client_hold hold;
+        client_lock(&hold);
+        int error = client_connect();
+        const struct client_host *host = client_host();
+        const char *dot = strchr(host->xen, '.');
+        if (text == guest_type)
+            snprintf(room, size, "%s\n", host->pvh ? "PVH" : "PV");
+        else if (text == major)
+            snprintf(room, size, "%.*s\n", dot ? (int)(dot - host->xen) : 4, host->xen);
+        else if (text == minor)
+            snprintf(room, size, "%s\n", dot ? dot + 1 : "0");
+        else
+            snprintf(room, size, "%s\n", strcmp(host->xen, "4.17") ? ".0" : ".7");
+        client_unlock(&hold);
+        text = error ? NULL : room;
+    }
+    *length = text ? strlen(text) : 0;
+    return text;
+}
+
 static int open_text(const char *text, int flags)
 {
+    char room[64];
+    size_t length;
     if (text != ring && (flags & O_ACCMODE) != O_RDONLY) {
         errno = EACCES;
+        return -1;
+    }
+    text = content(text, room, sizeof room, &length);
+    if (!text) {
+        errno = ENOENT;
         return -1;
     }
     int made = sys_memfd("privcmdd.text", MFD_CLOEXEC);
@@ -70,7 +106,7 @@ static int open_text(const char *text, int flags)
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", made);
     int fd = -1;
-    if (syscall(SYS_write, made, text, text == ring ? sizeof ring : strlen(text)) >= 0)
+    if (syscall(SYS_write, made, text, length) >= 0)
         fd = sys_open(path, flags & (O_ACCMODE | O_CLOEXEC | O_NONBLOCK));
     int error = errno;
     sys_close(made);
