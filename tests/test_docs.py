@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from privcmd import Client, PrivateBroker, PrivcmdError
+from privcmd.run.program import PRELOAD_NAME
 from privcmdd.cli import broker as broker_command
 from privcmdd.cli import ctl
 from privcmdd.server.keys import KEYS, Key, _toml, render
 from privcmdd.wire.methods import METHODS
-from transcript import MARK, Shell, alike, files_and_steps
+from transcript import MARK, XEN_MARK, Shell, alike, files_and_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PLAYED = [page for page in PAGES if MARK in re.sub(r"`[^`\n]*`", "", page.read_text())]
+PLAYED_WITH_XEN = [page for page in PAGES if XEN_MARK in re.sub(r"`[^`\n]*`", "", page.read_text())]
 PAGE = 4096
 
 
@@ -81,13 +84,29 @@ def test_every_page_is_in_the_index() -> None:
 @pytest.mark.parametrize("page", PLAYED, ids=name_of)
 def test_examples_print_what_the_page_says(page: Path) -> None:
     """Commands and programs of a page, played in order in one shell beside a broker of its own."""
-    files, steps = files_and_steps(page.read_text(encoding="utf-8"))
+    play(page, MARK)
+
+
+@pytest.mark.parametrize("page", PLAYED_WITH_XEN, ids=name_of)
+def test_examples_over_xens_libraries_print_what_the_page_says(page: Path) -> None:
+    """The same for unmodified programs; they find our libraries where a checkout has them."""
+    if shutil.which("cc") is None or not Path("/usr/include/xenforeignmemory.h").exists():
+        pytest.skip(f"NOT TESTED: {name_of(page)}; cc or libxen-dev is missing (apt-get install gcc libxen-dev)")
+    if not (ROOT / "clients/c/build" / PRELOAD_NAME).exists():
+        pytest.skip(f"NOT TESTED: {name_of(page)}; the preload library is not built (make shim)")
+    play(page, XEN_MARK)
+
+
+def play(page: Path, mark: str) -> None:
+    """Play the blocks of a page that have the mark."""
+    files, steps = files_and_steps(page.read_text(encoding="utf-8"), mark)
     assert steps
     with (
         tempfile.TemporaryDirectory() as directory,
         PrivateBroker(args=("--paranoid",)) as broker,
         Shell(Path(directory), broker.path) as shell,
     ):
+        (Path(directory) / "clients").symlink_to(ROOT / "clients")
         for name, text in files.items():
             (Path(directory) / name).write_text(text, encoding="utf-8")
         for step in steps:

@@ -3,7 +3,8 @@
 
 A block marked ``<!-- run -->`` is played. A program is saved under the name in its first line (``# name.py``); Python
 without one is run at once, and must print what a block marked ``<!-- prints -->`` behind it says. In a console block
-each ``$ command`` is run and must print what follows it.
+each ``$ command`` is run and must print what follows it. Blocks marked ``<!-- run with Xen's libraries -->`` are played
+apart, where those libraries and ours are.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from pathlib import Path
 from typing import Self
 
 MARK = "<!-- run -->"
-BLOCK = re.compile(
-    rf"^{MARK}\n+```(\w+)\n(.*?)^```$(?:\n+<!-- prints -->\n+```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL
-)
+XEN_MARK = "<!-- run with Xen's libraries -->"
+BLOCK = r"^{}\n+```(\w+)\n(.*?)^```$(?:\n+<!-- prints -->\n+```text\n(.*?)^```$)?"
 NAMED = re.compile(r"(?:#|/\*) (\w+\.\w+)\b")
 # What no two runs agree on: addresses, processes, runs of the broker, times.
 VARYING = (
@@ -31,6 +31,8 @@ VARYING = (
     (r"\b\d+ us\b", "TIME"),
     (r"\bat /\S+", "at PATH"),
     (r"\buid \d+", "uid UID"),
+    (r"\bprocess \d+", "process PID"),
+    (r"\brun-\d+", "run-PID"),
 )
 TIMEOUT_S = 30.0
 
@@ -43,11 +45,11 @@ class Step:
     expected: list[str]
 
 
-def files_and_steps(page: str) -> tuple[dict[str, str], list[Step]]:
+def files_and_steps(page: str, mark: str = MARK) -> tuple[dict[str, str], list[Step]]:
     """What is to be played on a page, in order, and the files that it needs."""
     files: dict[str, str] = {}
     steps: list[Step] = []
-    for language, body, prints in BLOCK.findall(page):
+    for language, body, prints in re.findall(BLOCK.format(mark), page, re.MULTILINE | re.DOTALL):
         if language != "console":
             named = NAMED.match(body)
             name = named[1] if named else f"example{len(files)}.py"
