@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 
 #include "../fds.h"
+#include "../mapping.h"
 #include "../syscalls.h"
 #include "preload.h"
 
@@ -145,7 +146,16 @@ EXPORT ssize_t writev(int fd, const struct iovec *ranges, int n)
 
 EXPORT ssize_t pread(int fd, void *data, size_t size, off_t offset)
 {
-    return preload_marked(fd) ? preload_result(-ESPIPE) : NEXT(pread)(fd, data, size, offset);
+    enum preload_proc proc = preload_proc_of(fd);
+    if (preload_marked(fd))
+        return preload_result(-ESPIPE);
+    uint64_t at = (uint64_t)offset;
+    if (proc == PROC_MEM && areas_near(at, at + size) && mapping_concerned(at, at + size))
+        return preload_result(-EIO);
+    ssize_t n = NEXT(pread)(fd, data, size, offset);
+    if (proc == PROC_PAGEMAP)
+        preload_hide_pages(data, n, offset);
+    return n;
 }
 
 EXPORT ssize_t pread64(int fd, void *data, size_t size, off_t offset) __attribute__((alias("pread")));

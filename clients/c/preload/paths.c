@@ -17,20 +17,22 @@ static const struct {
     const char *path;
     struct xen_path is;
 } paths[] = {
-    {"/dev/xen/privcmd", {DEVICE_PRIVCMD, NULL}},
-    {"/proc/xen/privcmd", {DEVICE_PRIVCMD, NULL}},
-    {"/dev/xen/hypercall", {DEVICE_HYPERCALL, NULL}},
-    {"/dev/xen/gntdev", {DEVICE_GNTDEV, NULL}},
-    {"/dev/xen/evtchn", {DEVICE_EVTCHN, NULL}},
-    {"/proc/xen/capabilities", {DEVICE_NONE, "control_d\n"}},
-    {"/proc/xen/xsd_port", {DEVICE_NONE, "1\n"}},
-    {"/proc/xen/xsd_kva", {DEVICE_NONE, ring}},
-    {"/sys/hypervisor/type", {DEVICE_NONE, "xen\n"}},
-    {"/sys/hypervisor/guest_type", {DEVICE_NONE, guest_type}},
-    {"/sys/hypervisor/uuid", {DEVICE_NONE, "00000000-0000-0000-0000-000000000000\n"}},
-    {"/sys/hypervisor/version/major", {DEVICE_NONE, major}},
-    {"/sys/hypervisor/version/minor", {DEVICE_NONE, minor}},
-    {"/sys/hypervisor/version/extra", {DEVICE_NONE, extra}},
+    {"/dev/xen/privcmd", {DEVICE_PRIVCMD, NULL, NULL}},
+    {"/proc/xen/privcmd", {DEVICE_PRIVCMD, NULL, NULL}},
+    {"/dev/xen/hypercall", {DEVICE_HYPERCALL, NULL, NULL}},
+    {"/dev/xen/gntdev", {DEVICE_GNTDEV, NULL, NULL}},
+    {"/dev/xen/evtchn", {DEVICE_EVTCHN, NULL, NULL}},
+    {"/proc/xen/capabilities", {DEVICE_NONE, "control_d\n", NULL}},
+    {"/proc/xen/xsd_port", {DEVICE_NONE, "1\n", NULL}},
+    {"/proc/xen/xsd_kva", {DEVICE_NONE, ring, NULL}},
+    {"/sys/hypervisor/type", {DEVICE_NONE, "xen\n", NULL}},
+    {"/sys/hypervisor/guest_type", {DEVICE_NONE, guest_type, NULL}},
+    {"/sys/hypervisor/uuid", {DEVICE_NONE, "00000000-0000-0000-0000-000000000000\n", NULL}},
+    {"/sys/hypervisor/version/major", {DEVICE_NONE, major, NULL}},
+    {"/sys/hypervisor/version/minor", {DEVICE_NONE, minor, NULL}},
+    {"/sys/hypervisor/version/extra", {DEVICE_NONE, extra, NULL}},
+    {"/proc/self/mem", {DEVICE_NONE, NULL, "/proc/self/mem"}},
+    {"/proc/self/pagemap", {DEVICE_NONE, NULL, "/proc/self/pagemap"}},
 };
 
 static uid_t owner;
@@ -116,6 +118,8 @@ static int open_text(const char *text, int flags)
 
 int preload_open(const struct xen_path *found, int flags)
 {
+    if (found->proc)
+        return preload_open_proc(found->proc, flags);
     if (found->text)
         return open_text(found->text, flags);
     /* The devices are their owner's (mode 0600): who has changed his uid since cannot open them any more. */

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "../device.h"
 
@@ -32,11 +33,20 @@ static inline int64_t preload_result(int64_t result)
     return -1;
 }
 
-/* What is at a path: a device, or a text, or neither. */
+/* What is at a path: a device, or a text, or a file of /proc that shows pages. */
 struct xen_path {
     enum device device;
     const char *text;
+    const char *proc;
 };
+
+enum preload_proc { PROC_OTHER, PROC_MEM, PROC_PAGEMAP };
+
+int preload_open_proc(const char *path, int flags);
+/* Which of those files a descriptor is. */
+enum preload_proc preload_proc_of(int fd);
+/* Takes foreign pages out of what was read from pagemap. */
+void preload_hide_pages(uint64_t *entries, ssize_t size, off_t offset);
 
 /* Whether a path is one of ours, and what is there. */
 bool preload_path(const char *path, struct xen_path *found);
