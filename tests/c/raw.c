@@ -386,6 +386,24 @@ static void case_again(void)
     EXPECT(RESULT(munmap(at, PAGE)), 0);
 }
 
+/* Holds frames while somebody else is killed: says "ready", waits for a line, and finds all as it was. */
+static void case_hold(void)
+{
+    int fd = device(), err[2];
+    uint64_t frames[] = {1, 2}, more = 3;
+    unsigned char *at = reserve(fd, 2, RW);
+    EXPECT(v2(fd, at, 2, dom, frames, err), 0);
+    puts("ready");
+    fflush(stdout);
+    getchar();
+    EXPECT(at[PAGE], 2);
+    unsigned char *next = reserve(fd, 1, RW);
+    EXPECT(v2(fd, next, 1, dom, &more, err), 0);
+    EXPECT(next[0], 3);
+    EXPECT(RESULT(munmap(at, 2 * PAGE)), 0);
+    EXPECT(RESULT(munmap(next, PAGE)), 0);
+}
+
 /* More runs than the kernel allows mappings: ENOMEM, a message, and the whole range as it was. */
 static void case_scattered(void)
 {
@@ -412,7 +430,7 @@ static const struct {
     {"batch_v2", case_batch_v2}, {"batch_v1", case_batch_v1}, {"mmap", case_mmap},
     {"pointers", case_pointers}, {"restrict", case_restrict}, {"fork", case_fork},
     {"memory_calls", case_memory_calls}, {"threads", case_threads}, {"signals", case_signals},
-    {"orphan", case_orphan}, {"again", case_again}, {"scattered", case_scattered},
+    {"orphan", case_orphan}, {"again", case_again}, {"hold", case_hold}, {"scattered", case_scattered},
 };
 
 int main(int argc, char **argv)
