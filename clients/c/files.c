@@ -17,7 +17,7 @@ struct memory {
 
 static struct memory kept[DOMAINS];
 static unsigned n_kept, oldest;
-static int buffers = -1, nothing = -1;
+static int buffers = -1, nothing = -1, ones = -1;
 
 static struct memory *find(int dom, bool write)
 {

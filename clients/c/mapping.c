@@ -48,6 +48,19 @@ bool mapping_concerned(uint64_t start, uint64_t end)
     return touched;
 }
 
+/* Memory that reads as ones: what a PVH dom0 has where a frame failed. What is written there only this process sees. */
+static int map_ones(uint64_t at, uint64_t n_pages, int prot)
+{
+    int fd = files_ones();
+    for (uint64_t part; n_pages; n_pages -= part, at += part * PAGE_SIZE) {
+        part = n_pages < ONES_PAGES ? n_pages : ONES_PAGES;
+        int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED;
+        if (fd < 0 || sys_mmap((void *)at, part * PAGE_SIZE, prot, flags, fd, 0) == MAP_FAILED)
+            return ENOMEM;
+    }
+    return 0;
+}
+
 /* Tells the broker of a new mapping at an address. */
 static int tell_mmap(enum device device, uint64_t addr, uint64_t size, int prot, uint64_t *page)
 {
@@ -274,8 +287,12 @@ static int64_t move(const struct area *from, uint64_t target)
     uint64_t size = from->end - from->start;
     if (target & PAGE_MASK || target > USER_END - size || (target < from->end && target + size > from->start))
         return -EINVAL;
-    int error = tell_mmap(moved.device, target, size, moved.prot, NULL);
+    /* A PVH host's privcmd does not find its own in what was moved: no ioctl fills it again. */
+    bool lost = client_host()->pvh && moved.used;
+    int error = lost ? 0 : tell_mmap(moved.device, target, size, moved.prot, NULL);
     if (error)
+        return -error;
+    if (lost && areas_touch(target, target + size) && (error = tell_munmap(target, size)))
         return -error;
     areas_remove(target, target + size);
     int result = mapping_munmap_held(moved.start, size);
@@ -284,6 +301,8 @@ static int64_t move(const struct area *from, uint64_t target)
     moved.used = false;
     if (!result && (!blank(&moved, moved.start, moved.end) || !areas_add(moved)))
         result = -ENOMEM;
+    if (!result && lost)
+        result = -map_ones(moved.start, size / PAGE_SIZE, moved.prot);
     return result ? result : (int64_t)target;
 }
 
@@ -357,22 +376,35 @@ static int undo(struct area *area, uint64_t start, uint64_t end, uint32_t run, u
     return error;
 }
 
+static int apply_voids(uint64_t base, int prot, struct mp_value runs)
+{
+    int error = 0;
+    for (uint32_t i = 0; !error && i < runs.size / 8; i++) {
+        const uint8_t *run = runs.data + 8 * (size_t)i;
+        error = map_ones(base + word(run) * PAGE_SIZE, word(run + 4), prot);
+    }
+    return error;
+}
+
 int mapping_apply(uint64_t base, uint64_t n_pages, int dom, struct mp_in result)
 {
     struct mp_value runs = mp_find_bin(result, "extents");
     uint32_t n = runs.size / 12;
     base &= ~PAGE_MASK;
     struct area *area = areas_first(base, base + 1);
-    if (!n)
-        return 0;
+    int prot = (int)mp_find_int(result, "prot", area ? area->prot : PROT_READ | PROT_WRITE);
+    int error = apply_voids(base, prot, mp_find_bin(result, "voids"));
+    if (error || !n)
+        return error;
     if (area)
         area->used = true;
-    int prot = (int)mp_find_int(result, "prot", area ? area->prot : PROT_READ | PROT_WRITE);
     int64_t generation = mp_find_int(result, "generation", -1);
     bool shared = !area || !area->is_private;
+    /* In a PVH dom0 mprotect works on frames: they may become writable later. */
+    bool write = shared && (prot & PROT_WRITE || (client_host()->pvh && area && area->may_write));
     uint64_t end = base + n_pages * PAGE_SIZE;
     /* The runs are in the buffer of answers, and asking for the file overwrites it. */
-    const uint8_t *data = files_have(dom, shared && prot & PROT_WRITE, generation) ? runs.data : NULL;
+    const uint8_t *data = files_have(dom, write, generation) ? runs.data : NULL;
     void *copy = NULL;
     if (!data) {
         copy = sys_mmap_anonymous(runs.size);
@@ -380,7 +412,11 @@ int mapping_apply(uint64_t base, uint64_t n_pages, int dom, struct mp_in result)
             return undo(area, base, end, 0, n, ENOMEM);
         data = memcpy(copy, runs.data, runs.size);
     }
-    int error = 0, fd = files_memory(dom, shared && prot & PROT_WRITE, generation, &error);
+    int fd = files_memory(dom, write, generation, &error);
+    if (error == EPERM && !(prot & PROT_WRITE)) {
+        error = 0;
+        fd = files_memory(dom, false, generation, &error);
+    }
     uint32_t i = 0;
     for (; !error && i < n; i++) {
         const uint8_t *run = data + 12 * (size_t)i;

@@ -173,6 +173,8 @@ static int64_t ioctl_mmap(uint64_t file, uint64_t argument)
 {
     struct privcmd_mmap map;
     struct client_answer answer;
+    if (client_host()->pvh)
+        return -ENOSYS;
     if (!get(&map, argument, sizeof map))
         return -EFAULT;
     uint64_t first = 0, n_pages = 0;
