@@ -94,3 +94,17 @@ int files_blank(void)
         nothing = fds_keep(sys_memfd("privcmdd.nothing", MFD_CLOEXEC));
     return nothing;
 }
+
+int files_ones(void)
+{
+    static const uint8_t page[PAGE_SIZE] = {[0 ... PAGE_SIZE - 1] = 0xff};
+    if (ones >= 0)
+        return ones;
+    int fd = sys_memfd("privcmdd.ones", MFD_CLOEXEC);
+    for (unsigned i = 0; fd >= 0 && i < ONES_PAGES; i++)
+        if (syscall(SYS_write, fd, page, sizeof page) != (long)sizeof page) {
+            sys_close(fd);
+            return -1;
+        }
+    return ones = fds_keep(fd);
+}

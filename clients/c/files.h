@@ -17,5 +17,8 @@ bool files_have(int dom, bool write, int64_t generation);
 int files_buffers(void);
 /* A file of no length, or -1: touching a page mapped from it is SIGBUS. */
 int files_blank(void);
+/* A file of ONES_PAGES pages of ones, or -1, to be mapped privately. */
+#define ONES_PAGES 512
+int files_ones(void);
 
 #endif
