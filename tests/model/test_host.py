@@ -109,6 +109,19 @@ def test_a_failed_frame_is_no_hole_in_a_pvh_dom0() -> None:
     world.check()
 
 
+def test_a_resource_that_failed_leaves_a_mapping_to_be_filled() -> None:
+    """Section 9, PVH dom0: V2 can fill it, MMAP_RESOURCE never again."""
+    world, linux = world_of(Host(dom0="pvh"))
+    space = world.space(linux, n_pages=1)
+
+    with pytest.raises(ModelError):
+        linux.mmap_resource(space, Part(dom=999, type=1, id=0, idx=0, num=1), BASE)
+
+    assert errors_of(batch(space, 1, BASE, [5])) == [0]
+    assert refused(space, 1, BASE, 5) == errno.EINVAL
+    world.check()
+
+
 def test_a_mapping_without_access_is_checked_in_a_pvh_dom0() -> None:
     """Section 4: real errors, and real references that keep a destroyed domain."""
     world, linux = world_of(Host(dom0="pvh"))

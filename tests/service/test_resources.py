@@ -68,9 +68,7 @@ def test_sizes(kind: str) -> None:
     assert [host.size(1, dom=dom) for dom in (999, 0x7FF0, 0)] == ["ESRCH", "ESRCH", "EPERM"]
 
 
-@pytest.mark.parametrize(
-    ("xen", "size", "mapped"), [("4.17", UNKNOWN, "ENOTSUP"), ("4.20", "EINVAL", "EINVAL")]
-)
+@pytest.mark.parametrize(("xen", "size", "mapped"), [("4.17", UNKNOWN, "ENOTSUP"), ("4.20", "EINVAL", "EINVAL")])
 def test_unknown_types(xen: Any, size: int | str, mapped: str) -> None:
     """Xen 4.17 tells an errno as the size; 4.20 does not. ENOTSUP is Python's name for EOPNOTSUPP."""
     host = Guest(host=Host(xen=xen))
@@ -261,3 +259,17 @@ def test_memory_that_is_left_to_a_device_model() -> None:
     assert set_type(0, 1, 1) == 0
     got = host.desk.call(host.session, "privcmd.mmapbatch_v2", dom=host.dom, addr=vma, arr=frames(1))
     assert got["n_failed"] == 0
+
+
+def test_memory_of_ones_lies_where_frames_failed() -> None:
+    """A PVH dom0: which pages those are is told beside the extents; a PV dom0 has holes there."""
+    for host, voids in ((Host(dom0="pvh"), [(1, 2), (4, 1)]), (Host(), None)):
+        guest = Guest(host=host)
+        vma = guest.vma(5)
+        asked = {"dom": guest.dom, "addr": vma, "arr": frames(0, 99, 98, 1, 97), "extents": True}
+
+        answer = guest.desk.call(guest.session, "privcmd.mmapbatch_v2", **asked)
+
+        told = answer.get("voids")
+        assert (told and list(struct.iter_unpack("<II", told))) == voids
+        assert answer["n_failed"] == 3

@@ -56,6 +56,7 @@ class Entry:
         offset: Where the entry begins in its object or in the buffer file, in pages.
         wired: Its pages were loaded by wiring and stay wired as long as the entry lives.
         used: A privcmd VMA that an ioctl has filled once (linux).
+        filled: Every page of it has something, failed ones too (linux, in a PVH dom0).
         stray: Pages that MMAP_RESOURCE put where no privcmd VMA is (linux); they may be cut anywhere.
         pte_protection: What its page table entries allow; on Linux mprotect does not change them.
         domid: Whose frames were mapped last (linux), for people.
@@ -72,6 +73,7 @@ class Entry:
     offset: int = 0
     wired: bool = False
     used: bool = False
+    filled: bool = False
     stray: bool = False
     pte_protection: int | None = None
     domid: int | None = None

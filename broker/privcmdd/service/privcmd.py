@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.frames import FEW
+from privcmdd.model.frames import FEW, NO_FRAME
 from privcmdd.model.ledger import Slot
 from privcmdd.model.privcmd import MmapEntry, Stopped, with_nibbles
 from privcmdd.model.units import DOMID_INVALID
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.frames import Errors, Mfns, Names
     from privcmdd.model.ledger import Charge
-    from privcmdd.model.privcmd import Batch
+    from privcmdd.model.privcmd import Batch, Personality
     from privcmdd.service.broker import Broker
     from privcmdd.service.session import Session
     from privcmdd.service.spaces import Residence
@@ -73,7 +73,7 @@ def batch(broker: Broker, session: Session, params: Params) -> tuple[Residence, 
         ModelError: EPERM, restricted or no right; EINVAL, no frames; EFAULT, the array cannot be read; E2BIG.
     """
     domid, asked = params["dom"], params["arr"]
-    residence: Residence = broker.residence(session)
+    residence: Residence = session.residence or broker.residence(session)
     may_write = authorise(session, residence, domid, params["file"])
     if asked is None:
         if params["num"] == 0:
@@ -93,7 +93,8 @@ def mmapbatch(broker: Broker, session: Session, params: Params) -> Steps:
     if done.errors is not None:
         nibble = residence.space.personality.paged_nibble
         arr = frames_like(params["arr"], with_nibbles(names, done.errors, nibble))
-    return answer(broker, params, done, {"ret": done.ret, "n_failed": done.n_failed, "arr": arr})
+    result = {"ret": done.ret, "n_failed": done.n_failed, "arr": arr}
+    return answer(broker, params, done, result, residence.space.personality)
 
 
 def mmapbatch_v2(broker: Broker, session: Session, params: Params) -> Steps:
@@ -107,7 +108,8 @@ def mmapbatch_v2(broker: Broker, session: Session, params: Params) -> Steps:
         error.details["cleared"] = len(names) > 0
         raise
     err = errors_like(params["arr"], done.errors)
-    return answer(broker, params, done, {"ret": done.ret, "n_failed": done.n_failed, "err": err})
+    result = {"ret": done.ret, "n_failed": done.n_failed, "err": err}
+    return answer(broker, params, done, result, residence.space.personality)
 
 
 def mmap_entries(broker: Broker, session: Session, params: Params) -> Steps:
@@ -242,11 +244,21 @@ def placed(broker: Broker, domid: int, mfns: Mfns, protection: int) -> Params:
     return found
 
 
-def answer(broker: Broker, params: Params, done: Batch, result: Params) -> Params:
-    """Add the extents when they are asked for."""
+def answer(
+    broker: Broker, params: Params, done: Batch, result: Params, personality: Personality | None = None
+) -> Params:
+    """Add the extents when they are asked for, and what lies where frames failed."""
     if params["extents"]:
         result.update(placed(broker, params["dom"], done.mfns, done.protection))
+        if personality is not None and personality.fills and (voids := voids_of(done.mfns)):
+            result["voids"] = voids
     return result
+
+
+def voids_of(mfns: Mfns) -> bytes:
+    """Where there is no frame, as pairs of first index and number of pages."""
+    edges = np.flatnonzero(np.diff(np.asarray(mfns) == NO_FRAME, prepend=False, append=False))
+    return np.column_stack((edges[::2], edges[1::2] - edges[::2])).astype("<u4").tobytes()
 
 
 HANDLERS: Final = {

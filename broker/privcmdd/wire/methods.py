@@ -112,6 +112,13 @@ _PROT_RESULT: Final = Field("prot", "int", "only with extents: the protection to
 _GENERATION_RESULT: Final = Field(
     "generation", "int", "only with extents, while the domain lives: as domain.memory says it", optional=True
 )
+_VOIDS: Final = Field(
+    "voids",
+    "bin",
+    "only with extents, in a PVH dom0 (linux), when frames failed: those as runs, little-endian u32 pairs (first "
+    "index, n_pages); in their place lies memory that reads as ones",
+    optional=True,
+)
 _RET: Final = Field(
     "ret", "int", "what the ioctl returns: 0, or -2 (ENOENT) when a frame is paged out, to be asked for again"
 )
@@ -428,6 +435,7 @@ _TABLE: Final = (
                 nullable=True,
             ),
             _EXTENTS_RESULT,
+            _VOIDS,
             _PROT_RESULT,
             _GENERATION_RESULT,
         ),
@@ -453,7 +461,7 @@ _TABLE: Final = (
                 True,
             ),
         ),
-        (_RET, _N_FAILED, _ERR, _EXTENTS_RESULT, _PROT_RESULT, _GENERATION_RESULT),
+        (_RET, _N_FAILED, _ERR, _EXTENTS_RESULT, _VOIDS, _PROT_RESULT, _GENERATION_RESULT),
         "map",
         _BATCH_ERRORS,
         doc=_PER_FRAME + " The whole range is replaced in one step, or, when the request fails, not at all. An error "

@@ -91,6 +91,7 @@ class Personality(Protocol):
     name: str
     paged_nibble: int
     wires: bool
+    fills: bool  # something is mapped where a frame failed
 
     def file(self, asked: str | None) -> File:
         """What ``mmap`` maps. Raises ModelError ENODEV or EINVAL."""

@@ -49,6 +49,7 @@ class Linux:
 
     Attributes:
         host: Which kernel, in what kind of dom0.
+        fills: A page whose frame failed is no hole.
     """
 
     name = "linux"
@@ -57,6 +58,7 @@ class Linux:
 
     def __init__(self, host: Host | None = None) -> None:
         self.host = host or Host()
+        self.fills = self.host.dom0 == "pvh"
 
     def file(self, asked: str | None) -> File:
         """The privcmd device, unless anonymous memory is asked for."""
@@ -96,7 +98,7 @@ class Linux:
             raise ModelError(
                 errno.EINVAL, f"{n} pages at {addr:#x} reach past the mapping's end, {vma.end:#x}", key="num"
             )
-        elif self.host.dom0 == "pvh" or space.pmap.count(start >> PAGE_SHIFT, n):
+        elif vma.filled or space.pmap.count(start >> PAGE_SHIFT, n):
             raise ModelError(
                 errno.EINVAL,
                 f"a page of {addr:#x} to {end:#x} is mapped already: only holes can be filled again",
@@ -105,6 +107,7 @@ class Linux:
         check_rights(vma.protection, domid, may_write=may_write)
         end = start + (n << PAGE_SHIFT)
         mfns, errors = yield from self._acquire(space, vma, domid, start, names)
+        vma.filled = vma.filled or (self.fills and not vma.used)
         self._fill(space, vma, domid, start, mfns)
         batch = Batch(returned(errors), mfns, errors, vma.protection)
         space.counters.batches += 1

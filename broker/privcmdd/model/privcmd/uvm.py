@@ -69,6 +69,7 @@ class Uvm:
     """
 
     name = "uvm"
+    fills = False
     paged_nibble = FAILED
 
     def __init__(self, probe: str = "load", *, merge: bool = False) -> None:
