@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import signal
 import subprocess
 from pathlib import Path
@@ -83,7 +84,9 @@ def end_as(status: int) -> int:
     if status >= 0:
         return status
     number = -status
-    with contextlib.suppress(OSError, ValueError):
+    # The program's core is the one that matters.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with contextlib.suppress(OSError, ValueError):  # SIGKILL has no handler to be reset
         signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+    os.kill(os.getpid(), number)
     return 128 + number
