@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 
 #include "fds.h"
 #include "syscalls.h"
@@ -28,6 +29,9 @@ static bool dead;
 static struct mp_out request, answer_bytes;
 static size_t consumed;
 static struct client_host host = {false, "4.17"};
+/* $PRIVCMDD_SAY: "errors" has every refusal said on the standard error, "times" at the end how long was waited. */
+static bool say_errors, say_times;
+static uint64_t began_ns, waited_ns, n_calls;
 static _Thread_local char error_text[256];
 
 const char *client_error_text(void)
@@ -231,6 +235,13 @@ struct mp_out *client_begin(const char *method, uint32_t n_params)
     return begin_on(&here, method, n_params);
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 int client_call(struct client_answer *answer)
 {
     *answer = (struct client_answer){.fd = -1};
@@ -238,8 +249,30 @@ int client_call(struct client_answer *answer)
         return client_fail(ENXIO, "the broker is gone, and with it all that this process knew of Xen");
     if (here.fd >= 0 && owner != getpid())
         return gone("this process was made by clone(2) without fork(3), its parent's connection is not its own");
+    uint64_t begin = say_times ? now_ns() : 0;
     int error = call_on(&here, answer);
+    if (say_times) {
+        waited_ns += now_ns() - begin;
+        n_calls++;
+    }
+    if (error > 0 && say_errors)
+        client_complain("%s", error_text);
     return error < 0 ? gone("the broker has gone away") : error;
+}
+
+__attribute__((constructor)) static void note_wishes(void)
+{
+    const char *say = getenv("PRIVCMDD_SAY");
+    say_errors = say && strstr(say, "errors");
+    say_times = say && strstr(say, "times");
+    began_ns = say_times ? now_ns() : 0;
+}
+
+__attribute__((destructor)) static void report_times(void)
+{
+    if (n_calls)
+        client_complain("%llu calls of the broker took %llu us of %llu us", (unsigned long long)n_calls,
+                        (unsigned long long)waited_ns / 1000, (unsigned long long)(now_ns() - began_ns) / 1000);
 }
 
 static bool socket_path(char *path, size_t size)

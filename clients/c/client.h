@@ -12,6 +12,9 @@
  * - A broker that goes away makes every later call fail with ENXIO, for as long as the process lives: what was mapped
  *   is nobody's any more, and a restricted file must not come back unrestricted. Nothing waits for it.
  *
+ * $PRIVCMDD_SAY asks for lines on the standard error: "errors", each refusal in the broker's words; "times", at the
+ * end, how long the process has waited for the broker.
+ *
  * All functions but client_error_text need the lock.
  */
 #ifndef PRIVCMDD_CLIENT_H
