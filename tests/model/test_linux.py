@@ -132,12 +132,26 @@ def test_a_domain_that_is_not_there(domid: int, prot: int, n: int) -> None:
     ],
 )
 def test_frames_of_no_ordinary_domain(domid: int, frame: int, error: int) -> None:
-    """DOMID_SELF, DOMID_IO and DOMID_XEN, by RESULTS section 4; there is nothing behind what may be mapped."""
+    """DOMID_SELF, DOMID_IO and DOMID_XEN, by RESULTS section 4; what is mapped is not given away afterwards."""
     world = World()
+    free = world.hv.frames.n_free
     space = vma(world, 1)
 
     assert errors_of(batch(space, domid, BASE, [frame])) == [error]
-    assert space.pmap.n_present == 0
+    assert space.pmap.n_present == (error == 0)
+    world.check()
+    space.close()
+    assert world.hv.frames.n_free == free
+    world.check()
+
+
+def test_machine_frame_0_can_be_mapped() -> None:
+    """It has a stand-in: its number means that there is no frame."""
+    world = World()
+    space = vma(world, 2)
+
+    assert errors_of(batch(space, 0x7FF0, BASE, [0, 1])) == [0, 0]
+    assert world.hv.extents(space.pmap.frames(BASE >> 12, 2)).tolist() == [[0, 0, 2]]
     world.check()
 
 

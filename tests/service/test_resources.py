@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import struct
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from privcmdd.model.host import Host
+from privcmdd.service.settings import Machine
 from service.desk import BASE, PAGE, SMALL, Desk, Refused, errnos, frames, triples
 from service.tool import HVM, PV, Tool
 
@@ -21,8 +23,14 @@ UNKNOWN = 2**32 - errno.EOPNOTSUPP
 class Guest:
     """A domain with four grant frames, and a process that maps its resources."""
 
-    def __init__(self, kind: str = HVM, personality: str = "linux", host: Host | None = None) -> None:
-        self.desk = Desk(replace(SMALL, host=host or Host()))
+    def __init__(
+        self,
+        kind: str = HVM,
+        personality: str = "linux",
+        host: Host | None = None,
+        machine: Machine = SMALL.machine,
+    ) -> None:
+        self.desk = Desk(replace(SMALL, host=host or Host(), machine=machine))
         self.session = self.desk.connect()
         self.desk.call(self.session, "space.attach", personality=personality)
         self.tool = Tool(self.desk, self.session)
@@ -273,3 +281,49 @@ def test_memory_of_ones_lies_where_frames_failed() -> None:
         told = answer.get("voids")
         assert (told and list(struct.iter_unpack("<II", told))) == voids
         assert answer["n_failed"] == 3
+
+
+def test_memory_of_the_machine_itself() -> None:
+    """I/O frames keep what is written; the first page has a BIOS' vectors; Xen's table can only be read."""
+    guest = Guest()
+    vma = guest.vma(3)
+    asked = {"dom": 0x7FF0, "addr": vma, "arr": frames(0, 0xB8, 300), "extents": True}
+
+    answer = guest.desk.call(guest.session, "privcmd.mmapbatch_v2", **asked)
+
+    assert errnos(answer["err"]) == [0, 0, -errno.EBUSY]
+    assert triples(answer["extents"]) == [(0, 0, 1), (1, 0xB8, 1)]
+    assert guest.desk.call(guest.session, "read", addr=vma, len=8)["data"].hex() == "53ff00f053ff00f0"
+    guest.desk.call(guest.session, "write", addr=vma + PAGE, data=b"text")
+    other = guest.vma(1, BASE + 16 * PAGE)
+    guest.desk.call(guest.session, "privcmd.mmapbatch_v2", dom=0x7FF1, addr=other, arr=frames(0xB8))
+    assert guest.desk.call(guest.session, "read", addr=other, len=4)["data"] == b"text"
+    for dom in (0x7FF0, 0x7FF1):
+        reply = guest.desk.reply(guest.session, "domain.memory", dom=dom, write=True)
+        assert len(reply.fds) == 1
+        os.close(reply.fds[0])
+    with pytest.raises(Refused):
+        guest.desk.call(guest.session, "domain.memory", dom=0x7FF3)
+
+
+def test_the_machine_to_phys_table() -> None:
+    """Of a machine that has one: which guest frame each frame is, when it is mapped; ones for those that are none."""
+    guest = Guest(PV, machine=Machine(memory_mib=1024, domains=8, gfns_per_domain=4096))
+    first, n_frames = guest.desk.broker.hypervisor.frames.machphys
+    mfn = guest.tool.array(16)[5]
+    vma = guest.vma(1, prot=1)
+
+    def table(prot: int) -> list[int]:
+        guest.vma(1, prot=prot)
+        params = {"dom": 0x7FF2, "addr": vma, "arr": frames(first)}
+        return errnos(guest.desk.call(guest.session, "privcmd.mmapbatch_v2", **params)["err"])
+
+    assert n_frames == 512
+    assert table(3) == [-errno.EBUSY]
+    assert table(1) == []
+    entries = struct.unpack("<512Q", guest.desk.call(guest.session, "read", addr=vma, len=PAGE)["data"])
+    assert entries[0] == 2**64 - 1
+    assert entries[mfn] == 5
+    reply = guest.desk.reply(guest.session, "domain.memory", dom=0x7FF2, write=True)
+    assert os.get_inheritable(reply.fds[0]) is False
+    os.close(reply.fds[0])

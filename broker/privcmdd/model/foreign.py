@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from privcmdd.model.domain import DEVICE, ON_DEMAND, PAGED
-from privcmdd.model.frames import FIRST_RAM, NO_FRAME, ONE
+from privcmdd.model.frames import FIRST_RAM, FRAME_0, NO_FRAME, ONE
 from privcmdd.model.paging import Paging
 from privcmdd.model.units import DOMID_IO, DOMID_SELF, DOMID_XEN, FRAME_MASK, LAPIC_FRAME, PROT_WRITE
 
@@ -40,8 +40,8 @@ class Foreign(Paging):
         Returns:
             The machine frames, ``NO_FRAME`` where there is none, and None when all are good, else the negative
             errno of each (0 for a good one): -ESRCH no such domain, -EINVAL not populated, -ENOENT paged out,
-            -EPERM no RAM, -EBUSY not the domain's. In the form of ``names``. A frame of DOMID_SELF, DOMID_IO or
-            DOMID_XEN that may be mapped is ``NO_FRAME`` with no error: there is nothing behind it.
+            -EPERM no RAM, -EBUSY not the domain's. In the form of ``names``. To a PVH dom0, a frame of DOMID_XEN
+            is ``NO_FRAME`` with no error: there is nothing behind it.
         """
         domain = self.domains.get(domid)
         if isinstance(names, list) and domain is not None and self.host.dom0 == "pv":
@@ -59,8 +59,7 @@ class Foreign(Paging):
             mfns, errors = self._look(domain, asked & np.uint64(FRAME_MASK))
         else:
             mfns, errors = self._look_translated(domain, asked)
-        if domain is not None:
-            np.add.at(self.frames.refs, mfns if errors is None else mfns[errors == 0], ONE)
+        np.add.at(self.frames.refs, mfns if errors is None and domain is not None else mfns[mfns != NO_FRAME], ONE)
         if listed:
             return mfns.tolist(), None if errors is None else errors.tolist()
         return mfns, errors
@@ -91,11 +90,14 @@ class Foreign(Paging):
             index = names & np.uint64(FRAME_MASK)
             errors[:] = np.where(self.frames.is_ram(index), -errno.EBUSY, 0)
             errors[(index == LAPIC_FRAME) | (index >= self.frames.n_frames)] = -errno.EPERM
+            mfns[:] = np.where(errors == 0, np.where(index == 0, FRAME_0, index), NO_FRAME)
         elif domid == DOMID_XEN:
             index = names & np.uint64(FRAME_MASK)
             errors[:] = np.where(self.frames.is_ram(index), -errno.EBUSY, -errno.EPERM)
             if not protection & PROT_WRITE:
-                errors[self._is_table(index)] = 0
+                table = self._is_table(index)
+                errors[table] = 0
+                mfns[table] = index[table]
         return mfns, errors if errors.any() else None
 
     def _is_table(self, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:

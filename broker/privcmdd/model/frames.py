@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FEW: Final = 24
 FIRST_RAM: Final = 256
 NO_FRAME: Final = 0
+FRAME_0: Final = FIRST_RAM - 1  # stands in for machine frame 0, which can be mapped but means "no frame" here
 CHUNK_FRAMES: Final = 512  # of the machine-to-phys table: 2 MiB, which speak for 1 GiB of frames
 ONE: Final = np.uint32(1)  # np.add.at leaves its fast path for any other type
 
@@ -73,9 +74,16 @@ class FrameTable:
         n_table = -(-n_frames // (1 << 18)) * CHUNK_FRAMES if n_frames >= 1 << 18 else 0
         self._top = n_frames - n_table
         self.machphys = (self._top, n_table)
-        self.owner[:FIRST_RAM] = DOMID_IO
-        self.owner[MMIO_FIRST:MMIO_END] = DOMID_IO
-        self.owner[self._top :] = DOMID_XEN
+        for part, owner in (
+            (slice(FIRST_RAM), DOMID_IO),
+            (slice(MMIO_FIRST, MMIO_END), DOMID_IO),
+            (slice(self._top, None), DOMID_XEN),
+        ):
+            self.owner[part] = owner
+            self.page[part] = np.arange(n_frames, dtype=np.uint32)[part]
+        self.page[self._top :] -= np.uint32(self._top)
+        if n_frames >= FIRST_RAM:
+            self.page[FRAME_0] = 0
         self._fresh = min(FIRST_RAM, n_frames)  # frames from here on were never used
         self._freed = np.zeros(0, dtype=np.uint32)  # a stack of frames that were
         self._n_freed = 0

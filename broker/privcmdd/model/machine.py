@@ -18,6 +18,7 @@ from privcmdd.model.effects import Discard, StateChanged
 from privcmdd.model.errors import ModelError
 from privcmdd.model.frames import FEW, NO_FRAME, FrameTable
 from privcmdd.model.host import Host
+from privcmdd.model.units import DOMID_FIRST_RESERVED
 from privcmdd.model.uobject import ObjectCounters
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class Machine:
             return
         owners = self.frames.owner[gone]
         for domid in np.unique(owners).tolist():
+            if domid >= DOMID_FIRST_RESERVED:  # the machine's own: referred to or not, they are not to be given away
+                continue
             domain = self.domains[domid]
             freed = gone[owners == domid]
             pages = self.frames.page[freed]
@@ -106,7 +109,8 @@ class Machine:
 
     def name(self, mfn: int) -> int:
         """By what a foreign mapping asks for a frame that has an owner: its gfn, or the mfn of a PV domain's."""
-        return int(self.frames.gfn[mfn]) if self.domains[self.owner(mfn)].kind.translated else mfn
+        owner = self.domains.get(self.owner(mfn))
+        return int(self.frames.gfn[mfn]) if owner is not None and owner.kind.translated else mfn
 
     def extents(self, mfns: Mfns) -> npt.NDArray[np.uint32]:
         """Where frames lie in their domain's memory file, as runs.

@@ -47,6 +47,7 @@ class Broker:
     Attributes:
         backing: Where guest bytes live.
         instance: Another value for each run, so that a client can tell that all state is new.
+        machine_files: Keys of files of memory that is no guest's.
         unanswered: Hypercalls that there is no answer to, by name, and how often they were made.
     """
 
@@ -70,6 +71,7 @@ class Broker:
         self.n_refused = 0
         self.n_faults = 0
         self.unanswered: dict[str, int] = {}
+        self.machine_files: set[int] = set()
         self._on_event = on_event
         self._accounts: dict[int, Account] = {}
         self._connection_limits: Mapping[Slot, int] = {}

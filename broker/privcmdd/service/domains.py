@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from privcmdd.model.domain import Domain, Kind
-from privcmdd.model.units import PAGE_SIZE
+from privcmdd.model.units import DOMID_IO, PAGE_SIZE
+from privcmdd.service.machine_files import file_of, size_pages
 from privcmdd.service.privcmd import check_counts, errors_like
 from privcmdd.service.reply import WithDescriptors
 
@@ -64,12 +65,24 @@ def info(broker: Broker, session: Session, params: Params) -> Params:
 def memory(broker: Broker, session: Session, params: Params) -> WithDescriptors:
     """``domain.memory``: the memory file, as a descriptor."""
     session.check("write" if params["write"] else "read", params["dom"])
+    if (key := file_of(broker, params["dom"])) is not None:
+        return machine_memory(broker, key, writable=params["write"])
     domain = broker.hypervisor.domain(params["dom"])
 
     def descriptor() -> tuple[int, ...]:
         return (broker.backing.descriptor(domain.domid, writable=params["write"]),)
 
     return WithDescriptors({"size_bytes": domain.file.n_pages * PAGE_SIZE, "generation": domain.generation}, descriptor)
+
+
+def machine_memory(broker: Broker, key: int, *, writable: bool) -> WithDescriptors:
+    """Memory that is no guest's; Xen's own table is only read."""
+
+    def descriptor() -> tuple[int, ...]:
+        return (broker.backing.descriptor(key, writable=writable and key == DOMID_IO),)
+
+    size_bytes = size_pages(broker.hypervisor.frames, key) * PAGE_SIZE
+    return WithDescriptors({"size_bytes": size_bytes, "generation": 0}, descriptor)
 
 
 def populate(broker: Broker, session: Session, params: Params) -> Params:

@@ -17,6 +17,7 @@ from privcmdd.model.frames import FEW, NO_FRAME
 from privcmdd.model.ledger import Slot
 from privcmdd.model.privcmd import MmapEntry, Stopped, with_nibbles
 from privcmdd.model.units import DOMID_INVALID
+from privcmdd.service.machine_files import OWNERS, prepare
 from privcmdd.service.steps import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def mmap_entries(broker: Broker, session: Session, params: Params) -> Steps:
     try:
         done = yield from in_turn(session, residence, request)
     except Stopped as stopped:
+        prepare(broker, params["dom"], stopped.mfns)
         if params["extents"]:
             stopped.details.update(placed(broker, params["dom"], stopped.mfns, stopped.protection))
         raise
@@ -241,6 +243,8 @@ def placed(broker: Broker, domid: int, mfns: Mfns, protection: int) -> Params:
     domain = broker.hypervisor.domains.get(domid)
     if domain is not None:
         found["generation"] = domain.generation
+    elif domid in OWNERS:
+        found["generation"] = 0
     return found
 
 
@@ -248,6 +252,7 @@ def answer(
     broker: Broker, params: Params, done: Batch, result: Params, personality: Personality | None = None
 ) -> Params:
     """Add the extents when they are asked for, and what lies where frames failed."""
+    prepare(broker, params["dom"], done.mfns)
     if params["extents"]:
         result.update(placed(broker, params["dom"], done.mfns, done.protection))
         if personality is not None and personality.fills and (voids := voids_of(done.mfns)):

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory that is no guest's: what a PV dom0 finds when it maps I/O frames, or Xen's machine-to-phys table.
+
+Devices are memory here that keeps what is written to it; the first page has a BIOS' interrupt vectors. The table
+says of each frame which guest frame it is, as it was when the page was last mapped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from privcmdd.model.frames import NO_FRAME
+from privcmdd.model.units import DOMID_FIRST_RESERVED, DOMID_IO, DOMID_SELF, DOMID_XEN, INVALID_FRAME, MMIO_END
+
+if TYPE_CHECKING:
+    from privcmdd.model.frames import FrameTable, Mfns
+    from privcmdd.service.broker import Broker
+
+# A page of a PC's memory has 256 vectors at its beginning; SeaBIOS points unused ones at F000:FF53.
+VECTORS: Final = bytes.fromhex("53ff00f0") * 256
+ENTRIES: Final = 512  # frames that a page of the table speaks for
+OWNERS: Final = {DOMID_SELF: DOMID_IO, DOMID_IO: DOMID_IO, DOMID_XEN: DOMID_XEN}
+
+
+def size_pages(frames: FrameTable, owner: int) -> int:
+    """How large such a file is."""
+    return MMIO_END if owner == DOMID_IO else max(1, frames.machphys[1])
+
+
+def file_of(broker: Broker, domid: int) -> int | None:
+    """The key of the file that frames mapped under a number of Xen's own lie in, made when it is first asked for."""
+    owner = OWNERS.get(domid)
+    if owner is not None and owner not in broker.machine_files:
+        broker.backing.create(owner, size_pages(broker.hypervisor.frames, owner))
+        broker.machine_files.add(owner)
+        if owner == DOMID_IO:
+            broker.backing.write(owner, 0, 0, VECTORS)
+    return owner
+
+
+def prepare(broker: Broker, domid: int, mfns: Mfns) -> None:
+    """See to it that there is something behind frames that were mapped, when they are no guest's."""
+    if domid < DOMID_FIRST_RESERVED:
+        return
+    mapped = np.asarray(mfns, dtype=np.uint32)
+    mapped = mapped[mapped != NO_FRAME]
+    if not len(mapped) or file_of(broker, domid) != DOMID_XEN:
+        return
+    frames = broker.hypervisor.frames
+    for page in np.unique(frames.page[mapped]).tolist():
+        part = slice(page * ENTRIES, (page + 1) * ENTRIES)
+        owned = frames.owner[part] < DOMID_FIRST_RESERVED
+        table = np.full(ENTRIES, INVALID_FRAME, dtype="<u8")
+        table[: len(owned)][owned] = frames.gfn[part][owned]
+        broker.backing.write(DOMID_XEN, page, 0, table.tobytes())
