@@ -1,42 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mapping.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "client.h"
 #include "files.h"
-#include "syscalls.h"
-
-/* Advice costs a system call a batch: batches of more runs get theirs when, and if, the process forks. */
-#define RUNS_SETTLED_AT_ONCE 16
+#include "pages.h"
 
 static uint64_t pages_up(uint64_t size)
 {
     return (size + PAGE_MASK) & ~PAGE_MASK;
-}
-
-static int sharing(const struct area *area)
-{
-    return area->is_private ? MAP_PRIVATE | MAP_NORESERVE : MAP_SHARED;
-}
-
-/* The child of a fork has no foreign mapping, a core dump no guest's memory. Hypercall buffers are inherited. */
-static void settle(struct area *area)
-{
-    if (area->device == DEVICE_HYPERCALL)
-        return;
-    sys_madvise((void *)area->start, area->end - area->start, MADV_DONTFORK);
-    sys_madvise((void *)area->start, area->end - area->start, MADV_DONTDUMP);
-    area->settled = true;
-}
-
-/* Lets a range be touched with SIGBUS, as pages of the device without a frame. */
-static bool blank(const struct area *area, uint64_t start, uint64_t end)
-{
-    int fd = files_blank();
-    return fd >= 0 && sys_mmap((void *)start, end - start, area->prot, sharing(area) | MAP_FIXED, fd, 0) != MAP_FAILED;
 }
 
 bool mapping_concerned(uint64_t start, uint64_t end)
@@ -46,46 +17,6 @@ bool mapping_concerned(uint64_t start, uint64_t end)
     bool touched = areas_touch(start, end);
     client_unlock(&hold);
     return touched;
-}
-
-/* Memory that reads as ones: what a PVH dom0 has where a frame failed. What is written there only this process sees. */
-static int map_ones(uint64_t at, uint64_t n_pages, int prot)
-{
-    int fd = files_ones();
-    for (uint64_t part; n_pages; n_pages -= part, at += part * PAGE_SIZE) {
-        part = n_pages < ONES_PAGES ? n_pages : ONES_PAGES;
-        int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED;
-        if (fd < 0 || sys_mmap((void *)at, part * PAGE_SIZE, prot, flags, fd, 0) == MAP_FAILED)
-            return ENOMEM;
-    }
-    return 0;
-}
-
-/* Tells the broker of a new mapping at an address. */
-static int tell_mmap(enum device device, uint64_t addr, uint64_t size, int prot, uint64_t *page)
-{
-    static const char *const names[] = {[DEVICE_PRIVCMD] = "privcmd", [DEVICE_HYPERCALL] = "hypercall",
-                                        [DEVICE_GNTDEV] = "gntdev"};
-    struct client_answer answer;
-    struct mp_out *out = client_begin("mmap", 5);
-    mp_str(out, "addr"), mp_uint(out, addr);
-    mp_str(out, "len"), mp_uint(out, size);
-    mp_str(out, "prot"), mp_uint(out, (uint64_t)(prot & (PROT_READ | PROT_WRITE | PROT_EXEC)));
-    mp_str(out, "fixed"), mp_bool(out, true);
-    mp_str(out, "file"), mp_str(out, names[device]);
-    int error = client_call(&answer);
-    if (!error && page)
-        *page = (uint64_t)mp_find_int(answer.result, "page", 0);
-    return error;
-}
-
-static int tell_munmap(uint64_t addr, uint64_t size)
-{
-    struct client_answer answer;
-    struct mp_out *out = client_begin("munmap", 2);
-    mp_str(out, "addr"), mp_uint(out, addr);
-    mp_str(out, "len"), mp_uint(out, size);
-    return client_call(&answer);
 }
 
 /* Whether a mapping could be made at all, before what is at its place is given up for it. */
@@ -134,7 +65,7 @@ int64_t mapping_mmap_held(enum device device, int fd, uint64_t addr, uint64_t si
     area.is_private = (flags & MAP_TYPE) == MAP_PRIVATE;
     area.may_write = area.is_private || (mode & O_ACCMODE) == O_RDWR;
     if (!error) {
-        settle(&area);
+        pages_settle(&area);
         if (areas_add(area))
             return (int64_t)start;
         error = ENOMEM;
@@ -206,16 +137,6 @@ int mapping_munmap(uint64_t addr, uint64_t size)
     return result;
 }
 
-static int tell_mprotect(uint64_t addr, uint64_t size, int prot)
-{
-    struct client_answer answer;
-    struct mp_out *out = client_begin("mprotect", 3);
-    mp_str(out, "addr"), mp_uint(out, addr);
-    mp_str(out, "len"), mp_uint(out, size);
-    mp_str(out, "prot"), mp_uint(out, (uint64_t)(prot & (PROT_READ | PROT_WRITE | PROT_EXEC)));
-    return client_call(&answer);
-}
-
 /* Splits an area so that one begins, or ends, at an address inside it. */
 static bool split(struct area *area, uint64_t at)
 {
@@ -253,7 +174,7 @@ static int protect_part(uint64_t start, uint64_t end, int prot)
         return 0;
     }
     area->used = false;
-    return blank(area, start, end) ? 0 : -ENOMEM;
+    return pages_blank(area, start, end) ? 0 : -ENOMEM;
 }
 
 int mapping_mprotect(uint64_t addr, uint64_t size, int prot)
@@ -299,10 +220,10 @@ static int64_t move(const struct area *from, uint64_t target)
     moved.start = target;
     moved.end = target + size;
     moved.used = false;
-    if (!result && (!blank(&moved, moved.start, moved.end) || !areas_add(moved)))
+    if (!result && (!pages_blank(&moved, moved.start, moved.end) || !areas_add(moved)))
         result = -ENOMEM;
     if (!result && lost)
-        result = -map_ones(moved.start, size / PAGE_SIZE, moved.prot);
+        result = -pages_ones(moved.start, size / PAGE_SIZE, moved.prot);
     return result ? result : (int64_t)target;
 }
 
@@ -336,111 +257,11 @@ int64_t mapping_mremap(uint64_t addr, uint64_t from, uint64_t to, int flags, uin
     return result;
 }
 
-static uint32_t word(const uint8_t *at)
-{
-    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
-static long max_map_count(void)
-{
-    char text[32] = "";
-    int fd = sys_open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        if (syscall(SYS_read, fd, text, sizeof text - 1) < 0)
-            text[0] = 0;
-        sys_close(fd);
-    }
-    return strtol(text, NULL, 10);
-}
-
-/* The kernel refuses the run with this number: nothing of the batch is to stay. */
-static int undo(struct area *area, uint64_t start, uint64_t end, uint32_t run, uint32_t n_runs, int error)
-{
-    if (error == ENOMEM)
-        client_complain("mapping %u runs of frames at %#llx failed at run %u: a process may have vm.max_map_count = %ld "
-                        "mappings; raise it with sysctl, or map fewer scattered frames",
-                        n_runs, (unsigned long long)start, run, max_map_count());
-    if (!area) {
-        sys_munmap((void *)start, end - start);
-        return error;
-    }
-    if (!blank(area, start, end)) {
-        /* At the limit even replacing is refused; for a moment the range is free. */
-        sys_munmap((void *)start, end - start);
-        blank(area, start, end);
-    }
-    if (start == area->start && end == area->end && !tell_munmap(start, end - start)) {
-        tell_mmap(area->device, start, end - start, area->prot, NULL);
-        area->used = false;
-    }
-    return error;
-}
-
-static int apply_voids(uint64_t base, int prot, struct mp_value runs)
-{
-    int error = 0;
-    for (uint32_t i = 0; !error && i < runs.size / 8; i++) {
-        const uint8_t *run = runs.data + 8 * (size_t)i;
-        error = map_ones(base + word(run) * PAGE_SIZE, word(run + 4), prot);
-    }
-    return error;
-}
-
-int mapping_apply(uint64_t base, uint64_t n_pages, int dom, struct mp_in result)
-{
-    struct mp_value runs = mp_find_bin(result, "extents");
-    uint32_t n = runs.size / 12;
-    base &= ~PAGE_MASK;
-    struct area *area = areas_first(base, base + 1);
-    int prot = (int)mp_find_int(result, "prot", area ? area->prot : PROT_READ | PROT_WRITE);
-    int error = apply_voids(base, prot, mp_find_bin(result, "voids"));
-    if (error || !n)
-        return error;
-    if (area)
-        area->used = true;
-    int64_t generation = mp_find_int(result, "generation", -1);
-    bool shared = !area || !area->is_private;
-    /* In a PVH dom0 mprotect works on frames: they may become writable later. */
-    bool write = shared && (prot & PROT_WRITE || (client_host()->pvh && area && area->may_write));
-    uint64_t end = base + n_pages * PAGE_SIZE;
-    /* The runs are in the buffer of answers, and asking for the file overwrites it. */
-    const uint8_t *data = files_have(dom, write, generation) ? runs.data : NULL;
-    void *copy = NULL;
-    if (!data) {
-        copy = sys_mmap_anonymous(runs.size);
-        if (copy == MAP_FAILED)
-            return undo(area, base, end, 0, n, ENOMEM);
-        data = memcpy(copy, runs.data, runs.size);
-    }
-    int fd = files_memory(dom, write, generation, &error);
-    if (error == EPERM && !(prot & PROT_WRITE)) {
-        error = 0;
-        fd = files_memory(dom, false, generation, &error);
-    }
-    uint32_t i = 0;
-    for (; !error && i < n; i++) {
-        const uint8_t *run = data + 12 * (size_t)i;
-        void *at = (void *)(base + word(run) * PAGE_SIZE);
-        int flags = (area ? sharing(area) : MAP_SHARED) | MAP_FIXED;
-        if (sys_mmap(at, word(run + 8) * PAGE_SIZE, prot, flags, fd, (off_t)(word(run + 4) * PAGE_SIZE)) == MAP_FAILED)
-            error = errno;
-    }
-    if (copy)
-        sys_munmap(copy, runs.size);
-    if (error)
-        return undo(area, base, end, i, n, error);
-    if (area && n <= RUNS_SETTLED_AT_ONCE)
-        settle(area);
-    else if (area)
-        area->settled = false;
-    return 0;
-}
-
 void mapping_before_fork(void)
 {
     for (struct area *area = areas_first(0, USER_END); area; area = areas_first(area->end, USER_END))
         if (!area->settled)
-            settle(area);
+            pages_settle(area);
 }
 
 void mapping_in_child(void)

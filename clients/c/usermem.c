@@ -4,11 +4,23 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "client.h"
 #include "syscalls.h"
 
 /* Pages looked at with one system call. */
 #define PAGES 256
 #define SCRATCH 4096
+
+/* A container may forbid the call that this all rests on: then every pointer looks bad, and nobody would know why. */
+static void refused(int error)
+{
+    static bool said;
+    if (!said)
+        client_complain("process_vm_readv on the process itself: %s; allow it (seccomp), else every ioctl of Xen's "
+                        "devices is EFAULT",
+                        strerror(error));
+    said = true;
+}
 
 static size_t copy(long call, void *ours, uint64_t theirs, uint64_t size)
 {
@@ -17,6 +29,8 @@ static size_t copy(long call, void *ours, uint64_t theirs, uint64_t size)
     while (done < size) {
         struct iovec local = {(char *)ours + done, size - done}, remote = {(void *)(theirs + done), size - done};
         long n = syscall(call, self, &local, 1, &remote, 1, 0);
+        if (n < 0 && errno != EFAULT)
+            refused(errno);
         if (n <= 0)
             break;
         done += (size_t)n;

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "connection.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "fds.h"
+#include "syscalls.h"
+
+#define FDS_MOST 8
+/* Of an error's text as much as is kept. */
+#define TEXT_MOST 255
+#define CHUNK ((size_t)256 * 1024)
+
+static struct mp_out request, answer_bytes;
+static size_t consumed;
+
+static bool socket_path(char *path, size_t size)
+{
+    const char *named = getenv("PRIVCMDD_SOCKET"), *runtime = getenv("XDG_RUNTIME_DIR");
+    int n;
+    if (named && *named)
+        n = snprintf(path, size, "%s", named);
+    else if (runtime && *runtime)
+        n = snprintf(path, size, "%s/privcmdd/broker.sock", runtime);
+    else
+        n = snprintf(path, size, "/run/privcmdd/broker.sock");
+    return n > 0 && (size_t)n < size;
+}
+
+int connection_dial(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (!socket_path(address.sun_path, sizeof address.sun_path)) {
+        client_fail(ENXIO, "the path of the broker's socket is longer than %zu bytes", sizeof address.sun_path - 1);
+        return -1;
+    }
+    int fd = (int)syscall(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || syscall(SYS_connect, fd, &address, sizeof address)) {
+        client_fail(ENXIO, "no broker answers at %s: %s", address.sun_path, strerror(errno));
+        if (fd >= 0)
+            sys_close(fd);
+        return -1;
+    }
+    return fds_keep(fd);
+}
+
+static bool send_all(int fd, const uint8_t *data, size_t size)
+{
+    while (size) {
+        ssize_t n = syscall(SYS_sendto, fd, data, size, MSG_NOSIGNAL, NULL, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        data += n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
+/* Keeps the first descriptor of a message, closes the others. */
+static void take_fds(struct msghdr *message, int *fd)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < n; i++) {
+            int came;
+            memcpy(&came, CMSG_DATA(c) + i * sizeof(int), sizeof came);
+            if (*fd < 0)
+                *fd = came;
+            else
+                sys_close(came);
+        }
+    }
+}
+
+/* Reads some bytes of an answer, and what descriptors come with them. */
+static bool receive_some(int socket, int *fd)
+{
+    union {
+        struct cmsghdr align;
+        char room[CMSG_SPACE(FDS_MOST * sizeof(int))];
+    } control;
+    struct iovec bytes;
+    struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    if (!mp_reserve(&answer_bytes, CHUNK))
+        return false;
+    bytes.iov_base = answer_bytes.data + answer_bytes.used;
+    bytes.iov_len = CHUNK;
+    ssize_t n;
+    do
+        n = syscall(SYS_recvmsg, socket, &message, MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return false;
+    take_fds(&message, fd);
+    answer_bytes.used += (size_t)n;
+    return n > 0 && !(message.msg_flags & MSG_CTRUNC);
+}
+
+/* Whether a message answers our request: *in then stands behind the msgid. Anything else is a notification. */
+static bool is_answer(struct mp_in *in, uint32_t msgid)
+{
+    struct mp_value list = mp_next(in), type = mp_next(in), id = mp_next(in);
+    return list.type == MP_ARRAY && list.size == 4 && type.type == MP_INT && type.number == 1 && id.type == MP_INT &&
+           id.number == msgid;
+}
+
+/* Waits for the answer to the last request; *in then stands at its error. */
+static bool receive_answer(struct connection *connection, struct mp_in *in, int *fd)
+{
+    for (;;) {
+        const uint8_t *data = answer_bytes.data + consumed;
+        long length = mp_length(data, answer_bytes.used - consumed);
+        if (length < 0)
+            return false;
+        if (!length) {
+            if (!receive_some(connection->fd, fd))
+                return false;
+            continue;
+        }
+        consumed += (size_t)length;
+        *in = (struct mp_in){data, data + length};
+        if (is_answer(in, connection->msgid))
+            return true;
+    }
+}
+
+/* The errno of an error [errno, text, details]; its text is kept. */
+static int error_of(struct mp_in *in, struct mp_in *details)
+{
+    struct mp_value list = mp_next(in);
+    struct mp_value number = mp_next(in), text = mp_next(in);
+    *details = *in;
+    if (list.type != MP_ARRAY || list.size < 2 || number.type != MP_INT || text.type != MP_STR)
+        return client_fail(EIO, "the broker's error cannot be read");
+    int size = text.size < TEXT_MOST ? (int)text.size : TEXT_MOST;
+    int error = number.number > 0 && number.number < 4096 ? (int)number.number : EIO;
+    return client_fail(error, "%.*s", size, (const char *)text.data);
+}
+
+int connection_call(struct connection *connection, struct client_answer *answer)
+{
+    *answer = (struct client_answer){.fd = -1};
+    if (request.failed)
+        return client_fail(ENOMEM, "the request is longer than %zu bytes, or there is no memory for it", MP_MOST);
+    if (consumed) {
+        /* What is left is a notification at most. */
+        memmove(answer_bytes.data, answer_bytes.data + consumed, answer_bytes.used - consumed);
+        answer_bytes.used -= consumed;
+        consumed = 0;
+    }
+    struct mp_in in;
+    if (connection->fd < 0 || !send_all(connection->fd, request.data, request.used) ||
+        !receive_answer(connection, &in, &answer->fd)) {
+        if (answer->fd >= 0)
+            sys_close(answer->fd);
+        answer->fd = -1;
+        answer_bytes.used = consumed = 0;
+        answer_bytes.failed = false;
+        return -1;
+    }
+    struct mp_in at = in;
+    if (mp_next(&at).type == MP_NIL) {
+        answer->result = at;
+        return 0;
+    }
+    if (answer->fd >= 0)
+        sys_close(answer->fd);
+    answer->fd = -1;
+    return error_of(&in, &answer->result);
+}
+
+struct mp_out *connection_begin(struct connection *connection, const char *method, uint32_t n_params)
+{
+    request.used = 0;
+    request.failed = false;
+    mp_array(&request, 4);
+    mp_uint(&request, 0);
+    mp_uint(&request, ++connection->msgid);
+    mp_str(&request, method);
+    mp_array(&request, 1);
+    mp_map(&request, n_params);
+    return &request;
+}
