@@ -15,6 +15,7 @@ from typing import Final
 
 from privcmd.broker import PrivateBroker
 from privcmd.client import Client
+from privcmd.errors import BrokerGone
 from privcmd.run import program, reach, xenstore
 from privcmd.run.leaks import Watch
 
@@ -80,7 +81,11 @@ def run(options: Options) -> int:
             xenstore.name(store, [(0, "Domain-0"), *domains])
         watch = Watch(client, token)
         status = program.execute(path, options.command[1:], env)
-        leaks = watch.settle()
+        try:
+            leaks = watch.settle()
+        except BrokerGone as gone:
+            sys.stderr.write(f"privcmdctl: what the program left mapped is not known: {gone}\n")
+            leaks = []
     for leak in leaks:
         sys.stderr.write(f"privcmdctl: still mapped: {leak}\n")
     if leaks and options.leaks == "error":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from privcmd.errors import PrivcmdError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
 PRELOAD_NAME: Final = "libprivcmdd-preload.so"
@@ -55,21 +55,37 @@ def execute(path: str, arguments: Sequence[str], env: dict[str, str]) -> int:
     Returns:
         Its exit status, or minus the signal that ended it.
     """
-    process = subprocess.Popen([path, *arguments], env=env)  # noqa: S603 - running what we are told to is the job
-    with _forwarding(process):
+    with _forwarding() as forward_to:
+        process = subprocess.Popen([path, *arguments], env=env)  # noqa: S603 - running what we are told to is the job
+        forward_to(process)
         return process.wait()
 
 
 @contextlib.contextmanager
-def _forwarding(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def _forwarding() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """Pass signals on, also those that come before there is a process to pass them to."""
+    early: list[int] = []
+    to: list[subprocess.Popen[bytes]] = []
+
     def forward(number: int, _frame: FrameType | None) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
+        early.append(number)
+        for process in to:
+            send(process)
+
+    def send(process: subprocess.Popen[bytes]) -> None:
+        while early:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(early.pop(0))
+
+    def begin(process: subprocess.Popen[bytes]) -> None:
+        to.append(process)
+        send(process)
 
     before = {number: signal.signal(number, forward) for number in FORWARDED}
-    before |= {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGQUIT)}
+    # A handler and not SIG_IGN, which the program would inherit.
+    before |= {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGQUIT)}
     try:
-        yield
+        yield begin
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
