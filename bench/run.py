@@ -10,13 +10,20 @@ from importlib.metadata import version
 from pathlib import Path
 
 import batch
+import dump_core
 import roundtrip
 import shim
 import startup
 
 README = Path(__file__).resolve().parent / "README.md"
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
-BENCHMARKS = (("Round trip", roundtrip), ("Big batches", batch), ("C client", shim), ("Start", startup))
+BENCHMARKS = (
+    ("Round trip", roundtrip),
+    ("Big batches", batch),
+    ("C client", shim),
+    ("Start", startup),
+    ("xl dump-core", dump_core),
+)
 
 
 def main() -> None:
