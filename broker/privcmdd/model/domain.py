@@ -157,6 +157,8 @@ class Domain:
         n_spill: Size of the spill area of its memory file, in pages; as many as ``max_pages`` when None.
         traits: What its maker said about it.
         generation: Another for each domain made, whatever its number.
+        pager: Who pages its frames out and in, if anybody.
+        read_only: (gfns so far,) guest frames that the guest itself cannot write to.
         p2m: (gfns so far,) uint32; see the module's docstring.
     """
 
@@ -182,6 +184,7 @@ class Domain:
     pager: Pager | None = None
     ioreq_servers: dict[int, IoreqServer] = field(default_factory=dict)
     p2m: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
+    read_only: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     p2m_of: memoryview = field(init=False)
     file: FilePages = field(init=False)
     translated: bool = field(init=False)

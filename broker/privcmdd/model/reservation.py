@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from privcmdd.model.domain import DEVICE, FLAGS, ON_DEMAND, PAGED
+from privcmdd.model.domain import DEVICE, FLAGS, ON_DEMAND, PAGED, grow
 from privcmdd.model.errors import ModelError
-from privcmdd.model.frames import FIRST_RAM, NO_FRAME
+from privcmdd.model.frames import FIRST_RAM, NO_FRAME, NOTHING
 from privcmdd.model.machine import Machine, as_array
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # SHUTDOWN_crash of xen/include/public/sched.h: what a domain without memory for its demands comes to.
 CRASHED: Final = 3
+
+# Extents of contiguous machine frames made in one go: others wait meanwhile, some tenths of a second.
+MOST_RUNS: Final = 4096
 
 # HVMMEM_* of xen/include/public/hvm/hvm_op.h.
 MEM_RAM: Final = 0
@@ -72,49 +75,78 @@ class Reservation(Machine):
             n_done, why = n_room, "too many frames are mapped still that were taken away before"
         return Extents(n_done, why, self._populate(domain, names[:n_done]))
 
-    def populate_run(self, domid: int, first: int, n_pages: int) -> npt.NDArray[np.uint32] | None:
-        """Give a domain one extent of several frames; those of a PV domain follow each other in the machine.
+    def populate_runs(self, domid: int, gfns: Names, order: int) -> npt.NDArray[np.uint32]:
+        """Give a domain extents of several frames, in order, until one cannot be had; none is given in part.
+
+        Those of a PV domain follow each other in the machine, and a call makes at most ``MOST_RUNS`` of them.
+
+        Args:
+            domid: The domain.
+            gfns: The first guest frame of each.
+            order: Each has two to the power of this.
 
         Returns:
-            The frames; None when they cannot be had, and then nothing has changed.
+            The first machine frame of each.
 
         Raises:
             ModelError: ESRCH; EINVAL, it is dying.
         """
         domain = self.living(domid)
-        gfns = np.arange(first, first + n_pages, dtype=np.uint64)
+        if domain.kind.translated:
+            done = self.populate(domid, pages_of(as_array(gfns), order))
+            n_whole = done.n_done >> order << order
+            if n_whole < done.n_done:
+                self.decrease_reservation(domid, pages_of(as_array(gfns), order)[n_whole : done.n_done])
+            return done.mfns[: n_whole : 1 << order]
+        made = []
+        for gfn in as_array(gfns)[:MOST_RUNS].tolist():
+            extent = self._populate_run(domain, gfn, 1 << order)
+            if extent is None:
+                break
+            made.append(int(extent[0]))
+        return np.array(made, dtype=np.uint32)
+
+    def _populate_run(self, domain: Domain, first: int, n_pages: int) -> npt.NDArray[np.uint32] | None:
         if first + n_pages > self.max_gfns or n_pages > min(self._room(domain), self.frames.n_free):
             return None
         domain.reach(first + n_pages)
-        numbers = gfns.astype(np.uint32)
+        numbers = np.arange(first, first + n_pages, dtype=np.uint32)
         if (domain.p2m[numbers] > ON_DEMAND).any() or domain.file.room(numbers) < n_pages:
             return None
-        if domain.kind.translated:
-            return self._populate(domain, gfns)
         pages = domain.file.take(numbers)
-        mfns = self.frames.allocate_run(domid, numbers, pages)
+        mfns = self.frames.allocate_run(domain.domid, numbers, pages)
         if mfns is None:
             domain.file.give(pages)
             return None
         return self._enter(domain, numbers, mfns)
 
-    def increase(self, domid: int, n_pages: int) -> npt.NDArray[np.uint32] | None:
-        """Give a PV domain machine frames for no guest frame in particular: the first that it has not.
+    def increase(self, domid: int, n_extents: int, order: int) -> npt.NDArray[np.uint32]:
+        """Give a PV domain machine frames for no guest frame in particular: for the first that it has not.
 
         Returns:
-            As ``populate_run``.
+            The first frame of each extent, as many as could be had; none of a translated domain.
 
         Raises:
             ModelError: ESRCH; EINVAL, it is dying.
         """
         domain = self.living(domid)
         if domain.kind.translated:
-            return None
+            return NOTHING
         empty = np.flatnonzero(domain.p2m == NO_FRAME)
-        runs = np.flatnonzero(np.diff(empty, n=1, prepend=-2, append=-2) != 1)
-        long = np.flatnonzero(np.diff(runs) >= n_pages)
-        first = int(empty[runs[long[0]]]) if len(long) else len(domain.p2m)
-        return self.populate_run(domid, first, n_pages)
+        beyond = np.arange(len(domain.p2m), min(self.max_gfns, len(domain.p2m) + (n_extents << order)))
+        places = np.concatenate((empty, beyond))
+        if order == 0:
+            return self.populate(domid, places[:n_extents].astype(np.uint64)).mfns
+        return self.populate_runs(domid, self._runs(places, 1 << order)[:n_extents].astype(np.uint64), order)
+
+    def _runs(self, places: npt.NDArray[np.int64], n_pages: int) -> npt.NDArray[np.int64]:
+        """Where so many places follow each other, one such run after the other."""
+        edges = np.flatnonzero(np.diff(places, prepend=-2) != 1)
+        lengths = np.diff(edges, append=len(places))
+        each = lengths // n_pages
+        within = np.arange(int(each.sum())) - np.repeat(np.cumsum(each) - each, each)
+        starts: npt.NDArray[np.int64] = np.repeat(places[edges], each) + within * n_pages
+        return starts
 
     def _room(self, domain: Domain) -> int:
         return max(0, domain.max_pages - domain.tot_pages - domain.n_paged - domain.n_cached)
@@ -169,18 +201,17 @@ class Reservation(Machine):
         domain = self.living(domid)
         if not domain.kind.translated:
             raise ModelError(errno.EINVAL, f"domain {domid} is PV: nothing is populated on demand there", dom=domid)
-        n_done = 0
-        for name in as_array(gfns).tolist():
-            if name >= self.max_gfns:
-                break
-            domain.reach(name + 1)
-            if domain.p2m[name] > ON_DEMAND:
-                break
-            domain.n_on_demand += int(domain.p2m[name] == NO_FRAME)
-            domain.p2m[name] = ON_DEMAND
-            domain.top_gfn = max(domain.top_gfn, name)
-            n_done += 1
-        return n_done
+        names = as_array(gfns)
+        beyond = np.flatnonzero(names >= self.max_gfns)
+        numbers = names[: int(beyond[0]) if len(beyond) else len(names)].astype(np.int64)
+        domain.reach(int(numbers.max(initial=-1)) + 1)
+        there = np.flatnonzero(domain.p2m[numbers] > ON_DEMAND)
+        numbers = numbers[: int(there[0]) if len(there) else len(numbers)]
+        fresh = np.unique(numbers)
+        domain.n_on_demand += int(np.count_nonzero(domain.p2m[fresh] == NO_FRAME))
+        domain.p2m[numbers] = ON_DEMAND
+        domain.top_gfn = max(domain.top_gfn, int(numbers.max(initial=0)))
+        return len(numbers)
 
     def set_pod_target(self, domid: int, target_pages: int) -> None:
         """Set how many frames a domain is to have, those kept for its demands included (p2m_pod_set_mem_target).
@@ -263,8 +294,9 @@ class Reservation(Machine):
             raise ModelError(errno.EINVAL, f"not all of {n_pages} guest frames from {first:#x} are there", dom=domid)
         frames = mfns & ~np.uint32(FLAGS)
         domain.p2m[gfns.astype(np.int64)] = frames | np.uint32(DEVICE) if kind == MEM_MMIO else frames
-        change = domain.traits.read_only.update if kind == MEM_READ_ONLY else domain.traits.read_only.difference_update
-        change(gfns.tolist())
+        if kind == MEM_READ_ONLY and first + n_pages > len(domain.read_only):
+            domain.read_only = grow(domain.read_only, first + n_pages, self.max_gfns)
+        domain.read_only[first : first + n_pages] = kind == MEM_READ_ONLY
 
     def mem_type(self, domid: int, gfn: int) -> int:
         """What a guest frame is for; where there is none, accesses go to the device model.
@@ -276,7 +308,8 @@ class Reservation(Machine):
         mfn = int(domain.p2m[gfn]) if gfn < len(domain.p2m) else NO_FRAME
         if mfn == NO_FRAME or mfn & FLAGS == DEVICE:
             return MEM_MMIO
-        return MEM_READ_ONLY if gfn in domain.traits.read_only else MEM_RAM
+        is_read_only = gfn < len(domain.read_only) and domain.read_only[gfn]
+        return MEM_READ_ONLY if is_read_only else MEM_RAM
 
     def _translated(self, domid: int) -> Domain:
         domain = self.living(domid)
@@ -308,6 +341,12 @@ class Reservation(Machine):
         own &= gfns < len(domain.p2m)
         own[own] = domain.p2m[gfns[own]] == mfns[own]
         return np.where(own, mfns, NO_FRAME).astype(np.uint32)
+
+
+def pages_of(extents: npt.NDArray[np.uint64], order: int) -> npt.NDArray[np.uint64]:
+    """All pages of extents, which are given by their first."""
+    pages: npt.NDArray[np.uint64] = np.add.outer(extents, np.arange(1 << order, dtype=np.uint64)).reshape(-1)
+    return pages
 
 
 def repeated(names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:

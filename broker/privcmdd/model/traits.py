@@ -26,7 +26,6 @@ class Traits:
         logs_dirty: It is in log-dirty mode.
         mempool_bytes: For page tables of a translated domain.
         params: HVM_PARAM_*, by index.
-        read_only: Guest frames that the guest itself cannot write to.
     """
 
     handle: bytes = bytes(16)
@@ -42,7 +41,6 @@ class Traits:
     logs_dirty: bool = False
     mempool_bytes: int = 0
     params: dict[int, int] = field(default_factory=dict)
-    read_only: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)

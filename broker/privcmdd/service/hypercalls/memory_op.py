@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.reservation import pages_of
 from privcmdd.model.units import DOMID_SELF
 from privcmdd.service.hypercalls.call import is_self
 from privcmdd.service.hypercalls.layout import Layout
@@ -113,17 +114,7 @@ def populate_physmap(call: Call, address: int) -> int:
         call.memory.check(start, 8 * len(gfns))
     elif asked["mem_flags"] & POPULATE_ON_DEMAND:
         return hypervisor.demand(domid, pages_of(gfns, order)) >> order
-    if order == 0:
-        done = hypervisor.populate(domid, gfns)
-        mfns = done.mfns
-    else:
-        made = []
-        for gfn in gfns.tolist():
-            extent = hypervisor.populate_run(domid, gfn, 1 << order)
-            if extent is None:
-                break
-            made.append(int(extent[0]))
-        mfns = np.array(made, dtype=np.uint32)
+    mfns = hypervisor.populate_runs(domid, gfns, order) if order else hypervisor.populate(domid, gfns).mfns
     if not domain.kind.translated:
         call.memory.put_numbers(start, mfns)
     return len(mfns)
@@ -141,15 +132,10 @@ def increase_reservation(call: Call, address: int) -> int:
     n = min(asked["nr_extents"], call.broker.settings.limits.frames_per_batch >> order)
     if start:
         call.memory.check(start, 8 * n)
-    made = []
-    for _ in range(n):
-        extent = call.hypervisor.increase(domid, 1 << order)
-        if extent is None:
-            break
-        made.append(int(extent[0]))
+    mfns = call.hypervisor.increase(domid, n, order)
     if start:
-        call.memory.put_numbers(start, np.array(made, dtype=np.uint32))
-    return len(made)
+        call.memory.put_numbers(start, mfns)
+    return len(mfns)
 
 
 def decrease_reservation(call: Call, address: int) -> int:
@@ -157,12 +143,6 @@ def decrease_reservation(call: Call, address: int) -> int:
     asked, names = reservation(call, address)
     order: int = asked["extent_order"]
     return call.hypervisor.decrease_reservation(asked["domid"], pages_of(names, order)).n_done >> order
-
-
-def pages_of(extents: npt.NDArray[np.uint64], order: int) -> npt.NDArray[np.uint64]:
-    """All pages of extents, which are given by their first."""
-    pages: npt.NDArray[np.uint64] = np.add.outer(extents, np.arange(1 << order, dtype=np.uint64)).reshape(-1)
-    return pages
 
 
 def maximum_ram_page(call: Call, _address: int) -> int:
