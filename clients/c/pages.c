@@ -41,6 +41,46 @@ int tell_mprotect(uint64_t addr, uint64_t size, int prot)
     return client_call(&answer);
 }
 
+/* The first byte of the mapping that holds an address or is the next above it; USER_END when there is none. */
+static uint64_t start_of_found(uint64_t addr)
+{
+    char text[4096];
+    long n;
+    uint64_t start = 0, number = 0, found = USER_END;
+    enum { START, END, REST } part = START;
+    int fd = sys_open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    while (found == USER_END && fd >= 0 && (n = syscall(SYS_read, fd, text, sizeof text)) > 0)
+        for (long i = 0; i < n && found == USER_END; i++) {
+            char c = text[i];
+            if (part == REST) {
+                part = c == '\n' ? START : REST;
+            } else if (c == '-') {
+                start = number;
+                number = 0;
+                part = END;
+            } else if (c == ' ') {
+                if (number > addr)
+                    found = start;
+                number = 0;
+                part = REST;
+            } else {
+                number = number * 16 + (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+            }
+        }
+    if (fd >= 0)
+        sys_close(fd);
+    return found;
+}
+
+bool pages_found_is_ours(uint64_t addr)
+{
+    if (areas_touch(addr, addr + 1))
+        return true;
+    uint64_t start = start_of_found(addr);
+    const struct area *area = start < USER_END ? areas_first(start, start + 1) : NULL;
+    return area && area->device == DEVICE_PRIVCMD;
+}
+
 int pages_sharing(const struct area *area)
 {
     return area->is_private ? MAP_PRIVATE | MAP_NORESERVE : MAP_SHARED;

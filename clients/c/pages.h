@@ -14,6 +14,8 @@ int tell_mmap(enum device device, uint64_t addr, uint64_t size, int prot, uint64
 int tell_munmap(uint64_t addr, uint64_t size);
 int tell_mprotect(uint64_t addr, uint64_t size, int prot);
 
+/* Whether the mapping that holds an address, or else the next one above it, is memory of a device (the kernel's find_vma). */
+bool pages_found_is_ours(uint64_t addr);
 /* How an area's pages are mapped: MAP_SHARED or MAP_PRIVATE. */
 int pages_sharing(const struct area *area);
 /* The child of a fork has no foreign mapping, a core dump no guest's memory. Hypercall buffers are inherited. */

@@ -6,6 +6,7 @@
 
 #include "client.h"
 #include "mapping.h"
+#include "pages.h"
 #include "syscalls.h"
 #include "usermem.h"
 
@@ -194,12 +195,33 @@ static int64_t ioctl_mmap(uint64_t file, uint64_t argument)
     return error ? -error : -applied;
 }
 
+/* What was mapped where no mapping of the device was is one from now on. */
+static void add_strays(uint64_t start, uint64_t end, int prot)
+{
+    while (start < end) {
+        const struct area *area = areas_first(start, end);
+        uint64_t free_end = area ? area->start : end, next = area ? area->end : end;
+        if (start < free_end)
+            areas_add((struct area){.start = start, .end = free_end, .prot = prot, .device = DEVICE_PRIVCMD,
+                                    .may_write = true, .used = true});
+        start = next;
+    }
+}
+
+/*
+ * The driver takes the mapping that holds the address, or else the next one above it, and checks little more
+ * (oracle/RESULTS.md, section 9). Which one that is only this process can know: an address that is below somebody
+ * else's memory is sent as one that is below nothing.
+ */
 static int64_t ioctl_mmap_resource(uint64_t file, uint64_t argument)
 {
     struct privcmd_mmap_resource resource;
     struct client_answer answer;
     if (!get(&resource, argument, sizeof resource))
         return -EFAULT;
+    uint64_t addr = resource.addr;
+    if (addr && !(addr < USER_END && pages_found_is_ours(addr)))
+        addr = USER_END - PAGE_SIZE;
     struct mp_out *out = client_begin("privcmd.mmap_resource", 8);
     put_uint(out, "file", file);
     put_uint(out, "dom", resource.dom);
@@ -207,13 +229,18 @@ static int64_t ioctl_mmap_resource(uint64_t file, uint64_t argument)
     put_uint(out, "id", resource.id);
     put_uint(out, "idx", resource.idx);
     put_uint(out, "num", resource.num);
-    put_uint(out, "addr", resource.addr);
+    put_uint(out, "addr", addr);
     put_bool(out, "extents", true);
     int error = client_call(&answer);
     if (error)
         return -error;
-    if (resource.addr || resource.num)
-        return -mapping_apply(resource.addr, resource.num, resource.dom, answer.result);
+    if (resource.addr || resource.num) {
+        int prot = (int)mp_find_int(answer.result, "prot", PROT_READ);
+        error = mapping_apply(addr, resource.num, resource.dom, answer.result);
+        if (!error)
+            add_strays(addr & ~PAGE_MASK, (addr & ~PAGE_MASK) + resource.num * PAGE_SIZE, prot);
+        return -error;
+    }
     uint64_t num = (uint64_t)mp_find_int(answer.result, "num", 0);
     uint64_t at = argument + offsetof(struct privcmd_mmap_resource, num);
     return user_write(at, &num, sizeof num) == sizeof num ? 0 : -EFAULT;

@@ -180,6 +180,42 @@ static void case_restrict(void)
     EXPECT(status, 0);
 }
 
+static int resource(int fd, unsigned type, uint64_t *num, const void *addr)
+{
+    struct privcmd_mmap_resource call = {(uint16_t)dom, type, 0, 0, *num, (uint64_t)addr};
+    int result = RESULT(ioctl(fd, PRIVCMD_MMAP_RESOURCE, &call));
+    *num = call.num;
+    return result;
+}
+
+static void case_resource(void)
+{
+    int fd = device();
+    uint64_t size = 0, one = 1, two = 2, lots = 1ULL << 40;
+    EXPECT(resource(fd, 1, &size, NULL), 0);
+    EXPECT(size > 1, 1);
+    unsigned char *at = reserve(fd, 2, RW);
+    EXPECT(resource(fd, 1, &two, at), 0);
+    at[PAGE] = 3;
+    EXPECT(at[PAGE], 3);
+    at[PAGE] = 0;
+    EXPECT(resource(fd, 1, &lots, at), -ENOMEM);
+    EXPECT(resource(fd, 1, &one, NULL), -EINVAL);
+    /* Somebody else's memory below a mapping of the device is not the device's. */
+    unsigned char *place = mmap(NULL, 3 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    EXPECT(mmap(place + 2 * PAGE, PAGE, RW, MAP_SHARED | MAP_FIXED, fd, 0) == place + 2 * PAGE, 1);
+    place[0] = 77;
+    EXPECT(resource(fd, 1, &one, place), -EINVAL);
+    EXPECT(place[0], 77);
+    EXPECT(resource(fd, 1, &one, (void *)16), -EINVAL);
+    /* A hole is: the driver looks for the next mapping above. */
+    munmap(place + PAGE, PAGE);
+    EXPECT(resource(fd, 1, &one, place + PAGE), 0);
+    EXPECT(touch_read(place + PAGE), 0);
+    EXPECT(RESULT(munmap(place, 3 * PAGE)), 0);
+    EXPECT(RESULT(munmap(at, 2 * PAGE)), 0);
+}
+
 static void case_fork(void)
 {
     int fd = device(), err[2];
@@ -386,24 +422,6 @@ static void case_again(void)
     EXPECT(RESULT(munmap(at, PAGE)), 0);
 }
 
-/* Holds frames while somebody else is killed: says "ready", waits for a line, and finds all as it was. */
-static void case_hold(void)
-{
-    int fd = device(), err[2];
-    uint64_t frames[] = {1, 2}, more = 3;
-    unsigned char *at = reserve(fd, 2, RW);
-    EXPECT(v2(fd, at, 2, dom, frames, err), 0);
-    puts("ready");
-    fflush(stdout);
-    getchar();
-    EXPECT(at[PAGE], 2);
-    unsigned char *next = reserve(fd, 1, RW);
-    EXPECT(v2(fd, next, 1, dom, &more, err), 0);
-    EXPECT(next[0], 3);
-    EXPECT(RESULT(munmap(at, 2 * PAGE)), 0);
-    EXPECT(RESULT(munmap(next, PAGE)), 0);
-}
-
 /* More runs than the kernel allows mappings: ENOMEM, a message, and the whole range as it was. */
 static void case_scattered(void)
 {
@@ -428,9 +446,9 @@ static const struct {
     void (*run)(void);
 } cases[] = {
     {"batch_v2", case_batch_v2}, {"batch_v1", case_batch_v1}, {"mmap", case_mmap},
-    {"pointers", case_pointers}, {"restrict", case_restrict}, {"fork", case_fork},
+    {"pointers", case_pointers}, {"restrict", case_restrict}, {"resource", case_resource}, {"fork", case_fork},
     {"memory_calls", case_memory_calls}, {"threads", case_threads}, {"signals", case_signals},
-    {"orphan", case_orphan}, {"again", case_again}, {"hold", case_hold}, {"scattered", case_scattered},
+    {"orphan", case_orphan}, {"again", case_again}, {"scattered", case_scattered},
 };
 
 int main(int argc, char **argv)

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
 PRELOAD = "libprivcmdd-preload.so"
 TIMEOUT_S = 100
-SANITIZED = ("batch_v2", "batch_v1", "mmap", "pointers", "restrict", "fork", "memory_calls", "threads", "signals")
+SANITIZED = (
+    "batch_v2",
+    "batch_v1",
+    "mmap",
+    "pointers",
+    "restrict",
+    "resource",
+    "fork",
+    "memory_calls",
+    "threads",
+    "signals",
+)
 # Those that touch nothing that is not mapped: for valgrind that is an error, however much it is meant.
 UNDER_VALGRIND = ("batch_v1", "mmap", "restrict", "fork", "threads")
 

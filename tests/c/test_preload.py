@@ -26,6 +26,7 @@ CASES = (
     "mmap",
     "pointers",
     "restrict",
+    "resource",
     "fork",
     "memory_calls",
     "threads",
