@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from model.profiles import PROFILE
 from privcmdd.model.frames import FIRST_RAM, FrameTable
-from privcmdd.model.units import DOMID_IO
+from privcmdd.model.units import DOMID_IO, DOMID_XEN, MMIO_END, MMIO_FIRST
 
 
 def pages(*numbers: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
@@ -61,3 +61,70 @@ def test_giving_references_back_is_the_same_for_lists_and_arrays(mentions: list[
 
     assert sorted(gone_few.tolist()) == gone_many.tolist() == sorted({m for m in named if m % 2 == 0})
     assert tables[0].refs.tolist() == tables[1].refs.tolist()
+
+
+def test_frames_in_a_row_begin_at_a_multiple_of_their_number() -> None:
+    """Fresh ones while there are some, then freed ones; what is skipped is given to others."""
+    table = FrameTable(FIRST_RAM + 24)
+    table.allocate(1, pages(0), pages(0))
+
+    first = table.allocate_run(1, pages(*range(8)), pages(*range(8)))
+    second = table.allocate_run(1, pages(*range(8)), pages(*range(8)))
+
+    assert first is not None
+    assert second is not None
+    assert first.tolist() == list(range(FIRST_RAM + 8, FIRST_RAM + 16))
+    assert second.tolist() == list(range(FIRST_RAM + 16, FIRST_RAM + 24))
+    assert table.n_free == 7
+    assert table.allocate_run(1, pages(*range(8)), pages(*range(8))) is None
+    table.free(first[table.give(first.tolist()) - first[0]])
+    again = table.allocate_run(2, pages(*range(8)), pages(*range(8)))
+    assert again is not None
+    assert again.tolist() == first.tolist()
+    assert sorted(table.allocate(3, pages(*range(7)), pages(*range(7))).tolist()) == list(
+        range(FIRST_RAM + 1, FIRST_RAM + 8)
+    )
+    assert table.n_free == 0
+
+
+@PROFILE.law
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 4)), max_size=30))
+def test_no_frame_is_given_twice(steps: list[tuple[bool, int]]) -> None:
+    """However runs and single frames are taken and freed: owners and the count of free ones agree."""
+    table = FrameTable(FIRST_RAM + 64)
+    held: list[np.ndarray[tuple[int], np.dtype[np.uint32]]] = []
+    for take, order in steps:
+        numbers = pages(*range(1 << order))
+        if take and len(numbers) <= table.n_free:
+            run = table.allocate_run(1, numbers, numbers)
+            got = table.allocate(1, numbers, numbers) if run is None else run
+            assert run is None or (int(run[0]) % len(run) == 0 and (np.diff(run.astype(np.int64)) == 1).all())
+            held.append(got)
+        elif held:
+            gone = held.pop(order % len(held))
+            table.free(table.give(gone))
+        owned = [mfn for mfns in held for mfn in mfns.tolist()]
+        assert len(set(owned)) == len(owned)
+        assert np.flatnonzero(table.owner == 1).tolist() == sorted(owned)
+        assert table.n_free == 64 - len(owned)
+
+
+def test_a_large_machine_has_a_hole_and_a_table() -> None:
+    """Devices below 4 GiB, Xen's machine-to-phys table at the end: neither is ever given to a guest."""
+    table = FrameTable(MMIO_END + 4096)
+    first, n_frames = table.machphys
+    n_before = MMIO_FIRST - FIRST_RAM
+    assert (first + n_frames, n_frames) == (MMIO_END + 4096, 5 * 512)
+    assert table.n_free == n_before + 4096 - n_frames
+    numbers = np.arange(n_before - 4, dtype=np.uint32)
+    table.allocate(1, numbers, numbers)
+
+    across = table.allocate(1, pages(*range(8)), pages(*range(8)))
+
+    assert across.tolist() == [*range(MMIO_FIRST - 4, MMIO_FIRST), *range(MMIO_END, MMIO_END + 4)]
+    assert table.owner[MMIO_FIRST] == table.owner[MMIO_END - 1] == DOMID_IO
+    assert table.owner[first] == DOMID_XEN
+    assert table.n_free == 4096 - n_frames - 4
+    run = table.allocate_run(1, pages(*range(16)), pages(*range(16)))
+    assert run is not None
+    assert run[0] == MMIO_END + 16

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from privcmdd.model.host import Host
 from privcmdd.server import config, keys
 from privcmdd.server.config import ConfigError
 from privcmdd.service.settings import AccessRule, Limits, Machine, Settings, SpaceDefaults
@@ -42,6 +43,7 @@ def test_the_defaults_are_the_services_own() -> None:
         limits=Limits(),
         machine=Machine(),
         space=SpaceDefaults(),
+        host=Host(),
         access=(AccessRule("admin", uids=tuple(sorted({0, os.geteuid()}))),),
     )
 
@@ -56,6 +58,16 @@ def test_every_key_can_be_set_in_the_environment_and_by_flag(key: keys.Key) -> N
     assert by_variable.origins[key.path] == f"environment {key.variable}"
     assert by_flag.origins[key.path] == "flag"
     assert by_variable.values == by_flag.values
+
+
+def test_the_host_can_be_chosen() -> None:
+    """Of each a known one; it is read once."""
+    flags = [("host.dom0", "pvh"), ("host.linux", "5.10"), ("host.xen", "4.20")]
+
+    assert config.load(environ={}, flags=flags).settings.host == Host(dom0="pvh", linux="5.10", xen="4.20")
+    with pytest.raises(config.ConfigError, match=r"one of 6\.1, 5\.10"):
+        config.load(environ={}, flags=[("host.linux", "2.6.32")])
+    assert not any(key.live for key in keys.KEYS if key.table == "host")
 
 
 def test_later_sources_win(tmp_path: Path) -> None:
