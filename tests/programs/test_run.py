@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from programs.programs import CTL, GUARD_S, command, python, run
+from programs.programs import CTL, GUARD_S, children, command, python, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +73,22 @@ def test_signals_reach_the_program(number: int) -> None:
         assert running.stdout.readline() == "ready\n"
         running.send_signal(number)
         assert running.wait(GUARD_S) == 5
+
+
+def test_it_ends_before_the_program_starts(directory: Path) -> None:
+    """A signal that comes while all is being set up ends what has been started, and then the command."""
+    os.mkfifo(directory / "pid")
+    script(directory / "xenstored", f"#!/bin/sh\necho $$ > {directory}/pid\nread forever < {directory}/pid\n")
+    env = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
+    with subprocess.Popen(command("--", "echo", "started"), env=env, stdout=subprocess.PIPE, text=True) as running:
+        store = int((directory / "pid").read_text())
+        pids = [*children(running.pid).values(), store]
+        running.terminate()
+        assert running.communicate(timeout=GUARD_S)[0] == ""
+
+    assert running.returncode == -signal.SIGTERM
+    assert len(pids) == 3
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
 LEAK = python("at = mmap_pages(4); assert batch(1, at, [1, 2, 3, 4]) == (0, [0] * 4); print(hex(at))")

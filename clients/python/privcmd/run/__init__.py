@@ -64,6 +64,14 @@ def run(options: Options) -> int:
             built.
         NoBroker: No broker answers, or ours did not start.
     """
+    try:
+        with program.ending():
+            return _run(options)
+    except program.Ended as ended:
+        return program.end_as(-ended.number)
+
+
+def _run(options: Options) -> int:
     path = reach.check(options.command[0])
     token = f"run-{os.getpid()}"
     with contextlib.ExitStack() as stack:

@@ -23,6 +23,37 @@ FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR
 """Signals that go to the program; those of the keyboard reach it anyway, and must not end us before it."""
 
 
+class Ended(BaseException):
+    """A signal asked us to end before there was a program, or after it.
+
+    Attributes:
+        number: The signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def ending() -> Iterator[None]:
+    """Let signals that end us take what we have started with them: they are an ``Ended``, once."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)
+        raise Ended(number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def preload_library() -> Path:
     """Where the shim is.
 
