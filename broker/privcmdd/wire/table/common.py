@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What rows of the table have in common: parameters, fields of results, errors."""
+
+from typing import Final
+
+from privcmdd.wire.params import Param
+from privcmdd.wire.signature import Field
+
+PROTOCOL: Final = 1
+"""The protocol spoken; a connection without `hello` speaks 1."""
+
+NO_DOMAIN: Final = "there is no such domain"
+DYING: Final = "the domain is dying: its memory can no longer be changed"
+NO_RIGHT: Final = "the caller has not this right on the domain, or RESTRICT named another domain"
+NO_ADMIN: Final = "the caller has no administration right on the domain"
+PER_FRAME: Final = "Failures of single frames are results, not errors."
+NO_TOUCH: Final = "a page is not mapped, anonymous (the client's own), protected, or its frame failed"
+BAD_RANGE: Final = (
+    "len is 0, addr is not page-aligned, the range leaves user addresses, or it would cut a device mapping that "
+    "cannot be cut (linux)"
+)
+
+DOM: Final = Param("dom", "domid", "the domain")
+NUM: Final = Param("num", "u32", "number of frames; must be what arr holds", None, "frames")
+ENTRY_NUM: Final = Param("num", "u32", "number of entries; must be what entry holds", None, "entries")
+EXTENTS: Final = Param("extents", "bool", "whether to answer where the good frames lie in the memory file", False)
+ARR: Final = Param(
+    "arr",
+    "frames",
+    "the frames, one a page; nil when the caller's array cannot be read, which is EFAULT at its place among the checks",
+    unit="frames",
+    nullable=True,
+)
+FILE: Final = Param(
+    "file",
+    "size",
+    "which open file of the device asks, by a number of the caller's choice (its inode): RESTRICT is kept for each; "
+    "0: the connection itself",
+    0,
+)
+ADDR: Final = Param("addr", "addr", "first address of the range; a page's first", unit="bytes")
+LEN: Final = Param("len", "size", "length of the range, rounded up to whole pages; not 0", unit="bytes")
+PROT: Final = Param("prot", "prot", "protection")
+BYTES_ADDR: Final = Param("addr", "addr", "first address, aligned or not", unit="bytes")
+
+EXTENTS_RESULT: Final = Field(
+    "extents",
+    "extents",
+    "only when asked for: the good frames as runs contiguous both in the request and in the memory file",
+    optional=True,
+)
+PROT_RESULT: Final = Field("prot", "int", "only with extents: the protection to map them with", optional=True)
+GENERATION_RESULT: Final = Field(
+    "generation", "int", "only with extents, while the domain lives: as domain.memory says it", optional=True
+)
+VOIDS: Final = Field(
+    "voids",
+    "bin",
+    "only with extents, in a PVH dom0 (linux), when frames failed: those as runs, little-endian u32 pairs (first "
+    "index, n_pages); in their place lies memory that reads as ones",
+    optional=True,
+)
+RET: Final = Field(
+    "ret", "int", "what the ioctl returns: 0, or -2 (ENOENT) when a frame is paged out, to be asked for again"
+)
+N_FAILED: Final = Field("n_failed", "int", "frames that failed", unit="frames")
+WHY: Final = Field("why", "str", "why it stopped at the frame after the last one done; nil when all are", nullable=True)
+SPACE: Final = Field("space", "int", "the address space's number")
+ERR: Final = Field("err", "errnos", "nil when nothing failed, else one number for each frame asked for", nullable=True)
+
+DOMAIN_ROW: Final = (
+    Field("dom", "int", "its domain id"),
+    Field("kind", "str", "pv, hvm or pvh"),
+    Field("state", "str", "running, paused or dying"),
+    Field("name", "str", "as given to domain.create"),
+    Field("tot_pages", "int", "frames it holds", unit="pages"),
+    Field("max_pages", "int", "frames it may hold", unit="pages"),
+)
+
+GENERATION: Final = Field(
+    "generation", "int", "never the same for two domains while the broker lives, even when their numbers are"
+)
+
+MAPPING_ERRORS: Final = {"EPERM": NO_RIGHT}
+
+BATCH_ERRORS: Final = {
+    **MAPPING_ERRORS,
+    "EINVAL": "no frames, addr not page-aligned, the range not mapped or not replaceable, num not as arr",
+    "EFAULT": "arr is nil, or err_ok false",
+    "E2BIG": "more frames than one batch may have",
+}
+
+CHANGE_ERRORS: Final = {
+    "ESRCH": NO_DOMAIN,
+    "EPERM": NO_ADMIN,
+    "EINVAL": DYING,
+    "E2BIG": "more frames than one batch may have",
+}
+
+PAGING_ERRORS: Final = {
+    **CHANGE_ERRORS,
+    "ENODEV": "the domain is pv, and only hvm and pvh domains can be paged",
+}

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Methods about the conversation itself."""
+
+from typing import Final
+
+from privcmdd.wire.params import Param
+from privcmdd.wire.signature import Field, Method
+from privcmdd.wire.table.common import PROTOCOL
+
+ROWS: Final = (
+    Method(
+        "hello",
+        "Say who you are and agree on features; optional.",
+        (
+            Param("protocol", "ints", "protocols the caller speaks", (PROTOCOL,)),
+            Param(
+                "features",
+                "strs",
+                "features the caller would like; unknown ones are left out of the answer",
+                (),
+            ),
+            Param("client", "str", "the caller's name and version, for logs", ""),
+        ),
+        (
+            Field("protocol", "int", "the protocol that both speak"),
+            Field("features", "strs", "the features that hold on this connection from the next message on"),
+            Field("instance", "str", "this run of the broker; another value means that all state is new"),
+            Field("version", "str", "the broker's version"),
+            Field("limits", "map", "the limits in force, by name"),
+            Field("host", "map", "the host that is simulated: dom0 (pv, pvh), linux, xen (versions)"),
+        ),
+        errors={"EPROTONOSUPPORT": "none of the caller's protocols is spoken here"},
+    ),
+    Method(
+        "ping",
+        "Ask whether the broker answers.",
+        result=(Field("instance", "str", "this run of the broker; another value means that all state is new"),),
+    ),
+    Method(
+        "describe",
+        "Get this table, for programs.",
+        result=(
+            Field("protocol", "int", "the protocol described"),
+            Field("version", "str", "the broker's version", optional=True),
+            Field("features", "map", "name -> what it turns on"),
+            Field("topics", "map", "name -> fields of its notification"),
+            Field("limits", "map", "the bounds of messages and methods, by name"),
+            Field("types", "map", "parameter type -> what it takes"),
+            Field("result_types", "map", "result type -> what it holds"),
+            Field("errors", "map", "errors that every method may answer: name -> when"),
+            Field("methods", "map", "name -> summary, doc, params, result, errors, privilege, fds_out, since"),
+        ),
+    ),
+    Method(
+        "stats",
+        "Get the broker's counters.",
+        open_result=True,
+        doc="A map of maps of numbers; names end in their unit. What it holds grows with the broker: look "
+        "names up, "
+        "do not count on their number.",
+    ),
+    Method(
+        "subscribe",
+        "Be told of events, as notifications.",
+        (Param("topics", "strs", "topics, of: domain, space"),),
+        (Field("topics", "strs", "all that the connection is subscribed to now"),),
+        errors={"EINVAL": "a topic is not known"},
+        doc="Until then the broker never speaks unasked. A subscriber that does not read loses "
+        "notifications, which are counted, and nobody else does.",
+    ),
+)
