@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -q
 PROFILE ?= default
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check shim lint types imports generated unit container bench generate clean
+.PHONY: help demo test check packages shim lint types imports generated unit container bench generate clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -20,7 +20,7 @@ $(READY): pyproject.toml .ci/setup
 demo: $(READY) ## run the main job: a broker, a guest, device models, each step checked
 	@$(BIN)/privcmdctl demo
 
-test: $(READY) shim ## every test; PROFILE=long makes 10^5 steps of the state machine
+test: $(READY) packages shim ## every test; PROFILE=long makes 10^5 steps of the state machine
 	PRIVCMDD_PROFILE=$(PROFILE) $(PYTEST) -rs
 
 check: lint types imports generated unit ## the gate: lint, types, imports, generated files, tests without the container
@@ -46,6 +46,9 @@ container: $(READY) ## build the image and run it
 
 bench: $(READY) ## measure, and record in bench/README.md
 	$(BIN)/python bench/run.py
+
+packages: ## Debian packages that tests run unmodified programs of, where they can be installed
+	@.ci/packages
 
 shim: ## the C client and the preload library
 	$(MAKE) -C clients/c
