@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from pathlib import Path
 
 OWN = Path("/proc/self/fd")
@@ -13,9 +12,9 @@ OWN = Path("/proc/self/fd")
 def open_now() -> dict[int, str]:
     """Every open descriptor and what it refers to."""
     found = {}
-    for name in os.listdir(OWN):
+    for link in OWN.iterdir():
         try:
-            found[int(name)] = os.readlink(OWN / name)
+            found[int(link.name)] = str(link.readlink())
         except FileNotFoundError:  # the descriptor of the listing itself
             continue
     return found
