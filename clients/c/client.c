@@ -15,6 +15,9 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct connection here = {-1, 0};
 static struct connection of_child = {-1, 0};
+static int64_t space_of_child;
+/* The space of a child that still uses the connection which its parent made for it; -1 otherwise. */
+static int64_t inherited_space = -1;
 static pid_t owner;
 static bool dead;
 static struct client_host host = {false, "4.17"};
@@ -74,11 +77,6 @@ static int gone(const char *why)
         client_complain("%s; every call to Xen fails with ENXIO from now on, what is mapped stays", why);
     dead = true;
     return client_fail(ENXIO, "%s", why);
-}
-
-struct mp_out *client_begin(const char *method, uint32_t n_params)
-{
-    return connection_begin(&here, method, n_params);
 }
 
 static uint64_t now_ns(void)
@@ -175,6 +173,27 @@ static int hello(struct connection *connection)
     return error;
 }
 
+/* A child that does use Xen gets a connection of its own making: then the broker knows which process it is. */
+static void introduce(void)
+{
+    struct connection own = {connection_dial(), 0};
+    int64_t space = inherited_space;
+    inherited_space = -1;
+    if (own.fd >= 0 && !hello(&own) && !attach(&own, space)) {
+        fds_drop(here.fd);
+        here = own;
+    } else {
+        fds_drop(own.fd);
+    }
+}
+
+struct mp_out *client_begin(const char *method, uint32_t n_params)
+{
+    if (inherited_space >= 0 && here.fd >= 0)
+        introduce();
+    return connection_begin(&here, method, n_params);
+}
+
 int client_connect(void)
 {
     if (dead)
@@ -214,7 +233,7 @@ void client_before_fork(void)
     client_begin("space.fork", 0);
     if (client_call(&answer))
         return;
-    int64_t space = mp_find_int(answer.result, "space", -1);
+    int64_t space = space_of_child = mp_find_int(answer.result, "space", -1);
     of_child.fd = connection_dial();
     if (space < 0 || (of_child.fd >= 0 && (hello(&of_child) || attach(&of_child, space)))) {
         fds_drop(of_child.fd);
@@ -234,6 +253,7 @@ void client_after_fork(bool in_child)
     fds_drop(here.fd);
     here = of_child;
     of_child.fd = -1;
+    inherited_space = space_of_child;
     owner = getpid();
     dead = here.fd < 0;
 }
