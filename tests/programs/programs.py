@@ -23,6 +23,7 @@ PACKAGES = {
     "xen-mfndump": "xen-utils-4.17",
     "test-resource": "xen-utils-4.17",
     "test-paging-mempool": "xen-utils-4.17",
+    "test-xenstore": "xen-utils-4.17",
     "xenstore-ls": "xenstore-utils",
 }
 

@@ -107,3 +107,13 @@ def test_the_store_knows_the_names() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert 'name = "Domain-0"' in done.stdout
     assert 'name = "disk"' in done.stdout
+
+
+def test_xenstored_is_as_good_as_elsewhere() -> None:
+    """test-xenstore: reads, writes, directories and transactions through xenstored's socket."""
+    needs("xenstored")
+
+    done = run("--", needs("test-xenstore"), "-i", "10")
+
+    assert done.returncode == 0, done.stderr
+    assert "fail" not in (done.stdout + done.stderr).lower()
