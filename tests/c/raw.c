@@ -341,6 +341,57 @@ static void case_threads(void)
     }
 }
 
+static volatile sig_atomic_t storm_over;
+
+static void *storm(void *argument)
+{
+    int fd = device(), err[16], n_bad = 0;
+    uint64_t frames[16];
+    (void)argument;
+    for (int i = 0; i < 16; i++)
+        frames[i] = (uint64_t)(i * 3);
+    while (!storm_over) {
+        unsigned char *at = reserve(fd, 16, RW);
+        n_bad += v2(fd, at, 16, dom, frames, err) || at[15 * PAGE] != 45 || munmap(at, 16 * PAGE);
+    }
+    close(fd);
+    return (void *)(intptr_t)n_bad;
+}
+
+/* Threads map while others fork and start programs: nobody waits for ever, nobody sees another's frames. */
+static void case_storm(void)
+{
+    enum { THREADS = 3, CHILDREN = 10 };
+    pthread_t threads[THREADS];
+    int fd = device(), err[1], status;
+    uint64_t frame = 9;
+    for (int i = 0; i < THREADS; i++)
+        pthread_create(&threads[i], NULL, storm, NULL);
+    for (int i = 0; i < CHILDREN; i++) {
+        pid_t child = fork();
+        if (!child) {
+            unsigned char *at = reserve(fd, 1, RW);
+            EXPECT(v2(fd, at, 1, dom, &frame, err), 0);
+            EXPECT(at[0], 9);
+            _exit(finish());
+        }
+        EXPECT(waitpid(child, &status, 0), child);
+        EXPECT(status, 0);
+        EXPECT(system("exit 7"), 7 << 8);
+        child = vfork();
+        if (!child)
+            _exit(5);
+        EXPECT(waitpid(child, &status, 0), child);
+        EXPECT(status, 5 << 8);
+    }
+    storm_over = 1;
+    for (int i = 0; i < THREADS; i++) {
+        void *n_bad = NULL;
+        pthread_join(threads[i], &n_bad);
+        EXPECT((intptr_t)n_bad, 0);
+    }
+}
+
 static volatile sig_atomic_t n_signals;
 
 static void on_signal(int number)
@@ -447,7 +498,7 @@ static const struct {
 } cases[] = {
     {"batch_v2", case_batch_v2}, {"batch_v1", case_batch_v1}, {"mmap", case_mmap},
     {"pointers", case_pointers}, {"restrict", case_restrict}, {"resource", case_resource}, {"fork", case_fork},
-    {"memory_calls", case_memory_calls}, {"threads", case_threads}, {"signals", case_signals},
+    {"memory_calls", case_memory_calls}, {"threads", case_threads}, {"storm", case_storm}, {"signals", case_signals},
     {"orphan", case_orphan}, {"again", case_again}, {"scattered", case_scattered},
 };
 

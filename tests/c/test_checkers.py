@@ -27,6 +27,7 @@ SANITIZED = (
     "fork",
     "memory_calls",
     "threads",
+    "storm",
     "signals",
 )
 # Those that touch nothing that is not mapped: for valgrind that is an error, however much it is meant.

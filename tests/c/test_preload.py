@@ -30,6 +30,7 @@ CASES = (
     "fork",
     "memory_calls",
     "threads",
+    "storm",
     "signals",
 )
 TIMEOUT_S = 60
