@@ -280,10 +280,13 @@ def _run(parsed: argparse.Namespace) -> int:
         return 2
     config = None
     if parsed.config is not None:
+        from privcmdd.server.config import ConfigError, load  # noqa: PLC0415 - no other command needs it
+
         try:
+            load(parsed.config)  # a mistake in it is the caller's, and is named as such
             config = Path(parsed.config).read_text(encoding="utf-8")
-        except OSError as error:
-            output.complain(f"{parsed.config}: {error.strerror}")
+        except ConfigError as error:
+            output.complain(str(error))
             return 2
     return run.run(run.Options(command, parsed.socket, config, parsed.domain, parsed.leaks, parsed.xenstore))
 

@@ -11,6 +11,8 @@ the first line that is really written; what is bound to the current task waits i
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections import Counter
 from contextvars import ContextVar
@@ -76,8 +78,18 @@ class Log:
             if self._logger is None:
                 self._logger = _make(self._form, self._stream)
             getattr(self._logger, level)(event, **about)
+        except BrokenPipeError:
+            self.n_suppressed += 1
+            self._abandon()
         except (OSError, ValueError, ImportError):
             self.n_suppressed += 1
+
+    def _abandon(self) -> None:
+        """Nobody reads any more: what is still buffered must not fail again when the interpreter ends."""
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
 
 
 def _make(form: str, stream: TextIO) -> Any:

@@ -58,9 +58,11 @@ def preload_library() -> Path:
     """Where the shim is.
 
     Raises:
-        PrivcmdError: ENOENT, it has not been built.
+        PrivcmdError: ENOENT, it has not been built, or is not where PRIVCMDD_PRELOAD says.
     """
     if named := os.environ.get("PRIVCMDD_PRELOAD"):
+        if not Path(named).exists():
+            raise PrivcmdError(errno.ENOENT, f"{named} is not there, and PRIVCMDD_PRELOAD names it")
         return Path(named)
     package = Path(__file__).resolve().parent.parent
     # In a checkout the package is at clients/python/privcmd, and the library is built beside its sources.

@@ -49,8 +49,10 @@ def check(program: str) -> str:
         if not head.startswith(b"#!"):
             break
         binary = shutil.which(head[2:].split(b"\n", 1)[0].split()[0].decode()) or binary
-    mode = Path(binary).stat().st_mode
-    if mode & (stat.S_ISUID | stat.S_ISGID) and os.geteuid() != 0:
+    status = Path(binary).stat()
+    other_user = status.st_mode & stat.S_ISUID and status.st_uid != os.getuid()
+    other_group = status.st_mode & stat.S_ISGID and status.st_gid != os.getgid()
+    if other_user or other_group:
         raise Unreachable(
             errno.EPERM,
             f"{path} is setuid or setgid: the dynamic linker ignores LD_PRELOAD for it. Run a copy without the bit, or "
