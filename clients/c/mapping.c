@@ -52,7 +52,7 @@ int64_t mapping_mmap_held(enum device device, int fd, uint64_t addr, uint64_t si
     if (!fixed && (at = sys_mmap(at, size, prot, flags, fd, offset)) == MAP_FAILED)
         return -errno;
     uint64_t page = 0, start = (uint64_t)at, end = start + pages_up(size);
-    error = tell_mmap(device, start, end - start, prot, &page);
+    error = tell_mmap(device, start, end - start, prot, (flags & MAP_TYPE) == MAP_PRIVATE, &page);
     if (!error && fixed) {
         areas_remove(start, end);
         if (sys_mmap(at, size, prot, flags, fd, offset) == MAP_FAILED)
@@ -210,7 +210,7 @@ static int64_t move(const struct area *from, uint64_t target)
         return -EINVAL;
     /* A PVH host's privcmd does not find its own in what was moved: no ioctl fills it again. */
     bool lost = client_host()->pvh && moved.used;
-    int error = lost ? 0 : tell_mmap(moved.device, target, size, moved.prot, NULL);
+    int error = lost ? 0 : tell_mmap(moved.device, target, size, moved.prot, moved.is_private, NULL);
     if (error)
         return -error;
     if (lost && areas_touch(target, target + size) && (error = tell_munmap(target, size)))

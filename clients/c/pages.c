@@ -5,16 +5,17 @@
 #include "files.h"
 
 /* Tells the broker of a new mapping at an address. */
-int tell_mmap(enum device device, uint64_t addr, uint64_t size, int prot, uint64_t *page)
+int tell_mmap(enum device device, uint64_t addr, uint64_t size, int prot, bool is_private, uint64_t *page)
 {
     static const char *const names[] = {[DEVICE_PRIVCMD] = "privcmd", [DEVICE_HYPERCALL] = "hypercall",
                                         [DEVICE_GNTDEV] = "gntdev"};
     struct client_answer answer;
-    struct mp_out *out = client_begin("mmap", 5);
+    struct mp_out *out = client_begin("mmap", 6);
     mp_str(out, "addr"), mp_uint(out, addr);
     mp_str(out, "len"), mp_uint(out, size);
     mp_str(out, "prot"), mp_uint(out, (uint64_t)(prot & (PROT_READ | PROT_WRITE | PROT_EXEC)));
     mp_str(out, "fixed"), mp_bool(out, true);
+    mp_str(out, "private"), mp_bool(out, is_private);
     mp_str(out, "file"), mp_str(out, names[device]);
     int error = client_call(&answer);
     if (!error && page)

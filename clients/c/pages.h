@@ -10,7 +10,7 @@
 #include "syscalls.h"
 
 /* Each returns 0, or the broker's errno. */
-int tell_mmap(enum device device, uint64_t addr, uint64_t size, int prot, uint64_t *page);
+int tell_mmap(enum device device, uint64_t addr, uint64_t size, int prot, bool is_private, uint64_t *page);
 int tell_munmap(uint64_t addr, uint64_t size);
 int tell_mprotect(uint64_t addr, uint64_t size, int prot);
 

@@ -158,6 +158,8 @@ class Domain:
         traits: What its maker said about it.
         generation: Another for each domain made, whatever its number.
         pager: Who pages its frames out and in, if anybody.
+        tables: The levels of its machine frames that are pinned as page tables (PV).
+        dirty: (gfns so far,) guest frames written to since they were last asked for; None when that is not logged.
         read_only: (gfns so far,) guest frames that the guest itself cannot write to.
         p2m: (gfns so far,) uint32; see the module's docstring.
     """
@@ -182,6 +184,8 @@ class Domain:
     grants: GrantTable = field(default_factory=GrantTable)
     shared_info: list[int] = field(default_factory=list)
     pager: Pager | None = None
+    tables: dict[int, int] = field(default_factory=dict)
+    dirty: npt.NDArray[np.bool_] | None = None
     ioreq_servers: dict[int, IoreqServer] = field(default_factory=dict)
     p2m: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
     read_only: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))

@@ -14,7 +14,7 @@ import numpy as np
 
 from privcmdd.model.domain import DEVICE, ON_DEMAND, PAGED
 from privcmdd.model.frames import FIRST_RAM, FRAME_0, NO_FRAME, ONE
-from privcmdd.model.paging import Paging
+from privcmdd.model.tables import Tables
 from privcmdd.model.units import DOMID_IO, DOMID_SELF, DOMID_XEN, FRAME_MASK, LAPIC_FRAME, PROT_WRITE
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from privcmdd.model.frames import Errors, Mfns, Names
 
 
-class Foreign(Paging):
+class Foreign(Tables):
     """Foreign look-ups."""
 
     def acquire(self, domid: int, names: Names, protection: int | None = None) -> tuple[Mfns, Errors | None]:
@@ -44,7 +44,8 @@ class Foreign(Paging):
             is ``NO_FRAME`` with no error: there is nothing behind it.
         """
         domain = self.domains.get(domid)
-        if isinstance(names, list) and domain is not None and self.host.dom0 == "pv":
+        guarded = domain is not None and domain.tables and protection is not None and protection & PROT_WRITE
+        if isinstance(names, list) and domain is not None and self.host.dom0 == "pv" and not guarded:
             return self._acquire_few(domain, names)
         listed = isinstance(names, list)
         asked = np.asarray(names, dtype=np.uint64)
@@ -59,6 +60,8 @@ class Foreign(Paging):
             mfns, errors = self._look(domain, asked & np.uint64(FRAME_MASK))
         else:
             mfns, errors = self._look_translated(domain, asked)
+        if guarded and domain is not None:
+            mfns, errors = self.refuse_tables(domain, mfns, errors)
         np.add.at(self.frames.refs, mfns if errors is None and domain is not None else mfns[mfns != NO_FRAME], ONE)
         if listed:
             return mfns.tolist(), None if errors is None else errors.tolist()

@@ -184,6 +184,8 @@ class Reservation(Machine):
         domain.tot_pages += n_paged  # as if paged in: giving a frame back counts down here
         mfns = mfns[:n_done] & ~np.uint32(FLAGS)
         domain.p2m[self.frames.gfn[mfns]] = NO_FRAME
+        for mfn in domain.tables.keys() & set(mfns.tolist()) if domain.tables else ():
+            del domain.tables[mfn]
         self.give(mfns)
         return Extents(n_done, why, mfns)
 
@@ -310,6 +312,56 @@ class Reservation(Machine):
             return MEM_MMIO
         is_read_only = gfn < len(domain.read_only) and domain.read_only[gfn]
         return MEM_READ_ONLY if is_read_only else MEM_RAM
+
+    # Log-dirty mode
+
+    def log_dirty(self, domid: int, *, on: bool) -> None:
+        """Begin or end to note which guest frames are written to.
+
+        Writes through foreign mappings are never noted (oracle/RESULTS.md, section 10); what a device model tells is.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying, or begins and has begun already.
+        """
+        domain = self.living(domid)
+        if on and domain.dirty is not None:
+            raise ModelError(errno.EINVAL, f"domain {domid} is in log-dirty mode", dom=domid)
+        domain.dirty = np.zeros(0, dtype=np.bool_) if on else None
+
+    def mark_dirty(self, domid: int, first: int, n_pages: int) -> None:
+        """A device model has written to guest frames; those that are not there are left out.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying.
+        """
+        domain = self.living(domid)
+        end = min(first + n_pages, len(domain.p2m))
+        if domain.dirty is None or first >= end:
+            return
+        if end > len(domain.dirty):
+            domain.dirty = grow(domain.dirty, end, self.max_gfns)
+        domain.dirty[first:end] |= domain.p2m[first:end] > ON_DEMAND
+
+    def take_dirty(self, domid: int, n_pages: int, *, clean: bool) -> npt.NDArray[np.bool_]:
+        """Which of the first guest frames were written to.
+
+        Args:
+            domid: The domain.
+            n_pages: How many to tell.
+            clean: Forget what is told.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying, or not in log-dirty mode.
+        """
+        domain = self.living(domid)
+        if domain.dirty is None:
+            raise ModelError(errno.EINVAL, f"domain {domid} is not in log-dirty mode", dom=domid)
+        found = np.zeros(n_pages, dtype=np.bool_)
+        known = domain.dirty[:n_pages]
+        found[: len(known)] = known
+        if clean:
+            known[:] = False
+        return found
 
     def _translated(self, domid: int) -> Domain:
         domain = self.living(domid)

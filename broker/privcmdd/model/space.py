@@ -261,7 +261,9 @@ class AddressSpace:
 
     # System calls
 
-    def mmap(self, addr: int, size: int, prot: int, *, fixed: bool = False, file: str | None = None) -> int:
+    def mmap(
+        self, addr: int, size: int, prot: int, *, fixed: bool = False, file: str | None = None, private: bool = False
+    ) -> int:
         """Map anonymous memory or the privcmd device.
 
         Args:
@@ -269,6 +271,7 @@ class AddressSpace:
             size: Bytes, rounded up to pages.
             prot: Bits of mman.h.
             fixed: Exactly there, over whatever is there (MAP_FIXED).
+            private: Writes go to copies of the process' own (MAP_PRIVATE).
             file: ``anon``, ``privcmd`` or ``hypercall``; None for what users of the personality reserve memory with.
 
         Returns:
@@ -294,7 +297,7 @@ class AddressSpace:
             if found is None:
                 raise ModelError(errno.ENOMEM, f"no free range of {size} bytes in this address space", key="len")
             start = found
-        entry = Entry(start, start + size, protection, PROT_ALL, INHERIT[what], what)
+        entry = Entry(start, start + size, protection, PROT_ALL, INHERIT[what], what, private=private)
         if what is File.HYPERCALL:
             entry.offset = self.buffer_file().find(entry.n_pages)
         self._replace_entries(start, entry.end, [entry])

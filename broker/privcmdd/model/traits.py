@@ -23,7 +23,6 @@ class Traits:
         n_online: Set up, so that they could run.
         contexts: The registers of those, as they were given (vcpu_guest_context), by vcpu.
         n_ports: Event channels.
-        logs_dirty: It is in log-dirty mode.
         mempool_bytes: For page tables of a translated domain.
         params: HVM_PARAM_*, by index.
     """
@@ -38,7 +37,6 @@ class Traits:
     n_online: int = 1
     contexts: dict[int, bytes] = field(default_factory=dict)
     n_ports: int = 0
-    logs_dirty: bool = False
     mempool_bytes: int = 0
     params: dict[int, int] = field(default_factory=dict)
 

@@ -55,6 +55,7 @@ class Entry:
         object: The foreign frames behind it (uvm), or None.
         offset: Where the entry begins in its object or in the buffer file, in pages.
         wired: Its pages were loaded by wiring and stay wired as long as the entry lives.
+        private: Writes go to copies of the process' own (MAP_PRIVATE).
         used: A privcmd VMA that an ioctl has filled once (linux).
         filled: Every page of it has something, failed ones too (linux, in a PVH dom0).
         stray: Pages that MMAP_RESOURCE put where no privcmd VMA is (linux); they may be cut anywhere.
@@ -72,6 +73,7 @@ class Entry:
     object: UvmObject | None = None
     offset: int = 0
     wired: bool = False
+    private: bool = False
     used: bool = False
     filled: bool = False
     stray: bool = False
@@ -88,6 +90,17 @@ class Entry:
     def n_pages(self) -> int:
         """Its size, in pages."""
         return (self.end - self.start) >> PAGE_SHIFT
+
+    @property
+    def reach(self) -> int:
+        """What accesses would reach frames that are mapped now; writes to a private mapping reach none."""
+        return self.protection & ~PROT_WRITE if self.private else self.protection
+
+    @property
+    def writes(self) -> bool:
+        """Whether frames that are mapped can be written to."""
+        allowed = self.protection if self.pte_protection is None else self.pte_protection
+        return bool(allowed & PROT_WRITE) and not self.private
 
     def part(self, start: int, end: int) -> Entry:
         """A copy of this entry cut down to a range; its reference to the object is the caller's to count."""

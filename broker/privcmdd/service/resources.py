@@ -65,7 +65,7 @@ def dm_op(broker: Broker, session: Session, params: Params) -> Params:
         raise ModelError(errno.EPERM, f"domain {domid} may only be mapped read-only, and a DM_OP changes it", dom=domid)
     op = bytearray(asked[0])
     try:
-        ret = device_model(broker, domid, op)
+        ret = device_model(broker, domid, op, asked[1:])
     except ModelError as refusal:
         ret = -refusal.errno
     return {"ret": ret, "bufs": [bytes(op), *asked[1:]]}

@@ -104,7 +104,7 @@ class Linux:
                 f"a page of {addr:#x} to {end:#x} is mapped already: only holes can be filled again",
                 key="addr",
             )
-        check_rights(vma.protection, domid, may_write=may_write)
+        check_rights(vma.reach, domid, may_write=may_write)
         end = start + (n << PAGE_SHIFT)
         mfns, errors = yield from self._acquire(space, vma, domid, start, names)
         vma.filled = vma.filled or (self.fills and not vma.used)
@@ -122,7 +122,7 @@ class Linux:
             return [NO_FRAME] * len(names), None
         space.reserve(start, start + (len(names) << PAGE_SHIFT), n_frames=len(names))
         try:
-            return (yield from acquire(space, domid, names, vma.protection))
+            return (yield from acquire(space, domid, names, vma.reach))
         except GeneratorExit:
             space.abandon()
             raise
@@ -160,7 +160,7 @@ class Linux:
                 f"{', which a call has used already' if vma.used else ''}: expected the start of an unused one",
                 key="entry",
             )
-        check_rights(vma.protection, domid, may_write=may_write)
+        check_rights(vma.reach, domid, may_write=may_write)
         vma.used = True
         arrays: list[Mfns] = []
         at = vma.start
@@ -209,7 +209,7 @@ class Linux:
                 "a second MMAP_RESOURCE on a mapping crashes a real kernel in a PVH dom0 (alloc_empty_pages)",
                 key="addr",
             )
-        check_rights(vma.protection, wanted.dom, may_write=may_write)
+        check_rights(vma.reach, wanted.dom, may_write=may_write)
         vma.used = True
         frames = space.hypervisor.resource_frames(wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
         start = addr & ~PAGE_MASK

@@ -18,6 +18,7 @@ from privcmdd.service.hypercalls.events import event_channel_op as do_event_chan
 from privcmdd.service.hypercalls.hvm_op import hvm_op as do_hvm_op
 from privcmdd.service.hypercalls.memory import CallerMemory
 from privcmdd.service.hypercalls.memory_op import memory_op as do_memory_op
+from privcmdd.service.hypercalls.mmuext_op import mmuext_op as do_mmuext_op
 from privcmdd.service.hypercalls.multicall import NUMBER as MULTICALL
 from privcmdd.service.hypercalls.multicall import multicall as do_multicall
 from privcmdd.service.hypercalls.sysctl import sysctl as do_sysctl
@@ -37,6 +38,7 @@ ARGUMENTS: Final = struct.Struct("<5Q")
 TABLE: Final[dict[int, Handler]] = {
     12: do_memory_op,
     17: do_xen_version,
+    26: do_mmuext_op,
     32: do_event_channel_op,
     34: do_hvm_op,
     35: do_sysctl,

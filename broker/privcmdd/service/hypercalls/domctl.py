@@ -88,6 +88,15 @@ NO_TABLE: Final = 0  # XEN_DOMCTL_PFINFO_NOTAB: an ordinary page
 NO_PAGE: Final = 0xF << 28  # XEN_DOMCTL_PFINFO_XTAB
 MOST_FRAME_INFO: Final = 1024
 VCPU_CONTEXT_BYTES: Final = 5168  # vcpu_guest_context_x86_64
+# XEN_DOMCTL_SHADOW_OP_*
+SHADOW_OFF: Final = 0
+SHADOW_LOGDIRTY: Final = 2
+SHADOW_CLEAN: Final = 11
+SHADOW_PEEK: Final = 12
+SHADOW_GET_POOL: Final = 30
+SHADOW_SET_POOL: Final = 31
+SHADOW_ENABLE: Final = 32
+ENABLE_LOG_DIRTY: Final = 1 << 2
 MIB_SHIFT: Final = 20
 MEMPOOL_BYTES: Final = 1 << MIB_SHIFT  # what Xen gives a translated domain to begin with (hap_enable)
 MOST_PAGES: Final = 1 << 40  # more than any machine has; a number that can still travel
@@ -243,28 +252,26 @@ def frame_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, 
 
 
 def shadow_op(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_shadow_op``: log-dirty mode, and the size of the pool in MiB.
-
-    Writes through foreign mappings are never logged (oracle/RESULTS.md, section 10), and nobody else writes here.
-    """
-    traits = domain.traits
-    op = values["op"]
-    if op in (0, 1, 2, 32):
-        traits.logs_dirty = op not in (0, 1)
+    """``XEN_DOMCTL_shadow_op``: log-dirty mode, and the size of the pool in MiB."""
+    op, mode = values["op"], values["mode"]
+    if op in (SHADOW_LOGDIRTY, SHADOW_OFF) or (op == SHADOW_ENABLE and mode == ENABLE_LOG_DIRTY):
+        call.hypervisor.log_dirty(domain.domid, on=op != SHADOW_OFF)
         return values
-    if op == 30:
-        return {**values, "mb": traits.mempool_bytes >> MIB_SHIFT}
-    if op == 31:
-        traits.mempool_bytes = values["mb"] << MIB_SHIFT
+    if op == SHADOW_GET_POOL:
+        return {**values, "mb": domain.traits.mempool_bytes >> MIB_SHIFT}
+    if op == SHADOW_SET_POOL:
+        domain.traits.mempool_bytes = values["mb"] << MIB_SHIFT
         return values
-    if op in (11, 12):
-        if not traits.logs_dirty:
-            raise ModelError(errno.EINVAL, f"domain {domain.domid} is not in log-dirty mode")
-        n_pages = min(values["pages"], domain.top_gfn + 1)
-        if values["dirty_bitmap"]:
-            call.memory.write(values["dirty_bitmap"], bytes(-(-n_pages // 8)))
-        return {**values, "pages": n_pages, "stats": {}}
-    raise ModelError(errno.EINVAL, f"there is no shadow_op {op}")
+    if op not in (SHADOW_CLEAN, SHADOW_PEEK):
+        raise ModelError(errno.EINVAL, f"there is no shadow_op {op} of mode {mode:#x}")
+    n_pages = min(values["pages"], call.hypervisor.max_gfns)
+    call.hypervisor.take_dirty(domain.domid, 0, clean=False)
+    if values["dirty_bitmap"]:
+        call.memory.check(values["dirty_bitmap"], -(-n_pages // 8))
+    dirty = call.hypervisor.take_dirty(domain.domid, n_pages, clean=op == SHADOW_CLEAN)
+    if values["dirty_bitmap"]:
+        call.memory.write(values["dirty_bitmap"], np.packbits(dirty, bitorder="little").tobytes())
+    return {**values, "pages": n_pages, "stats": {"dirty_count": int(np.count_nonzero(dirty))}}
 
 
 def max_mem(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:

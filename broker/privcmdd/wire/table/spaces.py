@@ -77,6 +77,12 @@ ROWS: Final = (
                 "",
                 ("anon", "privcmd", "hypercall", "gntdev"),
             ),
+            Param(
+                "private",
+                "bool",
+                "whether writes go to copies of the caller's own (MAP_PRIVATE); then frames need only be readable",
+                False,
+            ),
         ),
         (
             Field("addr", "int", "first address of the range", unit="bytes"),

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``mmuext_op``: frames of PV domains pinned as page tables, as their builders do."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.units import PAGE_SIZE
+from privcmdd.service.hypercalls.call import is_self
+from privcmdd.service.hypercalls.layout import Layout
+
+if TYPE_CHECKING:
+    from privcmdd.service.broker import Broker
+    from privcmdd.service.hypercalls.call import Call
+
+OPERATION: Final = Layout("struct mmuext_op", ("cmd", "u32"), ("arg1", "u64"), ("arg2", "u64"))
+LEVELS: Final = 4  # MMUEXT_PIN_L1_TABLE is 0, and so on
+UNPIN: Final = 4
+MOST_OPERATIONS: Final = 1024
+
+
+def mmuext_op(call: Call, arguments: tuple[int, ...]) -> int:
+    """Operations, how many, where to put how many were done, and whose frames they are about.
+
+    Raises:
+        ModelError: EFAULT; EPERM; ESRCH; EINVAL, at the first that cannot be done; E2BIG; ENOSYS.
+    """
+    address, n_operations, done_at, domid = arguments[:4]
+    if n_operations > MOST_OPERATIONS:
+        raise ModelError(errno.E2BIG, f"{n_operations} operations in one, at most {MOST_OPERATIONS} may be")
+    if domid > 0xFFFF or is_self(domid):
+        raise call.unanswered("mmuext_op of dom0")
+    call.domain(domid)
+    if done_at:
+        call.memory.check(done_at, 4)
+    operations = [call.memory.get(OPERATION, address + index * OPERATION.size) for index in range(n_operations)]
+    n_done = 0
+    try:
+        for operation in operations:
+            if operation["cmd"] > UNPIN:
+                raise call.unanswered(f"mmuext_op {operation['cmd']}")
+            if operation["cmd"] == UNPIN:
+                call.hypervisor.unpin(domid, operation["arg1"])
+            else:
+                pin(call.broker, domid, operation["arg1"], operation["cmd"] + 1)
+            n_done += 1
+    finally:
+        if done_at:
+            call.memory.write(done_at, n_done.to_bytes(4, "little"))
+    return 0
+
+
+def pin(broker: Broker, domid: int, mfn: int, level: int) -> None:
+    """Pin a frame whose content is in the domain's memory file."""
+    frames = broker.hypervisor.frames
+    content = bytes(PAGE_SIZE)
+    if mfn < frames.n_frames and frames.owner[mfn] == domid:
+        content = broker.backing.read(domid, int(frames.page[mfn]), 0, PAGE_SIZE)
+    entries = np.frombuffer(content, dtype="<u8")
+    broker.hypervisor.pin(domid, mfn, level, entries, written=is_written(broker, mfn))
+
+
+def is_written(broker: Broker, mfn: int) -> bool:
+    """Whether somebody has a frame mapped writable."""
+    return any(
+        bool((space.pmap.frames(entry.page, entry.n_pages) == mfn).any())
+        for space in broker.spaces
+        for entry in space.map
+        if entry.writes and space.pmap.count(entry.page, entry.n_pages)
+    )
