@@ -35,6 +35,7 @@ MEMORY_LAYOUTS = {
     16: memory_op.POD_TARGET,
     17: memory_op.POD_TARGET,
     20: paging.PAGING_OP,
+    21: memory_op.ACCESS_OP,
     24: memory_op.RESERVATION,
     28: memory_op.ACQUIRE_RESOURCE,
 }

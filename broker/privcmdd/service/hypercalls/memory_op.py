@@ -59,6 +59,16 @@ ACQUIRE_RESOURCE: Final = Layout(
     ("frame", "u64"),
     ("frame_list", "u64"),
 )
+ACCESS_OP: Final = Layout(
+    "struct xen_mem_access_op",
+    ("op", "u8"),
+    ("access", "u8"),
+    ("domid", "u16"),
+    ("nr", "u32"),
+    ("pfn", "u64"),
+    ("pfn_list", "u64"),
+    ("access_list", "u64"),
+)
 
 # A command has 6 bits, what is above says how far an earlier call came (MEMOP_EXTENT_SHIFT).
 COMMAND_BITS: Final = 6
@@ -270,6 +280,12 @@ def acquire_resource(call: Call, address: int) -> int:
     return 0
 
 
+def access_op(call: Call, address: int) -> int:
+    """``XENMEM_access_op``: the recorded host has an AMD processor, whose nested page tables cannot do it."""
+    domain = call.domain(call.memory.get(ACCESS_OP, address)["domid"])
+    raise ModelError(errno.EINVAL, f"accesses to domain {domain.domid} cannot be watched")
+
+
 def claim_pages(call: Call, address: int) -> int:
     """``XENMEM_claim_pages``: granted when the frames are there; nobody else can take them between two calls."""
     asked = call.memory.get(RESERVATION, address)
@@ -299,6 +315,7 @@ COMMANDS: Final[dict[int, Callable[[Call, int], int]]] = {
     18: nothing_shared,
     19: nothing_shared,
     20: paging_op,
+    21: access_op,
     24: claim_pages,
     28: acquire_resource,
 }
