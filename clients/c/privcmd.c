@@ -190,6 +190,12 @@ static int64_t ioctl_mmap(uint64_t file, uint64_t argument)
         return user_readable(map.entry, map.num * (uint64_t)sizeof(struct privcmd_mmap_entry)) ? -E2BIG : -EFAULT;
     }
     int error = client_call(&answer);
+    unsigned char core;
+    uint64_t page = first & ~PAGE_MASK;
+    if (error == EINVAL && map.num && !areas_touch(first, first + 1) && !syscall(SYS_mincore, page, PAGE_SIZE, &core))
+        client_complain("MMAP at %#llx, which is not the device's memory: a real kernel stops there with a BUG, and the "
+                        "process cannot be killed any more; mmap the device first",
+                        (unsigned long long)first);
     /* Of an error the details say what stays mapped. */
     int applied = mapping_apply(first, n_pages, map.dom, answer.result);
     return error ? -error : -applied;
