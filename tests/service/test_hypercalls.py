@@ -49,6 +49,9 @@ def test_a_domain_is_built_looked_at_and_destroyed(tool: Tool, kind: str) -> Non
     assert seen["flags"] == info.PAUSED | (0 if kind == PV else info.HVM | info.HAP)
     assert tool.domctl(4, dom)[0] == 0
     assert not tool.info(dom)["flags"] & info.PAUSED
+    assert tool.domctl(4, dom)[0] == -errno.EINVAL
+    assert [tool.domctl(command, dom)[0] for command in (3, 3, 4)] == [0, 0, 0]
+    assert tool.info(dom)["flags"] & info.PAUSED
     assert tool.domctl(2, dom)[0] == 0
     assert tool.domctl(5, dom, info.DOMAIN_INFO)[0] == -errno.ESRCH
     assert tool.domctl(3, dom)[0] == -errno.ESRCH

@@ -76,7 +76,7 @@ def state(tool: Tool) -> Any:
     def of(domain: Domain) -> Any:
         return (
             domain.state,
-            domain.paused,
+            domain.n_pauses,
             domain.tot_pages,
             domain.max_pages,
             domain.n_cached,

@@ -152,7 +152,7 @@ class Domain:
             Xen counts them in.
         n_on_demand: Guest frames that wait to be populated on demand.
         top_gfn: The highest guest frame ever populated.
-        paused: By control software; a dying domain may be either.
+        n_pauses: How often control software has paused it; a dying domain may be paused or not.
         shutdown: Why it stopped by itself (Xen's SHUTDOWN codes), or None.
         n_spill: Size of the spill area of its memory file, in pages; as many as ``max_pages`` when None.
         traits: What its maker said about it.
@@ -176,7 +176,7 @@ class Domain:
     n_cached: int = 0
     n_on_demand: int = 0
     top_gfn: int = 0
-    paused: bool = True
+    n_pauses: int = 1
     shutdown: int | None = None
     generation: int = 0
     n_spill: int | None = None

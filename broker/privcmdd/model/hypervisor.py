@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Discard", "Extents", "Hypervisor", "StateChanged", "as_array", "as_names", "no_such_domain"]
 
+MOST_PAUSES: Final = 255
 NO_NAMES: Final = np.zeros(0, dtype=np.uint64)
 
 
@@ -156,16 +157,32 @@ class Hypervisor(Resources):
                 self._bury(domain)
         return domain.state
 
-    def pause(self, domid: int, *, paused: bool) -> None:
-        """Pause or unpause a domain, dying or not.
+    def pause(self, domid: int) -> None:
+        """Pause a domain once more, dying or not.
 
         Raises:
-            ModelError: ESRCH.
+            ModelError: ESRCH; EUSERS, it is paused too often.
         """
         domain = self.domain(domid)
-        domain.paused = paused
-        if domain.alive:
-            state = State.PAUSED if paused else State.RUNNING
-            if state is not domain.state:
-                domain.state = state
-                self.effects.append(StateChanged(domid, state))
+        if domain.n_pauses == MOST_PAUSES:
+            raise ModelError(errno.EUSERS, f"domain {domid} is paused {MOST_PAUSES} times already", dom=domid)
+        domain.n_pauses += 1
+        self._follow(domain)
+
+    def unpause(self, domid: int) -> None:
+        """Take one pause back; a domain without any runs.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is not paused.
+        """
+        domain = self.domain(domid)
+        if not domain.n_pauses:
+            raise ModelError(errno.EINVAL, f"domain {domid} is not paused", dom=domid)
+        domain.n_pauses -= 1
+        self._follow(domain)
+
+    def _follow(self, domain: Domain) -> None:
+        state = State.PAUSED if domain.n_pauses else State.RUNNING
+        if domain.alive and state is not domain.state:
+            domain.state = state
+            self.effects.append(StateChanged(domain.domid, state))

@@ -228,13 +228,13 @@ def destroy(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any
 
 def pause(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_pausedomain``."""
-    call.hypervisor.pause(domain.domid, paused=True)
+    call.hypervisor.pause(domain.domid)
     return values
 
 
 def unpause(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_unpausedomain``."""
-    call.hypervisor.pause(domain.domid, paused=False)
+    call.hypervisor.unpause(domain.domid)
     return values
 
 

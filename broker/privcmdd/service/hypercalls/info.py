@@ -52,7 +52,7 @@ PHYSICAL_BITS: Final = 46
 def of_domain(domain: Domain) -> dict[str, Any]:
     """The values of that structure."""
     traits = domain.traits
-    flags = PAUSED if domain.paused else 0
+    flags = PAUSED if domain.n_pauses else 0
     if domain.state is State.DYING:
         flags |= DYING
     if domain.kind.translated:
