@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
@@ -11,12 +12,13 @@ from hypothesis import strategies as st
 from model.profiles import PROFILE
 from privcmdd.service.hypercalls import domctl, events, hvm_op, memory_op, paging, sysctl
 from privcmdd.service.hypercalls.layout import Bytes, Layout
-from service.desk import PAGE, Desk
+from service.desk import PAGE, Desk, Refused
 from service.tool import ARRAY, BUFFERS, DOMCTL, EVENTS, HVM_OP, MEMORY_OP, N_BUFFERS, PV, SYSCTL, Tool
 
 if TYPE_CHECKING:
     from privcmdd.model.domain import Domain
 
+PLACE = 0x30_0000_0000
 END = BUFFERS + N_BUFFERS * PAGE
 POINTERS = st.one_of(
     st.sampled_from([0, BUFFERS, ARRAY, ARRAY + 1, END - 8, END, 2**64 - 1]), st.integers(0, 2**64 - 1)
@@ -159,3 +161,60 @@ def test_random_parameters_and_ports(command: int, param: dict[str, Any], port: 
     before = state(tool)
     tool.put(events.ALLOC_UNBOUND.pack(port))
     check(tool, before, tool.call(EVENTS, 6, BUFFERS))
+
+
+@given(
+    DOMAINS,
+    st.lists(st.binary(max_size=64), max_size=3),
+    st.sampled_from([0, 1, 6, 11, 12, 20, 99]),
+    st.lists(NUMBERS, max_size=4),
+)
+@PROFILE.law
+def test_random_requests_of_device_models(dom: int, bufs: list[bytes], op: int, words: list[int]) -> None:
+    """Any bytes in any number of buffers, and likely ones in the first."""
+    tool = built()
+    first = op.to_bytes(8, "little") + b"".join(word.to_bytes(8, "little") for word in words)
+    before = state(tool)
+
+    answer = tool.desk.call(tool.session, "privcmd.dm_op", dom=dom, bufs=[first, *bufs])
+
+    assert [len(buf) for buf in answer["bufs"]] == [len(first), *map(len, bufs)]
+    check(tool, before, answer["ret"])
+
+
+@given(
+    st.sampled_from(["uvm", "linux"]),
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "dom": DOMAINS,
+                "type": st.sampled_from([0, 1, 2, 3, 0x10001]),
+                "id": st.integers(0, 2),
+                "idx": st.sampled_from([0, 1, 3, 4, 2**32 - 1]),
+                "num": st.sampled_from([0, 1, 2, 4, 5, 2**20, 2**53 - 1]),
+                "addr": st.sampled_from([0, 1, PLACE - PAGE, PLACE, PLACE + 8, PLACE + 2 * PAGE, 2**47, 2**53 - 1]),
+            }
+        ),
+        max_size=4,
+    ),
+)
+@PROFILE.law
+def test_random_resources(personality: str, requests: list[dict[str, Any]]) -> None:
+    """Over a mapping of three pages, below it, past it; unmapped afterwards, nothing is left."""
+    tool = built()
+    desk = tool.desk
+    session = desk.connect()
+    desk.call(session, "space.attach", personality=personality)
+    desk.call(session, "mmap", addr=PLACE, len=3 * PAGE, prot=3, fixed=True)
+    desk.call(session, "mmap", addr=PLACE + 3 * PAGE, len=PAGE, prot=3, fixed=True, file="anon")
+    desk.call(tool.session, "privcmd.dm_op", dom=1, bufs=[bytes([1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0])])
+
+    for params in requests:
+        with contextlib.suppress(Refused):
+            desk.call(session, "privcmd.mmap_resource", **params, extents=True)
+        desk.broker.check()
+
+    desk.broker.disconnect(session)
+    desk.broker.check()
+    assert tool.domctl(2, 1)[0] == 0
+    assert 1 not in desk.broker.hypervisor.domains

@@ -288,17 +288,15 @@ class Reservation(Machine):
         domain = self._translated(domid)
         if kind > MEM_MMIO:
             raise ModelError(errno.EINVAL, f"there is no type of memory {kind}", dom=domid)
-        gfns = np.arange(first, first + n_pages, dtype=np.uint64)
-        known = gfns < len(domain.p2m)
-        mfns = np.zeros(n_pages, dtype=np.uint32)
-        mfns[known] = domain.p2m[gfns[known].astype(np.int64)]
-        if ((mfns < FIRST_RAM) | (mfns >= PAGED)).any():
+        part = slice(first, first + n_pages)
+        mfns = domain.p2m[part] if part.stop <= len(domain.p2m) else NOTHING
+        if len(mfns) < n_pages or ((mfns < FIRST_RAM) | (mfns >= PAGED)).any():
             raise ModelError(errno.EINVAL, f"not all of {n_pages} guest frames from {first:#x} are there", dom=domid)
         frames = mfns & ~np.uint32(FLAGS)
-        domain.p2m[gfns.astype(np.int64)] = frames | np.uint32(DEVICE) if kind == MEM_MMIO else frames
-        if kind == MEM_READ_ONLY and first + n_pages > len(domain.read_only):
-            domain.read_only = grow(domain.read_only, first + n_pages, self.max_gfns)
-        domain.read_only[first : first + n_pages] = kind == MEM_READ_ONLY
+        domain.p2m[part] = frames | np.uint32(DEVICE) if kind == MEM_MMIO else frames
+        if kind == MEM_READ_ONLY and part.stop > len(domain.read_only):
+            domain.read_only = grow(domain.read_only, part.stop, self.max_gfns)
+        domain.read_only[part] = kind == MEM_READ_ONLY
 
     def mem_type(self, domid: int, gfn: int) -> int:
         """What a guest frame is for; where there is none, accesses go to the device model.
