@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import batch
-import dump_core
 import roundtrip
 import shim
 import startup
@@ -22,7 +21,6 @@ BENCHMARKS = (
     ("Big batches", batch),
     ("C client", shim),
     ("Start", startup),
-    ("xl dump-core", dump_core),
 )
 
 
