@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulated hypervisor, whole: domains come and go here; what they have is told in the parts it is made of.
 
-``machine`` (state) < ``reservation`` (their memory) < ``paging`` < ``tables`` < ``foreign`` (who may map it) <
-``resources`` < this.
+``machine`` (state) < ``reservation`` (their memory) < ``on_demand`` < ``physmap`` < ``paging`` < ``tables`` <
+``foreign`` (who may map it) < ``resources`` < this.
 """
 
 from __future__ import annotations

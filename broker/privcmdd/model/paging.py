@@ -18,7 +18,8 @@ from privcmdd.model.effects import FrameWanted
 from privcmdd.model.errors import ModelError
 from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.machine import as_array
-from privcmdd.model.reservation import Reservation, repeated
+from privcmdd.model.physmap import Physmap
+from privcmdd.model.reservation import repeated
 from privcmdd.model.traits import Pager
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from privcmdd.model.frames import Names
 
 
-class Paging(Reservation):
+class Paging(Physmap):
     """Paging."""
 
     # In one step
