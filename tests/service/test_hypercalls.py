@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from privcmdd.service.hypercalls import domctl, events, hvm_op, info, memory_op, multicall, sysctl, version
+from privcmdd.service.hypercalls import domctl, events, hvm_op, info, memory_op, multicall, shadow, sysctl, version
 from privcmdd.service.settings import AccessRule
 from service.desk import BASE, PAGE, Desk, Refused, errnos, frames, settings
 from service.tool import (
@@ -283,11 +283,11 @@ def test_the_pool_for_page_tables(tool: Tool) -> None:
     """Whole pages; a PV domain has none."""
     dom, pv = tool.build(), tool.build(PV)
 
-    assert tool.domctl(85, dom, domctl.MEMPOOL)[1]["size"] == 1 << 20
-    assert tool.domctl(86, dom, domctl.MEMPOOL, size=64 << 10)[0] == 0
-    assert tool.domctl(86, dom, domctl.MEMPOOL, size=4097)[0] == -errno.EINVAL
-    assert tool.domctl(85, dom, domctl.MEMPOOL)[1]["size"] == 64 << 10
-    assert tool.domctl(85, pv, domctl.MEMPOOL)[0] == -errno.EOPNOTSUPP
+    assert tool.domctl(85, dom, shadow.MEMPOOL)[1]["size"] == 1 << 20
+    assert tool.domctl(86, dom, shadow.MEMPOOL, size=64 << 10)[0] == 0
+    assert tool.domctl(86, dom, shadow.MEMPOOL, size=4097)[0] == -errno.EINVAL
+    assert tool.domctl(85, dom, shadow.MEMPOOL)[1]["size"] == 64 << 10
+    assert tool.domctl(85, pv, shadow.MEMPOOL)[0] == -errno.EOPNOTSUPP
 
 
 def test_vcpus_keep_their_registers(tool: Tool) -> None:

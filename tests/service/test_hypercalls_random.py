@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.profiles import PROFILE
-from privcmdd.service.hypercalls import domctl, events, hvm_op, memory_op, paging, sysctl
+from privcmdd.service.hypercalls import createdomain, domctl, events, hvm_op, memory_op, paging, sysctl
 from privcmdd.service.hypercalls.layout import Bytes, Layout
 from service.desk import PAGE, Desk, Refused
 from service.tool import ARRAY, BUFFERS, DOMCTL, EVENTS, HVM_OP, MEMORY_OP, N_BUFFERS, PV, SYSCTL, Tool
@@ -141,7 +141,7 @@ def test_random_domctls_and_sysctls(data: st.DataObject) -> None:
     head, commands = (domctl.HEAD, domctl.COMMANDS) if is_domctl else (sysctl.HEAD, sysctl.COMMANDS)
     layouts: dict[int, Layout] = {number: layout for number, (layout, _) in commands.items()}
     if is_domctl:
-        layouts[domctl.CREATEDOMAIN] = domctl.CREATE
+        layouts[domctl.CREATEDOMAIN] = createdomain.CREATE
     command = data.draw(st.sampled_from(sorted(layouts)))
     first = head.pack({"cmd": command, "interface_version": 0x15, "domain": data.draw(DOMAINS)})
     tool.put((first + layouts[command].pack(data.draw(values_of(layouts[command])))).ljust(144, b"\0"))

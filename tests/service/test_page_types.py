@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from privcmdd.service.hypercalls import domctl, mmuext_op
+from privcmdd.service.hypercalls import mmuext_op, shadow
 from service.desk import BASE, PAGE, Desk, errnos, frames
 from service.tool import ARRAY, BUFFERS, PV, Tool
 
@@ -115,21 +115,21 @@ def test_what_a_device_model_wrote_is_noted() -> None:
     desk.reserve(tool.session, 2)
     desk.call(tool.session, "privcmd.mmapbatch_v2", dom=dom, addr=BASE, arr=frames(1, 2))
 
-    def shadow(op: int) -> tuple[int, list[int], int]:
-        ret, answer = tool.domctl(10, dom, domctl.SHADOW_OP, op=op, dirty_bitmap=ARRAY, pages=16)
+    def dirty(op: int) -> tuple[int, list[int], int]:
+        ret, answer = tool.domctl(10, dom, shadow.SHADOW_OP, op=op, dirty_bitmap=ARRAY, pages=16)
         bits = int.from_bytes(tool.get(2, ARRAY), "little")
         return ret, [gfn for gfn in range(16) if bits >> gfn & 1], answer["stats"]["dirty_count"]
 
-    assert shadow(domctl.SHADOW_CLEAN)[0] == -errno.EINVAL
-    assert shadow(domctl.SHADOW_LOGDIRTY)[0] == 0
-    assert shadow(domctl.SHADOW_LOGDIRTY)[0] == -errno.EINVAL
+    assert dirty(shadow.SHADOW_CLEAN)[0] == -errno.EINVAL
+    assert dirty(shadow.SHADOW_LOGDIRTY)[0] == 0
+    assert dirty(shadow.SHADOW_LOGDIRTY)[0] == -errno.EINVAL
     desk.call(tool.session, "write", addr=BASE, data=b"unseen")
-    assert shadow(domctl.SHADOW_PEEK) == (0, [], 0)
+    assert dirty(shadow.SHADOW_PEEK) == (0, [], 0)
     extents = struct.pack("<IIQIIQ", 2, 0, 3, 200, 0, 9)
     answer = desk.call(tool.session, "privcmd.dm_op", dom=dom, bufs=[struct.pack("<IIII", 11, 0, 2, 0), extents])
     assert answer["ret"] == 0
-    assert shadow(domctl.SHADOW_PEEK) == (0, [3, 4, *range(9, 16)], 9)
-    assert shadow(domctl.SHADOW_CLEAN) == (0, [3, 4, *range(9, 16)], 9)
-    assert shadow(domctl.SHADOW_CLEAN) == (0, [], 0)
-    assert shadow(domctl.SHADOW_OFF)[0] == 0
+    assert dirty(shadow.SHADOW_PEEK) == (0, [3, 4, *range(9, 16)], 9)
+    assert dirty(shadow.SHADOW_CLEAN) == (0, [3, 4, *range(9, 16)], 9)
+    assert dirty(shadow.SHADOW_CLEAN) == (0, [], 0)
+    assert dirty(shadow.SHADOW_OFF)[0] == 0
     assert desk.call(tool.session, "privcmd.dm_op", dom=dom, bufs=[struct.pack("<IIII", 11, 0, 2, 0)])["ret"] == -22

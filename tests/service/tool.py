@@ -7,7 +7,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, Any
 
-from privcmdd.service.hypercalls import domctl, info, memory_op
+from privcmdd.service.hypercalls import createdomain, domctl, info, memory_op
 from service.desk import PAGE, frames, result
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ N_BUFFERS = 16
 ARRAY = BUFFERS + 4 * PAGE  # where lists are put
 MEMORY_OP, MULTICALL, XEN_VERSION, EVENTS, HVM_OP, SYSCTL, DOMCTL = 12, 13, 17, 32, 34, 35, 36
 HVM, PV, PVH = "hvm", "pv", "pvh"
-FLAGS = {HVM: (3, domctl.EMU_HVM), PVH: (3, domctl.EMU_LAPIC), PV: (0, 0)}
+FLAGS = {HVM: (3, createdomain.EMU_HVM), PVH: (3, createdomain.EMU_LAPIC), PV: (0, 0)}
 
 
 class Tool:
@@ -96,7 +96,7 @@ class Tool:
             "grant_opts": 2,
             **changes,
         }
-        ret, answer = self.domctl(1, 0, domctl.CREATE, **values)
+        ret, answer = self.domctl(1, 0, createdomain.CREATE, **values)
         return ret, answer["dom"]
 
     def build(self, kind: str = HVM, n_pages: int = 16, max_pages: int = 64) -> int:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from privcmdd.model.domain import Kind
 from privcmdd.model.errors import ModelError
-from privcmdd.model.traits import MAX_GRANT_FRAMES, GrantTable
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 from privcmdd.service.hypercalls import info
 from privcmdd.service.hypercalls.call import is_self
-from privcmdd.service.hypercalls.info import ARCH_CONFIG, DOMAIN_INFO
+from privcmdd.service.hypercalls.createdomain import CREATE, create
+from privcmdd.service.hypercalls.info import DOMAIN_INFO
 from privcmdd.service.hypercalls.layout import Bytes, Layout
 from privcmdd.service.hypercalls.paging import EVENT_OP, event_op
+from privcmdd.service.hypercalls.shadow import MEMPOOL, SHADOW_OP, get_mempool, set_mempool, shadow_op
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,36 +34,11 @@ HEAD: Final = Layout(
     "struct xen_domctl", ("cmd", "u32"), ("interface_version", "u32"), ("domain", "u16"), ("_pad", Bytes(6))
 )
 DOMCTL_BYTES: Final = 16 + 128
-CREATE: Final = Layout(
-    "struct xen_domctl_createdomain",
-    ("ssidref", "u32"),
-    ("handle", Bytes(16)),
-    ("flags", "u32"),
-    ("iommu_opts", "u32"),
-    ("max_vcpus", "u32"),
-    ("max_evtchn_port", "u32"),
-    ("max_grant_frames", "i32"),
-    ("max_maptrack_frames", "i32"),
-    ("grant_opts", "u32"),
-    ("vmtrace_size", "u32"),
-    ("cpupool_id", "u32"),
-    ("arch", ARCH_CONFIG),
-)
 FRAME_INFO: Final = Layout("struct xen_domctl_getpageframeinfo3", ("num", "u64"), ("array", "u64"))
-SHADOW_OP: Final = Layout(
-    "struct xen_domctl_shadow_op",
-    ("op", "u32"),
-    ("mode", "u32"),
-    ("mb", "u32"),
-    ("dirty_bitmap", "u64"),
-    ("pages", "u64"),
-    ("stats", Layout("struct xen_domctl_shadow_op_stats", ("fault_count", "u32"), ("dirty_count", "u32"))),
-)
 MAX_MEM: Final = Layout("struct xen_domctl_max_mem", ("max_memkb", "u64"))
 MAX_VCPUS: Final = Layout("struct xen_domctl_max_vcpus", ("max", "u32"))
 VCPU_CONTEXT: Final = Layout("struct xen_domctl_vcpucontext", ("vcpu", "u32"), ("ctxt", "u64"))
 ADDRESS_SIZE: Final = Layout("struct xen_domctl_address_size", ("size", "u32"))
-MEMPOOL: Final = Layout("struct xen_domctl_paging_mempool", ("size", "u64"))
 HANDLE: Final = Layout("struct xen_domctl_setdomainhandle", ("handle", Bytes(16)))
 TSC_INFO: Final = Layout(
     "struct xen_domctl_tsc_info",
@@ -74,31 +49,10 @@ TSC_INFO: Final = Layout(
     ("elapsed_nsec", "u64"),
 )
 
-# XEN_DOMCTL_CDF_*
-CDF_HVM: Final = 1 << 0
-CDF_HAP: Final = 1 << 1
-CDF_ALL: Final = (1 << 8) - 1
-# XEN_X86_EMU_*
-EMU_LAPIC: Final = 1 << 0
-EMU_HVM: Final = (1 << 10) - 1  # all but vPCI
-MOST_VCPUS: Final = {Kind.PV: 8192, Kind.HVM: 128, Kind.PVH: 128}
-MOST_MAPTRACK_FRAMES: Final = 1024
-GRANT_VERSIONS: Final = (1, 2)
 NO_TABLE: Final = 0  # XEN_DOMCTL_PFINFO_NOTAB: an ordinary page
 NO_PAGE: Final = 0xF << 28  # XEN_DOMCTL_PFINFO_XTAB
 MOST_FRAME_INFO: Final = 1024
 VCPU_CONTEXT_BYTES: Final = 5168  # vcpu_guest_context_x86_64
-# XEN_DOMCTL_SHADOW_OP_*
-SHADOW_OFF: Final = 0
-SHADOW_LOGDIRTY: Final = 2
-SHADOW_CLEAN: Final = 11
-SHADOW_PEEK: Final = 12
-SHADOW_GET_POOL: Final = 30
-SHADOW_SET_POOL: Final = 31
-SHADOW_ENABLE: Final = 32
-ENABLE_LOG_DIRTY: Final = 1 << 2
-MIB_SHIFT: Final = 20
-MEMPOOL_BYTES: Final = 1 << MIB_SHIFT  # what Xen gives a translated domain to begin with (hap_enable)
 MOST_PAGES: Final = 1 << 40  # more than any machine has; a number that can still travel
 
 
@@ -138,63 +92,6 @@ def domctl(call: Call, arguments: tuple[int, ...]) -> int:
     data[HEAD.size : HEAD.size + layout.size] = layout.pack(answer)
     call.memory.write(address, bytes(data))
     return 0
-
-
-def create(call: Call, wanted: int, values: dict[str, Any]) -> int:
-    """``XEN_DOMCTL_createdomain``: the new domain's number."""
-    kind = check_create(values)
-    domid = wanted if 0 < wanted < DOMID_FIRST_RESERVED else None
-    call.session.check("admin", domid)
-    broker = call.broker
-    hypervisor = broker.hypervisor
-    # A domain begins without memory, and how much it may have is said later.
-    n_spill = min(hypervisor.max_gfns, hypervisor.frames.n_frames)
-    chosen = broker.make_domain(kind, 0, (), domid, "", n_spill=n_spill).domid
-    domain = hypervisor.domain(chosen)
-    traits = domain.traits
-    traits.handle = values["handle"]
-    traits.flags = values["flags"]
-    traits.ssidref = values["ssidref"]
-    traits.max_vcpus = values["max_vcpus"]
-    traits.n_vcpus = traits.n_online = 0
-    traits.mempool_bytes = MEMPOOL_BYTES if kind.translated else 0
-    traits.emulation_flags = values["arch"]["emulation_flags"]
-    traits.misc_flags = values["arch"]["misc_flags"]
-    n_frames = values["max_grant_frames"]
-    domain.grants = GrantTable(MAX_GRANT_FRAMES if n_frames < 0 else n_frames, values["grant_opts"])
-    return chosen
-
-
-def check_create(values: dict[str, Any]) -> Kind:
-    """Hold a request for a domain against what Xen makes.
-
-    Raises:
-        ModelError: EINVAL; EOPNOTSUPP, an HVM domain with shadow paging, which Debian's Xen is built without.
-    """
-    flags, emulated = values["flags"], values["arch"]["emulation_flags"]
-    is_hvm = bool(flags & CDF_HVM)
-    kind = Kind.PV if not is_hvm else Kind.PVH if emulated in (0, EMU_LAPIC) else Kind.HVM
-    if flags & ~CDF_ALL:
-        raise ModelError(errno.EINVAL, f"flags are {flags:#x}, known are {CDF_ALL:#x}")
-    if flags & CDF_HAP and not is_hvm:
-        raise ModelError(errno.EINVAL, "hardware-assisted paging is for HVM domains")
-    if emulated not in ((0, EMU_LAPIC, EMU_HVM) if is_hvm else (0, 1 << 8)):
-        raise ModelError(errno.EINVAL, f"emulation_flags are {emulated:#x}, which no domain of its kind has")
-    if not 0 < values["max_vcpus"] <= MOST_VCPUS[kind]:
-        raise ModelError(errno.EINVAL, f"max_vcpus is {values['max_vcpus']}, expected 1 to {MOST_VCPUS[kind]}")
-    if values["vmtrace_size"]:
-        raise ModelError(errno.EINVAL, "vmtrace needs an Intel processor")
-    if values["cpupool_id"]:
-        raise ModelError(errno.EINVAL, f"there is no cpupool {values['cpupool_id']}")
-    if values["grant_opts"] not in GRANT_VERSIONS:
-        raise ModelError(errno.EINVAL, f"grant_opts is {values['grant_opts']:#x}, expected a version, 1 or 2")
-    if values["max_grant_frames"] == 0 or values["max_grant_frames"] > MAX_GRANT_FRAMES:
-        raise ModelError(errno.EINVAL, f"max_grant_frames is {values['max_grant_frames']}, expected 1 to 64")
-    if values["max_maptrack_frames"] > MOST_MAPTRACK_FRAMES:
-        raise ModelError(errno.EINVAL, f"max_maptrack_frames is {values['max_maptrack_frames']}, expected at most 1024")
-    if is_hvm and not flags & CDF_HAP:
-        raise ModelError(errno.EOPNOTSUPP, "this Xen is built without shadow paging: ask for XEN_DOMCTL_CDF_hap")
-    return kind
 
 
 def next_domain(call: Call, first: int) -> dict[str, Any]:
@@ -249,29 +146,6 @@ def frame_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, 
         types[np.asarray(errors) != 0] = NO_PAGE
     call.memory.put_numbers(values["array"], types)
     return values
-
-
-def shadow_op(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_shadow_op``: log-dirty mode, and the size of the pool in MiB."""
-    op, mode = values["op"], values["mode"]
-    if op in (SHADOW_LOGDIRTY, SHADOW_OFF) or (op == SHADOW_ENABLE and mode == ENABLE_LOG_DIRTY):
-        call.hypervisor.log_dirty(domain.domid, on=op != SHADOW_OFF)
-        return values
-    if op == SHADOW_GET_POOL:
-        return {**values, "mb": domain.traits.mempool_bytes >> MIB_SHIFT}
-    if op == SHADOW_SET_POOL:
-        domain.traits.mempool_bytes = values["mb"] << MIB_SHIFT
-        return values
-    if op not in (SHADOW_CLEAN, SHADOW_PEEK):
-        raise ModelError(errno.EINVAL, f"there is no shadow_op {op} of mode {mode:#x}")
-    n_pages = min(values["pages"], call.hypervisor.max_gfns)
-    call.hypervisor.take_dirty(domain.domid, 0, clean=False)
-    if values["dirty_bitmap"]:
-        call.memory.check(values["dirty_bitmap"], -(-n_pages // 8))
-    dirty = call.hypervisor.take_dirty(domain.domid, n_pages, clean=op == SHADOW_CLEAN)
-    if values["dirty_bitmap"]:
-        call.memory.write(values["dirty_bitmap"], np.packbits(dirty, bitorder="little").tobytes())
-    return {**values, "pages": n_pages, "stats": {"dirty_count": int(np.count_nonzero(dirty))}}
 
 
 def max_mem(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
@@ -345,33 +219,6 @@ def get_tsc(_call: Call, _domain: Domain, values: dict[str, Any]) -> dict[str, A
 def accepted(_call: Call, _domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """Something that changes nothing here."""
     return values
-
-
-def get_mempool(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_get_paging_mempool_size``."""
-    check_paged(domain)
-    return {**values, "size": domain.traits.mempool_bytes}
-
-
-def set_mempool(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_set_paging_mempool_size``: whole pages."""
-    check_paged(domain)
-    if values["size"] & 0xFFF:
-        raise ModelError(errno.EINVAL, f"size is {values['size']}, expected a multiple of 4096")
-    if values["size"] >> 12 > 0x7FFF_FFFF:
-        raise ModelError(errno.ENOMEM, f"size is {values['size']}, more than the machine has")
-    domain.traits.mempool_bytes = values["size"]
-    return values
-
-
-def check_paged(domain: Domain) -> None:
-    """Whether Xen keeps page tables for a domain.
-
-    Raises:
-        ModelError: EOPNOTSUPP.
-    """
-    if not domain.kind.translated:
-        raise ModelError(errno.EOPNOTSUPP, f"domain {domain.domid} is PV: it has no pool for page tables")
 
 
 # XEN_DOMCTL_* of xen/include/public/domctl.h: the structure, and what is done.

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``XEN_DOMCTL_createdomain``: what a new domain may be, and making it."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, Final
+
+from privcmdd.model.domain import Kind
+from privcmdd.model.errors import ModelError
+from privcmdd.model.traits import MAX_GRANT_FRAMES, GrantTable
+from privcmdd.model.units import DOMID_FIRST_RESERVED
+from privcmdd.service.hypercalls.info import ARCH_CONFIG
+from privcmdd.service.hypercalls.layout import Bytes, Layout
+
+if TYPE_CHECKING:
+    from privcmdd.service.hypercalls.call import Call
+
+CREATE: Final = Layout(
+    "struct xen_domctl_createdomain",
+    ("ssidref", "u32"),
+    ("handle", Bytes(16)),
+    ("flags", "u32"),
+    ("iommu_opts", "u32"),
+    ("max_vcpus", "u32"),
+    ("max_evtchn_port", "u32"),
+    ("max_grant_frames", "i32"),
+    ("max_maptrack_frames", "i32"),
+    ("grant_opts", "u32"),
+    ("vmtrace_size", "u32"),
+    ("cpupool_id", "u32"),
+    ("arch", ARCH_CONFIG),
+)
+
+# XEN_DOMCTL_CDF_*
+CDF_HVM: Final = 1 << 0
+CDF_HAP: Final = 1 << 1
+CDF_ALL: Final = (1 << 8) - 1
+# XEN_X86_EMU_*
+EMU_LAPIC: Final = 1 << 0
+EMU_HVM: Final = (1 << 10) - 1  # all but vPCI
+MOST_VCPUS: Final = {Kind.PV: 8192, Kind.HVM: 128, Kind.PVH: 128}
+MOST_MAPTRACK_FRAMES: Final = 1024
+GRANT_VERSIONS: Final = (1, 2)
+MEMPOOL_BYTES: Final = 1 << 20  # what Xen gives a translated domain to begin with (hap_enable)
+
+
+def create(call: Call, wanted: int, values: dict[str, Any]) -> int:
+    """``XEN_DOMCTL_createdomain``: the new domain's number."""
+    kind = check_create(values)
+    domid = wanted if 0 < wanted < DOMID_FIRST_RESERVED else None
+    call.session.check("admin", domid)
+    broker = call.broker
+    hypervisor = broker.hypervisor
+    # A domain begins without memory, and how much it may have is said later.
+    n_spill = min(hypervisor.max_gfns, hypervisor.frames.n_frames)
+    chosen = broker.make_domain(kind, 0, (), domid, "", n_spill=n_spill).domid
+    domain = hypervisor.domain(chosen)
+    traits = domain.traits
+    traits.handle = values["handle"]
+    traits.flags = values["flags"]
+    traits.ssidref = values["ssidref"]
+    traits.max_vcpus = values["max_vcpus"]
+    traits.n_vcpus = traits.n_online = 0
+    traits.mempool_bytes = MEMPOOL_BYTES if kind.translated else 0
+    traits.emulation_flags = values["arch"]["emulation_flags"]
+    traits.misc_flags = values["arch"]["misc_flags"]
+    n_frames = values["max_grant_frames"]
+    domain.grants = GrantTable(MAX_GRANT_FRAMES if n_frames < 0 else n_frames, values["grant_opts"])
+    return chosen
+
+
+def check_create(values: dict[str, Any]) -> Kind:
+    """Hold a request for a domain against what Xen makes.
+
+    Raises:
+        ModelError: EINVAL; EOPNOTSUPP, an HVM domain with shadow paging, which Debian's Xen is built without.
+    """
+    flags, emulated = values["flags"], values["arch"]["emulation_flags"]
+    is_hvm = bool(flags & CDF_HVM)
+    kind = Kind.PV if not is_hvm else Kind.PVH if emulated in (0, EMU_LAPIC) else Kind.HVM
+    if flags & ~CDF_ALL:
+        raise ModelError(errno.EINVAL, f"flags are {flags:#x}, known are {CDF_ALL:#x}")
+    if flags & CDF_HAP and not is_hvm:
+        raise ModelError(errno.EINVAL, "hardware-assisted paging is for HVM domains")
+    if emulated not in ((0, EMU_LAPIC, EMU_HVM) if is_hvm else (0, 1 << 8)):
+        raise ModelError(errno.EINVAL, f"emulation_flags are {emulated:#x}, which no domain of its kind has")
+    if not 0 < values["max_vcpus"] <= MOST_VCPUS[kind]:
+        raise ModelError(errno.EINVAL, f"max_vcpus is {values['max_vcpus']}, expected 1 to {MOST_VCPUS[kind]}")
+    if values["vmtrace_size"]:
+        raise ModelError(errno.EINVAL, "vmtrace needs an Intel processor")
+    if values["cpupool_id"]:
+        raise ModelError(errno.EINVAL, f"there is no cpupool {values['cpupool_id']}")
+    if values["grant_opts"] not in GRANT_VERSIONS:
+        raise ModelError(errno.EINVAL, f"grant_opts is {values['grant_opts']:#x}, expected a version, 1 or 2")
+    if values["max_grant_frames"] == 0 or values["max_grant_frames"] > MAX_GRANT_FRAMES:
+        raise ModelError(errno.EINVAL, f"max_grant_frames is {values['max_grant_frames']}, expected 1 to 64")
+    if values["max_maptrack_frames"] > MOST_MAPTRACK_FRAMES:
+        raise ModelError(errno.EINVAL, f"max_maptrack_frames is {values['max_maptrack_frames']}, expected at most 1024")
+    if is_hvm and not flags & CDF_HAP:
+        raise ModelError(errno.EOPNOTSUPP, "this Xen is built without shadow paging: ask for XEN_DOMCTL_CDF_hap")
+    return kind
