@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.units import DOMID_SELF
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from privcmdd.model.domain import Domain
     from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.service.broker import Broker
+    from privcmdd.service.hypercalls.layout import Layout
     from privcmdd.service.hypercalls.memory import CallerMemory
     from privcmdd.service.session import Session
 
@@ -56,6 +57,27 @@ class Call:
         if what in counts or len(counts) < MOST_NAMES:
             counts[what] = counts.get(what, 0) + 1
         return ModelError(errno.ENOSYS, f"{what} is not answered here", op=what)
+
+
+def versioned(
+    call: Call, address: int, size_bytes: int, head: Layout, version: int, what: str
+) -> tuple[bytearray, dict[str, Any]]:
+    """Take a structure whose head carries the interface's version, as domctl's and sysctl's do.
+
+    Returns:
+        Its bytes, which may be written back, and its head.
+
+    Raises:
+        ModelError: EFAULT; EACCES, another version.
+    """
+    data = bytearray(call.memory.read(address, size_bytes))
+    fields = head.unpack(data)
+    if fields["interface_version"] != version:
+        raise ModelError(
+            errno.EACCES, f"interface version {fields['interface_version']:#x} of {what}, this Xen has {version:#x}"
+        )
+    call.memory.check(address, size_bytes)
+    return data, fields
 
 
 # Names of operations that are counted apart: they come from clients.

@@ -15,7 +15,7 @@ import numpy as np
 from privcmdd.model.errors import ModelError
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 from privcmdd.service.hypercalls import info
-from privcmdd.service.hypercalls.call import is_self
+from privcmdd.service.hypercalls.call import is_self, versioned
 from privcmdd.service.hypercalls.createdomain import CREATE, create
 from privcmdd.service.hypercalls.info import DOMAIN_INFO
 from privcmdd.service.hypercalls.layout import Bytes, Layout
@@ -63,14 +63,7 @@ def domctl(call: Call, arguments: tuple[int, ...]) -> int:
         ModelError: EFAULT; EACCES; EPERM; ESRCH; as the command says; ENOSYS.
     """
     address = arguments[0]
-    data = bytearray(call.memory.read(address, DOMCTL_BYTES))
-    head = HEAD.unpack(data)
-    if head["interface_version"] != INTERFACE_VERSION:
-        raise ModelError(
-            errno.EACCES,
-            f"interface version {head['interface_version']:#x} of domctl, this Xen has {INTERFACE_VERSION:#x}",
-        )
-    call.memory.check(address, DOMCTL_BYTES)
+    data, head = versioned(call, address, DOMCTL_BYTES, HEAD, INTERFACE_VERSION, "domctl")
     number = head["cmd"]
     found = COMMANDS.get(number)
     if number == CREATEDOMAIN:

@@ -7,6 +7,7 @@ import errno
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.service.hypercalls.call import versioned
 from privcmdd.service.hypercalls.domctl import info_list
 from privcmdd.service.hypercalls.info import DOMAIN_INFO
 from privcmdd.service.hypercalls.layout import Bytes, Layout
@@ -97,14 +98,7 @@ def sysctl(call: Call, arguments: tuple[int, ...]) -> int:
         ModelError: EFAULT; EACCES, another version of the interface; as the command says; ENOSYS.
     """
     address = arguments[0]
-    data = bytearray(call.memory.read(address, SYSCTL_BYTES))
-    head = HEAD.unpack(data)
-    if head["interface_version"] != INTERFACE_VERSION:
-        raise ModelError(
-            errno.EACCES,
-            f"interface version {head['interface_version']:#x} of sysctl, this Xen has {INTERFACE_VERSION:#x}",
-        )
-    call.memory.check(address, SYSCTL_BYTES)
+    data, head = versioned(call, address, SYSCTL_BYTES, HEAD, INTERFACE_VERSION, "sysctl")
     found = COMMANDS.get(head["cmd"])
     if found is None:
         raise call.unanswered(f"sysctl {head['cmd']}")
