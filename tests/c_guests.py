@@ -12,6 +12,20 @@ if TYPE_CHECKING:
     from privcmd.broker import PrivateBroker
 
 N_FRAMES = 128
+# What the raw program can be asked to do.
+CASES = (
+    "batch_v2",
+    "batch_v1",
+    "mmap",
+    "pointers",
+    "restrict",
+    "resource",
+    "fork",
+    "memory_calls",
+    "threads",
+    "storm",
+    "signals",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from c_guests import CASES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -17,19 +19,6 @@ if TYPE_CHECKING:
 
 PRELOAD = "libprivcmdd-preload.so"
 TIMEOUT_S = 100
-SANITIZED = (
-    "batch_v2",
-    "batch_v1",
-    "mmap",
-    "pointers",
-    "restrict",
-    "resource",
-    "fork",
-    "memory_calls",
-    "threads",
-    "storm",
-    "signals",
-)
 # Those that touch nothing that is not mapped: for valgrind that is an error, however much it is meant.
 UNDER_VALGRIND = ("batch_v1", "mmap", "restrict", "fork", "threads")
 
@@ -56,7 +45,7 @@ def sanitized(sanitized_libraries: Path) -> str:
     return f"{runtime} {sanitized_libraries / PRELOAD}"
 
 
-@pytest.mark.parametrize("case", SANITIZED)
+@pytest.mark.parametrize("case", CASES)
 def test_the_sanitizers_find_nothing(case: str, sanitized: str, compiled: Callable[..., Path], guests: Guests) -> None:
     """No bad access, no undefined behaviour, no leak, in the client and in its use of libc."""
     program = compiled("raw.c", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from c_guests import N_FRAMES, Guests, fill
+from c_guests import CASES, N_FRAMES, Guests, fill
 from privcmd import Client
 from privcmd.broker import PrivateBroker
 
@@ -20,19 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-CASES = (
-    "batch_v2",
-    "batch_v1",
-    "mmap",
-    "pointers",
-    "restrict",
-    "resource",
-    "fork",
-    "memory_calls",
-    "threads",
-    "storm",
-    "signals",
-)
 TIMEOUT_S = 60
 
 
