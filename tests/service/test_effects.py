@@ -236,6 +236,22 @@ def test_a_descriptor_is_not_lost_when_a_law_is_broken() -> None:
     session.residence.space.n_wired -= 1
 
 
+def test_an_address_space_that_keeps_something_at_its_end_is_noticed() -> None:
+    """Law 7 is checked when the last thread goes; the breach is counted, and nobody else is hurt by it."""
+    desk = desk_with_domain()
+    session, other = desk.connect(), desk.connect()
+    desk.reserve(session, 1)
+    assert session.residence is not None
+    session.residence.space.n_wired += 1
+
+    desk.broker.disconnect(session)
+
+    assert desk.broker.n_faults == 1
+    assert session.number not in desk.broker.sessions
+    assert desk.call(other, "ping")
+    desk.broker.check()
+
+
 def test_memory_comes_as_a_descriptor() -> None:
     """One that the receiver of the reply owns; read-only unless asked for; the size in bytes beside it."""
     desk = desk_with_domain()

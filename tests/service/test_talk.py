@@ -10,7 +10,7 @@ import pytest
 from privcmdd import __version__
 from privcmdd.service.settings import AccessRule
 from privcmdd.wire.codec import decode
-from privcmdd.wire.messages import BadRequest, Request
+from privcmdd.wire.messages import BadRequest, Notification, Request
 from service.desk import BASE, OTHER, ROOT, USER, Desk, Refused, finish, result, settings
 
 HOLE = 40
@@ -108,3 +108,14 @@ def test_access_is_decided_by_uid(desk: Desk) -> None:
     assert desk.call(nobody, "domain.list") == {"domains": []}
     with pytest.raises(Refused, match="EPERM"):
         desk.call(nobody, V2, dom=1, addr=BASE, arr=[1])
+
+
+def test_stats_says_what_became_of_the_callers_notifications(desk: Desk) -> None:
+    """Those it sent, which protocol 1 ignores, and those to it that it did not take."""
+    session = desk.connect()
+    desk.broker.notice(session, Notification("anything", []))
+    session.n_dropped = 3
+
+    connection = desk.call(session, "stats")["connection"]
+
+    assert connection == {"requests": 1, "ignored_notifications": 1, "dropped_notifications": 3}

@@ -34,11 +34,6 @@ class BufferPages:
         self.n_spaces = 1
         self._users = np.zeros(n_pages, dtype=np.uint16)
 
-    @property
-    def n_used(self) -> int:
-        """Pages that some entry has."""
-        return int(np.count_nonzero(self._users))
-
     def find(self, n_pages: int) -> int:
         """The first of ``n_pages`` unused pages in a row.
 

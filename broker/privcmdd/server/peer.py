@@ -124,6 +124,7 @@ class Peer:
     def notify(self, data: bytes) -> None:
         """Send a notification, or drop and count it when the peer does not take them."""
         self._outbox.offer(data, self._conduct.queue_bytes)
+        self._session.n_dropped = self._outbox.n_dropped
 
     def drain(self) -> None:
         """Serve what has arrived, read no more: the stream ends here, as if the peer had ended it."""

@@ -125,8 +125,11 @@ class Broker:
         if session.closed:
             return
         session.closed = True
-        if session.residence is not None or session.forked:
-            self.spaces.leave(session)
+        try:
+            if session.residence is not None or session.forked:
+                self.spaces.leave(session)
+        except Exception:  # noqa: BLE001 - a law broken by one session: the rest of it goes all the same
+            self.n_faults += 1
         for charge in (*session.charges, session.output):
             charge.release()
         del self.sessions[session.number]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.frames import FEW, NO_FRAME
 from privcmdd.model.ledger import Slot
@@ -90,6 +91,8 @@ def mmapbatch(broker: Broker, session: Session, params: Params) -> Steps:
     """``privcmd.mmapbatch``: failures come back in the array."""
     residence, names, request = batch(broker, session, params)
     done = yield from in_turn(session, residence, request)
+    if broker.settings.paranoid:
+        invariants.errors_are_in_order(done, len(names))
     arr = None
     if done.errors is not None:
         nibble = residence.space.personality.paged_nibble
@@ -108,6 +111,8 @@ def mmapbatch_v2(broker: Broker, session: Session, params: Params) -> Steps:
     except ModelError as error:
         error.details["cleared"] = len(names) > 0
         raise
+    if broker.settings.paranoid:
+        invariants.errors_are_in_order(done, len(names))
     err = errors_like(params["arr"], done.errors)
     result = {"ret": done.ret, "n_failed": done.n_failed, "err": err}
     return answer(broker, params, done, result, residence.space.personality)

@@ -89,6 +89,7 @@ class Session:
     closed: bool = False
     n_requests: int = 0
     n_ignored: int = 0
+    n_dropped: int = 0
 
     def sees(self, domid: int) -> bool:
         """Whether the client may know of a domain: it may map it, and RESTRICT has not given it up."""

@@ -7,6 +7,7 @@ import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.uvm import Uvm
@@ -155,6 +156,7 @@ class Spaces:
             del self._residences[space.number]
             for name, value in space.counters.as_dict().items():
                 self.closed_counters[name] = self.closed_counters.get(name, 0) + value
+            invariants.closed_space_is_empty(space)
 
 
 def held(space: AddressSpace) -> list[dict[str, Any]]:

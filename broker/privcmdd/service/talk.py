@@ -56,8 +56,13 @@ def describe(broker: Broker, _session: Session, _params: Params) -> Params:
 
 
 def stats(broker: Broker, session: Session, _params: Params) -> Params:
-    """``stats``: the broker's counters, and those of the caller's own space if it has one."""
+    """``stats``: the broker's counters, those of the caller's connection, and of its space if it has one."""
     result = counters(broker)
+    result["connection"] = {
+        "requests": session.n_requests,
+        "ignored_notifications": session.n_ignored,
+        "dropped_notifications": session.n_dropped,
+    }
     if session.residence is not None:
         result["space"] = space_counters(session.residence)
     return result
