@@ -75,6 +75,7 @@ def _errors() -> list[dict[str, Any]]:
             [1, 99, [0, "ESRCH: there is no domain 7"], None],
             feature="nvim-errors",
         ),
+        error("an error after seq was agreed on", errno.ESRCH, "there is no domain 7", {"dom": 7, "seq": 41}),
     ]
 
 
@@ -124,6 +125,8 @@ def vectors() -> dict[str, Any]:
         made.append(_vector(f"{name}: request", "request", request_of(name, msgid)))
         made.append(_vector(f"{name}: response", "response", response_of(name, msgid), **fds))
     made.append(_vector("the largest msgid", "request", [0, 2**32 - 1, "ping", [{}]]))
+    numbered = {**EXAMPLES["ping"]["result"], "seq": 43, "queued": 40, "slices": [41, 42]}
+    made.append(_vector("ping: response after seq was agreed on", "response", [1, 2, None, numbered], feature="seq"))
     made += _errors()
     made.append(_vector("a domain's state", "notification", [2, "domain", [{"dom": 7, "state": "dying"}]]))
     made.append(_vector("pynvim's greeting", "ignored", [2, {"$bin": b"nvim_set_client_info".hex()}, ["x", {}]]))

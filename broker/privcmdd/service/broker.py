@@ -13,13 +13,14 @@ from __future__ import annotations
 import errno
 from functools import cached_property
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from privcmdd import __version__
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.service import talk
-from privcmdd.service.reply import Reply, WithDescriptors
+from privcmdd.service.reply import Reply
+from privcmdd.service.sequence import Sequence
 from privcmdd.service.session import Access, Identity, Session
 from privcmdd.wire.messages import BadRequest, Request, notification, response_error, response_ok
 from privcmdd.wire.methods import METHODS, Method, ParamError, validate
@@ -48,6 +49,7 @@ class Broker:
         backing: Where guest bytes live.
         instance: Another value for each run, so that a client can tell that all state is new.
         machine_files: Keys of files of memory that is no guest's.
+        sequence: Numbers the steps of the connections that asked for it.
         unanswered: Hypercalls that there is no answer to, by name, and how often they were made.
     """
 
@@ -72,6 +74,7 @@ class Broker:
         self.n_faults = 0
         self.unanswered: dict[str, int] = {}
         self.machine_files: set[int] = set()
+        self.sequence = Sequence()
         self._on_event = on_event
         self._accounts: dict[int, Account] = {}
         self._connection_limits: Mapping[Slot, int] = {}
@@ -139,6 +142,8 @@ class Broker:
             self.carry_out()
         except Exception:  # noqa: BLE001 - whatever it is, the client it would be told has gone
             self.n_faults += 1
+        if session.numbers is not None:
+            self.sequence.take()
 
     def reconfigure(self, settings: Settings) -> None:
         """Take new limits, access rules and defaults over; the machine stays as it is.
@@ -185,6 +190,8 @@ class Broker:
                     raise ParamError(request.errno, request.text, request.details)
                 found = self._methods.get(request.method) or self._find(request.method)
                 method, handler = found
+                if session.numbers is not None:
+                    handler = session.numbers.counting(handler)
                 result = handler(self, session, validate(method, request.params))
                 if result.__class__ is GeneratorType:
                     result = yield from result
@@ -193,17 +200,18 @@ class Broker:
                     self.carry_out()
                 if self.settings.paranoid:
                     self.check()
-            if result.__class__ is WithDescriptors:
-                return Reply(response_ok(msgid, result.result), result.open())
-            return Reply(response_ok(msgid, result))
+            if result.__class__ is dict:
+                return Reply(response_ok(msgid, result))
+            return cast("Reply", result.reply(msgid))
         except (ModelError, ParamError) as refusal:
             self.n_refused += 1
             nvim = "nvim-errors" in session.features
-            return Reply(response_error(msgid, refusal.errno, refusal.text, refusal.details, nvim=nvim))
+            details = stamped(session, refusal.details)
+            return Reply(response_error(msgid, refusal.errno, refusal.text, details, nvim=nvim))
         except Exception as fault:  # noqa: BLE001 - whatever it is, it ends this session and not the broker
             self.n_faults += 1
             text = "a fault of the broker's own; the connection ends here, please report it"
-            return Reply(response_error(msgid, errno.EIO, text), close=True, fault=fault)
+            return Reply(response_error(msgid, errno.EIO, text, stamped(session, {})), close=True, fault=fault)
 
     def notice(self, session: Session, said: Notification) -> None:  # noqa: ARG002 - protocol 1 knows none from clients
         """A client says something without wanting an answer; it is counted and ignored."""
@@ -285,6 +293,9 @@ class Broker:
         data = None
         for session in self.sessions.values():
             if topic in session.topics and concerns(session):
+                if session.numbers is not None:
+                    self._on_event(session, notification(topic, {**body, "seq": self.sequence.last}))
+                    continue
                 data = data or notification(topic, body)
                 self._on_event(session, data)
 
@@ -355,6 +366,15 @@ def paired(handlers: Mapping[str, Handler]) -> dict[str, tuple[Method, Handler]]
 def uid_limits(limits: Limits) -> dict[Slot, int]:
     """The quotas of a uid's account."""
     return {slot: getattr(limits, slot.value) for slot in Slot}
+
+
+def stamped(session: Session, details: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An error's details, with the request's numbers when its connection asked for them."""
+    if session.numbers is None:
+        return details
+    stamp = session.numbers.stamp()
+    session.numbers.clear()
+    return {**details, **stamp}
 
 
 def unknown_method(name: str) -> ModelError:

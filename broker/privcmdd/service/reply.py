@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from privcmdd.wire.messages import response_ok
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -32,3 +34,7 @@ class WithDescriptors:
 
     result: dict[str, Any]
     open: Callable[[], tuple[int, ...]]
+
+    def reply(self, msgid: int) -> Reply:
+        """The reply, with the descriptors."""
+        return Reply(response_ok(msgid, self.result), self.open())

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from privcmdd.model.ledger import Account, Charge
+    from privcmdd.service.sequence import Numbers
     from privcmdd.service.settings import AccessRule, Rights
     from privcmdd.service.spaces import Residence
 
@@ -70,6 +71,7 @@ class Session:
         forked: Address spaces made for children, until somebody joins them.
         method: What it asked for last.
         restricted_to: The only domain it may name after ``privcmd.restrict``.
+        numbers: Of its steps, when it asked for them (feature ``seq``).
     """
 
     number: int
@@ -85,6 +87,7 @@ class Session:
     topics: frozenset[str] = frozenset()
     method: str = ""
     features: frozenset[str] = frozenset()
+    numbers: Numbers | None = None
     client_name: str = ""
     closed: bool = False
     n_requests: int = 0

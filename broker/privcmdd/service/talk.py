@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd import __version__
 from privcmdd.model.errors import ModelError
+from privcmdd.service.sequence import Numbers
 from privcmdd.service.settings import SpaceDefaults
 from privcmdd.wire.methods import FEATURES, PROTOCOL, TOPICS
 from privcmdd.wire.schema import describe as described
@@ -34,6 +35,7 @@ def hello(broker: Broker, session: Session, params: Params) -> Params:
             spoken=[PROTOCOL],
         )
     session.features = frozenset(params["features"]) & FEATURES.keys()
+    session.numbers = Numbers(broker.sequence) if "seq" in session.features else None
     session.client_name = params["client"]
     return {
         "protocol": PROTOCOL,

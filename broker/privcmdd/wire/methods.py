@@ -29,6 +29,7 @@ __all__ = [
 
 FEATURES: Final[Mapping[str, str]] = {
     "nvim-errors": 'errors come as [0, "ENAME: text"], the only form that nvim\'s own client prints',
+    "seq": "every result, and an error's details, carry `seq`: the place of the request among all that the broker did",
 }
 """Names that `hello` may negotiate, and what each turns on."""
 

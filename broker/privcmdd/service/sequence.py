@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The order in which the broker did things, told to the connections that asked for it (feature ``seq``).
+
+A request is done in steps, with those of other clients in between. Every step of a connection with the feature
+takes the next number when it ends, and the reply says which: ``seq`` for the step that ended in it, ``slices`` for
+those before it that looked at the machine, ``queued`` for the one that took a place in a queue. So whoever has all
+replies knows in which order the machine was looked at and changed, and can hold the replies against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any
+
+from privcmdd.service.reply import Reply, WithDescriptors
+from privcmdd.service.steps import CHECKPOINT, Ticket
+from privcmdd.wire.messages import response_ok
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from privcmdd.service.broker import Broker
+    from privcmdd.service.session import Session
+    from privcmdd.service.steps import Pause
+
+
+@dataclass(slots=True)
+class Sequence:
+    """The numbers given so far; one for the whole broker.
+
+    Attributes:
+        last: The one given last, 0 before the first.
+    """
+
+    last: int = 0
+
+    def take(self) -> int:
+        """Give the next number to the step that ends now."""
+        self.last += 1
+        return self.last
+
+
+class Numbers:
+    """The numbers of the request that one connection has under way."""
+
+    __slots__ = ("_queued", "_seq", "_sequence", "_slices")
+
+    def __init__(self, sequence: Sequence) -> None:
+        self._sequence = sequence
+        self.clear()
+
+    def clear(self) -> None:
+        """The request is over."""
+        self._seq: int | None = None
+        self._queued: int | None = None
+        self._slices: list[int] = []
+
+    def stamp(self) -> dict[str, Any]:
+        """What the reply says of the request's steps, of which this is the last; the same until ``clear``."""
+        if self._seq is None:
+            self._seq = self._sequence.take()
+        stamp: dict[str, Any] = {"seq": self._seq}
+        if self._queued is not None:
+            stamp["queued"] = self._queued
+        if self._slices:
+            stamp["slices"] = self._slices
+        return stamp
+
+    def counting(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """A handler that does as another and has its steps numbered."""
+
+        def counted(broker: Broker, session: Session, params: dict[str, Any]) -> Generator[Pause, None, Numbered]:
+            result = handler(broker, session, params)
+            if result.__class__ is GeneratorType:
+                result = yield from self._count(result)
+            return Numbered(result, self)
+
+        return counted
+
+    def _count(self, steps: Generator[Pause, None, Any]) -> Generator[Pause, None, Any]:
+        try:
+            while True:
+                try:
+                    pause = next(steps)
+                except StopIteration as stop:
+                    return stop.value
+                if pause is CHECKPOINT:
+                    self._slices.append(self._sequence.take())
+                elif isinstance(pause, Ticket) and self._queued is None:
+                    self._queued = self._sequence.take()
+                yield pause
+        except GeneratorExit:
+            steps.close()
+            self.clear()
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A handler's result that is to say in which steps it came about."""
+
+    result: dict[str, Any] | WithDescriptors
+    numbers: Numbers
+
+    def reply(self, msgid: int) -> Reply:
+        """The reply, with its number, which is taken now."""
+        result, stamp = self.result, self.numbers.stamp()
+        if isinstance(result, WithDescriptors):
+            reply = WithDescriptors({**result.result, **stamp}, result.open).reply(msgid)
+        else:
+            reply = Reply(response_ok(msgid, {**result, **stamp}))
+        self.numbers.clear()
+        return reply
