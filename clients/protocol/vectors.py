@@ -21,7 +21,8 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = json.loads(
 
 _NOTATION: Final = (
     'Values are JSON in the order in which keys travel; {"$bin": "hex"} is a bin. `bytes` is the message in hex. '
-    "`kind` request and response: what we send and answer; accepted: also understood, as this request; error and "
+    "`kind` request and response: what we send and answer; numbered: "
+    "an answer after the feature seq was agreed on; accepted: also understood, as this request; error and "
     "notification: what the broker says; ignored: counted only; refused: ends the connection, for this reason."
 )
 
@@ -126,7 +127,7 @@ def vectors() -> dict[str, Any]:
         made.append(_vector(f"{name}: response", "response", response_of(name, msgid), **fds))
     made.append(_vector("the largest msgid", "request", [0, 2**32 - 1, "ping", [{}]]))
     numbered = {**EXAMPLES["ping"]["result"], "seq": 43, "queued": 40, "slices": [41, 42]}
-    made.append(_vector("ping: response after seq was agreed on", "response", [1, 2, None, numbered], feature="seq"))
+    made.append(_vector("ping: after seq was agreed on", "numbered", [1, 2, None, numbered], feature="seq"))
     made += _errors()
     made.append(_vector("a domain's state", "notification", [2, "domain", [{"dom": 7, "state": "dying"}]]))
     made.append(_vector("pynvim's greeting", "ignored", [2, {"$bin": b"nvim_set_client_info".hex()}, ["x", {}]]))

@@ -61,12 +61,12 @@ CALLS: dict[str, Call[Any]] = {
 }
 
 
-def of(kind: str) -> list[Any]:
-    """Vectors of a kind, as test parameters."""
+def of(*kinds: str) -> list[Any]:
+    """Vectors of some kinds, as test parameters."""
     return [
         pytest.param(vector, id=vector["name"])
         for vector in VECTORS
-        if vector["kind"] == kind and not is_for_nvim(vector)
+        if vector["kind"] in kinds and not is_for_nvim(vector)
     ]
 
 
@@ -104,7 +104,7 @@ def test_requests_are_sent_byte_for_byte(vector: dict[str, Any]) -> None:
     assert conversation.request(method, params[0] if params else {}) == (msgid, bytes.fromhex(vector["bytes"]))
 
 
-@pytest.mark.parametrize("vector", of("response"))
+@pytest.mark.parametrize("vector", of("response", "numbered"))
 def test_answers_are_understood(vector: dict[str, Any]) -> None:
     """Law: every answer of every method can be read by the typed call for it."""
     _, msgid, _, _ = vector["value"]
