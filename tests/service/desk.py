@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from privcmdd.service.broker import Broker
 from privcmdd.service.session import Identity, Session
 from privcmdd.service.settings import AccessRule, Limits, Machine, Settings
+from privcmdd.service.steps import Ticket
 from privcmdd.wire.codec import decode
 from privcmdd.wire.messages import Request
 from service.backing import MemoryBacking
@@ -114,7 +115,7 @@ def finish(steps: Steps) -> Reply:
         except StopIteration as stop:
             reply: Reply = stop.value
             return reply
-        assert pause is None or pause.granted, "the request waits for its turn"
+        assert not isinstance(pause, Ticket) or pause.granted, "the request waits for its turn"
 
 
 def result(reply: Reply) -> Any:

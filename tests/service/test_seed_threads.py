@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from model.profiles import PROFILE
 from privcmdd.model.ledger import Slot
+from privcmdd.service.steps import Ticket
 from service.desk import BASE, PAGE, Desk, Refused, finish, frames, result, settings
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Threads:
 
 def turns(pauses: list[Pause]) -> list[bool]:
     """Whose turn has come, of those that wait."""
-    return [pause is not None and pause.granted for pause in pauses]
+    return [isinstance(pause, Ticket) and pause.granted for pause in pauses]
 
 
 @pytest.fixture

@@ -45,7 +45,8 @@ class Foreign(Tables):
         """
         domain = self.domains.get(domid)
         guarded = domain is not None and domain.tables and protection is not None and protection & PROT_WRITE
-        if isinstance(names, list) and domain is not None and self.host.dom0 == "pv" and not guarded:
+        plain = not guarded and self.injection is None
+        if isinstance(names, list) and domain is not None and self.host.dom0 == "pv" and plain:
             return self._acquire_few(domain, names)
         listed = isinstance(names, list)
         asked = np.asarray(names, dtype=np.uint64)
@@ -62,6 +63,8 @@ class Foreign(Tables):
             mfns, errors = self._look_translated(domain, asked)
         if guarded and domain is not None:
             mfns, errors = self.refuse_tables(domain, mfns, errors)
+        if self.injection is not None:
+            mfns, errors = self.injection(domid, asked, mfns, errors)
         np.add.at(self.frames.refs, mfns if errors is None and domain is not None else mfns[mfns != NO_FRAME], ONE)
         if listed:
             return mfns.tolist(), None if errors is None else errors.tolist()
@@ -205,6 +208,9 @@ class Foreign(Tables):
         """
         frames = np.asarray(mfns, dtype=np.uint32)
         good = (self.frames.owner[frames] == domid) & (self.frames.refs[frames] > 0)
-        np.add.at(self.frames.refs, frames[good], ONE)
         taken = np.where(good, frames, NO_FRAME).astype(np.uint32)
-        return taken, None if good.all() else np.where(good, 0, -errno.EINVAL).astype(np.int32)
+        errors = None if good.all() else np.where(good, 0, -errno.EINVAL).astype(np.int32)
+        if self.injection is not None:
+            taken, errors = self.injection(domid, None, taken, errors)
+        np.add.at(self.frames.refs, taken[taken != NO_FRAME], ONE)
+        return taken, errors

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.domain import Domain
     from privcmdd.model.effects import Effect
+    from privcmdd.model.faults import Injection
     from privcmdd.model.frames import Mfns, Names
 
 
@@ -38,6 +39,7 @@ class Machine:
         effects: What is to be done outside.
         objects: Counts the uvm objects of all address spaces.
         host: Which host is simulated.
+        injection: Lets frames fail on demand, for the request that runs now; None for none.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Machine:
         self.max_domains = max_domains
         self.max_gfns = max_gfns
         self.host = host or Host()
+        self.injection: Injection | None = None
         self._last_domid = 0
         self._generations = count(1)
 

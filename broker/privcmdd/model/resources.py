@@ -196,7 +196,7 @@ class Resources(Foreign):
             mfn = int(self.resource_frames(domid, Type.GRANT_TABLE, number, frame, 1)[0])
         domain.reach(gfn + 1)
         old = int(self.frames.gfn[mfn])
-        self.take(domid, [mfn])
+        self.frames.refs_of[mfn] += 1
         if domain.p2m[gfn] >= FIRST_RAM:
             self.give([int(domain.p2m[gfn]) & ~FLAGS])
         elif domain.p2m[gfn] == ON_DEMAND:

@@ -24,7 +24,7 @@ import trio
 from privcmdd.model.errors import ModelError
 from privcmdd.server import fdpass
 from privcmdd.server.outbox import Outbox
-from privcmdd.service.steps import Ticket
+from privcmdd.service.steps import Delay, Ticket
 from privcmdd.wire.connection import Connection, State
 from privcmdd.wire.messages import BadRequest, Notification, Request
 
@@ -57,6 +57,10 @@ REQUESTS: Final = (Request, BadRequest)
 # connection where nothing comes meanwhile looks less often, then not at all, but for one wait in so many.
 YIELDS: Final = 8
 RETRY_WAITS: Final = 64
+
+
+# How soon a peer that hangs up during a delay is noticed.
+HANG_UP_S: Final = 0.05
 
 
 class PeerGone(ConnectionError):  # noqa: N818 - says what happened, as BrokenPipeError's siblings do
@@ -198,7 +202,8 @@ class Peer:
                     if reply.fds or reply.close or reply.fault is not None:
                         await self._send(replies)
                         n_bytes = 0
-                        outbox.send(reply.data, reply.fds)
+                        if reply.data:
+                            outbox.send(reply.data, reply.fds)
                         if reply.fault is not None:
                             self._report(reply.fault, event)
                         if reply.close:
@@ -249,6 +254,8 @@ class Peer:
             while True:
                 if isinstance(pause, Ticket):
                     await _turn(pause)
+                elif isinstance(pause, Delay):
+                    await _wait(pause.seconds, hang_up)
                 else:
                     await trio.lowlevel.checkpoint()
                 if hang_up.poll(0):
@@ -275,3 +282,10 @@ async def _turn(ticket: Ticket) -> None:
     granted = trio.Event()
     ticket.on_grant = granted.set
     await granted.wait()
+
+
+async def _wait(seconds: float, hang_up: select.poll) -> None:
+    """Wait for so long, or until the peer has hung up."""
+    with trio.move_on_after(seconds):
+        while not hang_up.poll(0):  # noqa: ASYNC110 - no event says so
+            await trio.sleep(HANG_UP_S)

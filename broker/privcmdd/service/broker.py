@@ -22,6 +22,7 @@ from privcmdd.service import talk
 from privcmdd.service.reply import Reply
 from privcmdd.service.sequence import Sequence
 from privcmdd.service.session import Access, Identity, Session
+from privcmdd.service.steps import Dropped
 from privcmdd.wire.messages import BadRequest, Request, notification, response_error, response_ok
 from privcmdd.wire.methods import METHODS, Method, ParamError, validate
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.domain import Domain, Kind
     from privcmdd.model.effects import Effect
+    from privcmdd.model.faults import Faults
     from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.service.backing import Backing
     from privcmdd.service.settings import Limits, Settings
@@ -49,6 +51,7 @@ class Broker:
         backing: Where guest bytes live.
         instance: Another value for each run, so that a client can tell that all state is new.
         machine_files: Keys of files of memory that is no guest's.
+        faults: Rules by which requests fail on demand; None until there was one.
         sequence: Numbers the steps of the connections that asked for it.
         unanswered: Hypercalls that there is no answer to, by name, and how often they were made.
     """
@@ -72,6 +75,7 @@ class Broker:
         self.n_requests = 0
         self.n_refused = 0
         self.n_faults = 0
+        self.faults: Faults | None = None
         self.unanswered: dict[str, int] = {}
         self.machine_files: set[int] = set()
         self.sequence = Sequence()
@@ -133,6 +137,8 @@ class Broker:
                 self.spaces.leave(session)
         except Exception:  # noqa: BLE001 - a law broken by one session: the rest of it goes all the same
             self.n_faults += 1
+        if self.faults:
+            self.faults.leave(session.number)
         for charge in (*session.charges, session.output):
             charge.release()
         del self.sessions[session.number]
@@ -192,7 +198,10 @@ class Broker:
                 method, handler = found
                 if session.numbers is not None:
                     handler = session.numbers.counting(handler)
-                result = handler(self, session, validate(method, request.params))
+                params = validate(method, request.params)
+                result: Any = (
+                    self._hindered(method, handler, session, params) if self.faults else handler(self, session, params)
+                )
                 if result.__class__ is GeneratorType:
                     result = yield from result
             finally:  # a request that was refused or given up may have done something before
@@ -208,6 +217,8 @@ class Broker:
             nvim = "nvim-errors" in session.features
             details = stamped(session, refusal.details)
             return Reply(response_error(msgid, refusal.errno, refusal.text, details, nvim=nvim))
+        except Dropped:
+            return Reply(b"", close=True)
         except Exception as fault:  # noqa: BLE001 - whatever it is, it ends this session and not the broker
             self.n_faults += 1
             text = "a fault of the broker's own; the connection ends here, please report it"
@@ -268,6 +279,15 @@ class Broker:
     def statistics(self) -> dict[str, Any]:
         """All counters, as ``stats`` answers them."""
         return talk.counters(self)
+
+    def _hindered(
+        self, method: Method, handler: Handler, session: Session, params: dict[str, Any]
+    ) -> Generator[Pause, None, Any]:
+        """Do a request that rules may make fail."""
+        from privcmdd.service import faults  # noqa: PLC0415 - see the module's docstring
+
+        assert self.faults is not None
+        return faults.perform(self, self.faults, session, method, handler, params)
 
     def _find(self, name: str) -> tuple[Method, Handler]:
         """A method that is not known yet: about the machine, or not there at all.

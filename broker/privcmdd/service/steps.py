@@ -2,8 +2,8 @@
 """What a request may ask of whoever drives it: to pause.
 
 A request is a generator. It yields either ``CHECKPOINT`` (others may run now; this is also the moment to
-find out that the client has gone) or a ``Ticket`` (go on when it is granted). Closing the generator at a
-pause gives back all that the request had taken.
+find out that the client has gone), a ``Ticket`` (go on when it is granted) or a ``Delay``. Closing the generator at
+a pause gives back all that the request had taken.
 """
 
 from __future__ import annotations
@@ -38,4 +38,15 @@ class Ticket:
             self.on_grant()
 
 
-Pause = Ticket | None
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Go on after so many seconds; a client that goes meanwhile is noticed."""
+
+    seconds: float
+
+
+Pause = Ticket | Delay | None
+
+
+class Dropped(Exception):  # noqa: N818 - nobody's error: it was asked for
+    """The client is to hear nothing more: its connection ends where the answer would be."""

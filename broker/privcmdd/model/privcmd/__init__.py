@@ -170,6 +170,26 @@ def acquire(
         raise
 
 
+def take_resource(space: AddressSpace, wanted: Part, frames: Mfns) -> Mfns:
+    """Take references to the frames of a resource, to all of them or none.
+
+    Raises:
+        ModelError: That of the first one that cannot be had; what was reserved is given up.
+    """
+    mfns, errors = space.hypervisor.take(wanted.dom, frames)
+    if errors is not None:
+        give_back(space, mfns)
+        space.abandon()
+        index = int(np.flatnonzero(errors)[0])
+        raise ModelError(
+            -int(errors[index]),
+            f"frame {wanted.idx + index} of resource {wanted.type} of domain {wanted.dom} cannot be mapped",
+            index=index,
+            dom=wanted.dom,
+        )
+    return mfns
+
+
 def give_back(space: AddressSpace, mfns: Mfns) -> None:
     """Drop the references that ``acquire`` took."""
     space.hypervisor.give([m for m in mfns if m] if isinstance(mfns, list) else mfns[mfns != NO_FRAME])

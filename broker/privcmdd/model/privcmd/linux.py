@@ -30,6 +30,7 @@ from privcmdd.model.privcmd import (
     check_size,
     give_back,
     run_of,
+    take_resource,
 )
 from privcmdd.model.units import DOMID_IO, DOMID_SELF, DOMID_XEN, PAGE_MASK, PAGE_SHIFT, PROT_NONE, VM_MAX_ADDRESS
 from privcmdd.model.vm_map import Entry, File, Inherit
@@ -217,7 +218,7 @@ class Linux:
         strays = self._strays(space, vma, start, end)
         n_entries = sum(space.map.growth(stray.start, stray.end, 1) for stray in strays)
         space.reserve(start, end, n_entries=n_entries, n_frames=wanted.num)
-        mfns, _ = space.hypervisor.take(wanted.dom, frames)
+        mfns = take_resource(space, wanted, frames)
         vma.pte_protection = vma.protection
         space.overlay(start, end, strays, mfns)
         return Batch(0, mfns, None, vma.protection)

@@ -32,6 +32,7 @@ from privcmdd.model.privcmd import (
     check_size,
     give_back,
     run_of,
+    take_resource,
 )
 from privcmdd.model.units import INVALID_FRAME, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_ALL
 from privcmdd.model.vm_map import Entry, File, Inherit
@@ -180,7 +181,7 @@ class Uvm:
         frames = space.hypervisor.resource_frames(wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
         n_entries = space.map.growth(start, end, 1)
         space.reserve(start, end, n_entries=n_entries, n_objects=1, n_frames=wanted.num)
-        mfns, _ = space.hypervisor.take(wanted.dom, frames)
+        mfns = take_resource(space, wanted, frames)
         self._place(space, wanted.dom, start, end, protection, frames.astype(np.uint64), mfns, resource=True)
         return Batch(0, mfns, None, protection)
 

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults on demand: requests that meet the rules, and the methods that set them.
+
+While a request runs, and only then, the hypervisor knows which rules it meets; at its pauses others run, who meet
+theirs. Requests of ``faults.`` meet none: whatever was set can be cleared.
+"""
+
+from __future__ import annotations
+
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.faults import Asker, Injection, Kind
+from privcmdd.service.steps import Delay, Dropped
+from privcmdd.wire.params import Frames
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from privcmdd.model.faults import Armed, Faults, Spans
+    from privcmdd.service.broker import Broker, Handler
+    from privcmdd.service.session import Session
+    from privcmdd.service.steps import Pause
+    from privcmdd.wire.methods import Method
+
+    Params = dict[str, Any]
+
+EXEMPT: Final = "faults."
+MS_PER_S: Final = 1000
+
+
+def perform(
+    broker: Broker, faults: Faults, session: Session, method: Method, handler: Handler, params: Params
+) -> Generator[Pause, None, Any]:
+    """Do what a client asks, as far as the rules let it.
+
+    Raises:
+        ModelError: A rule says so; else as the handler.
+        Dropped: A rule says that the client is to hear nothing more.
+    """
+    if method.name.startswith(EXEMPT):
+        return handler(broker, session, params)
+    identity = session.identity
+    asker = Asker(session.number, session.client_name, identity.pid, identity.uid, method.name)
+    later: list[Armed] = []
+    for armed in faults.strikes(asker, params.get("dom"), spans(method, params)):
+        if armed.rule.after:
+            later.append(armed)
+        else:
+            yield from strike(armed, method.name)
+    result = yield from under(broker, Injection(faults, asker), handler, session, params)
+    if later and session.numbers is not None:
+        session.numbers.stamp()  # the step that did it ends here, whatever comes between it and the answer
+    for armed in later:
+        yield from strike(armed, method.name)
+    return result
+
+
+def strike(armed: Armed, method: str) -> Generator[Pause, None, None]:
+    """Do what a rule says."""
+    rule = armed.rule
+    if rule.kind is Kind.DELAY:
+        yield Delay(rule.amount / MS_PER_S)
+    elif rule.kind is Kind.DROP:
+        raise Dropped
+    else:
+        raise ModelError(rule.amount, f"{method} fails on demand: rule {armed.id} of faults.list", fault=armed.id)
+
+
+def under(
+    broker: Broker, injection: Injection, handler: Handler, session: Session, params: Params
+) -> Generator[Pause, None, Any]:
+    """Call a handler, and drive what it returns, with the rules about frames in force; not at its pauses."""
+    hypervisor = broker.hypervisor
+    hypervisor.injection = injection
+    try:
+        steps = handler(broker, session, params)
+    finally:
+        hypervisor.injection = None
+    if steps.__class__ is not GeneratorType:
+        return steps
+    try:
+        while True:
+            hypervisor.injection = injection
+            try:
+                pause = next(steps)
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                hypervisor.injection = None
+            yield pause
+    finally:
+        steps.close()
+
+
+def spans(method: Method, params: Params) -> Spans | None:
+    """The frames that a request names; None for none."""
+    entries = params.get("entry")
+    if entries is not None:
+        rows = [(row["mfn"], row["npages"]) for row in entries]
+        firsts, counts = np.array(rows, dtype=np.uint64).reshape(-1, 2).T
+        return firsts, counts
+    frames = params.get("arr")
+    if isinstance(frames, Frames) and method.checks["arr"][1].unit == "frames":
+        names = np.frombuffer(frames.data, dtype="<u8")
+        return names, np.ones(1, dtype=np.uint64)
+    return None
