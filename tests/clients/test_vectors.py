@@ -30,6 +30,8 @@ CALLS: dict[str, Call[Any]] = {
         calls.describe(),
         calls.stats(),
         calls.subscribe("domain"),
+        calls.findings(),
+        calls.clear_findings(),
         calls.attach(),
         calls.fork(),
         calls.mmap(0, 4096, 1),

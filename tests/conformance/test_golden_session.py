@@ -45,11 +45,13 @@ SESSION = [
     "domain.destroy",
     "munmap",
     "stats",
+    "findings.list",
+    "findings.clear",
     "hello",
 ]
 
 # Answers that name this run, or count what happened in it.
-OF_THIS_RUN = {"ping", "describe", "stats", "hello"}
+OF_THIS_RUN = {"ping", "describe", "stats", "hello", "findings.list", "findings.clear"}
 
 
 def value_at(data: bytes, at: int) -> tuple[Any, int]:

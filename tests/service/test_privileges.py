@@ -50,6 +50,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "domain.decrease_reservation": {"dom": DOM, "arr": [1]},
     "domain.page_out": {"dom": DOM, "arr": [1]},
     "domain.page_in": {"dom": DOM, "arr": [1]},
+    "findings.list": {},
+    "findings.clear": {},
 }
 WRITABLE = {"privcmd.mmap", "privcmd.mmapbatch", "privcmd.mmapbatch_v2"}  # over a range that is writable
 NEEDS = {"any": 0, "map": 1, "admin": 3}

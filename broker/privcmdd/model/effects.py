@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from privcmdd.model.domain import State
+    from privcmdd.model.findings import Found
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,4 +53,4 @@ class FrameWanted:
     gfn: int
 
 
-Effect = Discard | StateChanged | DiscardBuffers | BuffersGone | FrameWanted
+Effect: TypeAlias = "Discard | StateChanged | DiscardBuffers | BuffersGone | FrameWanted | Found"

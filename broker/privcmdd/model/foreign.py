@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from privcmdd.model.domain import DEVICE, ON_DEMAND, PAGED
+from privcmdd.model.findings import Kind
 from privcmdd.model.frames import FIRST_RAM, FRAME_0, NO_FRAME, ONE
 from privcmdd.model.tables import Tables
 from privcmdd.model.units import DOMID_IO, DOMID_SELF, DOMID_XEN, FRAME_MASK, LAPIC_FRAME, PROT_WRITE
@@ -65,10 +66,23 @@ class Foreign(Tables):
             mfns, errors = self.refuse_tables(domain, mfns, errors)
         if self.injection is not None:
             mfns, errors = self.injection(domid, asked, mfns, errors)
+        if self.host.dom0 == "pv" and int(asked.max(initial=0)) > FRAME_MASK:
+            cut = asked[(asked > np.uint64(FRAME_MASK)) & (mfns != NO_FRAME)]
+            if len(cut):
+                self._bits_lost(domid, int(cut[0]), len(cut))
         np.add.at(self.frames.refs, mfns if errors is None and domain is not None else mfns[mfns != NO_FRAME], ONE)
         if listed:
             return mfns.tolist(), None if errors is None else errors.tolist()
         return mfns, errors
+
+    def _bits_lost(self, domid: int, name: int, n_frames: int = 1) -> None:
+        others = f", and so with {n_frames - 1} others of the batch" if n_frames > 1 else ""
+        self.found(
+            Kind.FRAME_BITS_LOST,
+            f"frame {name:#x} of domain {domid} was asked for and frame {name & FRAME_MASK:#x} was mapped{others}: a "
+            "page table entry holds 40 bits of a frame number, and those above are dropped without an error",
+            dom=domid,
+        )
 
     def look(self, domid: int, names: Names) -> Errors | None:
         """Whether frames could be mapped, without a reference to them.
@@ -76,7 +90,10 @@ class Foreign(Tables):
         Returns:
             The errors, as ``acquire``.
         """
-        mfns, errors = self.acquire(domid, names)
+        asked = np.asarray(names, dtype=np.uint64)
+        if self.host.dom0 == "pv":
+            asked = asked & np.uint64(FRAME_MASK)  # what is only looked at is not lost
+        mfns, errors = self.acquire(domid, asked)
         frames = np.asarray(mfns, dtype=np.uint32)
         self.give(frames[frames != NO_FRAME])
         return errors
@@ -198,6 +215,8 @@ class Foreign(Tables):
             else:
                 refs[mfn] += 1
                 mfns[i] = mfn
+                if number != name:
+                    self._bits_lost(domain.domid, name)
         return mfns, errors
 
     def take(self, domid: int, mfns: Mfns) -> tuple[Mfns, Errors | None]:

@@ -16,6 +16,7 @@ import numpy as np
 from privcmdd.model.domain import State
 from privcmdd.model.effects import Discard, StateChanged
 from privcmdd.model.errors import ModelError
+from privcmdd.model.findings import Found
 from privcmdd.model.frames import FEW, NO_FRAME, FrameTable
 from privcmdd.model.host import Host
 from privcmdd.model.units import DOMID_FIRST_RESERVED
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from privcmdd.model.domain import Domain
     from privcmdd.model.effects import Effect
     from privcmdd.model.faults import Injection
+    from privcmdd.model.findings import Kind
     from privcmdd.model.frames import Mfns, Names
 
 
@@ -105,6 +107,10 @@ class Machine:
             domain.state = State.GONE
             del self.domains[domain.domid]
             self.effects.append(StateChanged(domain.domid, domain.state))
+
+    def found(self, kind: Kind, text: str, *, dom: int | None = None, addr: int | None = None) -> None:
+        """Note harm that a real host does without a word; see ``findings``."""
+        self.effects.append(Found(kind, text, dom, addr))
 
     def owner(self, mfn: int) -> int:
         """The domid that owns a frame."""

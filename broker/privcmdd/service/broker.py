@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from privcmdd.model.faults import Faults
     from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.service.backing import Backing
+    from privcmdd.service.findings import Finding, Findings
     from privcmdd.service.settings import Limits, Settings
     from privcmdd.service.spaces import Residence, Spaces
     from privcmdd.service.steps import Pause
@@ -106,6 +107,13 @@ class Broker:
 
         return Spaces(self.hypervisor, self._tell_of_space)
 
+    @cached_property
+    def findings(self) -> Findings:
+        """Harm that clients did and were not told of."""
+        from privcmdd.service.findings import Findings  # noqa: PLC0415 - see the module's docstring
+
+        return Findings(self._tell_of_finding)
+
     # Sessions
 
     def connect(self, identity: Identity) -> Session:
@@ -145,7 +153,7 @@ class Broker:
         if session.uid_account.idle:
             del self._accounts[session.identity.uid]
         try:
-            self.carry_out()
+            self.carry_out(session)
         except Exception:  # noqa: BLE001 - whatever it is, the client it would be told has gone
             self.n_faults += 1
         if session.numbers is not None:
@@ -206,7 +214,7 @@ class Broker:
                     result = yield from result
             finally:  # a request that was refused or given up may have done something before
                 if self._hypervisor is not None and self._hypervisor.effects:
-                    self.carry_out()
+                    self.carry_out(session)
                 if self.settings.paranoid:
                     self.check()
             if result.__class__ is dict:
@@ -247,7 +255,6 @@ class Broker:
         Raises:
             ModelError: As ``Hypervisor.create``; ENOMEM, the host has no such file to give.
         """
-        self.carry_out()  # a request that pauses may have ended a domain of this number: its file goes first
         hypervisor = self.hypervisor
         domid = hypervisor.free_domid(wanted)
         self.backing.create(domid, hypervisor.file_pages(max_pages, n_spill))
@@ -309,6 +316,13 @@ class Broker:
             lambda session: session.identity.uid == uid or session.access.allows("admin", None),
         )
 
+    def _tell_of_finding(self, finding: Finding) -> None:
+        """Subscribers who may see it hear of a finding when it is new."""
+        from privcmdd.service.findings import sees  # noqa: PLC0415 - see the module's docstring
+
+        uid, dom = finding.culprit.uid, finding.found.dom
+        self._tell("finding", finding.row(), lambda session: sees(session, uid, dom))
+
     def _tell(self, topic: str, body: dict[str, Any], concerns: Callable[[Session], bool]) -> None:
         data = None
         for session in self.sessions.values():
@@ -319,8 +333,13 @@ class Broker:
                 data = data or notification(topic, body)
                 self._on_event(session, data)
 
-    def carry_out(self) -> None:
+    def carry_out(self, session: Session) -> None:
         """Do outside what the model has decided: all of it, even when some of it fails.
+
+        This comes before anybody else runs, so that what was found is put down to the client that did it.
+
+        Args:
+            session: Whose request, or end, it was that the model decided this for.
 
         Raises:
             Exception: The first failure of the backing.
@@ -330,15 +349,16 @@ class Broker:
         failed = None
         for effect in self._hypervisor.take_effects():
             try:
-                self._carry_out_one(effect)
+                self._carry_out_one(effect, session)
             except Exception as fault:  # noqa: BLE001 - raised below, when the others have had their turn
                 failed = failed or fault
         if failed is not None:
             raise failed
 
-    def _carry_out_one(self, effect: Effect) -> None:
+    def _carry_out_one(self, effect: Effect, session: Session) -> None:
         from privcmdd.model.domain import State  # noqa: PLC0415 - see the module's docstring
         from privcmdd.model.effects import BuffersGone, Discard, DiscardBuffers, FrameWanted  # noqa: PLC0415
+        from privcmdd.model.findings import Found  # noqa: PLC0415
         from privcmdd.service.backing import BufferFile  # noqa: PLC0415
 
         if isinstance(effect, Discard):
@@ -353,6 +373,11 @@ class Broker:
 
             paging.tell(self, effect.domid, effect.gfn)
             return
+        if isinstance(effect, Found):
+            from privcmdd.service.findings import culprit  # noqa: PLC0415
+
+            self.findings.record(effect, culprit(session, effect))
+            return
         if isinstance(effect, BuffersGone):
             self.backing.close(BufferFile(effect.number))
             return
@@ -366,6 +391,7 @@ def machine_handlers() -> Mapping[str, Handler]:
     """The methods about the machine; the first call imports it, which may be done in another thread."""
     from privcmdd.service import (  # noqa: PLC0415 - see the module's docstring
         domains,
+        findings,
         grants,
         hypercalls,
         mappings,
@@ -374,7 +400,7 @@ def machine_handlers() -> Mapping[str, Handler]:
         spaces,  # noqa: F401
     )
 
-    rooms = (mappings, privcmd, resources, grants, hypercalls, domains)
+    rooms = (mappings, privcmd, resources, grants, hypercalls, domains, findings)
     return {name: handler for room in rooms for name, handler in room.HANDLERS.items()}
 
 

@@ -41,7 +41,7 @@ MOST_RESTRICTED: Final = 65_536
 
 
 def in_turn(
-    session: Session, residence: Residence, request: Generator[None, None, Batch]
+    broker: Broker, session: Session, residence: Residence, request: Generator[None, None, Batch]
 ) -> Generator[Pause, None, Batch]:
     """Take a map request to its end, alone in its address space. One that outlives a step counts as in flight."""
     turnstile = residence.turnstile
@@ -59,6 +59,7 @@ def in_turn(
                 done: Batch = stop.value
                 return done
             in_flight = in_flight or session.account.charge(Slot.BATCHES, 1)
+            broker.carry_out(session)
             yield CHECKPOINT
     finally:
         request.close()
@@ -90,7 +91,7 @@ def batch(broker: Broker, session: Session, params: Params) -> tuple[Residence, 
 def mmapbatch(broker: Broker, session: Session, params: Params) -> Steps:
     """``privcmd.mmapbatch``: failures come back in the array."""
     residence, names, request = batch(broker, session, params)
-    done = yield from in_turn(session, residence, request)
+    done = yield from in_turn(broker, session, residence, request)
     if broker.settings.paranoid:
         invariants.errors_are_in_order(done, len(names))
     arr = None
@@ -107,7 +108,7 @@ def mmapbatch_v2(broker: Broker, session: Session, params: Params) -> Steps:
     if not params["err_ok"] and len(names):
         raise ModelError(errno.EFAULT, "err_ok is false: the caller's array of errors cannot be written", key="err_ok")
     try:
-        done = yield from in_turn(session, residence, request)
+        done = yield from in_turn(broker, session, residence, request)
     except ModelError as error:
         error.details["cleared"] = len(names) > 0
         raise
@@ -133,7 +134,7 @@ def mmap_entries(broker: Broker, session: Session, params: Params) -> Steps:
         check_counts(broker, None, sum(entry.npages for entry in entries), "npages")
     request = space.personality.mmap(space, params["dom"], entries, may_write=may_write)
     try:
-        done = yield from in_turn(session, residence, request)
+        done = yield from in_turn(broker, session, residence, request)
     except Stopped as stopped:
         prepare(broker, params["dom"], stopped.mfns)
         if params["extents"]:

@@ -133,6 +133,8 @@ def counters(broker: Broker) -> Params:
             "refused": broker.n_refused,
             "faults": broker.n_faults,
             "unanswered": dict(broker.unanswered),
+            "findings": {kind.value: n for kind, n in broker.findings.totals.items()},
+            "findings_dropped": broker.findings.n_dropped,
         },
         "machine": {
             "frames": frames.n_frames,

@@ -10,7 +10,7 @@ from typing import Final
 
 from privcmdd.wire.params import Frames, Param, ParamError
 from privcmdd.wire.signature import Field, Method, validate
-from privcmdd.wire.table import conversation, domains, ioctls, spaces
+from privcmdd.wire.table import conversation, domains, findings, ioctls, spaces
 from privcmdd.wire.table.common import PROTOCOL
 
 __all__ = [
@@ -55,6 +55,7 @@ TOPICS: Final[Mapping[str, tuple[Field, ...]]] = {
             ),
         ),
     ),
+    "finding": findings.FINDING,
 }
 """Topics of `subscribe`, and the fields of each one's notification."""
 
@@ -68,6 +69,8 @@ COMMON_ERRORS: Final[Mapping[str, str]] = {
 """Errors that every method may answer."""
 
 METHODS: Final[Mapping[str, Method]] = {
-    method.name: method for rows in (conversation.ROWS, spaces.ROWS, ioctls.ROWS, domains.ROWS) for method in rows
+    method.name: method
+    for rows in (conversation.ROWS, spaces.ROWS, ioctls.ROWS, domains.ROWS, findings.ROWS)
+    for method in rows
 }
 """Every method, by name, in the order of the documentation."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from privcmd.client import Client
     from privcmd.errors import BrokerConfused, BrokerGone, FrameError, NoAnswer, NoBroker, PrivcmdError
     from privcmd.foreign import ForeignMemory, Mapping
-    from privcmd.results import HOLE, Batch, DomainInfo, DomainRow, Fault, MapEntry, Space
+    from privcmd.results import HOLE, Batch, DomainInfo, DomainRow, Fault, Finding, MapEntry, Space
 
 PAGE_SIZE = 4096
 """Bytes of a page, of a frame, of everything here."""
@@ -38,6 +38,7 @@ _HOMES = {
     "DomainInfo": "results",
     "DomainRow": "results",
     "Fault": "results",
+    "Finding": "results",
     "ForeignMemory": "foreign",
     "FrameError": "errors",
     "HOLE": "results",
@@ -63,6 +64,7 @@ __all__ = [
     "DomainInfo",
     "DomainRow",
     "Fault",
+    "Finding",
     "ForeignMemory",
     "FrameError",
     "MapEntry",

@@ -20,6 +20,7 @@ from privcmd.results import (
     DomainInfo,
     DomainRow,
     Fault,
+    Finding,
     MapEntry,
     Memory,
     Populated,
@@ -94,6 +95,16 @@ def subscribe(*topics: str) -> Call[list[str]]:
         PrivcmdError: EINVAL, there is no such topic.
     """
     return Call("subscribe", {"topics": list(topics)}, lambda answer, _: answer["topics"])
+
+
+def findings() -> Call[list[Finding]]:
+    """What this uid's clients did that a real host lets pass in silence; of all uids, for an administrator."""
+    return Call("findings.list", {}, lambda answer, _: [pick(Finding, row) for row in answer["findings"]])
+
+
+def clear_findings() -> Call[int]:
+    """Forget what ``findings`` would show; returns how many there were."""
+    return Call("findings.clear", {}, lambda answer, _: answer["cleared"])
 
 
 # --- the address space ------------------------------------------------------------------------------------

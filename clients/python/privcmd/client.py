@@ -215,6 +215,8 @@ class Client:
     describe = blocking(calls.describe)
     stats = blocking(calls.stats)
     subscribe = blocking(calls.subscribe)
+    findings = blocking(calls.findings)
+    clear_findings = blocking(calls.clear_findings)
     attach = blocking(calls.attach)
     fork = blocking(calls.fork)
     mmap = blocking(calls.mmap)

@@ -121,6 +121,37 @@ class Batch:
     extents: array[int] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Harm that a real host does without a word, as ``findings.list`` shows it.
+
+    Attributes:
+        kind: Its id; the page of findings describes it under that.
+        count: How often it was made.
+        text: A sentence that explains it.
+        dom: The domain concerned; None without.
+        addr: Where in the client's address space, in bytes; None when nowhere.
+        uid: Whose client it was.
+        pid: The client's process.
+        client: What the client called itself.
+        connection: The number of the client's connection.
+        method: The request that did it.
+        request: The how manieth of its connection that was.
+    """
+
+    kind: str
+    count: int
+    text: str
+    dom: int | None
+    addr: int | None
+    uid: int
+    pid: int
+    client: str
+    connection: int
+    method: str
+    request: int
+
+
 def pick(kind: type[_T], answer: Mapping[str, Any]) -> _T:
     """Build ``kind`` from the keys of ``answer`` that it knows; the broker leaves out what is unset."""
     return kind(**{f.name: answer.get(f.name) for f in fields(kind)})  # type: ignore[arg-type]

@@ -62,7 +62,7 @@ ROWS: Final = (
     Method(
         "subscribe",
         "Be told of events, as notifications.",
-        (Param("topics", "strs", "topics, of: domain, space"),),
+        (Param("topics", "strs", "topics, of: domain, space, finding"),),
         (Field("topics", "strs", "all that the connection is subscribed to now"),),
         errors={"EINVAL": "a topic is not known"},
         doc="Until then the broker never speaks unasked. A subscriber that does not read loses "

@@ -165,6 +165,8 @@ class AsyncClient:
     describe = awaiting(calls.describe)
     stats = awaiting(calls.stats)
     subscribe = awaiting(calls.subscribe)
+    findings = awaiting(calls.findings)
+    clear_findings = awaiting(calls.clear_findings)
     attach = awaiting(calls.attach)
     fork = awaiting(calls.fork)
     mmap = awaiting(calls.mmap)
