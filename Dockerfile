@@ -21,6 +21,7 @@ RUN python3 -m pip install --no-cache-dir --no-index --find-links /wheels privcm
  && rm -rf /wheels \
  && install -d -o 10001 -g 10001 -m 0770 /run/privcmdd
 ENV PRIVCMDD_SOCKET=/run/privcmdd/broker.sock \
+    PRIVCMDD_SERVER__REPORT_DIR=/run/privcmdd \
     PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 STOPSIGNAL SIGTERM

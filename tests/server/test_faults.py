@@ -71,10 +71,12 @@ async def test_an_unexpected_exception_ends_one_connection() -> None:
     stream = io.StringIO()
     with tempfile.TemporaryDirectory(prefix="pv") as folder, trio.fail_after(GUARD_S):
         path = str(Path(folder) / "b")
-        configuration = config.load(environ={})
+        configuration = config.load(environ={}, flags=[("server.report_dir", folder)])
         listener = listen.bind(path, mode=0o600, backlog=8)
         supervisor = Supervisor(configuration, lambda: configuration, [listener], Log(stream=stream), Notifier({}))
-        supervisor._broker = Faulty(configuration.settings, MemoryFiles(), "x", lambda _session, _data: None)
+        supervisor._broker = Faulty(
+            configuration.settings, MemoryFiles(), "x", lambda _session, _data: None, supervisor._reports
+        )
         codes = []
 
         async def run() -> None:

@@ -37,9 +37,16 @@ class ModelError(Exception):
 
 
 class InternalFault(Exception):  # noqa: N818 - deliberately not an Error: nobody's caller is at fault
-    """A law of the model does not hold. Always a bug of ours."""
+    """A law of the model does not hold. Always a bug of ours.
 
-    def __init__(self, law: str, text: str) -> None:
+    Attributes:
+        law: Which one, by number and name.
+        text: What is wrong.
+        subject: What it is wrong with, such as ``frame 0x1f``: the same as long as it stays wrong.
+    """
+
+    def __init__(self, law: str, text: str, subject: str = "") -> None:
         super().__init__(f"{law}: {text}")
         self.law = law
         self.text = text
+        self.subject = subject

@@ -20,7 +20,7 @@ from privcmdd.model.pmap import LEVEL_BITS
 from privcmdd.model.units import DOMID_INVALID, DOMID_IO, DOMID_XEN, INVALID_FRAME, PAGE_MASK, VM_MAX_ADDRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.model.ledger import Account
@@ -41,21 +41,45 @@ def check(
     Raises:
         InternalFault: Naming the law.
     """
+    for breach in breaches(hypervisor, spaces, accounts):
+        raise breach
+
+
+def breaches(
+    hypervisor: Hypervisor, spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]
+) -> Iterator[InternalFault]:
+    """As ``check``, but all laws that are broken, each with its first breach in a space or in the machine."""
     for space in spaces:
-        entries_are_ordered(space)
-        objects_are_counted(space)
-        page_tables_are_counted(space)
-        replacement_is_invisible(space)
-        changes_are_counted(space)
-    frames_are_counted(hypervisor, spaces)
-    domains_live_as_long_as_referred_to(hypervisor)
-    charges_add_up(spaces, accounts)
+        subject = f"space {space.number}"
+        yield from _broken(entries_are_ordered, subject, space)
+        yield from _broken(objects_are_counted, subject, space)
+        yield from _broken(page_tables_are_counted, subject, space)
+        yield from _broken(replacement_is_invisible, subject, space)
+        yield from _broken(changes_are_counted, subject, space)
+    yield from _broken(frames_are_counted, "machine", hypervisor, spaces)
+    yield from _broken(domains_live_as_long_as_referred_to, "machine", hypervisor)
+    yield from _broken(charges_add_up, "machine", spaces, accounts)
 
 
-def require(law: str, holds: bool, text: str) -> None:
-    """State a law."""
+def _broken(law: Callable[..., None], subject: str, *state: object) -> Iterator[InternalFault]:
+    """The breach of a law, if there is one; a state in which it cannot even be checked is one."""
+    try:
+        law(*state)
+    except MemoryError:
+        return  # it has not been checked, which is nobody's fault
+    except InternalFault as breach:
+        breach.subject = breach.subject or subject
+        yield breach
+    except Exception as problem:  # noqa: BLE001 - whatever it is, the state is at fault
+        uncheckable = InternalFault(law.__name__.replace("_", " "), f"cannot be checked: {problem!r}", subject)
+        uncheckable.__cause__ = problem
+        yield uncheckable
+
+
+def require(law: str, holds: bool, text: str, subject: str = "") -> None:
+    """State a law, for a part of the state that has a name of its own."""
     if not holds:
-        raise InternalFault(law, text)
+        raise InternalFault(law, text, subject)
 
 
 def entries_are_ordered(space: AddressSpace) -> None:
@@ -110,15 +134,17 @@ def frames_are_counted(hypervisor: Hypervisor, spaces: Collection[AddressSpace])
         for mfns in resources:
             np.add.at(expected, mfns, np.int64(1))
         require(
-            law, bool((frames.owner[there] == domain.domid).all()), f"domain {domain.domid} has a frame not its own"
+            law,
+            bool((frames.owner[there] == domain.domid).all()),
+            f"domain {domain.domid} has a frame not its own",
+            f"domain {domain.domid}",
         )
     prepared = any(space.pending is not None for space in spaces)
     wrong = np.flatnonzero(expected > frames.refs if prepared else expected != frames.refs)
     if len(wrong):
         mfn = int(wrong[0])
-        raise InternalFault(
-            law, f"frame {mfn:#x} has {int(frames.refs[mfn])} references, {int(expected[mfn])} are real"
-        )
+        text = f"frame {mfn:#x} has {int(frames.refs[mfn])} references, {int(expected[mfn])} are real"
+        raise InternalFault(law, text, f"frame {mfn:#x}")
     unowned = int(np.count_nonzero((frames.refs > 0) & (frames.owner == DOMID_INVALID)))
     require(law, unowned == 0, f"{unowned} free frames are referred to")
     n_free = int(np.count_nonzero(frames.owner[min(256, frames.n_frames) :] == DOMID_INVALID))
@@ -200,17 +226,19 @@ def domains_live_as_long_as_referred_to(hypervisor: Hypervisor) -> None:
     owners = hypervisor.frames.owner
     for domid in np.unique(owners).tolist():
         known = domid in (DOMID_INVALID, DOMID_IO, DOMID_XEN) or domid in hypervisor.domains
-        require(law, known, f"domain {domid} is gone and owns frames")
+        require(law, known, f"domain {domid} is gone and owns frames", f"domain {domid}")
     for domain in hypervisor.domains.values():
+        subject = f"domain {domain.domid}"
         n_owned = int(np.count_nonzero(owners == domain.domid))
         require(
             law,
             n_owned == domain.tot_pages + domain.n_paged + domain.n_resource,
             f"domain {domain.domid} owns {n_owned} frames, counts {domain.tot_pages}, {domain.n_paged} paged out and "
             f"{domain.n_resource} of resources",
+            subject,
         )
-        require(law, domain.alive or n_owned > 0, f"domain {domain.domid} is {domain.state} and owns nothing")
-        require(law, domain.state is not State.GONE, f"domain {domain.domid} is gone and still listed")
+        require(law, domain.alive or n_owned > 0, f"{subject} is {domain.state} and owns nothing", subject)
+        require(law, domain.state is not State.GONE, f"{subject} is gone and still listed", subject)
 
 
 def charges_add_up(spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]) -> None:
@@ -226,12 +254,10 @@ def charges_add_up(spaces: Collection[AddressSpace], accounts: Mapping[Account, 
         }
         for slot, amount in in_use.items():
             if all(space.pending is None for space in own) or slot is Slot.SPACES:
-                require(
-                    law, account.used[slot] == amount, f"{account.name} pays {account.used[slot]} {slot}, uses {amount}"
-                )
+                paid = account.used[slot]
+                require(law, paid == amount, f"{account.name} pays {paid} {slot}, uses {amount}", account.name)
         below = list(drawing)
         for slot in set(Slot) - set(in_use):
-            paid = sum(child.used[slot] for child in below)
-            require(
-                law, account.used[slot] == paid, f"{account.name} pays {account.used[slot]} {slot}, connections {paid}"
-            )
+            drawn = sum(child.used[slot] for child in below)
+            paid = account.used[slot]
+            require(law, paid == drawn, f"{account.name} pays {paid} {slot}, connections {drawn}", account.name)

@@ -36,6 +36,7 @@ class ServerSettings:
     backlog: int
     connections: int
     drain_timeout_s: float
+    report_dir: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,8 @@ def load(
         origins[dotted] = "flag"
     if not values["server.socket_path"]:
         values["server.socket_path"] = default_socket_path(environ)
+    if not values["server.report_dir"]:
+        values["server.report_dir"] = default_report_dir(environ)
     return _assemble(values, origins)
 
 
@@ -120,6 +123,14 @@ def default_socket_path(environ: Mapping[str, str]) -> str:
     if runtime := environ.get("XDG_RUNTIME_DIR"):
         return f"{runtime}/privcmdd/broker.sock"
     return "/run/privcmdd/broker.sock"
+
+
+def default_report_dir(environ: Mapping[str, str]) -> str:
+    """Where reports of our own faults go when nobody says: what systemd made for us, else the user's state."""
+    if given := environ.get("STATE_DIRECTORY"):
+        return given.partition(":")[0]
+    state = environ.get("XDG_STATE_HOME") or f"{environ.get('HOME', '')}/.local/state"
+    return f"{state}/privcmdd"
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -74,6 +74,8 @@ KEYS: Final[tuple[Key, ...]] = (
         1, 1_000_000),
     Key("server", "drain_timeout_s", 2.0, "seconds", "for clients to take their last answers after SIGTERM;"
         " what is left then is cut off", 0, 3600),
+    Key("server", "report_dir", "", "", "where reports of the broker's own faults go; empty: $STATE_DIRECTORY, else"
+        " $XDG_STATE_HOME/privcmdd, else ~/.local/state/privcmdd"),
 
     Key("log", "level", "info", "", "a correct client causes no line at info",
         choices=("debug", "info", "warning", "error")),

@@ -199,13 +199,11 @@ class Peer:
                         reply = await self._drive(steps, pause)
                         n_reads = n_bytes = 0
                         turn_ends = perf_counter() + TURN_S
-                    if reply.fds or reply.close or reply.fault is not None:
+                    if reply.fds or reply.close:
                         await self._send(replies)
                         n_bytes = 0
                         if reply.data:
                             outbox.send(reply.data, reply.fds)
-                        if reply.fault is not None:
-                            self._report(reply.fault, event)
                         if reply.close:
                             return False
                         continue
@@ -269,9 +267,6 @@ class Peer:
 
     def _complain(self, reason: str, event: str, problem: str) -> None:
         self._log.once(self._session.identity.uid, reason, event, problem=problem)
-
-    def _report(self, fault: BaseException, request: Request | BadRequest) -> None:
-        self._log.error("fault", exc_info=fault, request=request.msgid, method=request.method, session_closed=True)
 
 
 async def _turn(ticket: Ticket) -> None:

@@ -24,6 +24,7 @@ from privcmdd.server import fdpass, logs, signals
 from privcmdd.server.config import ConfigError
 from privcmdd.server.memory import MemoryFiles
 from privcmdd.server.peer import Conduct, Peer
+from privcmdd.server.report import Reports
 from privcmdd.service.broker import Broker, machine_handlers
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ class Supervisor:
         self._log = log
         self._notifier = notifier
         self._memory = MemoryFiles()
-        self._broker = Broker(configuration.settings, self._memory, os.urandom(8).hex(), self._notify)
+        self._reports = Reports(configuration.server.report_dir, log)
+        self._broker = Broker(configuration.settings, self._memory, os.urandom(8).hex(), self._notify, self._reports)
         self._conduct = _conduct(configuration)
         self._peers: dict[Session, Peer] = {}
         self._nobody_left = trio.Event()
@@ -200,7 +202,7 @@ class Supervisor:
                 peer.close()
             self._log.debug("disconnected", requests=session.n_requests)
         except Exception as problem:  # noqa: BLE001 - whatever it is, it ends this connection and no other
-            self._log.error("connection closed: fault", exc_info=problem)
+            self._broker.report(problem, session)
         finally:
             del self._peers[session]
             if not self._peers:
@@ -232,6 +234,7 @@ class Supervisor:
             self._broker.reconfigure(self._configuration.settings)
             changed = _conduct(self._configuration)
             self._conduct.queue_bytes, self._conduct.linger_s = changed.queue_bytes, changed.linger_s
+            self._reports.directory = self._configuration.server.report_dir
             self._log.set_level(self._configuration.log.level)
             if waiting:
                 self._log.warning("configuration reloaded; some keys need a restart", keys=waiting)

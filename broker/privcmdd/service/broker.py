@@ -11,14 +11,16 @@ started answers before that.
 from __future__ import annotations
 
 import errno
+import sys
 from functools import cached_property
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from privcmdd import __version__
-from privcmdd.model.errors import ModelError
+from privcmdd.model.errors import InternalFault, ModelError
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.service import talk
+from privcmdd.service.incident import Incident
 from privcmdd.service.reply import Reply
 from privcmdd.service.sequence import Sequence
 from privcmdd.service.session import Access, Identity, Session
@@ -27,7 +29,7 @@ from privcmdd.wire.messages import BadRequest, Request, notification, response_e
 from privcmdd.wire.methods import METHODS, Method, ParamError, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from privcmdd.model.domain import Domain, Kind
     from privcmdd.model.effects import Effect
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     Handler = Callable[["Broker", Session, dict[str, Any]], Any]
 
 FRAMES_PER_MIB: Final = 256
+MOST_RECENT: Final = 128  # characters of a method's name or of an outcome that are remembered of a request
 
 
 class Broker:
@@ -55,10 +58,17 @@ class Broker:
         faults: Rules by which requests fail on demand; None until there was one.
         sequence: Numbers the steps of the connections that asked for it.
         unanswered: Hypercalls that there is no answer to, by name, and how often they were made.
+        broken: The laws that are broken, each with what it is broken for, and how often that was found again; only
+            known when every request is checked (``paranoid``).
     """
 
     def __init__(
-        self, settings: Settings, backing: Backing, instance: str, on_event: Callable[[Session, bytes], None]
+        self,
+        settings: Settings,
+        backing: Backing,
+        instance: str,
+        on_event: Callable[[Session, bytes], None],
+        on_fault: Callable[[Incident], str | None] = lambda _fault: None,
     ) -> None:
         """Make the machine, with no domain and no client.
 
@@ -67,6 +77,8 @@ class Broker:
             backing: Makes and keeps memory files.
             instance: Names this run.
             on_event: Queue an encoded notification to a subscriber; must not fail.
+            on_fault: A fault of our own was met; returns the name of a report that tells of it, if there is one. Must
+                not fail.
         """
         self.settings = settings
         self.backing = backing
@@ -80,7 +92,9 @@ class Broker:
         self.unanswered: dict[str, int] = {}
         self.machine_files: set[int] = set()
         self.sequence = Sequence()
+        self.broken: dict[tuple[str, str], int] = {}
         self._on_event = on_event
+        self._on_fault = on_fault
         self._accounts: dict[int, Account] = {}
         self._connection_limits: Mapping[Slot, int] = {}
         self._last_session = 0
@@ -143,8 +157,8 @@ class Broker:
         try:
             if session.residence is not None or session.forked:
                 self.spaces.leave(session)
-        except Exception:  # noqa: BLE001 - a law broken by one session: the rest of it goes all the same
-            self.n_faults += 1
+        except Exception as fault:  # noqa: BLE001 - a law broken by one session: the rest of it goes all the same
+            self.report(fault, session)
         if self.faults:
             self.faults.leave(session.number)
         for charge in (*session.charges, session.output):
@@ -154,8 +168,8 @@ class Broker:
             del self._accounts[session.identity.uid]
         try:
             self.carry_out(session)
-        except Exception:  # noqa: BLE001 - whatever it is, the client it would be told has gone
-            self.n_faults += 1
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the client it would be told has gone
+            self.report(fault, session)
         if session.numbers is not None:
             self.sequence.take()
 
@@ -216,7 +230,7 @@ class Broker:
                 if self._hypervisor is not None and self._hypervisor.effects:
                     self.carry_out(session)
                 if self.settings.paranoid:
-                    self.check()
+                    self._scrutinise(session, request)
             if result.__class__ is dict:
                 return Reply(response_ok(msgid, result))
             return cast("Reply", result.reply(msgid))
@@ -228,9 +242,11 @@ class Broker:
         except Dropped:
             return Reply(b"", close=True)
         except Exception as fault:  # noqa: BLE001 - whatever it is, it ends this session and not the broker
-            self.n_faults += 1
-            text = "a fault of the broker's own; the connection ends here, please report it"
-            return Reply(response_error(msgid, errno.EIO, text, stamped(session, {})), close=True, fault=fault)
+            report = self.report(fault, session, request)
+            where = "please report it" if report is None else f"please report it, with the broker's file {report}"
+            text = f"a fault of the broker's own; the connection ends here, {where}"
+            details = {} if report is None else {"report": report}
+            return Reply(response_error(msgid, errno.EIO, text, stamped(session, details)), close=True, fault=fault)
 
     def notice(self, session: Session, said: Notification) -> None:  # noqa: ARG002 - protocol 1 knows none from clients
         """A client says something without wanting an answer; it is counted and ignored."""
@@ -270,12 +286,40 @@ class Broker:
         Raises:
             InternalFault: Naming the law that is broken.
         """
+        for breach in self._breaches():
+            raise breach
+
+    def _breaches(self) -> Iterator[InternalFault]:
         from privcmdd.model import invariants  # noqa: PLC0415 - see the module's docstring
 
         below: dict[Account, list[Account]] = {account: [] for account in self._accounts.values()}
         for session in self.sessions.values():
             below[session.uid_account].append(session.account)
-        invariants.check(self.hypervisor, list(self.spaces), below)
+        return invariants.breaches(self.hypervisor, list(self.spaces), below)
+
+    def _scrutinise(self, session: Session, request: Request | BadRequest) -> None:
+        """Hold all laws against what a request has left; it pays for those that it broke, and for no others.
+
+        Raises:
+            InternalFault: A law that held before.
+        """
+        raised = sys.exception()
+        outcome = "done" if raised is None else f"{type(raised).__name__}: {raised}"
+        session.recent.append((request.msgid, request.method[:MOST_RECENT], outcome[:MOST_RECENT]))
+        before, self.broken = self.broken, {}
+        fresh = None
+        for breach in self._breaches():
+            key = (breach.law, breach.subject)
+            if key not in before:
+                fresh = fresh or breach
+            self.broken[key] = before.get(key, -1) + 1
+        if fresh is not None:
+            raise fresh
+
+    def report(self, exception: BaseException, session: Session, request: Any = None) -> str | None:
+        """Count a fault and tell of it; the name of its report."""
+        self.n_faults += 1
+        return self._on_fault(Incident(self, exception, session, request))
 
     def usage(self) -> dict[str, dict[str, int]]:
         """What each uid uses, by uid and slot."""

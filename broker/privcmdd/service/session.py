@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -70,6 +71,7 @@ class Session:
         residence: The address space it is a thread of; None until it first needs one.
         forked: Address spaces made for children, until somebody joins them.
         method: What it asked for last.
+        recent: Its last requests: msgid, method, outcome. Only kept when every request is checked (``paranoid``).
         restricted_to: The only domain it may name after ``privcmd.restrict``.
         numbers: Of its steps, when it asked for them (feature ``seq``).
     """
@@ -90,6 +92,7 @@ class Session:
     numbers: Numbers | None = None
     client_name: str = ""
     closed: bool = False
+    recent: deque[tuple[int, str, str]] = field(default_factory=lambda: deque(maxlen=32))
     n_requests: int = 0
     n_ignored: int = 0
     n_dropped: int = 0

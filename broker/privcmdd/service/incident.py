@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An incident: a fault of our own, whom it met, and all that helps to find its cause.
+
+A fault is an exception that is no refusal: a law that is broken, or a bug. It ends the session that met it and not
+the broker. ``describe`` gathers what a report of it says; ``server/report.py`` writes that down.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from privcmdd import __version__
+from privcmdd.model.errors import InternalFault
+from privcmdd.wire.messages import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from privcmdd.service.broker import Broker
+    from privcmdd.service.session import Session
+    from privcmdd.wire.messages import BadRequest
+
+ABOUT: Final = (
+    "A fault of privcmdd's own. Please report it and attach this file, after a look at what it tells: names and uids "
+    "of clients, what they had mapped, and of what the request carried the first bytes of each string of bytes."
+)
+# What a report holds of anything long.
+MOST_BYTES: Final = 32
+MOST_CHARACTERS: Final = 256
+MOST_ITEMS: Final = 64
+MOST_MAPS: Final = 256
+MOST_TRACE_CHARACTERS: Final = 32_768
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Incident:
+    """A fault, where and whom it met.
+
+    Attributes:
+        broker: Whose it is.
+        exception: What was raised.
+        session: Whom it met.
+        request: What it asked for; None when the connection ended, or no request was at work.
+    """
+
+    broker: Broker
+    exception: BaseException
+    session: Session
+    request: Request | BadRequest | None = None
+
+    @property
+    def kind(self) -> str:
+        """The same for each occurrence of one bug: the law that is broken, or what was raised where."""
+        if isinstance(self.exception, InternalFault):
+            return f"law {self.exception.law}"
+        import traceback  # noqa: PLC0415 - only when something is wrong
+
+        frames = traceback.extract_tb(self.exception.__traceback__)
+        where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+        return type(self.exception).__name__ + where
+
+
+def describe(incident: Incident) -> dict[str, Any]:
+    """What a report of a fault says, as values that JSON can hold; no longer than a few hundred KiB.
+
+    Something is broken: a part that cannot be told says why, and the others are told all the same.
+    """
+    broker, session = incident.broker, incident.session
+    return {
+        "about": ABOUT,
+        "version": __version__,
+        "python": sys.version,
+        "instance": broker.instance,
+        "fault": _part(lambda: _exception(incident)),
+        "session": _part(lambda: _session(session)),
+        "request": _part(lambda: _request(incident.request)),
+        "recent": _part(lambda: [list(row) for row in session.recent]),
+        "space": _part(lambda: _space(session)),
+        "stats": _part(broker.statistics),
+        "settings": _part(lambda: _settings(broker)),
+    }
+
+
+def _part(tell: Callable[[], Any]) -> Any:
+    try:
+        return tell()
+    except Exception as problem:  # noqa: BLE001 - see describe
+        return f"cannot be told: {problem!r}"[:MOST_CHARACTERS]
+
+
+def _exception(incident: Incident) -> dict[str, Any]:
+    import traceback  # noqa: PLC0415 - only when something is wrong
+
+    exception = incident.exception
+    trace = "".join(traceback.format_exception(exception))
+    if len(trace) > MOST_TRACE_CHARACTERS:
+        half = MOST_TRACE_CHARACTERS // 2
+        trace = f"{trace[:half]}\n[... {len(trace) - 2 * half} characters ...]\n{trace[-half:]}"
+    law = exception.law if isinstance(exception, InternalFault) else None
+    return {"kind": incident.kind, "law": law, "text": shortened(str(exception)), "traceback": trace.splitlines()}
+
+
+def _session(session: Session) -> dict[str, Any]:
+    identity = session.identity
+    return {
+        "number": session.number,
+        "uid": identity.uid,
+        "gid": identity.gid,
+        "pid": identity.pid,
+        "client": shortened(session.client_name),
+        "features": sorted(session.features),
+        "restricted_to": session.restricted_to,
+        "requests": session.n_requests,
+        "forked": [child.space.number for child in islice(session.forked, MOST_ITEMS)],
+    }
+
+
+def _request(request: Request | BadRequest | None) -> dict[str, Any] | None:
+    if request is None:
+        return None
+    told = {"method": shortened(request.method), "msgid": request.msgid}
+    if isinstance(request, Request):
+        return {**told, "params": shortened(request.params)}
+    return {**told, "refused": shortened(request.text)}
+
+
+def _space(session: Session) -> dict[str, Any] | None:
+    residence = session.residence
+    if residence is None:
+        return None
+    from privcmdd.service import mappings, talk  # noqa: PLC0415 - it imports numpy, which is there by now
+
+    entries = residence.space.map
+    rows: Iterable[Any] = (mappings.row(residence.space, entry) for entry in islice(entries, MOST_MAPS))
+    return {
+        **asdict(residence.settings),
+        **talk.space_counters(residence),
+        "maps": [shortened(row) for row in rows],
+        "maps_left_out": max(0, len(entries) - MOST_MAPS),
+    }
+
+
+def _settings(broker: Broker) -> dict[str, Any]:
+    told = asdict(broker.settings)
+    del told["access"]  # who may do what is nobody else's affair
+    return told
+
+
+def shortened(value: Any) -> Any:
+    """A value from a message in a form that JSON can hold, of bounded size: long ones by their length and hash."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _shortened_bytes(bytes(value))
+    if isinstance(value, str):
+        return value if len(value) <= MOST_CHARACTERS else f"{value[:MOST_CHARACTERS]}... ({len(value)} characters)"
+    if isinstance(value, dict):
+        pairs = {shortened(str(key)): shortened(inner) for key, inner in islice(value.items(), MOST_ITEMS)}
+        return {**pairs, "...": f"{len(value)} in all"} if len(value) > MOST_ITEMS else pairs
+    if isinstance(value, list | tuple):
+        rows = [shortened(inner) for inner in islice(value, MOST_ITEMS)]
+        return [*rows, f"... {len(value)} in all"] if len(value) > MOST_ITEMS else rows
+    return value if value is None or isinstance(value, bool | int | float) else shortened(str(value))
+
+
+def _shortened_bytes(data: bytes) -> dict[str, Any]:
+    told: dict[str, Any] = {"bytes": len(data), "begins": data[:MOST_BYTES].hex()}
+    if len(data) > MOST_BYTES:
+        import hashlib  # noqa: PLC0415 - only when something is wrong
+
+        told["sha256"] = hashlib.sha256(data).hexdigest()
+    return told
