@@ -99,7 +99,7 @@ class RawClient:
             raise Refused(error)
         return result
 
-    def call(self, method: str, **params: Any) -> Any:
+    def call(self, method: str, /, **params: Any) -> Any:
         """Ask, and wait for the answer."""
         return self.answer(self.post(method, [params]))
 

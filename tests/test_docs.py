@@ -229,7 +229,7 @@ def test_the_broker_names_itself_as_documented() -> None:
 # Differences: each test holds lines of docs/reference/differences.md.
 
 
-def errno_of(client: Client, method: str, **params: object) -> str:
+def errno_of(client: Client, method: str, /, **params: object) -> str:
     """The name of the errno that a call is refused with."""
     with pytest.raises(PrivcmdError) as refused:
         client.call(method, **params)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from privcmd import calls
+from privcmd import calls, faults
 from privcmd.errors import PrivcmdError
 from privcmd.protocol import DESCRIPTORS, Answer, Conversation, Notice, result_of
 from privcmdd.wire.methods import METHODS, validate
@@ -59,6 +59,9 @@ CALLS: dict[str, Call[Any]] = {
         calls.domain_decrease_reservation(1, [1]),
         calls.domain_page_out(1, [1]),
         calls.domain_page_in(1, [1]),
+        faults.add(errno="EIO"),
+        faults.listed(),
+        faults.clear(),
     )
 }
 

@@ -106,7 +106,7 @@ def as_nobody(work: Callable[[], int]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def refused_with(client: RawClient, method: str, **params: Any) -> int:
+def refused_with(client: RawClient, method: str, /, **params: Any) -> int:
     """The errno of an answer; 0 when it is a result."""
     try:
         client.call(method, **params)

@@ -83,16 +83,16 @@ class Desk:
         """A client connects."""
         return self.broker.connect(Identity(uid, gid, frozenset(groups), pid=1))
 
-    def start(self, session: Session, method: str, **params: Any) -> Steps:
+    def start(self, session: Session, method: str, /, **params: Any) -> Steps:
         """A request that is driven by hand."""
         self._msgid += 1
         return self.broker.perform(session, Request(self._msgid, method, params))
 
-    def reply(self, session: Session, method: str, **params: Any) -> Reply:
+    def reply(self, session: Session, method: str, /, **params: Any) -> Reply:
         """A request to its end, which nobody else keeps waiting."""
         return finish(self.start(session, method, **params))
 
-    def call(self, session: Session, method: str, **params: Any) -> Any:
+    def call(self, session: Session, method: str, /, **params: Any) -> Any:
         """The result of a request. Raises Refused."""
         return result(self.reply(session, method, **params))
 

@@ -114,7 +114,7 @@ def test_counts_are_held_against_what_came(
     assert desk.broker.statistics()["mappings"] == before
 
 
-def refusal(desk: Desk, session: Any, method: str, **params: Any) -> str:
+def refusal(desk: Desk, session: Any, method: str, /, **params: Any) -> str:
     """The name of the errno a call is refused with, or the frame errors of its answer."""
     try:
         answer = desk.call(session, method, **params)

@@ -29,7 +29,7 @@ class Granting:
         self.call("mmap", addr=TABLE, len=2 * PAGE, prot=3, fixed=True)
         self.call("privcmd.mmap_resource", dom=self.dom, type=1, id=0, num=2, addr=TABLE)
 
-    def call(self, method: str, **params: Any) -> Any:
+    def call(self, method: str, /, **params: Any) -> Any:
         """The answer. Raises Refused."""
         return self.desk.call(self.session, method, **params)
 

@@ -48,7 +48,7 @@ class Clients(RuleBasedStateMachine):
         for uid, personality, join in ((USER, "uvm", False), (USER, "uvm", True), (OTHER, "uvm", False)):
             self.connect(uid, personality, join=join, merge=False)
 
-    def start(self, pick: int, method: str, **params: Any) -> None:
+    def start(self, pick: int, method: str, /, **params: Any) -> None:
         """Begin a request of a client that waits for no other, and take its first step."""
         waiting = [session for session, _, _ in self.running]
         idle = [session for session in self.sessions if session not in waiting]
@@ -85,7 +85,7 @@ class Clients(RuleBasedStateMachine):
         if "space" not in asked:
             self.start_last("mmap", addr=BASE, len=N_PAGES * PAGE, prot=3 if uid == USER else 1, fixed=True)
 
-    def start_last(self, method: str, **params: Any) -> None:
+    def start_last(self, method: str, /, **params: Any) -> None:
         """Begin a request of the client that came last."""
         self.step(self.sessions[-1], self.desk.start(self.sessions[-1], method, **params))
 

@@ -50,6 +50,9 @@ CALLS: dict[str, dict[str, Any]] = {
     "domain.decrease_reservation": {"dom": DOM, "arr": [1]},
     "domain.page_out": {"dom": DOM, "arr": [1]},
     "domain.page_in": {"dom": DOM, "arr": [1]},
+    "faults.add": {"dom": DOM, "errno": "EIO", "method": "domain.info"},
+    "faults.list": {},
+    "faults.clear": {},
     "findings.list": {},
     "findings.clear": {},
 }

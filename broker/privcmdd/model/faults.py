@@ -240,6 +240,10 @@ class Faults:
         """A connection has ended: so do its rules."""
         self.rules = {number: armed for number, armed in self.rules.items() if armed.owner != owner}
 
+    def statistics(self) -> dict[str, int]:
+        """Rules there are, and how often those of each kind have fired."""
+        return {"rules": len(self.rules), **{kind.value: self.totals[kind] for kind in Kind}}
+
     def strikes(self, asker: Asker, dom: int | None, spans: Spans | None) -> Iterator[Armed]:
         """The rules about requests that take this one, in order; one that is not asked for any more has not seen it.
 

@@ -435,6 +435,7 @@ def machine_handlers() -> Mapping[str, Handler]:
     """The methods about the machine; the first call imports it, which may be done in another thread."""
     from privcmdd.service import (  # noqa: PLC0415 - see the module's docstring
         domains,
+        faults,
         findings,
         grants,
         hypercalls,
@@ -444,7 +445,7 @@ def machine_handlers() -> Mapping[str, Handler]:
         spaces,  # noqa: F401
     )
 
-    rooms = (mappings, privcmd, resources, grants, hypercalls, domains, findings)
+    rooms = (mappings, privcmd, resources, grants, hypercalls, domains, faults, findings)
     return {name: handler for room in rooms for name, handler in room.HANDLERS.items()}
 
 

@@ -99,7 +99,11 @@ class Session:
 
     def sees(self, domid: int) -> bool:
         """Whether the client may know of a domain: it may map it, and RESTRICT has not given it up."""
-        return self.restricted_to in (None, domid) and self.access.allows("read", domid)
+        return self.holds("read", domid)
+
+    def holds(self, rights: Rights, domid: int | None) -> bool:
+        """Whether the client may do that to a domain (None: to any)."""
+        return self.restricted_to in (None, domid) and self.access.allows(rights, domid)
 
     def check(self, rights: Rights, domid: int | None) -> None:
         """Whether the client may do that to a domain (None: to any).

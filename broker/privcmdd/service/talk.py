@@ -152,6 +152,7 @@ def counters(broker: Broker) -> Params:
             "wired_pages": sum(space.n_wired for space in spaces),
         },
         "done": dict(done),
+        "injected": {} if broker.faults is None else broker.faults.statistics(),
         "uids": broker.usage(),
     }
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from privcmd.broker import PrivateBroker
     from privcmd.client import Client
     from privcmd.errors import BrokerConfused, BrokerGone, FrameError, NoAnswer, NoBroker, PrivcmdError
+    from privcmd.faults import InjectedFault
     from privcmd.foreign import ForeignMemory, Mapping
     from privcmd.results import HOLE, Batch, DomainInfo, DomainRow, Fault, Finding, MapEntry, Space
 
@@ -42,6 +43,7 @@ _HOMES = {
     "ForeignMemory": "foreign",
     "FrameError": "errors",
     "HOLE": "results",
+    "InjectedFault": "faults",
     "MapEntry": "results",
     "Mapping": "foreign",
     "NoAnswer": "errors",
@@ -67,6 +69,7 @@ __all__ = [
     "Finding",
     "ForeignMemory",
     "FrameError",
+    "InjectedFault",
     "MapEntry",
     "Mapping",
     "NoAnswer",

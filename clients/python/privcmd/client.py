@@ -21,6 +21,7 @@ from privcmd import calls
 from privcmd.connect import connect_error, read_some, socket_path
 from privcmd.errors import BrokerGone, NoAnswer, PrivcmdError
 from privcmd.faces import blocking
+from privcmd.faults import Faults
 from privcmd.protocol import MAX_NOTICES, Answer, Conversation, Notice, result_of
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Client:
         self.timeout_s = timeout_s
         self.lock = threading.RLock()
         self.domains = Domains(self)
+        self.faults = Faults(self)
         self.notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
         self.listeners: list[Callable[[Notice], None]] = []
         self.left: deque[tuple[int, int]] = deque()
@@ -96,7 +98,7 @@ class Client:
 
     # --- calls -------------------------------------------------------------------------------------------
 
-    def call(self, method: str, **params: Any) -> Any:
+    def call(self, method: str, /, **params: Any) -> Any:
         """Perform any method by its name and give its answer as it comes.
 
         Raises:

@@ -14,6 +14,7 @@ from privcmd import calls
 from privcmd.connect import connect_error, read_some, socket_path
 from privcmd.errors import BrokerGone, PrivcmdError
 from privcmd.faces import awaiting
+from privcmd.faults import AsyncFaults
 from privcmd.protocol import MAX_NOTICES, Answer, Conversation, Notice, result_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class AsyncClient:
         self.path = socket_path(path)
         self.lock = _Turn()
         self.domains = AsyncDomains(self)
+        self.faults = AsyncFaults(self)
         self.notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
         self.listeners: list[Callable[[Notice], None]] = []
         self.left: deque[tuple[int, int]] = deque()
@@ -81,7 +83,7 @@ class AsyncClient:
         """Whether the connection has ended, here or there, as far as is known."""
         return self._gone is not None
 
-    async def call(self, method: str, **params: Any) -> Any:
+    async def call(self, method: str, /, **params: Any) -> Any:
         """Perform any method by its name and give its answer as it comes.
 
         Raises:
