@@ -12,7 +12,7 @@ import errno
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from model.naive_host import Frame, Host, Refused
+from model.naive_host import NOBODYS, Frame, Host, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,10 +63,7 @@ class Batch:
         """Look up the next frames; good ones stay referenced until the batch ends."""
         at = len(self.found)
         for name in self.names[at : at + n_frames]:
-            if self.space.kind == "linux" and self.prot == 0 and self.domid in self.space.host.domains:
-                self.found.append(0)  # a PTE without access: the number is never looked at
-            else:
-                self.found.append(self.space.host.look_up(self.domid, name))
+            self.found.append(self.space.look_up(self.domid, name, self.prot))
 
     def abandon(self) -> None:
         self.space.host.batches.remove(self)
@@ -85,12 +82,21 @@ class Space:
         self.pages: dict[int, Page] = {}
         self.ptes: dict[int, Frame] = {}
         self.pte_prots: dict[int, int] = {}  # linux: what the entry allowed when it was made
+        self.barred: set[int] = set()  # linux: pages whose entry is there and not present: no frame, and no hole
         host.spaces.append(self)
+
+    def look_up(self, domid: int, name: int, prot: int) -> Frame | int:
+        """The frame of this name, or its errno; 0 when it is mapped without access (linux) and never looked at."""
+        if self.kind == "linux" and domid in NOBODYS:
+            return 0 if prot == 0 else self.host.look_up_nobodys(domid, name)
+        if self.kind == "linux" and prot == 0 and domid in self.host.domains:
+            return 0
+        return self.host.look_up(domid, name)
 
     # --- counting -----------------------------------------------------------------------------------
 
     def ptps(self) -> int:
-        addrs = [vpn << 12 for vpn in self.ptes]
+        addrs = [vpn << 12 for vpn in (*self.ptes, *self.barred)]
         return sum(len({addr >> shift for addr in addrs}) for shift in (21, 30, 39))
 
     def wired(self) -> int:
@@ -119,6 +125,7 @@ class Space:
         for vpn in range(start, start + n_pages):
             self.pages.pop(vpn, None)
             self.ptes.pop(vpn, None)
+            self.barred.discard(vpn)
 
     def refuse_to_split(self, start: int, n_pages: int, err: int) -> None:
         """Linux: no edge of the range may fall between two pages of one privcmd VMA."""
@@ -136,8 +143,8 @@ class Space:
             raise Refused(errno.EACCES)
         for vpn in range(start, start + n_pages):
             self.pages[vpn] = replace(self.pages[vpn], prot=prot)
-            if prot == 0:
-                self.ptes.pop(vpn, None)
+            if prot == 0 and self.ptes.pop(vpn, None) is not None and self.kind == "linux":
+                self.barred.add(vpn)
         self.host.sweep()
 
     def fork(self) -> Space:
@@ -214,7 +221,9 @@ class Space:
         if not page.thing.used:
             if addr != start or addr + n * 4096 != end:
                 raise Refused(errno.EINVAL)
-        elif addr + n * 4096 > end or any(vpn in self.ptes for vpn in range(addr >> 12, (addr >> 12) + n)):
+        elif addr + n * 4096 > end or any(
+            vpn in self.ptes or vpn in self.barred for vpn in range(addr >> 12, (addr >> 12) + n)
+        ):
             raise Refused(errno.EINVAL)
         return page.prot
 
@@ -233,6 +242,8 @@ class Space:
             for vpn, frame in enumerate(batch.found, batch.start):
                 if isinstance(frame, Frame):
                     self.ptes[vpn], self.pte_prots[vpn] = frame, batch.prot
+                elif frame == 0:
+                    self.barred.add(vpn)
             last_of_chunk = [*errs[511::512], errs[-1]]
             ret = -errno.ENOENT if -errno.ENOENT in last_of_chunk else 0
         batch.abandon()
@@ -306,12 +317,13 @@ class Space:
         end = max(vpn for vpn, p in self.pages.items() if p.thing is vma) + 1
         if va != expected << 12 or n > LINUX_NUM_MAX or expected + n > end:
             raise Refused(errno.EINVAL)
-        if n and domid not in self.host.domains:
+        if n and domid not in self.host.domains and domid not in NOBODYS:
             raise Refused(errno.ESRCH)
         for vpn, name in enumerate(range(mfn, mfn + n), expected):
-            if self.pages[vpn].prot == 0:
+            frame = self.look_up(domid, name, self.pages[vpn].prot)
+            if frame == 0:
+                self.barred.add(vpn)
                 continue
-            frame = self.host.look_up(domid, name)
             if not isinstance(frame, Frame):
                 raise Refused(frame)
             self.ptes[vpn], self.pte_prots[vpn] = frame, self.pages[vpn].prot

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 MASK_40 = 2**40 - 1
 FIRST_RAM_MFN = 256  # the first MiB is not RAM
 
+DOMID_SELF, DOMID_IO, DOMID_XEN = 0x7FF0, 0x7FF1, 0x7FF2
+NOBODYS = (DOMID_SELF, DOMID_IO, DOMID_XEN)  # known to Xen, and no ordinary domains
+LOCAL_APIC = 0xFEE00
+
 KindName = Literal["pv", "hvm", "pvh"]
 
 
@@ -62,6 +66,7 @@ class Host:
         self.domains: dict[int, Domain] = {}
         self.spaces: list[Space] = []
         self.batches: list[Batch] = []  # begun, neither committed nor abandoned
+        self.machine: dict[int, Frame] = {}  # what is no RAM, by machine frame, from the first look on
 
     # --- counting -----------------------------------------------------------------------------------
 
@@ -77,15 +82,15 @@ class Host:
     def frames(self) -> list[Frame]:
         """Every frame that is not free, once."""
         alive = {frame: None for domain in self.domains.values() for frame in domain.p2m.values()}
-        alive.update(dict.fromkeys(self.references()))
+        alive.update(dict.fromkeys(frame for frame in self.references() if frame.domid != DOMID_IO))
         return list(alive)
 
     def owned_pages(self, domid: int) -> int:
-        """Frames it owns, paged-out ones too: the model lets those count for the reservation."""
+        """Frames it owns, paged-out ones too."""
         return sum(frame.domid == domid for frame in self.frames())
 
     def tot_pages(self, domid: int) -> int:
-        """Frames it owns, paged-out ones not counted."""
+        """Frames it owns, paged-out ones not counted: what its reservation limits."""
         return sum(frame.domid == domid and not frame.paged for frame in self.frames())
 
     def held_pages(self, domid: int) -> int:
@@ -129,7 +134,7 @@ class Host:
         """Give frames to these numbers until one cannot have one; how many got one."""
         domain = self.running(domid)
         for done, gfn in enumerate(gfns):
-            full = self.owned_pages(domid) >= domain.max_pages or not self.n_free()
+            full = self.tot_pages(domid) >= domain.max_pages or not self.n_free()
             if full or gfn in domain.p2m or gfn >= self.max_gfns:
                 return done
             domain.p2m[gfn] = Frame(domid, gfn)
@@ -179,6 +184,8 @@ class Host:
             frame = domain.p2m.get(gfn)
             if frame is None or not frame.paged:
                 errs.append(-errno.EINVAL)
+            elif self.tot_pages(domid) >= domain.max_pages:
+                errs.append(-errno.ENOMEM)
             else:
                 frame.paged = False
                 errs.append(0)
@@ -191,6 +198,21 @@ class Host:
         return domain
 
     # --- foreign mapping ----------------------------------------------------------------------------
+
+    def look_up_nobodys(self, domid: int, name: int) -> Frame | int:
+        """What a PV dom0 gets of itself, of I/O memory and of Xen, and none of these is one of its own pages.
+
+        The machine is too small for Xen's machine-to-phys table to be found.
+        """
+        name &= MASK_40
+        if name == MASK_40:
+            return errno.EINVAL
+        if FIRST_RAM_MFN <= name < self.n_frames:
+            return errno.EBUSY
+        if domid == DOMID_XEN or name >= self.n_frames or name == LOCAL_APIC:
+            return errno.EPERM
+        mfn = name or FIRST_RAM_MFN - 1  # frame 0 has a stand-in, for 0 means that there is none
+        return self.machine.setdefault(mfn, Frame(DOMID_IO, mfn, mfn))
 
     def look_up(self, domid: int, name: int) -> Frame | int:
         """The frame a foreign mapping of this name gets, or the (positive) errno that Xen gives."""

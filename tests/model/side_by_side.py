@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model.naive import ANON, FOREIGN, PRIVCMD, Batch, Space, Thing
-from model.naive_host import Frame, Host, Refused
+from model.naive_host import DOMID_IO, Frame, Host, Refused
 from privcmdd.model import invariants
 from privcmdd.model.access import resolve, touch
 from privcmdd.model.domain import PAGED, Kind
@@ -25,6 +25,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.hypervisor import Discard, Hypervisor
 from privcmdd.model.ledger import Account, Slot
+from privcmdd.model.pmap import BARRED
 from privcmdd.model.privcmd import MmapEntry, Stopped
 from privcmdd.model.privcmd.uvm import Uvm
 from privcmdd.model.space import AddressSpace
@@ -215,7 +216,7 @@ class SideBySide:
         if answer is not None:
             frame, entered = expected
             assert (answer.domid, answer.entered) == (frame.domid, entered)
-            assert answer.name == (frame.mfn if self.is_pv[frame.domid] else frame.gfn)
+            assert answer.name == (frame.mfn if self.is_pv.get(frame.domid, True) else frame.gfn)
 
     def resolve(self, pair: Pair, addr: int, size: int, access: int) -> None:
         """Read or write a range: all of it or nothing, though PTEs may be entered on the way to a refusal."""
@@ -318,9 +319,6 @@ class SideBySide:
             assert pair.limits is TIGHT
             *expected, frames = pair.naive.map_entries(domid, entries[:done], may_write=may_write)
             assert expected == [0, done]
-            first = pair.naive.pages.get(entries[0][0] >> 12)
-            if first is not None and first.thing.what == PRIVCMD:
-                first.thing.used = True  # the VMA was taken before its first frame could not be paid for
         else:
             *expected, frames = pair.naive.map_entries(domid, entries, may_write=may_write)
             assert [error, done] == expected
@@ -374,8 +372,8 @@ class SideBySide:
     def learn(self, frame: Frame, mfn: int) -> None:
         """The machine frame behind a naive frame, and its place in the memory file, never change."""
         place = int(self.hv.frames.page[mfn])
-        if frame.mfn is None:
-            assert mfn >= 256, "the first MiB is not RAM"
+        if frame.place is None:
+            assert mfn >= 256 or frame.domid == DOMID_IO, "the first MiB is not RAM"
             frame.mfn, frame.place = mfn, place
         assert (frame.mfn, frame.place) == (mfn, place)
 
@@ -431,7 +429,8 @@ class SideBySide:
             assert found.refs == n_entries, "law 2: references of an object"  # type: ignore[attr-defined]
         pair.things = {found: thing for found, thing in pair.things.items() if found in objects}
         assert real.objects.alive == len(objects) == len(naive.things(FOREIGN)), "law 2: objects alive"
-        assert real.pmap.n_present == len(naive.ptes)
+        assert (real.pmap.n_present, real.pmap.n_entries) == (len(naive.ptes), len(naive.ptes) + len(naive.barred))
+        assert all(real.pmap.get(vpn) == BARRED for vpn in naive.barred)
         for vpn, frame in naive.ptes.items():
             mfn = real.pmap.get(vpn)
             assert mfn != NO_FRAME, f"law 4: page {vpn:#x} should have a PTE"
@@ -448,7 +447,9 @@ class SideBySide:
             assert frame.mfn is not None
             assert int(table.owner[frame.mfn]) == frame.domid
             assert int(table.refs[frame.mfn]) == references[frame] + (frame in populated), "law 3: references"
-        assert int(np.count_nonzero(table.refs)) == len(frames), "law 3: no other frame is referred to"
+        io = [frame for frame in references if frame.domid == DOMID_IO]
+        assert all(int(table.refs[frame.mfn]) == references[frame] for frame in io), "law 3: references to I/O frames"
+        assert int(np.count_nonzero(table.refs)) == len(frames) + len(io), "law 3: no other frame is referred to"
         assert table.n_free == self.host.n_free()
 
     def compare_accounts(self) -> None:
@@ -458,7 +459,7 @@ class SideBySide:
                 Slot.SPACES: len(own),
                 Slot.ENTRIES: sum(len(pair.real.map) for pair in own),
                 Slot.OBJECTS: sum(len(pair.naive.things(FOREIGN)) for pair in own),
-                Slot.FRAMES: sum(len(pair.naive.ptes) for pair in own),
+                Slot.FRAMES: sum(len(pair.naive.ptes) + len(pair.naive.barred) for pair in own),
             }
             for slot, amount in use.items():
                 if any(pair.steps is not None for pair in own):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from model.support import BASE, HOLE, World, batch, errors_of, page, run
@@ -13,6 +14,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.host import Host
 from privcmdd.model.privcmd import MmapEntry, Part
 from privcmdd.model.privcmd.linux import Linux
+from privcmdd.model.traits import Pager
 from privcmdd.model.units import PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -156,3 +158,33 @@ def test_mmap_of_5_10_is_that_of_6_1() -> None:
     run(linux.mmap(space, 1, [MmapEntry(BASE, 0, 2)]))
 
     assert space.pmap.n_present == 2
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_paged_out_frame_is_like_any_bad_one_to_a_pvh_dom0(many: bool) -> None:
+    """By the source (p2m_add_foreign): EINVAL, ret 0, and the pager is told nothing."""
+    world, linux = world_of(Host(dom0="pvh"))
+    world.hv.page_out(1, [7])
+    world.hv.domain(1).pager = Pager(ring_page=0)
+    world.hv.take_effects()
+    names = [5] * (30 if many else 1) + [7]
+    space = world.space(linux, n_pages=len(names))
+
+    done = batch(space, 1, BASE, names)
+
+    assert done.ret == 0
+    assert errors_of(done) == [*[0] * (len(names) - 1), EINVAL]
+    assert world.hv.take_effects() == []
+    world.check()
+
+
+def test_page_tables_are_writable_for_a_pvh_dom0() -> None:
+    """By the source: it takes a reference of no type, so that only a PV dom0 is refused."""
+    for host, error in ((Host(), -errno.EBUSY), (Host(dom0="pvh"), 0)):
+        world, linux = world_of(host)
+        mfn = world.mfns(0, 1)[0]
+        world.hv.pin(2, mfn, 1, np.zeros(512, dtype=np.uint64), written=False)
+
+        assert errors_of(batch(world.space(linux, n_pages=1), 2, BASE, [mfn])) == [error]
+        assert errors_of(batch(world.space(linux, n_pages=1, prot=1), 2, BASE, [mfn])) == [0]
+        world.check()

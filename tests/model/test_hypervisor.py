@@ -212,6 +212,21 @@ def test_paging() -> None:
     world.check()
 
 
+def test_what_is_paged_out_leaves_room_in_the_reservation() -> None:
+    """By the source (p2m_mem_paging_evict, _prep): it counts no longer, and comes back only where there is room."""
+    world = World()
+    room = world.hvm.max_pages - world.hvm.tot_pages
+    world.hv.page_out(1, [0, 1, 2])
+
+    assert world.hv.populate(1, list(range(200, 200 + room + 3))).n_done == room + 3
+    assert world.hv.page_in(1, [0, 1]).tolist() == [-errno.ENOMEM] * 2
+    assert world.hv.decrease_reservation(1, [200]).n_done == 1
+    assert world.hv.page_in(1, [0, 1]).tolist() == [0, -errno.ENOMEM]
+    assert (world.hvm.tot_pages, world.hvm.n_paged) == (world.hvm.max_pages, 2)
+    assert world.hv.destroy(1) == "gone"
+    world.check()
+
+
 def test_a_frame_populated_anew_does_not_share_a_page_with_one_still_mapped() -> None:
     """Page g of the file for frame g, or a spill page as long as an older frame is there."""
     world = World()

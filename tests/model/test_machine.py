@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 )
 
 from model.naive import ANON, LIMIT, PRIVCMD
+from model.naive_host import NOBODYS
 from model.profiles import PROFILE
 from model.side_by_side import Pair, SideBySide
 from privcmdd.model.privcmd.linux import Linux
@@ -55,7 +56,7 @@ class Wish:
 WISHES = st.builds(
     Wish,
     space=st.integers(0, 7),
-    dom=st.integers(0, 6),
+    dom=st.sampled_from([*range(7), *range(7), 12, 13, 14]),
     which=st.integers(0, 63),
     n=st.integers(1, 12),
     first=st.integers(0, 15),
@@ -71,6 +72,7 @@ FOCI = {
 }
 
 small = st.integers(0, 7)
+domids = st.sampled_from([*range(7), *range(7), *range(7, 7 + 6)])
 spots = st.integers(0, N_ARENA - 1)
 lengths = st.one_of(st.integers(1, 6), st.integers(1, 4), st.integers(1, 3), st.integers(0, N_ARENA))
 skews = st.sampled_from([0, 0, 0, 0, 0, 0, 0, 8, 4095])
@@ -78,6 +80,7 @@ prots = st.sampled_from([3, 3, 3, 1, 1, 0, 5, 7, 2, 4])
 name_codes = st.lists(st.integers(0, 255), min_size=1, max_size=14)
 maybe = st.sampled_from([True, True, True, False])
 
+OTHERS = [*NOBODYS, 0, 77, 0x7FF4]  # domids of no ordinary domain
 ODD_NAMES = [0, 3, 255, 256, 455, 456, 4095, 4096, 2**20, 2**40 - 1, 2**40 - 2, 2**52 - 1, 2**63, 2**64 - 1, 2**64 - 2]
 
 
@@ -94,21 +97,12 @@ class TwoModels(RuleBasedStateMachine):
         super().__init__()
         self.both = SideBySide()
 
-    @staticmethod
-    def two_protections(pair: Pair, addr: int) -> bool:
-        """A VMA entered under one protection and now to be filled under another: the model does not tell them apart."""
-        page = pair.naive.pages.get(addr >> 12)
-        if page is None or pair.naive.kind != "linux":
-            return False
-        vpns = [vpn for vpn in pair.naive.ptes if pair.naive.pages[vpn].thing is page.thing]
-        return any(pair.naive.pte_prots[vpn] != page.prot for vpn in vpns)
-
     # --- choosing -----------------------------------------------------------------------------------
 
     def domid(self, code: int) -> int:
         """Mostly a domain that there is."""
         there = sorted(self.both.host.domains)
-        return there[code % len(there)] if there and code < 7 else [0, 77, 0x7FF0, 0x7FF4][code % 4]
+        return there[code % len(there)] if there and code < 7 else OTHERS[code % len(OTHERS)]
 
     def names(self, domid: int, codes: list[int]) -> list[int]:
         """Mostly frames that the domain has."""
@@ -295,11 +289,9 @@ class TwoModels(RuleBasedStateMachine):
         """Begin to map frames that are there, but for an odd one at times."""
         pair = self.pair(wish.space)
         domid = self.domid(wish.dom)
-        if pair is None or domid not in self.both.host.domains:
+        if pair is None or (domid not in self.both.host.domains and pair.naive.kind != "linux"):
             return None
         addr, n = self.place(pair, wish.which, wish.n)
-        if self.two_protections(pair, addr):
-            return None
         codes = [(wish.first + i) * 8 + (5 + wish.which % 3 if i == wish.odd else 0) for i in range(n)]
         self.both.begin(pair, domid, addr, self.names(domid, codes), may_write=True, as_array=wish.array)
         return pair
@@ -388,7 +380,7 @@ class TwoModels(RuleBasedStateMachine):
 
     @rule(
         space=small,
-        dom=small,
+        dom=domids,
         codes=name_codes,
         where=small,
         spot=spots,
@@ -417,8 +409,6 @@ class TwoModels(RuleBasedStateMachine):
             return
         domid = self.domid(dom)
         addr, n = self.fitting(pair, where, spot, len(codes) * times)
-        if self.two_protections(pair, addr):
-            return
         names = (self.names(domid, codes) * n)[:n]
         self.both.begin(pair, domid, addr + skew, names, may_write=may_write, as_array=array)
         while whole and pair.steps is not None:
@@ -436,7 +426,7 @@ class TwoModels(RuleBasedStateMachine):
 
     @rule(
         space=small,
-        dom=small,
+        dom=domids,
         where=small,
         spot=spots,
         pieces=st.lists(

@@ -11,6 +11,7 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.frames import NO_FRAME
+from privcmdd.model.pmap import BARRED
 from privcmdd.model.space import check_range
 from privcmdd.model.units import DOMID_INVALID, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
 from privcmdd.model.vm_map import File
@@ -44,7 +45,20 @@ class Touch:
     entered: bool
 
 
-def check_access(entry: Entry | None, address: int, access: int) -> Entry:
+def allowed(space: AddressSpace, entry: Entry, page: int) -> int:
+    """What accesses a page allows: what its page table entry was made with, where that is what counts."""
+    if entry.pte_protection is None or space.pmap.get(page) in (NO_FRAME, BARRED):
+        return entry.protection
+    return space.pmap.allowed(page) if entry.mixed else entry.pte_protection
+
+
+def writes(space: AddressSpace, page: int) -> bool:
+    """Whether the frame of a page can be written to; what is written to a private mapping goes elsewhere."""
+    entry = space.map.lookup(page << PAGE_SHIFT)
+    return entry is not None and not entry.private and bool(allowed(space, entry, page) & PROT_WRITE)
+
+
+def check_access(space: AddressSpace, entry: Entry | None, address: int, access: int) -> Entry:
     """Whether an access is allowed where it goes.
 
     Raises:
@@ -58,11 +72,9 @@ def check_access(entry: Entry | None, address: int, access: int) -> Entry:
             f"{address:#x} is anonymous memory: its bytes are the client's own, the broker has none",
             addr=address,
         )
-    # What a page table entry allows was decided when it was made: mprotect does not change it (RESULTS.md, 6).
-    decides = entry.protection if entry.pte_protection is None else entry.pte_protection
+    decides = allowed(space, entry, address >> PAGE_SHIFT)
     # Writable pages are readable on x86.
-    allowed = decides | (PROT_READ if decides & PROT_WRITE else PROT_NONE)
-    if access & allowed:
+    if access & (decides | (PROT_READ if decides & PROT_WRITE else PROT_NONE)):
         return entry
     if access & entry.protection:
         raise ModelError(
@@ -85,7 +97,7 @@ def touch(space: AddressSpace, address: int, access: int) -> Touch:
     Raises:
         ModelError: EFAULT, the access would raise a signal; EDQUOT.
     """
-    entry = check_access(space.map.lookup(address), address, access)
+    entry = check_access(space, space.map.lookup(address), address, access)
     if entry.file is File.HYPERCALL:
         raise ModelError(errno.EFAULT, f"{address:#x} is a hypercall buffer: there is no domain's frame", addr=address)
     page = address >> PAGE_SHIFT
@@ -119,10 +131,12 @@ def resolve(space: AddressSpace, address: int, size: int, access: int) -> list[S
     for entry in entries:
         if entry.start > at:
             break
-        check_access(entry, max(at, address), access)
+        check_access(space, entry, max(at, address), access)
+        for page in range(max(at, address) >> PAGE_SHIFT, min(end, entry.end) >> PAGE_SHIFT) if entry.mixed else ():
+            check_access(space, entry, page << PAGE_SHIFT, access)
         at = entry.end
     if at < end:
-        check_access(space.map.lookup(at), max(at, address), access)
+        check_access(space, space.map.lookup(at), max(at, address), access)
     if all(entry.file is not File.HYPERCALL for entry in entries):
         return present(space, address, size, access)
     found: list[Segment] = []
@@ -150,7 +164,8 @@ def present(space: AddressSpace, address: int, size: int, access: int) -> list[S
     """
     first = address >> PAGE_SHIFT
     n_pages = ((address + size - 1) >> PAGE_SHIFT) + 1 - first
-    for absent in np.flatnonzero(space.pmap.frames(first, n_pages) == NO_FRAME).tolist():
+    mfns = space.pmap.frames(first, n_pages)
+    for absent in np.flatnonzero((mfns == NO_FRAME) | (mfns == BARRED)).tolist():
         touch(space, (first + absent) << PAGE_SHIFT, access)
     return segments(space, address, size, first, n_pages)
 

@@ -45,7 +45,13 @@ class Foreign(Tables):
             is ``NO_FRAME`` with no error: there is nothing behind it.
         """
         domain = self.domains.get(domid)
-        guarded = domain is not None and domain.tables and protection is not None and protection & PROT_WRITE
+        guarded = (
+            domain is not None
+            and domain.tables
+            and protection is not None
+            and protection & PROT_WRITE
+            and self.host.dom0 == "pv"
+        )
         plain = not guarded and self.injection is None
         if isinstance(names, list) and domain is not None and self.host.dom0 == "pv" and plain:
             return self._acquire_few(domain, names)
@@ -121,6 +127,8 @@ class Foreign(Tables):
                 table = self._is_table(index)
                 errors[table] = 0
                 mfns[table] = index[table]
+        if self.host.dom0 == "pv" and domid in (DOMID_SELF, DOMID_IO, DOMID_XEN):
+            errors[names & np.uint64(FRAME_MASK) == FRAME_MASK] = -errno.EINVAL
         return mfns, errors if errors.any() else None
 
     def _is_table(self, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
@@ -163,7 +171,7 @@ class Foreign(Tables):
         errors = np.zeros(len(index), dtype=np.int32)
         errors[(mfns < FIRST_RAM) | (mfns >= DEVICE)] = -errno.EINVAL
         paged = mfns >= PAGED
-        if paged.any():
+        if paged.any() and self.host.dom0 == "pv":  # a PVH dom0 is told EINVAL, and no pager (p2m_add_foreign)
             errors[paged] = -errno.ENOENT
             self.want(domain, index[paged])
         mfns[errors != 0] = NO_FRAME

@@ -16,7 +16,7 @@ from privcmdd.model.domain import FLAGS, ON_DEMAND, State
 from privcmdd.model.errors import InternalFault
 from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.ledger import Slot
-from privcmdd.model.pmap import LEVEL_BITS
+from privcmdd.model.pmap import BARRED, LEVEL_BITS
 from privcmdd.model.units import DOMID_INVALID, DOMID_IO, DOMID_XEN, INVALID_FRAME, PAGE_MASK, VM_MAX_ADDRESS
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def frames_are_counted(hypervisor: Hypervisor, spaces: Collection[AddressSpace])
     expected = np.zeros(frames.n_frames, dtype=np.int64)
     for space in spaces:
         for _, leaf in space.pmap.leaves():
-            np.add.at(expected, leaf[leaf != NO_FRAME], np.int64(1))
+            np.add.at(expected, leaf[(leaf != NO_FRAME) & (leaf != BARRED)], np.int64(1))
     for domain in hypervisor.domains.values():
         there = domain.p2m[domain.p2m > ON_DEMAND] & ~np.uint32(FLAGS)
         np.add.at(expected, there, np.int64(1))
@@ -155,10 +155,15 @@ def page_tables_are_counted(space: AddressSpace) -> None:
     """Law 4: page table pages and wired pages equal a recount, and failed frames have no entry."""
     law = "4 page tables and wired pages are accounted"
     present: set[int] = set()
+    n_barred = 0
     for first, leaf in space.pmap.leaves():
         present.update((np.flatnonzero(leaf) + first).tolist())
+        n_barred += int(np.count_nonzero(leaf == BARRED))
+    counted, n_frames = (space.pmap.n_entries, space.pmap.n_present), len(present) - n_barred
     require(
-        law, len(present) == space.pmap.n_present, f"{space.pmap.n_present} entries are counted, {len(present)} are"
+        law,
+        counted == (len(present), n_frames),
+        f"{counted} entries and frames are counted, {len(present)} and {n_frames} are",
     )
     tables = sum(len({page >> LEVEL_BITS * level for page in present}) for level in (1, 2, 3))
     require(law, tables == space.pmap.n_ptps, f"{space.pmap.n_ptps} ptps are counted, {tables} are needed")
@@ -215,7 +220,7 @@ def closed_space_is_empty(space: AddressSpace) -> None:
     """Law 7: when the last thread of an address space has gone, it holds nothing."""
     law = "7 everything is given back"
     require(law, space.closed, "the space is not closed")
-    require(law, not len(space.map) and not space.pmap.n_present, "entries or frames are left")
+    require(law, not len(space.map) and not space.pmap.n_entries, "entries or frames are left")
     require(law, space.pmap.n_ptps == 0 and space.n_wired == 0, "page tables or wired pages are left")
     require(law, space.objects.alive == 0, f"{space.objects.alive} objects are left")
 
@@ -250,7 +255,7 @@ def charges_add_up(spaces: Collection[AddressSpace], accounts: Mapping[Account, 
             Slot.SPACES: len(own),
             Slot.ENTRIES: sum(len(space.map) for space in own),
             Slot.OBJECTS: sum(space.objects.alive for space in own),
-            Slot.FRAMES: sum(space.pmap.n_present for space in own),
+            Slot.FRAMES: sum(space.pmap.n_entries for space in own),
         }
         for slot, amount in in_use.items():
             if all(space.pending is None for space in own) or slot is Slot.SPACES:

@@ -61,7 +61,8 @@ class Paging(Physmap):
         """Page frames in again, with the content they had.
 
         Returns:
-            (n,) int32: 0, or -EINVAL for a frame that is not paged out.
+            (n,) int32: 0, -EINVAL for a frame that is not paged out, -ENOMEM for one that the reservation has no room
+            for: what is paged out does not count for it (p2m_mem_paging_prep).
 
         Raises:
             ModelError: ESRCH; ENODEV, only translated domains can be paged; EINVAL, it is dying.
@@ -69,6 +70,7 @@ class Paging(Physmap):
         domain, names, mfns, errors = self._pageable(domid, gfns)
         errors[mfns < PAGED] = -errno.EINVAL
         errors[(errors == 0) & repeated(names)] = -errno.EINVAL  # in since its first mention
+        errors[np.flatnonzero(errors == 0)[self._room(domain) :]] = -errno.ENOMEM
         good = errors == 0
         domain.p2m[names[good].astype(np.int64)] &= ~np.uint32(PAGED)
         n_moved = int(np.count_nonzero(good))
@@ -159,10 +161,13 @@ class Paging(Physmap):
             Its page in the memory file, for its content.
 
         Raises:
-            ModelError: As ``pager``; ENOENT, it is not paged out.
+            ModelError: As ``pager``; ENOENT, it is not paged out; ENOMEM, the reservation is used up.
         """
         domain, pager = self.pager(domid)
-        if int(self.page_in(domid, [gfn])[0]):
+        error = int(self.page_in(domid, [gfn])[0])
+        if error == -errno.ENOMEM:
+            raise ModelError(errno.ENOMEM, f"the reservation of {domain.max_pages} pages is used up", gfn=gfn)
+        if error:
             raise ModelError(errno.ENOENT, f"guest frame {gfn:#x} is not paged out", gfn=gfn)
         pager.asked.discard(gfn)
         return int(self.frames.page[domain.p2m[gfn]])

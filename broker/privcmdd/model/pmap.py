@@ -4,6 +4,9 @@
 Four levels as on x86-64. A leaf is 512 entries (uint32 frame numbers, ``NO_FRAME`` where there is no PTE); it
 exists exactly as long as it holds one. The tables above are only counted: the root is always there and not
 counted, as in NetBSD's pmap.
+
+An entry may be there and not be present (``BARRED``): it refers to no frame, nobody can go through it, and it keeps
+another from being entered. Linux makes such ones for a mapping without access.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 LEVEL_BITS: Final = 9
 LEAF_PAGES: Final = 1 << LEVEL_BITS
 LEAF_MASK: Final = LEAF_PAGES - 1
+BARRED: Final = (1 << 32) - 1
 
 
 class Leaf:
@@ -33,31 +37,35 @@ class Leaf:
     Attributes:
         table: (512,) uint32, the frames.
         entry: The same table for access to single entries, where a memoryview is several times as fast.
-        n_present: Entries present.
+        n_entries: How many it holds, present or barred.
+        allows: (512,) uint8, what accesses each entry allows, where that is noted.
     """
 
-    __slots__ = ("entry", "n_present", "table")
+    __slots__ = ("allows", "entry", "n_entries", "table")
 
     def __init__(self) -> None:
         self.table = np.zeros(LEAF_PAGES, dtype=np.uint32)
         self.entry = self.table.data
-        self.n_present = 0
+        self.n_entries = 0
+        self.allows: npt.NDArray[np.uint8] | None = None
 
 
 class Pmap:
     """The page tables of one address space. Pages are virtual addresses divided by the page size.
 
     Attributes:
-        n_present: Page table entries.
+        n_present: Page table entries that refer to a frame.
+        n_entries: These, and the barred ones.
     """
 
-    __slots__ = ("_leaves", "_level2", "_level3", "n_present")
+    __slots__ = ("_leaves", "_level2", "_level3", "n_entries", "n_present")
 
     def __init__(self) -> None:
         self._leaves: dict[int, Leaf] = {}
         self._level2: Counter[int] = Counter()  # leaves below, a level-2 table
         self._level3: Counter[int] = Counter()  # level-2 tables below, a level-3 table
         self.n_present = 0
+        self.n_entries = 0
 
     @property
     def n_ptps(self) -> int:
@@ -73,7 +81,7 @@ class Pmap:
             n_pages: How many.
 
         Returns:
-            The frames whose entries went, in order, without ``NO_FRAME``.
+            The frames whose entries went, in order.
         """
         first = page & LEAF_MASK
         if first + n_pages <= LEAF_PAGES and n_pages <= FEW:
@@ -93,18 +101,22 @@ class Pmap:
             leaf = self._new_leaf(number)
         entry = leaf.entry
         old = []
-        n_more = 0
+        n_new = n_barred = 0
         for index in range(n_pages):
             was = entry[first + index]
             mfn = NO_FRAME if mfns is None else mfns[index]
             if was:
-                old.append(was)
-                n_more -= 1
+                if was == BARRED:
+                    n_barred += 1
+                else:
+                    old.append(was)
             if mfn:
-                n_more += 1
+                n_new += 1
             entry[first + index] = mfn
-        if n_more:
-            self._account(number, leaf, n_more)
+        n_more = n_new - len(old)
+        if n_more or n_barred:
+            self.n_present += n_more
+            self._account(number, leaf, n_more - n_barred)
         return old
 
     def _swap_many(
@@ -117,10 +129,34 @@ class Pmap:
                 return EMPTY
             leaf = self._new_leaf(number)
         was = leaf.table[start:stop]
-        old: npt.NDArray[np.uint32] = was[was != NO_FRAME]
+        there: npt.NDArray[np.uint32] = was[was != NO_FRAME]
+        old: npt.NDArray[np.uint32] = there[there != BARRED]
         leaf.table[start:stop] = NO_FRAME if mfns is None else mfns
-        self._account(number, leaf, n_new - len(old))
+        self.n_present += n_new - len(old)
+        self._account(number, leaf, n_new - len(there))
         return old
+
+    def bar(self, page: int, n_pages: int) -> None:
+        """Make barred entries in a range that has none."""
+        for number, start, stop, _ in spans(page, n_pages):
+            leaf = self._leaves.get(number) or self._new_leaf(number)
+            leaf.table[start:stop] = BARRED
+            self._account(number, leaf, stop - start)
+
+    def withdraw(self, page: int, n_pages: int) -> Mfns:
+        """Bar the entries that a range has.
+
+        Returns:
+            The frames that they referred to.
+        """
+        old: list[npt.NDArray[np.uint32]] = []
+        for number, start, stop, _ in self._there(page, n_pages):
+            part = self._leaves[number].table[start:stop]
+            present = (part != NO_FRAME) & (part != BARRED)
+            old.append(part[present])
+            part[present] = BARRED
+            self.n_present -= len(old[-1])
+        return np.concatenate(old) if old else EMPTY
 
     def _new_leaf(self, number: int) -> Leaf:
         leaf = self._leaves[number] = Leaf()
@@ -131,16 +167,16 @@ class Pmap:
         return leaf
 
     def _account(self, number: int, leaf: Leaf, n_more: int) -> None:
-        self.n_present += n_more
-        leaf.n_present += n_more
-        if not leaf.n_present:
+        self.n_entries += n_more
+        leaf.n_entries += n_more
+        if not leaf.n_entries:
             del self._leaves[number]
             level2 = number >> LEVEL_BITS
             if drop_one(self._level2, level2):
                 drop_one(self._level3, level2 >> LEVEL_BITS)
 
     def get(self, page: int) -> int:
-        """The frame of a page, ``NO_FRAME`` when it has no entry."""
+        """The frame of a page, ``NO_FRAME`` when it has no entry, or ``BARRED``."""
         leaf = self._leaves.get(page >> LEVEL_BITS)
         return NO_FRAME if leaf is None else leaf.entry[page & LEAF_MASK]
 
@@ -148,7 +184,7 @@ class Pmap:
         """The frames of a range.
 
         Returns:
-            (n_pages,) uint32, ``NO_FRAME`` where there is no entry.
+            (n_pages,) uint32, ``NO_FRAME`` where there is no entry, ``BARRED`` where it is not present.
         """
         frames = np.zeros(n_pages, dtype=np.uint32)
         for number, start, stop, at in spans(page, n_pages):
@@ -157,14 +193,40 @@ class Pmap:
                 frames[at : at + stop - start] = leaf.table[start:stop]
         return frames
 
+    def find(self, mfn: int) -> Iterator[int]:
+        """The pages that have an entry to a frame."""
+        for first, table in self.leaves():
+            yield from (np.flatnonzero(table == mfn) + first).tolist()
+
     def count(self, page: int, n_pages: int) -> int:
-        """Entries present in a range."""
+        """Entries of a range that refer to a frame."""
+        return self.count_entries(page, n_pages) - sum(
+            int(np.count_nonzero(self._leaves[number].table[start:stop] == BARRED))
+            for number, start, stop, _ in self._there(page, n_pages)
+        )
+
+    def count_entries(self, page: int, n_pages: int) -> int:
+        """Entries of a range, barred ones too."""
         if n_pages == 1:
             return int(self.get(page) != NO_FRAME)
         return sum(
             int(np.count_nonzero(self._leaves[number].table[start:stop]))
             for number, start, stop, _ in self._there(page, n_pages)
         )
+
+    def note(self, page: int, n_pages: int, protection: int) -> None:
+        """Note what accesses the entries of a range allow; ``allowed`` tells it again."""
+        for number, start, stop, _ in self._there(page, n_pages):
+            leaf = self._leaves[number]
+            if leaf.allows is None:
+                leaf.allows = np.zeros(LEAF_PAGES, dtype=np.uint8)
+            leaf.allows[start:stop] = protection
+
+    def allowed(self, page: int) -> int:
+        """What accesses the entry of a page allows, of which that was noted."""
+        allows = self._leaves[page >> LEVEL_BITS].allows
+        assert allows is not None
+        return int(allows[page & LEAF_MASK])
 
     def _there(self, page: int, n_pages: int) -> Iterator[tuple[int, int, int, int]]:
         """The spans of a range that have a leaf: a client may name a range far larger than anything it holds."""

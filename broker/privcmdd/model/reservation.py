@@ -139,7 +139,7 @@ class Reservation(Machine):
         return starts
 
     def _room(self, domain: Domain) -> int:
-        return max(0, domain.max_pages - domain.tot_pages - domain.n_paged - domain.n_cached)
+        return max(0, domain.max_pages - domain.tot_pages - domain.n_cached)
 
     def _populate(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
         gfns = names.astype(np.uint32)

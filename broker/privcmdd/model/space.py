@@ -143,7 +143,7 @@ class AddressSpace:
         """
         objects = self.objects
         (self._tally.afford if at_once else self._tally.pay)(
-            len(self.map) + max(0, n_entries), objects.made - objects.freed + n_objects, self.pmap.n_present + n_frames
+            len(self.map) + max(0, n_entries), objects.made - objects.freed + n_objects, self.pmap.n_entries + n_frames
         )
         if not at_once:
             self.pending = Replacement(start, end, self.map.generation)
@@ -180,6 +180,21 @@ class AddressSpace:
     def fill(self, start: int, end: int, mfns: Mfns) -> None:
         """Enter frames into a range that has none, and leave its entries alone."""
         self._swap_frames(start, end, mfns)
+        self._settle()
+
+    def bar(self, start: int, end: int) -> None:
+        """Enter page table entries that are not present into a range that has none; its map entries stay."""
+        self.pmap.bar(start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT)
+        self._settle()
+
+    def withdraw(self, start: int, end: int, new: Sequence[Entry]) -> None:
+        """Swap the entries of a range and bar its page table entries: they are there, and refer to no frame."""
+        dead = self.map.replace(start, end, new)
+        old = self.pmap.withdraw(start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT)
+        self.counters.frames_removed += len(old)
+        self._attach(new, dead)
+        if len(old):
+            self.hypervisor.give(old)
         self._settle()
 
     def overlay(self, start: int, end: int, new: Sequence[Entry], mfns: Mfns) -> None:
@@ -250,7 +265,7 @@ class AddressSpace:
     def _settle(self) -> None:
         """Pay for exactly what is there: never more than was reserved, so this cannot fail."""
         self.pending = None
-        self._tally.pay(len(self.map), self.objects.made - self.objects.freed, self.pmap.n_present)
+        self._tally.pay(len(self.map), self.objects.made - self.objects.freed, self.pmap.n_entries)
 
     def new_object(self, domid: int, names: Names) -> UvmObject:
         """Make an object, not yet referred to by any entry."""
@@ -327,8 +342,8 @@ class AddressSpace:
     def mprotect(self, addr: int, size: int, prot: int) -> None:
         """Change the protection of a range that is mapped throughout.
 
-        To no access at all takes the page table entries away; a later touch enters them again (uvm) or does not
-        (linux: RESULTS.md, section 6).
+        What becomes of page table entries when no access at all is left is the personality's to say
+        (``Personality.withdraw``).
 
         Raises:
             ModelError: EINVAL, unaligned, past the limit, or it would cut a VMA that cannot be cut; ENOMEM, part of
@@ -353,7 +368,7 @@ class AddressSpace:
             part.protection = protection
         self.reserve(addr, end, n_entries=self.map.growth(addr, end, len(parts)))
         if protection == PROT_NONE:
-            self.commit(addr, end, parts)
+            self.personality.withdraw(self, addr, end, parts)
         else:
             self.relabel(addr, end, parts)
 

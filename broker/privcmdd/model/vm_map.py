@@ -59,7 +59,8 @@ class Entry:
         used: A privcmd VMA that an ioctl has filled once (linux).
         filled: Every page of it has something, failed ones too (linux, in a PVH dom0).
         stray: Pages that MMAP_RESOURCE put where no privcmd VMA is (linux); they may be cut anywhere.
-        pte_protection: What its page table entries allow; on Linux mprotect does not change them.
+        pte_protection: What its page table entries allow, where mprotect does not change them (linux, in a PV dom0).
+        mixed: They were not all made alike: the pmap has noted for each what it allows.
         domid: Whose frames were mapped last (linux), for people.
         made_by: The request that mapped frames last, for people.
     """
@@ -78,6 +79,7 @@ class Entry:
     filled: bool = False
     stray: bool = False
     pte_protection: int | None = None
+    mixed: bool = False
     domid: int | None = None
     made_by: Maker | None = None
 
@@ -95,12 +97,6 @@ class Entry:
     def reach(self) -> int:
         """What accesses would reach frames that are mapped now; writes to a private mapping reach none."""
         return self.protection & ~PROT_WRITE if self.private else self.protection
-
-    @property
-    def writes(self) -> bool:
-        """Whether frames that are mapped can be written to."""
-        allowed = self.protection if self.pte_protection is None else self.pte_protection
-        return bool(allowed & PROT_WRITE) and not self.private
 
     def part(self, start: int, end: int) -> Entry:
         """A copy of this entry cut down to a range; its reference to the object is the caller's to count."""

@@ -99,6 +99,9 @@ class Personality(Protocol):
     def check_cut(self, space: AddressSpace, start: int, end: int) -> None:
         """Whether the entries at the ends of a range may be cut there. Raises ModelError EINVAL."""
 
+    def withdraw(self, space: AddressSpace, start: int, end: int, new: Sequence[Entry]) -> None:
+        """Put entries without access in place (mprotect), and do with page table entries what the kernel does."""
+
     def mmapbatch(
         self, space: AddressSpace, domid: int, addr: int, names: Names, *, may_write: bool = True
     ) -> Generator[None, None, Batch]:

@@ -18,6 +18,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.host import Host
 from privcmdd.model.machine import no_such_domain
+from privcmdd.model.pmap import BARRED
 from privcmdd.model.privcmd import (
     PAGED_OUT,
     Batch,
@@ -32,7 +33,16 @@ from privcmdd.model.privcmd import (
     run_of,
     take_resource,
 )
-from privcmdd.model.units import DOMID_IO, DOMID_SELF, DOMID_XEN, PAGE_MASK, PAGE_SHIFT, PROT_NONE, VM_MAX_ADDRESS
+from privcmdd.model.units import (
+    DOMID_IO,
+    DOMID_SELF,
+    DOMID_XEN,
+    PAGE_MASK,
+    PAGE_SHIFT,
+    PROT_NONE,
+    PROT_WRITE,
+    VM_MAX_ADDRESS,
+)
 from privcmdd.model.vm_map import Entry, File, Inherit
 
 if TYPE_CHECKING:
@@ -43,6 +53,8 @@ if TYPE_CHECKING:
 
 # Frames the driver hands to the hypervisor at a time: a page of frame numbers.
 CHUNK_FRAMES: Final = 512
+# No ordinary domains, and yet known to Xen.
+NOBODYS: Final = (DOMID_SELF, DOMID_IO, DOMID_XEN)
 
 
 class Linux:
@@ -79,6 +91,13 @@ class Linux:
                     addr=at,
                 )
 
+    def withdraw(self, space: AddressSpace, start: int, end: int, new: Sequence[Entry]) -> None:
+        """In a PV dom0 the frames are lost, and their pages are not free for others (RESULTS.md 2.9)."""
+        if self.host.dom0 == "pvh":
+            space.relabel(start, end, new)
+        else:
+            space.withdraw(start, end, new)
+
     def mmapbatch(
         self, space: AddressSpace, domid: int, addr: int, names: Names, *, may_write: bool = True
     ) -> Generator[None, None, Batch]:
@@ -99,17 +118,17 @@ class Linux:
             raise ModelError(
                 errno.EINVAL, f"{n} pages at {addr:#x} reach past the mapping's end, {vma.end:#x}", key="num"
             )
-        elif vma.filled or space.pmap.count(start >> PAGE_SHIFT, n):
+        elif vma.filled or space.pmap.count_entries(start >> PAGE_SHIFT, n):
             raise ModelError(
                 errno.EINVAL,
                 f"a page of {addr:#x} to {end:#x} is mapped already: only holes can be filled again",
                 key="addr",
             )
         check_rights(vma.reach, domid, may_write=may_write)
-        end = start + (n << PAGE_SHIFT)
         mfns, errors = yield from self._acquire(space, vma, domid, start, names)
         vma.filled = vma.filled or (self.fills and not vma.used)
         self._fill(space, vma, domid, start, mfns)
+        self._cap(vma, may_write=may_write)
         batch = Batch(returned(errors), mfns, errors, vma.protection)
         space.counters.batches += 1
         space.counters.frames_failed += batch.n_failed
@@ -118,22 +137,46 @@ class Linux:
     def _acquire(
         self, space: AddressSpace, vma: Entry, domid: int, start: int, names: Names
     ) -> Generator[None, None, tuple[Mfns, Errors | None]]:
-        if vma.protection == PROT_NONE and self.host.dom0 == "pv" and domid in space.hypervisor.domains:
-            # Xen sees entries that are not present and has nothing to check (RESULTS.md 2.8).
-            return [NO_FRAME] * len(names), None
         space.reserve(start, start + (len(names) << PAGE_SHIFT), n_frames=len(names))
+        if self._is_blind(space, vma, domid):
+            return np.zeros(len(names), dtype=np.uint32), None
         try:
             return (yield from acquire(space, domid, names, vma.reach))
         except GeneratorExit:
             space.abandon()
             raise
 
+    def _is_blind(self, space: AddressSpace, vma: Entry, domid: int) -> bool:
+        """Whether Xen has nothing to check: it is given entries that are not present (RESULTS.md 2.8)."""
+        known = domid in space.hypervisor.domains or domid in NOBODYS
+        return vma.protection == PROT_NONE and self.host.dom0 == "pv" and known
+
     def _fill(self, space: AddressSpace, vma: Entry, domid: int, start: int, mfns: Mfns) -> None:
+        end = start + (len(mfns) << PAGE_SHIFT)
         vma.used = True
         vma.domid = domid
         vma.made_by = space.maker
+        self._note(space, vma)
+        if self._is_blind(space, vma, domid):
+            space.bar(start, end)
+        else:
+            space.fill(start, end, mfns)
+        if vma.mixed:
+            space.pmap.note(start >> PAGE_SHIFT, len(mfns), vma.protection)
+
+    def _note(self, space: AddressSpace, vma: Entry) -> None:
+        """Remember what page table entries of a VMA that is about to be filled allow (RESULTS.md 2.9)."""
+        if self.host.dom0 == "pvh":  # there mprotect works on them as on any other
+            return
+        if vma.pte_protection not in (None, vma.protection) and not vma.mixed:
+            space.pmap.note(vma.page, vma.n_pages, vma.pte_protection)
+            vma.mixed = True
         vma.pte_protection = vma.protection
-        space.fill(start, start + (len(mfns) << PAGE_SHIFT), mfns)
+
+    def _cap(self, vma: Entry, *, may_write: bool) -> None:
+        """Where mprotect works on frames, it gives nobody more than the right that they were mapped with."""
+        if self.fills and not may_write and not vma.private:
+            vma.max_protection &= ~PROT_WRITE
 
     def _vma(self, space: AddressSpace, addr: int) -> Entry:
         vma = space.map.lookup(addr)
@@ -182,6 +225,9 @@ class Linux:
                 if entry.npages:
                     yield from self._map_run(space, vma, domid, at, run_of(entry.mfn, entry.npages), arrays)
             except ModelError as error:
+                if error.errno == errno.EDQUOT and number == 0:  # ours, not the driver's: as if it had not been asked
+                    vma.used = False
+                    raise
                 raise Stopped(error, number, concatenated(arrays), vma.protection) from None
             at += entry.npages << PAGE_SHIFT
         space.counters.batches += 1
@@ -218,9 +264,15 @@ class Linux:
         strays = self._strays(space, vma, start, end)
         n_entries = sum(space.map.growth(stray.start, stray.end, 1) for stray in strays)
         space.reserve(start, end, n_entries=n_entries, n_frames=wanted.num)
-        mfns = take_resource(space, wanted, frames)
-        vma.pte_protection = vma.protection
+        is_blind = self._is_blind(space, vma, wanted.dom)
+        mfns: Mfns = [NO_FRAME] * wanted.num if is_blind else take_resource(space, wanted, frames)
+        self._note(space, vma)
+        self._cap(vma, may_write=may_write)
         space.overlay(start, end, strays, mfns)
+        if is_blind:
+            space.bar(start, end)
+        if vma.mixed:
+            space.pmap.note(start >> PAGE_SHIFT, wanted.num, vma.protection)
         return Batch(0, mfns, None, vma.protection)
 
     def _strays(self, space: AddressSpace, vma: Entry, start: int, end: int) -> list[Entry]:
@@ -232,7 +284,7 @@ class Linux:
             if low < high:
                 stray = Entry(low, high, vma.protection, vma.max_protection, Inherit.NONE, File.PRIVCMD, used=True)
                 stray.stray = True
-                stray.pte_protection = vma.protection
+                self._note(space, stray)
                 strays.append(stray)
         return strays
 
@@ -240,7 +292,7 @@ class Linux:
         self, space: AddressSpace, vma: Entry, domid: int, at: int, names: Names, arrays: list[Mfns]
     ) -> Generator[None, None, None]:
         """Map consecutive frames until one is bad; those before it stay."""
-        if domid not in space.hypervisor.domains and domid not in (DOMID_SELF, DOMID_IO, DOMID_XEN):
+        if domid not in space.hypervisor.domains and domid not in NOBODYS:
             raise no_such_domain(domid)
         mfns, errors = yield from self._acquire(space, vma, domid, at, names)
         if errors is None:
@@ -262,20 +314,15 @@ class Linux:
 
     def fault(self, space: AddressSpace, entry: Entry, page: int) -> bool:
         """There is no pager: a page has its frame or it raises a signal."""
-        if space.pmap.get(page):
+        mfn = space.pmap.get(page)
+        if mfn not in (NO_FRAME, BARRED):
             return False
         address = page << PAGE_SHIFT
-        raise ModelError(
-            errno.EFAULT,
-            f"{address:#x} has no frame: "
-            + (
-                "it failed when it was mapped, or mprotect lost it"
-                if entry.used
-                else "no ioctl has filled this mapping"
-            ),
-            addr=address,
-            signal="SIGBUS",
-        )
+        if mfn == BARRED:
+            why = "it was mapped, or protected, without access, and mprotect does not bring it back"
+        else:
+            why = "it failed when it was mapped" if entry.used else "no ioctl has filled this mapping"
+        raise ModelError(errno.EFAULT, f"{address:#x} has no frame: {why}", addr=address, signal="SIGBUS")
 
 
 def returned(errors: Errors | None) -> int:

@@ -91,6 +91,10 @@ class Uvm:
     def check_cut(self, space: AddressSpace, start: int, end: int) -> None:
         """Any entry may be clipped anywhere."""
 
+    def withdraw(self, space: AddressSpace, start: int, end: int, new: Sequence[Entry]) -> None:
+        """Page table entries go; a later touch enters them again."""
+        space.commit(start, end, new)
+
     def mmapbatch(
         self, space: AddressSpace, domid: int, addr: int, names: Names, *, may_write: bool = True
     ) -> Generator[None, None, Batch]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from privcmdd.model import access
 from privcmdd.model.errors import ModelError
 from privcmdd.model.units import PAGE_SIZE
 from privcmdd.service.hypercalls.call import is_self
@@ -66,9 +67,4 @@ def pin(broker: Broker, domid: int, mfn: int, level: int) -> None:
 
 def is_written(broker: Broker, mfn: int) -> bool:
     """Whether somebody has a frame mapped writable."""
-    return any(
-        bool((space.pmap.frames(entry.page, entry.n_pages) == mfn).any())
-        for space in broker.spaces
-        for entry in space.map
-        if entry.writes and space.pmap.count(entry.page, entry.n_pages)
-    )
+    return any(access.writes(space, page) for space in broker.spaces for page in space.pmap.find(mfn))
