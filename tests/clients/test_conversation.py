@@ -85,7 +85,7 @@ def test_descriptors_go_to_the_answers_that_declare_them() -> None:
         fds,
     )
 
-    assert [event.fd for event in events if isinstance(event, Answer)] == [fds[0], None, None, fds[1]]
+    assert [event.fds for event in events if isinstance(event, Answer)] == [(fds[0],), (), (), (fds[1],)]
     assert talk.n_open == 0
     for fd in fds:
         os.close(fd)

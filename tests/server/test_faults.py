@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from privcmdd.server import config, listen
+from privcmdd.server.host_files import HostFiles
 from privcmdd.server.logs import Log
-from privcmdd.server.memory import MemoryFiles
 from privcmdd.server.notify import Notifier
 from privcmdd.server.supervise import DRAINED, Supervisor
 from privcmdd.service.broker import Broker
@@ -75,7 +75,7 @@ async def test_an_unexpected_exception_ends_one_connection() -> None:
         listener = listen.bind(path, mode=0o600, backlog=8)
         supervisor = Supervisor(configuration, lambda: configuration, [listener], Log(stream=stream), Notifier({}))
         supervisor._broker = Faulty(
-            configuration.settings, MemoryFiles(), "x", lambda _session, _data: None, supervisor._reports
+            configuration.settings, HostFiles(), "x", lambda _session, _data: None, supervisor._reports
         )
         codes = []
 

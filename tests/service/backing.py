@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guest memory in dictionaries, for tests that need no kernel; and a disk that breaks when told to."""
+"""Guest memory and events in dictionaries, for tests that need no kernel; and a disk that breaks when told to."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ class MemoryBacking:
     Attributes:
         files: key -> page -> bytes.
         done: What was asked, in order.
-        broken: Raised by the next ``read``, ``create``, ``descriptor`` or ``discard``, when set.
+        raised: Whether each event of a channel is up, by channel.
+        broken: Raised by the next ``read``, ``create``, ``descriptor`` or ``discard``, when set; and by
+            ``make_events``.
     """
 
     def __init__(self) -> None:
+        self.raised: dict[int, list[bool]] = {}
         self.files: dict[FileKey, dict[int, bytearray]] = {}
         self.done: list[tuple[str, FileKey]] = []
         self.broken: Exception | None = None
@@ -73,3 +76,30 @@ class MemoryBacking:
         """Forget a file; it must be there, so closing twice is seen."""
         self._do("close", key)
         del self.files[key]
+
+    def make_events(self, channel: int) -> None:
+        """Make a channel's events."""
+        if self.broken is not None:
+            broken, self.broken = self.broken, None
+            raise broken
+        self.raised.setdefault(channel, [False, False])
+
+    def events(self, channel: int) -> tuple[int, int]:
+        """Descriptors with nothing behind them."""
+        assert channel in self.raised
+        return os.open(os.devnull, os.O_CLOEXEC | os.O_RDWR), os.open(os.devnull, os.O_CLOEXEC | os.O_RDWR)
+
+    def raise_event(self, channel: int, side: int) -> None:
+        """Raise an event."""
+        if channel in self.raised:
+            self.raised[channel][side] = True
+
+    def take_event(self, channel: int, side: int) -> bool:
+        """Whether an event is up."""
+        up = self.raised.get(channel, [False, False])
+        taken, up[side] = up[side], False
+        return taken
+
+    def close_events(self, channel: int) -> None:
+        """Forget a channel's events."""
+        self.raised.pop(channel, None)

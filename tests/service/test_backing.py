@@ -7,7 +7,7 @@ import inspect
 
 import pytest
 
-from privcmdd.server.memory import MemoryFiles
+from privcmdd.server.host_files import HostFiles
 from privcmdd.service.backing import Backing
 from service.backing import MemoryBacking
 
@@ -26,7 +26,7 @@ def test_there_is_a_face() -> None:
 
 
 @pytest.mark.parametrize("name", FACE)
-@pytest.mark.parametrize("implementation", [MemoryBacking, MemoryFiles])
+@pytest.mark.parametrize("implementation", [MemoryBacking, HostFiles])
 def test_every_backing_has_the_same_face(implementation: type, name: str) -> None:
     """A call that the fake takes the real one takes."""
     assert face(implementation, name) == face(Backing, name)

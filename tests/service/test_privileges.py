@@ -41,6 +41,15 @@ CALLS: dict[str, dict[str, Any]] = {
     "privcmd.dm_op": {"dom": DOM, "bufs": []},
     "gntdev.map": {"dom": DOM, "addr": BASE, "arr": frames(1)},
     "space.buffers": {},
+    "evtchn.alloc_unbound": {"on": DOM, "remote": 0},
+    "evtchn.bind_interdomain": {"on": DOM, "dom": DOM, "port": 1},
+    "evtchn.bind_virq": {"on": DOM, "virq": 0},
+    "evtchn.attach": {"on": DOM, "port": 1},
+    "evtchn.close": {"on": DOM, "port": 1},
+    "evtchn.notify": {"on": DOM, "port": 1},
+    "evtchn.pending": {"on": DOM, "port": 1},
+    "evtchn.list": {"on": DOM},
+    "evtchn.restrict": {"dom": DOM},
     "domain.create": {"dom": 7, "kind": "hvm", "max_pages": 1},
     "domain.destroy": {"dom": DOM},
     "domain.list": {},
@@ -56,6 +65,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "findings.list": {},
     "findings.clear": {},
 }
+# Acting for a guest wants the right to write to it.
+ACTING = {name for name in CALLS if name.startswith("evtchn.")} - {"evtchn.list", "evtchn.restrict"}
 WRITABLE = {"privcmd.mmap", "privcmd.mmapbatch", "privcmd.mmapbatch_v2"}  # over a range that is writable
 NEEDS = {"any": 0, "map": 1, "admin": 3}
 HELD = {"none": 0, "read": 1, "write": 2, "admin": 3}
@@ -70,6 +81,7 @@ def built(rights: Rights | None, domains: tuple[int, ...] = (DOM, 7)) -> Desk:
     root = desk.connect(ROOT)
     for domid in (DOM, ELSE):
         desk.domain(root, max_pages=64, ranges=[{"gfn": 0, "npages": 32}], dom=domid)
+        outcome(desk, root, "evtchn.alloc_unbound", {"on": domid, "remote": domid})
     return desk
 
 
@@ -99,7 +111,7 @@ def test_who_may_call_what(method: str, role: str) -> None:
     session = desk.connect()
     if method in WRITABLE:
         desk.reserve(session, 1)
-    needed = 2 if method in WRITABLE else NEEDS[METHODS[method].privilege]
+    needed = 2 if method in WRITABLE | ACTING else NEEDS[METHODS[method].privilege]
 
     got = outcome(desk, session, method, CALLS[method])
 
@@ -116,8 +128,9 @@ def test_another_domain_is_eperm_whatever_one_may_do_elsewhere(method: str) -> N
     session = desk.connect()
     desk.reserve(session, 1)
 
+    which = "on" if "on" in CALLS[method] else "dom"
     for domid in (ELSE, 3):
-        assert outcome(desk, session, method, {**CALLS[method], "dom": domid}) == "EPERM"
+        assert outcome(desk, session, method, {**CALLS[method], which: domid}) == "EPERM"
     desk.broker.check()
 
 

@@ -53,4 +53,19 @@ class FrameWanted:
     gfn: int
 
 
-Effect: TypeAlias = "Discard | StateChanged | DiscardBuffers | BuffersGone | FrameWanted | Found"
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """An event of a channel: the one of its first or of its second end."""
+
+    channel: int
+    side: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelGone:
+    """Both ends of an event channel are closed."""
+
+    channel: int
+
+
+Effect: TypeAlias = "Discard | StateChanged | DiscardBuffers | BuffersGone | FrameWanted | Raised | ChannelGone | Found"

@@ -131,7 +131,8 @@ class Hypervisor(Resources):
         self.domains[chosen] = domain
         self._last_domid = chosen
         self._populate(domain, gfns)
-        self.effects.append(StateChanged(chosen, domain.state))
+        self.events.add(chosen)
+        self._announce(domain)
         return domain
 
     def destroy(self, domid: int) -> State:
@@ -145,7 +146,8 @@ class Hypervisor(Resources):
         domain = self.domain(domid)
         if domain.alive:
             domain.state = State.DYING
-            self.effects.append(StateChanged(domid, domain.state))
+            self.events.remove(domid)
+            self._announce(domain)
             own = domain.p2m[domain.p2m > ON_DEMAND]
             paged = own >= PAGED
             domain.tot_pages += int(np.count_nonzero(paged))
@@ -185,4 +187,4 @@ class Hypervisor(Resources):
         state = State.PAUSED if domain.n_pauses else State.RUNNING
         if domain.alive and state is not domain.state:
             domain.state = state
-            self.effects.append(StateChanged(domain.domid, state))
+            self._announce(domain)

@@ -14,6 +14,7 @@ import numpy as np
 
 from privcmdd.model.domain import FLAGS, ON_DEMAND, State
 from privcmdd.model.errors import InternalFault
+from privcmdd.model.evtchn import PortState
 from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.ledger import Slot
 from privcmdd.model.pmap import BARRED, LEVEL_BITS
@@ -58,6 +59,7 @@ def breaches(
         yield from _broken(changes_are_counted, subject, space)
     yield from _broken(frames_are_counted, "machine", hypervisor, spaces)
     yield from _broken(domains_live_as_long_as_referred_to, "machine", hypervisor)
+    yield from _broken(channels_have_two_ends, "machine", hypervisor)
     yield from _broken(charges_add_up, "machine", spaces, accounts)
 
 
@@ -244,6 +246,24 @@ def domains_live_as_long_as_referred_to(hypervisor: Hypervisor) -> None:
         )
         require(law, domain.alive or n_owned > 0, f"{subject} is {domain.state} and owns nothing", subject)
         require(law, domain.state is not State.GONE, f"{subject} is gone and still listed", subject)
+
+
+def channels_have_two_ends(hypervisor: Hypervisor) -> None:
+    """Law 10: a bound port's other end is bound to it and has the channel's other event; nobody else has either."""
+    law = "10 event channels have two ends"
+    events = hypervisor.events
+    seen: set[tuple[int, int]] = set()
+    for domid in (0, *hypervisor.domains):
+        if domid and not hypervisor.domains[domid].alive:
+            continue
+        for number, port in events.ports(domid).items():
+            where = f"port {number} of domain {domid}"
+            require(law, (port.channel, port.side) not in seen, f"{where} shares its event with another port")
+            seen.add((port.channel, port.side))
+            if port.state is PortState.INTERDOMAIN:
+                there = events.port(port.remote, port.remote_port)
+                back = (there.remote, there.remote_port, there.channel, there.side)
+                require(law, back == (domid, number, port.channel, 1 - port.side), f"{where} is not who it is bound to")
 
 
 def charges_add_up(spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]) -> None:

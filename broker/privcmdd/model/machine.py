@@ -16,6 +16,7 @@ import numpy as np
 from privcmdd.model.domain import State
 from privcmdd.model.effects import Discard, StateChanged
 from privcmdd.model.errors import ModelError
+from privcmdd.model.evtchn import VIRQ_DOM_EXC, EventChannels
 from privcmdd.model.findings import Found
 from privcmdd.model.frames import FEW, NO_FRAME, FrameTable
 from privcmdd.model.host import Host
@@ -39,6 +40,7 @@ class Machine:
         frames: All frames of the machine.
         domains: Every domain that is not gone, by domid.
         effects: What is to be done outside.
+        events: The event channels of all domains.
         objects: Counts the uvm objects of all address spaces.
         host: Which host is simulated.
         injection: Lets frames fail on demand, for the request that runs now; None for none.
@@ -50,6 +52,7 @@ class Machine:
         self.frames = FrameTable(n_frames)
         self.domains: dict[int, Domain] = {}
         self.effects: list[Effect] = []
+        self.events = EventChannels(self._emit)
         self.objects = ObjectCounters()
         self.max_domains = max_domains
         self.max_gfns = max_gfns
@@ -106,7 +109,16 @@ class Machine:
         if domain.state is State.DYING and domain.tot_pages == 0 and domain.n_resource == 0:
             domain.state = State.GONE
             del self.domains[domain.domid]
-            self.effects.append(StateChanged(domain.domid, domain.state))
+            self._announce(domain)
+
+    def _emit(self, effect: Effect) -> None:
+        self.effects.append(effect)
+
+    def _announce(self, domain: Domain) -> None:
+        """A domain's state has changed: a toolstack waits for some of that (VIRQ_DOM_EXC)."""
+        self.effects.append(StateChanged(domain.domid, domain.state))
+        if not domain.alive:
+            self.events.raise_virq(0, VIRQ_DOM_EXC)
 
     def found(self, kind: Kind, text: str, *, dom: int | None = None, addr: int | None = None) -> None:
         """Note harm that a real host does without a word; see ``findings``."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from privcmdd.model.domain import ON_DEMAND
 from privcmdd.model.errors import ModelError
+from privcmdd.model.evtchn import VIRQ_DOM_EXC
 from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.machine import as_array
 from privcmdd.model.reservation import Reservation
@@ -79,3 +80,4 @@ class OnDemand(Reservation):
         domain.n_cached -= n_done
         if n_done < len(wanted):
             domain.shutdown = CRASHED
+            self.events.raise_virq(0, VIRQ_DOM_EXC)

@@ -22,7 +22,6 @@ class Traits:
         n_vcpus: Made so far.
         n_online: Set up, so that they could run.
         contexts: The registers of those, as they were given (vcpu_guest_context), by vcpu.
-        n_ports: Event channels.
         mempool_bytes: For page tables of a translated domain.
         params: HVM_PARAM_*, by index.
     """
@@ -36,7 +35,6 @@ class Traits:
     n_vcpus: int = 1
     n_online: int = 1
     contexts: dict[int, bytes] = field(default_factory=dict)
-    n_ports: int = 0
     mempool_bytes: int = 0
     params: dict[int, int] = field(default_factory=dict)
 

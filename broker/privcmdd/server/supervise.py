@@ -22,7 +22,7 @@ from privcmdd import __version__
 from privcmdd.model.errors import ModelError
 from privcmdd.server import fdpass, logs, signals
 from privcmdd.server.config import ConfigError
-from privcmdd.server.memory import MemoryFiles
+from privcmdd.server.host_files import HostFiles
 from privcmdd.server.peer import Conduct, Peer
 from privcmdd.server.report import Reports
 from privcmdd.service.broker import Broker, machine_handlers
@@ -77,9 +77,9 @@ class Supervisor:
         self._listeners = listeners
         self._log = log
         self._notifier = notifier
-        self._memory = MemoryFiles()
+        self._files = HostFiles()
         self._reports = Reports(configuration.server.report_dir, log)
-        self._broker = Broker(configuration.settings, self._memory, os.urandom(8).hex(), self._notify, self._reports)
+        self._broker = Broker(configuration.settings, self._files, os.urandom(8).hex(), self._notify, self._reports)
         self._conduct = _conduct(configuration)
         self._peers: dict[Session, Peer] = {}
         self._nobody_left = trio.Event()
@@ -118,7 +118,7 @@ class Supervisor:
         finally:
             for listener in self._listeners:
                 listener.close()
-            self._memory.close_all()
+            self._files.close_all()
             self._notifier.close()
 
     def _status(self) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where guest bytes live, as far as the service needs to know.
+"""Where guest bytes live, and how events are raised, as far as the service needs to know.
 
-``server/memory.py`` keeps them in memfds; a simulation may keep them in arrays. Frames of a domain lie in
-its file in guest order, a page each; holes cost nothing.
+``server/memory.py`` keeps bytes in memfds and ``server/events.py`` events in eventfds; a simulation may keep both in
+dictionaries. Frames of a domain lie in its file in guest order, a page each; holes cost nothing.
 """
 
 from __future__ import annotations
@@ -59,3 +59,28 @@ class Backing(Protocol):
 
     def close(self, key: FileKey) -> None:
         """Let go of the file. Mappings and descriptors that others hold stay theirs."""
+
+    def make_events(self, channel: int) -> None:
+        """Make the two events of an event channel, unless they are there.
+
+        Raises:
+            ModelError: ENOMEM, no descriptor is left.
+        """
+
+    def events(self, channel: int) -> tuple[int, int]:
+        """Return a new descriptor of each of a channel's events, which the caller owns and closes.
+
+        One becomes readable when its event is raised, and a 64-bit number written to it raises it (eventfd(2)).
+
+        Raises:
+            ModelError: ENOMEM, no descriptor is left.
+        """
+
+    def raise_event(self, channel: int, side: int) -> None:
+        """Raise an event, if anybody has ever asked for it: an event that is up stays up."""
+
+    def take_event(self, channel: int, side: int) -> bool:
+        """Whether an event is up; it is down afterwards."""
+
+    def close_events(self, channel: int) -> None:
+        """Let go of a channel's events. Descriptors that others hold stay theirs."""

@@ -157,6 +157,10 @@ class Broker:
         try:
             if session.residence is not None or session.forked:
                 self.spaces.leave(session)
+            if session.ports:
+                from privcmdd.service import evtchn  # noqa: PLC0415 - see the module's docstring
+
+                evtchn.give_up_all(self, session)
         except Exception as fault:  # noqa: BLE001 - a law broken by one session: the rest of it goes all the same
             self.report(fault, session)
         if self.faults:
@@ -401,10 +405,23 @@ class Broker:
 
     def _carry_out_one(self, effect: Effect, session: Session) -> None:
         from privcmdd.model.domain import State  # noqa: PLC0415 - see the module's docstring
-        from privcmdd.model.effects import BuffersGone, Discard, DiscardBuffers, FrameWanted  # noqa: PLC0415
+        from privcmdd.model.effects import (  # noqa: PLC0415
+            BuffersGone,
+            ChannelGone,
+            Discard,
+            DiscardBuffers,
+            FrameWanted,
+            Raised,
+        )
         from privcmdd.model.findings import Found  # noqa: PLC0415
         from privcmdd.service.backing import BufferFile  # noqa: PLC0415
 
+        if isinstance(effect, Raised):
+            self.backing.raise_event(effect.channel, effect.side)
+            return
+        if isinstance(effect, ChannelGone):
+            self.backing.close_events(effect.channel)
+            return
         if isinstance(effect, Discard):
             if effect.domid in self.hypervisor.domains:  # of one that is gone the whole file goes
                 self.backing.discard(effect.domid, effect.pages)
@@ -435,6 +452,7 @@ def machine_handlers() -> Mapping[str, Handler]:
     """The methods about the machine; the first call imports it, which may be done in another thread."""
     from privcmdd.service import (  # noqa: PLC0415 - see the module's docstring
         domains,
+        evtchn,
         faults,
         findings,
         grants,
@@ -445,7 +463,7 @@ def machine_handlers() -> Mapping[str, Handler]:
         spaces,  # noqa: F401
     )
 
-    rooms = (mappings, privcmd, resources, grants, hypercalls, domains, faults, findings)
+    rooms = (mappings, privcmd, resources, evtchn, grants, hypercalls, domains, faults, findings)
     return {name: handler for room in rooms for name, handler in room.HANDLERS.items()}
 
 

@@ -74,6 +74,8 @@ class Session:
         recent: Its last requests: msgid, method, outcome. Only kept when every request is checked (``paranoid``).
         restricted_to: The only domain it may name after ``privcmd.restrict``.
         numbers: Of its steps, when it asked for them (feature ``seq``).
+        ports: Its event channels' ports, of domain 0, and what each costs.
+        events_of: The only domain whose ports it may bind to after ``evtchn.restrict``.
     """
 
     number: int
@@ -86,6 +88,8 @@ class Session:
     residence: Residence | None = None
     forked: list[Residence] = field(default_factory=list)
     restricted_to: int | None = None
+    ports: dict[int, Charge] = field(default_factory=dict)
+    events_of: int | None = None
     topics: frozenset[str] = frozenset()
     method: str = ""
     features: frozenset[str] = frozenset()

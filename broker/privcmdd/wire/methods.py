@@ -10,7 +10,7 @@ from typing import Final
 
 from privcmdd.wire.params import Frames, Param, ParamError
 from privcmdd.wire.signature import Field, Method, validate
-from privcmdd.wire.table import conversation, domains, faults, findings, ioctls, spaces
+from privcmdd.wire.table import conversation, domains, events, faults, findings, ioctls, spaces
 from privcmdd.wire.table.common import PROTOCOL
 
 __all__ = [
@@ -70,7 +70,7 @@ COMMON_ERRORS: Final[Mapping[str, str]] = {
 
 METHODS: Final[Mapping[str, Method]] = {
     method.name: method
-    for rows in (conversation.ROWS, spaces.ROWS, ioctls.ROWS, domains.ROWS, faults.ROWS, findings.ROWS)
+    for rows in (conversation.ROWS, spaces.ROWS, ioctls.ROWS, events.ROWS, domains.ROWS, faults.ROWS, findings.ROWS)
     for method in rows
 }
 """Every method, by name, in the order of the documentation."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from privcmd.broker import PrivateBroker
     from privcmd.client import Client
     from privcmd.errors import BrokerConfused, BrokerGone, FrameError, NoAnswer, NoBroker, PrivcmdError
+    from privcmd.evtchn import EventChannel
     from privcmd.faults import InjectedFault
     from privcmd.foreign import ForeignMemory, Mapping
     from privcmd.results import HOLE, Batch, DomainInfo, DomainRow, Fault, Finding, MapEntry, Space
@@ -38,6 +39,7 @@ _HOMES = {
     "Client": "client",
     "DomainInfo": "results",
     "DomainRow": "results",
+    "EventChannel": "evtchn",
     "Fault": "results",
     "Finding": "results",
     "ForeignMemory": "foreign",
@@ -65,6 +67,7 @@ __all__ = [
     "Client",
     "DomainInfo",
     "DomainRow",
+    "EventChannel",
     "Fault",
     "Finding",
     "ForeignMemory",

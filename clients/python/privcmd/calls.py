@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from privcmd.evtchn import EventChannel
 from privcmd.names import as_names
 from privcmd.results import (
     Batch,
@@ -24,6 +25,7 @@ from privcmd.results import (
     MapEntry,
     Memory,
     Populated,
+    PortRow,
     Space,
     numbers,
     pick,
@@ -38,18 +40,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One request: method, parameters, and what makes a value of the answer and its descriptor."""
+    """One request: method, parameters, and what makes a value of the answer and its descriptors."""
 
     method: str
     params: Mapping[str, Any]
-    read: Callable[[Any, int | None], T]
+    read: Callable[[Any, tuple[int, ...]], T]
 
 
-def _as_is(answer: Any, _fd: int | None) -> Any:
+def _as_is(answer: Any, _fds: tuple[int, ...]) -> Any:
     return answer
 
 
-def _nothing(_answer: Any, _fd: int | None) -> None:
+def _nothing(_answer: Any, _fds: tuple[int, ...]) -> None:
     return None
 
 
@@ -309,20 +311,114 @@ def map_grants(dom: int, addr: int, refs: Sequence[int], *, extents: bool = Fals
 
 def buffers() -> Call[Memory]:
     """The file of the address space's hypercall buffers; the descriptor is the caller's to close."""
-
-    def memory(answer: Any, fd: int | None) -> Memory:
-        assert fd is not None  # the conversation has checked it
-        return Memory(fd, answer["size_bytes"])
-
-    return Call("space.buffers", {}, memory)
+    return Call("space.buffers", {}, _memory)
 
 
-def _batch_v1(answer: Any, _fd: int | None) -> Batch:
+def _memory(answer: Any, fds: tuple[int, ...]) -> Memory:
+    return Memory(fds[0], answer["size_bytes"])
+
+
+def _batch_v1(answer: Any, _fds: tuple[int, ...]) -> Batch:
     return Batch(answer["ret"], answer["n_failed"], numbers(answer["arr"], "Q"), numbers(answer.get("extents"), "I"))
 
 
-def _batch_v2(answer: Any, _fd: int | None) -> Batch:
+def _batch_v2(answer: Any, _fds: tuple[int, ...]) -> Batch:
     return Batch(answer["ret"], answer["n_failed"], numbers(answer["err"], "i"), numbers(answer.get("extents"), "I"))
+
+
+# --- event channels ---------------------------------------------------------------------------------------
+
+
+def evtchn_alloc_unbound(remote: int, *, on: int = 0) -> Call[EventChannel]:
+    """Take a port that another domain may bind to; closed with the connection, unless it is a guest's.
+
+    Args:
+        remote: The domain that may bind to it.
+        on: Whose port: 0 the caller's own, else a guest's.
+
+    Raises:
+        PrivcmdError: ESRCH, EPERM, EACCES (restricted), ENOSPC, ENOMEM.
+    """
+    return _channel("evtchn.alloc_unbound", on, remote=remote)
+
+
+def evtchn_bind_interdomain(dom: int, port: int, *, on: int = 0) -> Call[EventChannel]:
+    """Take a port for the other end of an unbound one; it has an event at once.
+
+    Raises:
+        PrivcmdError: EINVAL (not in use, bound already, or for another domain), ESRCH, EPERM, EACCES, ENOSPC, ENOMEM.
+    """
+    return _channel("evtchn.bind_interdomain", on, dom=dom, port=port)
+
+
+def evtchn_bind_virq(virq: int, *, vcpu: int = 0, on: int = 0) -> Call[EventChannel]:
+    """Take a port for a virtual interrupt; 3 says that a domain died, is gone or crashed.
+
+    Raises:
+        PrivcmdError: EEXIST (bound already), EINVAL (no such interrupt), EPERM, EACCES, ENOSPC, ENOMEM.
+    """
+    return _channel("evtchn.bind_virq", on, virq=virq, vcpu=vcpu)
+
+
+def evtchn_attach(port: int, *, on: int = 0) -> Call[EventChannel]:
+    """The events of a port that is there already, such as a guest's.
+
+    Raises:
+        PrivcmdError: EINVAL (not in use), ENOTCONN (another connection's), ESRCH, EPERM, ENOMEM.
+    """
+    return _channel("evtchn.attach", on, port=port)
+
+
+def evtchn_close(port: int, *, on: int = 0) -> Call[None]:
+    """Give a port up; the other end waits for somebody else.
+
+    Raises:
+        PrivcmdError: EINVAL (not in use, or Xen's own), ENOTCONN (another connection's), ESRCH, EPERM.
+    """
+    return Call("evtchn.close", {"port": port, "on": on}, _nothing)
+
+
+def evtchn_notify(port: int, *, on: int = 0) -> Call[None]:
+    """Notify the other end through the broker; with the port's descriptors no request is needed.
+
+    Raises:
+        PrivcmdError: EINVAL, ENOTCONN, ESRCH, EPERM.
+    """
+    return Call("evtchn.notify", {"port": port, "on": on}, _nothing)
+
+
+def evtchn_pending(port: int, *, on: int = 0) -> Call[bool]:
+    """Whether a port has had an event since it was last asked, without its descriptors.
+
+    Raises:
+        PrivcmdError: EINVAL, ENOTCONN, ESRCH, EPERM.
+    """
+    return Call("evtchn.pending", {"port": port, "on": on}, lambda answer, _: answer["pending"])
+
+
+def evtchn_list(*, on: int = 0) -> Call[list[PortRow]]:
+    """The ports in use of a guest, or of this connection.
+
+    Raises:
+        PrivcmdError: ESRCH, EPERM.
+    """
+    return Call("evtchn.list", {"on": on}, lambda answer, _: [pick(PortRow, row) for row in answer["ports"]])
+
+
+def evtchn_restrict(dom: int) -> Call[None]:
+    """From now on this connection binds nothing but ports of this domain; there is no way back.
+
+    Raises:
+        PrivcmdError: EACCES (restricted already), EINVAL (no guest).
+    """
+    return Call("evtchn.restrict", {"dom": dom}, _nothing)
+
+
+def _channel(method: str, on: int, **params: int) -> Call[EventChannel]:
+    def channel(answer: Any, fds: tuple[int, ...]) -> EventChannel:
+        return EventChannel(answer.get("port", params.get("port")), on, fds)
+
+    return Call(method, {**params, "on": on}, channel)
 
 
 # --- domains ----------------------------------------------------------------------------------------------
@@ -380,7 +476,7 @@ def domain_info(dom: int, *, start: int = 0, num: int | None = None) -> Call[Dom
     """
     params = {"dom": dom} if num is None else {"dom": dom, "start": start, "num": num}
 
-    def info(answer: Any, _fd: int | None) -> DomainInfo:
+    def info(answer: Any, _fds: tuple[int, ...]) -> DomainInfo:
         return pick(DomainInfo, {**answer, "frames": numbers(answer.get("frames"), "Q")})
 
     return Call("domain.info", params, info)
@@ -392,12 +488,7 @@ def domain_memory(dom: int, *, write: bool = False) -> Call[Memory]:
     Raises:
         PrivcmdError: ESRCH, EPERM (``write`` without the right to write).
     """
-
-    def memory(answer: Any, fd: int | None) -> Memory:
-        assert fd is not None  # the conversation has checked it
-        return Memory(fd, answer["size_bytes"])
-
-    return Call("domain.memory", {"dom": dom, "write": write}, memory)
+    return Call("domain.memory", {"dom": dom, "write": write}, _memory)
 
 
 def domain_populate(dom: int, gfns: Iterable[int]) -> Call[Populated]:
@@ -408,7 +499,7 @@ def domain_populate(dom: int, gfns: Iterable[int]) -> Call[Populated]:
     """
     params = {"dom": dom, "arr": as_names(gfns)}
 
-    def populated(answer: Any, _fd: int | None) -> Populated:
+    def populated(answer: Any, _fds: tuple[int, ...]) -> Populated:
         return Populated(answer["done"], numbers(answer["frames"], "Q"))
 
     return Call("domain.populate", params, populated)
@@ -442,5 +533,5 @@ def domain_page_in(dom: int, gfns: Iterable[int]) -> Call[Batch]:
     return Call("domain.page_in", {"dom": dom, "arr": as_names(gfns)}, _paging)
 
 
-def _paging(answer: Any, _fd: int | None) -> Batch:
+def _paging(answer: Any, _fds: tuple[int, ...]) -> Batch:
     return Batch(0, answer["n_failed"], numbers(answer["err"], "i"), None)

@@ -60,6 +60,7 @@ class Client:
         self.path = socket_path(path)
         self.timeout_s = timeout_s
         self.lock = threading.RLock()
+        self.events = Events(self)
         self.domains = Domains(self)
         self.faults = Faults(self)
         self.notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
@@ -237,6 +238,27 @@ class Client:
     hypercall = blocking(calls.hypercall)
     dm_op = blocking(calls.dm_op)
     buffers = blocking(calls.buffers)
+
+
+class Events:
+    """Event channels: ``client.events.bind_interdomain(...)`` and so on."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def perform(self, call: Call[T]) -> T:
+        """As the client does."""
+        return self._client.perform(call)
+
+    alloc_unbound = blocking(calls.evtchn_alloc_unbound)
+    bind_interdomain = blocking(calls.evtchn_bind_interdomain)
+    bind_virq = blocking(calls.evtchn_bind_virq)
+    attach = blocking(calls.evtchn_attach)
+    close = blocking(calls.evtchn_close)
+    notify = blocking(calls.evtchn_notify)
+    pending = blocking(calls.evtchn_pending)
+    list = blocking(calls.evtchn_list)
+    restrict = blocking(calls.evtchn_restrict)
 
 
 class Domains:

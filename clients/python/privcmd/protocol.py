@@ -31,7 +31,14 @@ MAX_FDS_PER_READ = 8
 MAX_NOTICES = 4096
 """Notices that a face keeps for whoever reads its ``notices``; older ones are dropped."""
 
-DESCRIPTORS = {"domain.memory": 1, "space.buffers": 1}
+DESCRIPTORS = {
+    "domain.memory": 1,
+    "space.buffers": 1,
+    "evtchn.alloc_unbound": 2,
+    "evtchn.bind_interdomain": 2,
+    "evtchn.bind_virq": 2,
+    "evtchn.attach": 2,
+}
 """Methods whose good answer carries descriptors, and how many."""
 
 _REQUEST, _RESPONSE, _NOTIFICATION = 0, 1, 2
@@ -40,12 +47,12 @@ _MSGIDS = 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back for one request: a result and its descriptor (the caller's to close), or an error."""
+    """What came back for one request: a result and its descriptors (the caller's to close), or an error."""
 
     msgid: int
     result: Any
     error: PrivcmdError | None = None
-    fd: int | None = None
+    fds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +146,8 @@ class Conversation:
             self._bound()
         except (ValueError, TypeError, KeyError, IndexError, msgpack.exceptions.UnpackException) as error:
             for event in events:
-                if isinstance(event, Answer) and event.fd is not None:
-                    os.close(event.fd)
+                if isinstance(event, Answer):
+                    close_all(event.fds)
             self.close()
             raise BrokerConfused(errno.EPROTO, f"the broker sent what is no answer: {error!r}") from error
         return events
@@ -167,17 +174,16 @@ class Conversation:
             _, msgid, error, result = message
             n_fds = self._open.pop(msgid)
             self._n_fds_awaited -= n_fds
-            fd = None
+            fds: tuple[int, ...] = ()
             if n_fds and error is None:
-                if not self._fds:
-                    raise ValueError(f"the answer to request {msgid} lacks its descriptor")
-                fd = self._fds.popleft()
+                if len(self._fds) < n_fds:
+                    raise ValueError(f"the answer to request {msgid} lacks {n_fds - len(self._fds)} of its descriptors")
+                fds = tuple(self._fds.popleft() for _ in range(n_fds))
             if msgid in self._forgotten:
                 self._forgotten.discard(msgid)
-                if fd is not None:
-                    os.close(fd)
+                close_all(fds)
                 return None
-            return Answer(msgid, result, None if error is None else error_from_wire(error), fd)
+            return Answer(msgid, result, None if error is None else error_from_wire(error), fds)
         if message[0] == _NOTIFICATION and len(message) == 3:
             _, topic, params = message
             body = params[0] if params else {}
@@ -196,14 +202,20 @@ def error_from_wire(error: Any) -> PrivcmdError:
     return PrivcmdError(number, sentence or text, details)
 
 
-def result_of(read: Callable[[Any, int | None], Any], answer: Answer) -> Any:
+def result_of(read: Callable[[Any, tuple[int, ...]], Any], answer: Answer) -> Any:
     """The answer as ``read`` makes a value of it, or its error, unraised."""
     if answer.error is not None:
         return answer.error
     try:
-        return read(answer.result, answer.fd)
+        return read(answer.result, answer.fds)
     except (KeyError, TypeError, ValueError) as error:
         return PrivcmdError(errno.EPROTO, f"the broker's answer is not as agreed: {error!r}")
+
+
+def close_all(fds: Iterable[int]) -> None:
+    """Close descriptors that nobody wants."""
+    for fd in fds:
+        os.close(fd)
 
 
 def _unpacker() -> msgpack.Unpacker:

@@ -97,6 +97,26 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class PortRow:
+    """One port of an event channel, as ``evtchn.list`` shows it.
+
+    Attributes:
+        state: unbound, interdomain or virq.
+        dom: The domain at the other end, or the one that may bind there.
+        remote_port: The port at the other end, or 0.
+        for_xen: Xen's own: an ioreq server's or a pager's.
+    """
+
+    port: int
+    state: str
+    dom: int
+    remote_port: int
+    virq: int
+    vcpu: int
+    for_xen: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Populated:
     """How many frames were populated, and the new mfns of a PV domain."""
 

@@ -1,39 +1,85 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``event_channel_op``: ports of domains, as domain builders make them."""
+"""``event_channel_op``: what a toolstack asks for on behalf of domains, and to look at anybody's ports.
+
+Domain 0's own ports are its kernel's to take and to close; processes go through /dev/xen/evtchn for that.
+"""
 
 from __future__ import annotations
 
-import errno
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from privcmdd.model.errors import ModelError
+from privcmdd.model.evtchn import PortState
+from privcmdd.model.units import DOMID_SELF
 from privcmdd.service.hypercalls.call import is_self
 from privcmdd.service.hypercalls.layout import Layout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from privcmdd.service.hypercalls.call import Call
 
 ALLOC_UNBOUND: Final = Layout("struct evtchn_alloc_unbound", ("dom", "u16"), ("remote_dom", "u16"), ("port", "u32"))
-# Ports of a domain (EVTCHN_2L_NR_CHANNELS).
-MOST_PORTS: Final = 4096
+STATUS: Final = Layout(
+    "struct evtchn_status",
+    ("dom", "u16"),
+    ("port", "u32"),
+    ("status", "u32"),
+    ("vcpu", "u32"),
+    ("u", Layout("", ("first", "u32"), ("second", "u32"))),
+)
+RESET: Final = Layout("struct evtchn_reset", ("dom", "u16"))
+# EVTCHNSTAT_*; a port that is not in use has 0.
+STATUSES: Final = {PortState.UNBOUND: 1, PortState.INTERDOMAIN: 2, PortState.VIRQ: 4}
 
 
 def event_channel_op(call: Call, arguments: tuple[int, ...]) -> int:
     """The subcommand is the first argument.
 
     Raises:
-        ModelError: As the subcommand; ENOSYS.
+        ModelError: As the subcommand; EFAULT; ENOSYS.
     """
     command, address = arguments[:2]
-    if command != 6:
+    found = COMMANDS.get(command)
+    if found is None:
         raise call.unanswered(f"event_channel_op {command}")
-    asked = call.memory.get(ALLOC_UNBOUND, address)
+    layout, do = found
+    asked = call.memory.get(layout, address)
+    call.memory.check(address, layout.size)
+    call.memory.put(layout, address, do(call, asked))
+    return 0
+
+
+def alloc_unbound(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
+    """``EVTCHNOP_alloc_unbound``: the port is the answer."""
     if is_self(asked["dom"]):
         raise call.unanswered("event_channel_op 6 of dom0")
     domain = call.domain(asked["dom"])
-    call.memory.check(address, ALLOC_UNBOUND.size)
-    if domain.traits.n_ports >= MOST_PORTS - 1:
-        raise ModelError(errno.ENOSPC, f"domain {domain.domid} has {MOST_PORTS} event channels, the most there may be")
-    domain.traits.n_ports += 1
-    call.memory.put(ALLOC_UNBOUND, address, {**asked, "port": domain.traits.n_ports})
-    return 0
+    remote = 0 if asked["remote_dom"] == DOMID_SELF else asked["remote_dom"]
+    return {**asked, "port": call.hypervisor.events.alloc_unbound(domain.domid, remote)}
+
+
+def status(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
+    """``EVTCHNOP_status``: what a port is for."""
+    domid = 0 if is_self(asked["dom"]) else call.domain(asked["dom"]).domid
+    port = call.hypervisor.events.ports(domid).get(asked["port"])
+    if port is None:
+        call.hypervisor.events.check_number(asked["port"])
+        return {**asked, "status": 0}
+    told = {"first": port.virq if port.state is PortState.VIRQ else port.remote, "second": port.remote_port}
+    return {**asked, "status": STATUSES[port.state], "vcpu": port.vcpu, "u": told}
+
+
+def reset(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
+    """``EVTCHNOP_reset``: close all ports of a domain."""
+    if is_self(asked["dom"]):
+        raise call.unanswered("event_channel_op 10 of dom0")
+    call.hypervisor.events.reset(call.domain(asked["dom"]).domid)
+    return asked
+
+
+# EVTCHNOP_* of xen/include/public/event_channel.h: the structure, and what is done.
+COMMANDS: Final[dict[int, tuple[Layout, Callable[[Call, dict[str, Any]], dict[str, Any]]]]] = {
+    5: (STATUS, status),
+    6: (ALLOC_UNBOUND, alloc_unbound),
+    10: (RESET, reset),
+}

@@ -52,8 +52,7 @@ def event_op(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, An
     hypervisor = call.hypervisor
     if values["op"] == 0:
         hypervisor.enable_paging(domain.domid, domain.traits.params.get(RING_PARAM, 0))
-        domain.traits.n_ports += 1
-        return {**values, "u": domain.traits.n_ports}
+        return {**values, "u": hypervisor.events.alloc_unbound(domain.domid, 0, for_xen=True)}
     if values["op"] == 1:
         hypervisor.disable_paging(domain.domid)
     elif values["op"] == 2:

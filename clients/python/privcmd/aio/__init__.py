@@ -8,7 +8,8 @@ sent it runs to its end (a dead broker ends it with `BrokerGone`), except while 
 then everything is undone.
 """
 
-from privcmd.aio.client import AsyncClient, AsyncDomains
+from privcmd.aio.client import AsyncClient, AsyncDomains, AsyncEvents
+from privcmd.aio.events import wait_event
 from privcmd.aio.foreign import AsyncForeignMemory, AsyncMapping
 
-__all__ = ["AsyncClient", "AsyncDomains", "AsyncForeignMemory", "AsyncMapping"]
+__all__ = ["AsyncClient", "AsyncDomains", "AsyncEvents", "AsyncForeignMemory", "AsyncMapping", "wait_event"]

@@ -46,6 +46,7 @@ class AsyncClient:
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = socket_path(path)
         self.lock = _Turn()
+        self.events = AsyncEvents(self)
         self.domains = AsyncDomains(self)
         self.faults = AsyncFaults(self)
         self.notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
@@ -187,6 +188,27 @@ class AsyncClient:
     hypercall = awaiting(calls.hypercall)
     dm_op = awaiting(calls.dm_op)
     buffers = awaiting(calls.buffers)
+
+
+class AsyncEvents:
+    """Event channels: ``await client.events.bind_interdomain(...)`` and so on."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def perform(self, call: Call[T]) -> T:
+        """As the client does."""
+        return await self._client.perform(call)
+
+    alloc_unbound = awaiting(calls.evtchn_alloc_unbound)
+    bind_interdomain = awaiting(calls.evtchn_bind_interdomain)
+    bind_virq = awaiting(calls.evtchn_bind_virq)
+    attach = awaiting(calls.evtchn_attach)
+    close = awaiting(calls.evtchn_close)
+    notify = awaiting(calls.evtchn_notify)
+    pending = awaiting(calls.evtchn_pending)
+    list = awaiting(calls.evtchn_list)
+    restrict = awaiting(calls.evtchn_restrict)
 
 
 class AsyncDomains:
