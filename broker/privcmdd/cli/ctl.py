@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import privcmd
 from privcmdd import __version__
-from privcmdd.cli import output
+from privcmdd.cli import faults, output
+from privcmdd.cli.arguments import guest, memory, number, span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from privcmd import Client, DomainInfo, MapEntry
-    from privcmd.run import Guest
 
 TIMEOUT_S = 30.0
 """How long to wait for the broker by default: it may be in the middle of batches of a million frames."""
@@ -201,6 +200,24 @@ def _stats(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _fault_add(parsed: argparse.Namespace) -> int:
+    with _client(parsed) as client:
+        _show(parsed, *faults.add(client, parsed))
+    return 0
+
+
+def _fault_list(parsed: argparse.Namespace) -> int:
+    with _client(parsed) as client:
+        _show(parsed, *faults.listed(client))
+    return 0
+
+
+def _fault_clear(parsed: argparse.Namespace) -> int:
+    with _client(parsed) as client:
+        _show(parsed, *faults.clear(client, parsed.rule))
+    return 0
+
+
 def _demo(parsed: argparse.Namespace) -> int:
     from privcmd.demo import demonstrate  # noqa: PLC0415 - only this command needs it
 
@@ -288,47 +305,12 @@ def _run(parsed: argparse.Namespace) -> int:
         except ConfigError as error:
             output.complain(str(error))
             return 2
-    return run.run(run.Options(command, parsed.socket, config, parsed.domain, parsed.leaks, parsed.xenstore))
+    return run.run(
+        run.Options(command, parsed.socket, config, parsed.domain, parsed.leaks, parsed.xenstore, faults=parsed.fault)
+    )
 
 
 # --- arguments --------------------------------------------------------------------------------------------
-
-
-def _memory(text: str) -> int:
-    match = re.fullmatch(r"(\d+)\s*([KMG]?)(?:i?B)?", text, re.IGNORECASE)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 64M, 4096K or a number of bytes")
-    size_bytes = int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
-    if not size_bytes or size_bytes % _PAGE:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of pages of {_PAGE} bytes")
-    return size_bytes
-
-
-def _number(text: str) -> int:
-    try:
-        value = int(text, 0)
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number; write 32 or 0x20")
-    return value
-
-
-def _guest(text: str) -> Guest:
-    from privcmd.run import Guest  # noqa: PLC0415 - no other command needs it
-
-    kind, _, rest = text.partition(":")
-    size, _, name = rest.partition(":")
-    if kind not in ("pv", "hvm", "pvh") or not size:
-        raise argparse.ArgumentTypeError(f"{text!r} is no domain; write hvm:64M or pv:16M:name")
-    return Guest(kind, _memory(size) // _PAGE, name)
-
-
-def _span(text: str) -> tuple[int, int]:
-    first, plus, count = text.partition("+")
-    if not plus:
-        raise argparse.ArgumentTypeError(f"{text!r} is no range; write FIRST+PAGES, as 0xa0+0x20")
-    return _number(first), _number(count)
 
 
 def _common(*, outermost: bool) -> argparse.ArgumentParser:
@@ -367,31 +349,37 @@ def _parser() -> argparse.ArgumentParser:
     domains = domain.add_subparsers(title="commands", metavar="COMMAND", required=True)
     create = add(domains, "create", _create, "make a domain and give it memory", _CREATE)
     create.add_argument("--kind", choices=("pv", "hvm", "pvh"), default="hvm", help="default: hvm")
-    create.add_argument("--memory", metavar="SIZE", type=_memory, required=True, help="what it gets, as 64M")
+    create.add_argument("--memory", metavar="SIZE", type=memory, required=True, help="what it gets, as 64M")
     create.add_argument(
-        "--max-memory", metavar="SIZE", type=_memory, help="the most it may ever have (default: --memory)"
+        "--max-memory", metavar="SIZE", type=memory, help="the most it may ever have (default: --memory)"
     )
     create.add_argument(
-        "--hole", metavar="GFN+PAGES", type=_span, action="append", default=[],
+        "--hole", metavar="GFN+PAGES", type=span, action="append", default=[],
         help="gfns without memory, as 0xa0+0x20; may be given again",
     )  # fmt: skip
     create.add_argument("--name", help="a name, for people")
-    create.add_argument("--dom", metavar="DOMID", type=_number, help="its domid (default: the next free)")
+    create.add_argument("--dom", metavar="DOMID", type=number, help="its domid (default: the next free)")
     add(domains, "list", _list, "list the domains that you have a right to")
     destroy = add(domains, "destroy", _destroy, "end a domain; it is dying until nothing maps it any more")
-    destroy.add_argument("dom", metavar="DOMID", type=_number)
+    destroy.add_argument("dom", metavar="DOMID", type=number)
     info = add(domains, "info", _info, "look at one domain")
-    info.add_argument("dom", metavar="DOMID", type=_number)
+    info.add_argument("dom", metavar="DOMID", type=number)
     info.add_argument(
-        "--frames", metavar="FIRST+PAGES", type=_span, help="also the frames at these positions of its p2m"
+        "--frames", metavar="FIRST+PAGES", type=span, help="also the frames at these positions of its p2m"
     )
     maps = add(commands, "maps", _maps, "print the map entries of an address space", _MAPS)
-    maps.add_argument("--space", metavar="N", type=_number, required=True, help="the address space")
+    maps.add_argument("--space", metavar="N", type=number, required=True, help="the address space")
     add(commands, "stats", _stats, "print the broker's counters")
+    fault = commands.add_parser("fault", help="make requests and frames fail on demand")
+    rules = fault.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    faults.options(add(rules, "add", _fault_add, "add a rule", faults.ABOUT))
+    add(rules, "list", _fault_list, "list the rules, and how often each has fired")
+    cleared = add(rules, "clear", _fault_clear, "end a rule, or all of them")
+    cleared.add_argument("rule", metavar="RULE", type=number, nargs="?", help="its number (default: all)")
     run = add(commands, "run", _run, "run an unmodified Xen program on a simulated host", _RUN)
     run.add_argument("--config", metavar="FILE", help="the configuration of the broker that is started for it")
     run.add_argument(
-        "--domain", metavar="KIND:SIZE[:NAME]", type=_guest, action="append", default=[],
+        "--domain", metavar="KIND:SIZE[:NAME]", type=guest, action="append", default=[],
         help="a domain to make first, as hvm:64M; may be given again",
     )  # fmt: skip
     run.add_argument(
@@ -402,6 +390,10 @@ def _parser() -> argparse.ArgumentParser:
         "--no-xenstore", dest="xenstore", action="store_false",
         help="do not run xenstored beside the program, which is done where it is installed and XENSTORED_RUNDIR "
         "names no other",
+    )  # fmt: skip
+    run.add_argument(
+        "--fault", metavar="SPEC", type=faults.rule_of, action="append", default=[],
+        help=f"make requests or frames of the program fail: {faults.SPEC}; may be given again",
     )  # fmt: skip
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="what to run")
     demo = add(commands, "demo", _demo, "start a broker and device models, and check what they promise, step by step")

@@ -15,6 +15,7 @@ import errno
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,7 +79,7 @@ class Rule:
         kind: What happens.
         amount: An errno, tries (paged) or milliseconds (delay), by ``kind``.
         after: A delay or drop: after the work is done, not before.
-        client: What the client called itself in ``hello``.
+        client: What the client called itself in ``hello``; ``*`` for anything, as of file names.
         connection: Its number.
         dom: The domain that is named.
         gfns: Frames, as a mapping names them: (first, number) of each range.
@@ -107,7 +108,7 @@ class Rule:
     def matches(self, asker: Asker, dom: int | None) -> bool:
         """Whether a request is meant, its frames aside."""
         return (
-            self.client in (None, asker.client)
+            (self.client is None or fnmatchcase(asker.client, self.client))
             and self.connection in (None, asker.connection)
             and self.pid in (None, asker.pid)
             and self.uid in (None, asker.uid)

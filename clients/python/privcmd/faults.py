@@ -57,7 +57,7 @@ def add(
     pid: int | None = None,
     uid: int | None = None,
     dom: int | None = None,
-    gfns: Iterable[int] | None = None,
+    gfns: Iterable[int | range] | None = None,
     method: str | None = None,
     nth: int = 1,
     times: int | None = None,
@@ -77,12 +77,12 @@ def add(
         delay_ms: Requests wait.
         drop: The connection is closed where the answer would be.
         when: A delay or drop "before" the work is done, or "after".
-        client: Only requests of clients that call themselves so in ``hello``.
+        client: Only requests of clients that call themselves so in ``hello``; ``*`` stands for anything.
         connection: Only those of the connection of this number.
         pid: Only those of this process.
         uid: Only those of this user.
         dom: Only those that name this domain, and its frames.
-        gfns: Only these frames (PV: mfns); a range, or any integers. At most 64 runs of them.
+        gfns: Only these frames (PV: mfns); a range, or any integers and ranges. At most 64 runs of them.
         method: Only this method, or with a dot at its end all that begin so.
         nth: The first match that is taken, counted from 1.
         times: How many are taken at most.
@@ -123,16 +123,15 @@ def name_of(errno: str | int | None) -> str | None:
     return errnos.errorcode.get(errno, str(errno)) if isinstance(errno, int) else errno
 
 
-def runs(frames: Iterable[int]) -> list[dict[str, int]]:
-    """Frames as the fewest ranges."""
-    if isinstance(frames, range) and frames.step == 1:
-        return [{"gfn": frames.start, "npages": len(frames)}]
+def runs(frames: Iterable[int | range]) -> list[dict[str, int]]:
+    """Frames as ranges; those that follow each other become one."""
     found: list[dict[str, int]] = []
-    for frame in sorted(set(frames)):
+    for part in [frames] if isinstance(frames, range) and frames.step == 1 else frames:
+        frame, n_frames = (part.start, len(part)) if isinstance(part, range) else (part, 1)
         if found and frame == found[-1]["gfn"] + found[-1]["npages"]:
-            found[-1]["npages"] += 1
+            found[-1]["npages"] += n_frames
         else:
-            found.append({"gfn": frame, "npages": 1})
+            found.append({"gfn": frame, "npages": n_frames})
     return found
 
 

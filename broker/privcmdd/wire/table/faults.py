@@ -9,7 +9,7 @@ from privcmdd.wire.signature import Field, Method
 from privcmdd.wire.table.common import NO_ADMIN
 
 RULE: Final = (
-    Param("client", "str", "only requests of clients that call themselves so in hello", None),
+    Param("client", "str", "only requests of clients that call themselves so in hello; * stands for anything", None),
     Param("connection", "size", "only those of the connection of this number", None, "connections"),
     Param("pid", "u32", "only those of this process", None),
     Param("uid", "u32", "only those of this user", None),

@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from privcmd.broker import PrivateBroker
 from privcmd.client import Client
@@ -43,6 +43,7 @@ class Options:
         guests: Domains to make first.
         leaks: ``report`` or ``error``.
         xenstore: Whether to run xenstored beside the program, where it is installed.
+        faults: Rules by which requests of the program fail, as arguments of ``Client.faults.add``.
     """
 
     command: list[str]
@@ -51,6 +52,7 @@ class Options:
     guests: list[Guest] = field(default_factory=list)
     leaks: str = "report"
     xenstore: bool = True
+    faults: list[dict[str, Any]] = field(default_factory=list)
 
 
 def run(options: Options) -> int:
@@ -87,6 +89,8 @@ def _run(options: Options) -> int:
             env["XENSTORED_RUNDIR"] = str(store)
             domains = ((domain.dom, domain.name) for domain in client.domains.list() if domain.name)
             xenstore.name(store, [(0, "Domain-0"), *domains])
+        for rule in options.faults:
+            client.faults.add(**{"client": f"* {token}", **rule})
         watch = Watch(client, token)
         status = program.execute(path, options.command[1:], env)
         try:

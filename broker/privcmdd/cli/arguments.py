@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What arguments of ``privcmdctl`` may look like."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import TYPE_CHECKING
+
+from privcmd import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from privcmd.run import Guest
+
+
+def memory(text: str) -> int:
+    """A size of whole pages, in bytes. Raises argparse.ArgumentTypeError."""
+    match = re.fullmatch(r"(\d+)\s*([KMG]?)(?:i?B)?", text, re.IGNORECASE)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 64M, 4096K or a number of bytes")
+    size_bytes = int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
+    if not size_bytes or size_bytes % PAGE_SIZE:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of pages of {PAGE_SIZE} bytes")
+    return size_bytes
+
+
+def number(text: str) -> int:
+    """A number of 0 or more, decimal or hexadecimal. Raises argparse.ArgumentTypeError."""
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; write 32 or 0x20")
+    return value
+
+
+def guest(text: str) -> Guest:
+    """A domain to make: KIND:SIZE[:NAME]. Raises argparse.ArgumentTypeError."""
+    from privcmd.run import Guest  # noqa: PLC0415 - no other command needs it
+
+    kind, _, rest = text.partition(":")
+    size, _, name = rest.partition(":")
+    if kind not in ("pv", "hvm", "pvh") or not size:
+        raise argparse.ArgumentTypeError(f"{text!r} is no domain; write hvm:64M or pv:16M:name")
+    return Guest(kind, memory(size) // PAGE_SIZE, name)
+
+
+def span(text: str) -> tuple[int, int]:
+    """A range of frames: FIRST+PAGES. Raises argparse.ArgumentTypeError."""
+    first, plus, count = text.partition("+")
+    if not plus:
+        raise argparse.ArgumentTypeError(f"{text!r} is no range; write FIRST+PAGES, as 0xa0+0x20")
+    return number(first), number(count)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules of faults on demand as ``privcmdctl`` takes and shows them.
+
+The options of ``fault add`` and the words of ``run --fault`` are the same: a SPEC is those options without their
+dashes, separated by commas, and is taken apart by the same parser.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final, Never
+
+from privcmdd.cli import output
+from privcmdd.cli.arguments import number, span
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from privcmd import Client, InjectedFault
+
+PPM: Final = 1_000_000
+ABOUT: Final = """\
+Make requests or frames fail, to see whether the code that meets them copes.
+
+One option says what happens; the others say to whom and when. A rule about frames (--frame-errno, --paged) counts
+good frames that are looked up, one about requests counts requests; --nth, --times and --probability choose among
+what it counts. The same --seed chooses the same ones. The rule stays until it is cleared.
+
+  privcmdctl fault add --dom 1 --gfns 0x100+16 --frame-errno EINVAL
+  privcmdctl fault add --dom 1 --paged 3
+  privcmdctl fault add --method privcmd.mmapbatch_v2 --nth 3 --times 1 --errno ENOMEM
+  privcmdctl fault add --client 'qemu*' --probability 0.01 --seed 7 --delay 250
+  privcmdctl fault add --method domain.destroy --drop --after
+"""
+SPEC: Final = "the options of `fault add` without dashes, as dom=1,gfns=0x100+16,nth=3,frame-errno=EINVAL"
+
+
+def add(client: Client, parsed: argparse.Namespace) -> tuple[Any, str]:
+    """``fault add``: what to print, as a document and as text."""
+    made = client.faults.add(**keywords(parsed), keep=True)
+    (rule,) = (one for one in client.faults.list() if one.id == made)
+    return asdict(rule), f"rule {made}: {spec(rule.rule or {})}"
+
+
+def listed(client: Client) -> tuple[Any, str]:
+    """``fault list``."""
+    rules = client.faults.list()
+    rows = [(one.id, one.seen, one.fired, until(one), spec(one.rule or {})) for one in rules]
+    text = output.table(("rule", "seen", "fired", "until", "what"), rows, left=("until", "what"))
+    return {"faults": [asdict(one) for one in rules]}, text if rows else "no rules"
+
+
+def clear(client: Client, rule: int | None) -> tuple[Any, str]:
+    """``fault clear``."""
+    cleared = client.faults.clear(rule)
+    return {"cleared": cleared}, f"{cleared} rule{'s' * (cleared != 1)} cleared"
+
+
+def until(rule: InjectedFault) -> str:
+    """When a rule ends."""
+    return "cleared" if rule.connection is None else f"connection {rule.connection} ends"
+
+
+def spec(rule: Mapping[str, Any]) -> str:
+    """A rule as it travels, as a SPEC."""
+    words = []
+    for key, value in rule.items():
+        if key == "gfns":
+            words += [f"gfns={run['gfn']:#x}+{run['npages']:#x}" for run in value]
+        elif key == "probability_ppm":
+            words.append(f"probability={value / PPM:g}")
+        elif key == "when":
+            words.append("after")
+        elif key == "drop":
+            words.append("drop")
+        else:
+            words.append(f"{'delay' if key == 'delay_ms' else key.replace('_', '-')}={value}")
+    return ",".join(words)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a rule to a parser."""
+    what = parser.add_argument_group("what happens, one of").add_mutually_exclusive_group(required=True)
+    what.add_argument("--frame-errno", metavar="ERRNO", help="frames fail with this errno, as EINVAL")
+    what.add_argument("--paged", metavar="N", type=number, help="frames are paged out for N look-ups, then good")
+    what.add_argument("--errno", metavar="ERRNO", help="requests fail with this errno before they do anything")
+    what.add_argument("--delay", dest="delay_ms", metavar="MS", type=number, help="requests wait so many milliseconds")
+    what.add_argument(
+        "--drop", action="store_const", const=True, help="the connection is closed where the answer would be"
+    )
+    parser.add_argument(
+        "--after", dest="when", action="store_const", const="after", help="delay or drop when the work is done"
+    )
+    whom = parser.add_argument_group("to whom (default: to all)")
+    whom.add_argument("--client", metavar="NAME", help="clients of this name in their hello, * for anything: 'qemu*'")
+    whom.add_argument("--connection", metavar="N", type=number, help="the connection of this number")
+    whom.add_argument("--pid", metavar="N", type=number, help="this process")
+    whom.add_argument("--uid", metavar="N", type=number, help="this user")
+    whom.add_argument("--dom", metavar="DOMID", type=number, help="requests that name this domain, and its frames")
+    whom.add_argument(
+        "--gfns", metavar="GFN+PAGES", type=span, action="append",
+        help="these frames (pv: mfns), or requests that name one; may be given again",
+    )  # fmt: skip
+    whom.add_argument(
+        "--method",
+        metavar="NAME",
+        help="this method of the protocol; with a dot at its end all that begin so: privcmd.",
+    )
+    when = parser.add_argument_group("when (default: always)")
+    when.add_argument("--nth", metavar="N", type=number, help="from the Nth match on, counted from 1")
+    when.add_argument("--times", metavar="N", type=number, help="N times at most")
+    when.add_argument("--probability", metavar="P", type=probability, help="with this probability, as 0.01")
+    when.add_argument("--seed", metavar="N", type=number, help="which ones; 0 unless given")
+
+
+RULE: Final = (
+    "frame_errno", "paged", "errno", "delay_ms", "drop", "when", "client", "connection", "pid", "uid", "dom", "method",
+    "nth", "times", "probability", "seed",
+)  # fmt: skip
+
+
+def keywords(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The options as arguments of ``privcmd.Client.faults.add``."""
+    given = {key: getattr(parsed, key) for key in RULE if getattr(parsed, key, None) is not None}
+    if getattr(parsed, "gfns", None):
+        given["gfns"] = [range(first, first + n_pages) for first, n_pages in parsed.gfns]
+    return given
+
+
+def probability(text: str) -> float:
+    """A probability above 0. Raises argparse.ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 1 / PPM <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability; write 0.01, at least {1 / PPM:f} and at most 1")
+    return value
+
+
+class Words(argparse.ArgumentParser):
+    """A parser whose complaints are for the option that the words were given to."""
+
+    def error(self, message: str) -> Never:
+        """Complain. Raises argparse.ArgumentTypeError."""
+        raise argparse.ArgumentTypeError(f"{message}; a rule is {SPEC}")
+
+
+def rule_of(text: str) -> dict[str, Any]:
+    """A SPEC as arguments of ``privcmd.Client.faults.add``. Raises argparse.ArgumentTypeError."""
+    parser = Words(add_help=False, allow_abbrev=False)
+    options(parser)
+    words = [f"--{word}" for word in text.split(",")]
+    return keywords(parser.parse_args(words))
