@@ -12,6 +12,7 @@ import numpy as np
 from privcmdd.model.errors import ModelError
 from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.pmap import BARRED
+from privcmdd.model.privcmd import harm
 from privcmdd.model.space import check_range
 from privcmdd.model.units import DOMID_INVALID, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
 from privcmdd.model.vm_map import File
@@ -77,6 +78,7 @@ def check_access(space: AddressSpace, entry: Entry | None, address: int, access:
     if access & (decides | (PROT_READ if decides & PROT_WRITE else PROT_NONE)):
         return entry
     if access & entry.protection:
+        harm.refaults(space, entry, address, "it was mapped read-only, and mprotect did not make it writable")
         raise ModelError(
             errno.EFAULT,
             f"{address:#x} was mapped read-only and mprotect did not change its page table entries: on a real host "

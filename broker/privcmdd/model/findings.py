@@ -16,6 +16,21 @@ class Kind(StrEnum):
     """What was found. The values are ids: they do not change."""
 
     FRAME_BITS_LOST = "frame-bits-lost"
+    FRAMES_UNCHECKED = "frames-unchecked"
+    ENOENT_LOST = "enoent-lost"
+    ERROR_HIDDEN = "error-hidden"
+    DOMAIN_CRASHED = "domain-crashed"
+    RESOURCE_SIZE_BOGUS = "resource-size-bogus"
+    RESOURCE_PAST_VMA = "resource-past-vma"
+    OTHER_MEMORY_REPLACED = "other-memory-replaced"
+    UNRESTRICTED_FILL = "unrestricted-fill"
+    MPROTECT_WITHOUT_EFFECT = "mprotect-without-effect"
+    MAPPING_LOST = "mapping-lost"
+    ENDLESS_REFAULT = "endless-refault"
+    FAILED_FRAME_TOUCHED = "failed-frame-touched"
+    KERNEL_OOPS = "kernel-oops"
+    ZOMBIE_DOMAIN = "zombie-domain"
+    MAPPING_LEAKED = "mapping-leaked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +50,8 @@ class Found:
     dom: int | None = None
     addr: int | None = None
     request: tuple[str, int] | None = None
+
+
+def pages_of(n_pages: int) -> str:
+    """A number of pages, in words."""
+    return f"{n_pages} page{'s' * (n_pages != 1)}"

@@ -11,6 +11,7 @@ import numpy as np
 from privcmdd.model.domain import ON_DEMAND
 from privcmdd.model.errors import ModelError
 from privcmdd.model.evtchn import VIRQ_DOM_EXC
+from privcmdd.model.findings import Kind
 from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.machine import as_array
 from privcmdd.model.reservation import Reservation
@@ -81,3 +82,10 @@ class OnDemand(Reservation):
         if n_done < len(wanted):
             domain.shutdown = CRASHED
             self.events.raise_virq(0, VIRQ_DOM_EXC)
+            self.found(
+                Kind.DOMAIN_CRASHED,
+                f"frame {int(wanted[n_done]):#x} of domain {domain.domid} is to be populated on demand, and no memory "
+                "is kept for that any more: looking it up crashed the domain; raise its target "
+                "(XENMEM_set_pod_target) first",
+                dom=domain.domid,
+            )

@@ -16,6 +16,7 @@ import numpy as np
 
 from privcmdd.model.domain import FLAGS, ON_DEMAND
 from privcmdd.model.errors import ModelError
+from privcmdd.model.findings import Kind
 from privcmdd.model.foreign import Foreign
 from privcmdd.model.frames import FIRST_RAM, NO_FRAME
 from privcmdd.model.machine import no_such_domain
@@ -62,6 +63,17 @@ class Resources(Foreign):
         Raises:
             ModelError: ESRCH; EPERM, domain 0; EINVAL, no such resource.
         """
+        size = self._existing_size(domid, kind, number)
+        if kind & 0xFFFF not in {*Type}:
+            self.found(
+                Kind.RESOURCE_SIZE_BOGUS,
+                f"there is no resource of type {kind:#x}, and asked for its size Xen {self.host.xen} says {size:#x} "
+                "frames and no error: it is an errno that was stored in a count",
+                dom=domid,
+            )
+        return size
+
+    def _existing_size(self, domid: int, kind: int, number: int) -> int:
         domain = self._remote(domid)
         size = self._size(domain, kind & 0xFFFF, number)
         if not size:
@@ -93,7 +105,7 @@ class Resources(Foreign):
             ModelError: As ``resource_size``; EINVAL, past its end; EOPNOTSUPP, no such type (Xen 4.17); EBUSY, the
                 domain is dying; ENOENT, no such ioreq server; ENOMEM.
         """
-        size = self.resource_size(domid, kind, number)
+        size = self._existing_size(domid, kind, number)
         kind &= 0xFFFF
         if first + n_frames > size:
             raise ModelError(

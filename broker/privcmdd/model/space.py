@@ -17,6 +17,7 @@ import numpy as np
 from privcmdd.model.buffers import BufferPages
 from privcmdd.model.effects import BuffersGone, DiscardBuffers
 from privcmdd.model.errors import ModelError
+from privcmdd.model.findings import Found, Kind, pages_of
 from privcmdd.model.ledger import Slot, Tally
 from privcmdd.model.pmap import Pmap
 from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_ALL, PROT_NONE, VM_MAX_ADDRESS
@@ -277,7 +278,15 @@ class AddressSpace:
     # System calls
 
     def mmap(
-        self, addr: int, size: int, prot: int, *, fixed: bool = False, file: str | None = None, private: bool = False
+        self,
+        addr: int,
+        size: int,
+        prot: int,
+        *,
+        fixed: bool = False,
+        file: str | None = None,
+        private: bool = False,
+        opened: int = 0,
     ) -> int:
         """Map anonymous memory or the privcmd device.
 
@@ -288,6 +297,7 @@ class AddressSpace:
             fixed: Exactly there, over whatever is there (MAP_FIXED).
             private: Writes go to copies of the process' own (MAP_PRIVATE).
             file: ``anon``, ``privcmd`` or ``hypercall``; None for what users of the personality reserve memory with.
+            opened: See ``Entry``.
 
         Returns:
             The address.
@@ -312,7 +322,7 @@ class AddressSpace:
             if found is None:
                 raise ModelError(errno.ENOMEM, f"no free range of {size} bytes in this address space", key="len")
             start = found
-        entry = Entry(start, start + size, protection, PROT_ALL, INHERIT[what], what, private=private)
+        entry = Entry(start, start + size, protection, PROT_ALL, INHERIT[what], what, private=private, opened=opened)
         if what is File.HYPERCALL:
             entry.offset = self.buffer_file().find(entry.n_pages)
         self._replace_entries(start, entry.end, [entry])
@@ -367,6 +377,7 @@ class AddressSpace:
         for part in parts:
             part.protection = protection
         self.reserve(addr, end, n_entries=self.map.growth(addr, end, len(parts)))
+        self.personality.protect(self, parts, protection)
         if protection == PROT_NONE:
             self.personality.withdraw(self, addr, end, parts)
         else:
@@ -395,6 +406,8 @@ class AddressSpace:
         """The last thread is gone: give everything back. Any number of times."""
         if self.closed:
             return
+        if self.pmap.n_present:
+            self._tell_of_leaks()
         self.commit(0, VM_MAX_ADDRESS, [])
         self._space_charge.release()
         self.closed = True
@@ -402,6 +415,20 @@ class AddressSpace:
             self.buffers.n_spaces -= 1
             if not self.buffers.n_spaces:
                 self.hypervisor.effects.append(BuffersGone(self.buffers.number))
+
+    def _tell_of_leaks(self) -> None:
+        left = [(entry, self.pmap.count(entry.page, entry.n_pages)) for entry in self.map if entry.made_by is not None]
+        held = [(entry, n_pages) for entry, n_pages in left if n_pages]
+        if held:
+            entry = held[0][0]
+            doms = {entry.owner for entry, _ in held}
+            text = (
+                f"{pages_of(sum(n_pages for _, n_pages in held))} of {'domain' if len(doms) == 1 else 'domains'} "
+                f"{', '.join(map(str, sorted(doms)))} were still mapped when the last connection ended, in "
+                f"{len(held)} entr{'y' if len(held) == 1 else 'ies'}; the first at {entry.start:#x}"
+            )
+            dom = entry.owner if len(doms) == 1 else None
+            self.hypervisor.effects.append(Found(Kind.MAPPING_LEAKED, text, dom, entry.start, entry.made_by))
 
 
 INHERIT: Final = {

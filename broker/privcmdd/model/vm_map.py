@@ -61,6 +61,8 @@ class Entry:
         stray: Pages that MMAP_RESOURCE put where no privcmd VMA is (linux); they may be cut anywhere.
         pte_protection: What its page table entries allow, where mprotect does not change them (linux, in a PV dom0).
         mixed: They were not all made alike: the pmap has noted for each what it allows.
+        pte_protection: What its page table entries allow; on Linux mprotect does not change them.
+        opened: Which open file of the device it maps, by the number that RESTRICT knows it by; 0: not told.
         domid: Whose frames were mapped last (linux), for people.
         made_by: The request that mapped frames last, for people.
     """
@@ -80,6 +82,7 @@ class Entry:
     stray: bool = False
     pte_protection: int | None = None
     mixed: bool = False
+    opened: int = 0
     domid: int | None = None
     made_by: Maker | None = None
 
@@ -92,6 +95,12 @@ class Entry:
     def n_pages(self) -> int:
         """Its size, in pages."""
         return (self.end - self.start) >> PAGE_SHIFT
+
+    @property
+    def owner(self) -> int:
+        """Whose frames it maps; -1 when none have been."""
+        dom = self.domid if self.object is None else self.object.domid
+        return -1 if dom is None else dom
 
     @property
     def reach(self) -> int:

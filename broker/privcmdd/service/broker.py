@@ -435,13 +435,18 @@ class Broker:
             paging.tell(self, effect.domid, effect.gfn)
             return
         if isinstance(effect, Found):
-            from privcmdd.service.findings import culprit  # noqa: PLC0415
+            from privcmdd.service.findings import serving  # noqa: PLC0415
 
-            self.findings.record(effect, culprit(session, effect))
+            self.findings.record(effect, serving(session, effect))
             return
         if isinstance(effect, BuffersGone):
             self.backing.close(BufferFile(effect.number))
             return
+        if effect.state is State.DYING and effect.domid in self.hypervisor.domains:
+            from privcmdd.service.harm import zombies  # noqa: PLC0415
+
+            for found, culprit in zombies(self, effect.domid):
+                self.findings.record(found, culprit)
         body = {"dom": effect.domid, "state": effect.state}
         self._tell("domain", body, lambda session: session.sees(effect.domid))
         if effect.state is State.GONE:

@@ -128,7 +128,7 @@ def sees(session: Session, uid: int, dom: int | None) -> bool:
     return own and (session.restricted_to is None or session.restricted_to == dom)
 
 
-def culprit(session: Session, found: Found) -> Culprit:
+def serving(session: Session, found: Found) -> Culprit:
     """The client that is being served, and what it asked for."""
     identity = session.identity
     method, number = found.request or (session.method, session.n_requests)

@@ -40,7 +40,7 @@ def map_grants(broker: Broker, session: Session, params: Params) -> Steps:
         done = grants.map_grants(residence.space, domid, params["addr"], refs, read, may_write=may_write)
     finally:
         residence.turnstile.leave(ticket)
-    return answer(broker, params, done, {"num": len(refs)})
+    return answer(broker, residence, params, done, {"num": len(refs)})
 
 
 HANDLERS: Final = {"gntdev.map": map_grants}

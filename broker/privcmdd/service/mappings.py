@@ -51,7 +51,9 @@ def mmap(broker: Broker, space: AddressSpace, params: Params) -> Params:
     addr, size, prot, file = params["addr"], params["len"], params["prot"], params["file"]
     if file == File.HYPERCALL:
         buffer_file(broker, space)
-    at = space.mmap(addr, size, prot, fixed=params["fixed"], file=file, private=params["private"])
+    at = space.mmap(
+        addr, size, prot, fixed=params["fixed"], file=file, private=params["private"], opened=params["opened"]
+    )
     if file != File.HYPERCALL:
         return {"addr": at}
     entry = space.map.lookup(at)

@@ -18,6 +18,7 @@ from privcmdd.model.frames import FEW, NO_FRAME
 from privcmdd.model.ledger import Slot
 from privcmdd.model.privcmd import MmapEntry, Stopped, with_nibbles
 from privcmdd.model.units import DOMID_INVALID
+from privcmdd.service import harm
 from privcmdd.service.machine_files import OWNERS, prepare
 from privcmdd.service.steps import CHECKPOINT
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.frames import Errors, Mfns, Names
     from privcmdd.model.ledger import Charge
-    from privcmdd.model.privcmd import Batch, Personality
+    from privcmdd.model.privcmd import Batch
     from privcmdd.service.broker import Broker
     from privcmdd.service.session import Session
     from privcmdd.service.spaces import Residence
@@ -97,9 +98,13 @@ def mmapbatch(broker: Broker, session: Session, params: Params) -> Steps:
     arr = None
     if done.errors is not None:
         nibble = residence.space.personality.paged_nibble
-        arr = frames_like(params["arr"], with_nibbles(names, done.errors, nibble))
+        marked = with_nibbles(names, done.errors, nibble)
+        harm.errors_hidden(broker, params, names, marked, done.errors)
+        arr = frames_like(params["arr"], marked)
+    if residence.restrictions:
+        harm.filled(broker, residence, params["dom"], params["addr"], params["file"])
     result = {"ret": done.ret, "n_failed": done.n_failed, "arr": arr}
-    return answer(broker, params, done, result, residence.space.personality)
+    return answer(broker, residence, params, done, result)
 
 
 def mmapbatch_v2(broker: Broker, session: Session, params: Params) -> Steps:
@@ -114,9 +119,11 @@ def mmapbatch_v2(broker: Broker, session: Session, params: Params) -> Steps:
         raise
     if broker.settings.paranoid:
         invariants.errors_are_in_order(done, len(names))
+    if residence.restrictions:
+        harm.filled(broker, residence, params["dom"], params["addr"], params["file"])
     err = errors_like(params["arr"], done.errors)
     result = {"ret": done.ret, "n_failed": done.n_failed, "err": err}
-    return answer(broker, params, done, result, residence.space.personality)
+    return answer(broker, residence, params, done, result)
 
 
 def mmap_entries(broker: Broker, session: Session, params: Params) -> Steps:
@@ -140,7 +147,9 @@ def mmap_entries(broker: Broker, session: Session, params: Params) -> Steps:
         if params["extents"]:
             stopped.details.update(placed(broker, params["dom"], stopped.mfns, stopped.protection))
         raise
-    return answer(broker, params, done, {"ret": done.ret, "done": len(entries)})
+    if residence.restrictions and entries:
+        harm.filled(broker, residence, params["dom"], entries[0].va, params["file"])
+    return answer(broker, residence, params, done, {"ret": done.ret, "done": len(entries)})
 
 
 def restrict(broker: Broker, session: Session, params: Params) -> Params:
@@ -254,14 +263,12 @@ def placed(broker: Broker, domid: int, mfns: Mfns, protection: int) -> Params:
     return found
 
 
-def answer(
-    broker: Broker, params: Params, done: Batch, result: Params, personality: Personality | None = None
-) -> Params:
+def answer(broker: Broker, residence: Residence, params: Params, done: Batch, result: Params) -> Params:
     """Add the extents when they are asked for, and what lies where frames failed."""
     prepare(broker, params["dom"], done.mfns)
     if params["extents"]:
         result.update(placed(broker, params["dom"], done.mfns, done.protection))
-        if personality is not None and personality.fills and (voids := voids_of(done.mfns)):
+        if residence.space.personality.fills and (voids := voids_of(done.mfns)):
             result["voids"] = voids
     return result
 

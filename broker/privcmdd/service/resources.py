@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.privcmd import Part
+from privcmdd.service import harm
 from privcmdd.service.hypercalls.dm_op import device_model
 from privcmdd.service.privcmd import authorise, placed
 from privcmdd.wire.limits import DM_OP_BUFFERS, DM_OP_BYTES
@@ -41,9 +42,12 @@ def mmap_resource(broker: Broker, session: Session, params: Params) -> Steps:
     ticket = yield from residence.turnstile.enter()
     try:
         space = residence.space
+        space.maker = (session.method, session.n_requests)
         done = space.personality.mmap_resource(space, wanted, addr, may_write=may_write)
     finally:
         residence.turnstile.leave(ticket)
+    if residence.restrictions:
+        harm.filled(broker, residence, domid, addr, params["file"])
     result: Params = {"num": num}
     if params["extents"]:
         result.update(placed(broker, domid, done.mfns, done.protection))

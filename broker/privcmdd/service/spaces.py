@@ -75,6 +75,10 @@ class Spaces:
     def __len__(self) -> int:
         return len(self._residences)
 
+    def residences(self) -> Iterator[Residence]:
+        """Who lives where."""
+        return iter(self._residences.values())
+
     def of(self, session: Session, defaults: SpaceDefaults, slice_frames: int) -> Residence:
         """The space a connection lives in; a new one of its own when it has none yet.
 
@@ -164,8 +168,9 @@ def held(space: AddressSpace) -> list[dict[str, Any]]:
     rows = []
     for entry in space.map:
         if entry.made_by is not None and (present := space.pmap.count(entry.page, entry.n_pages)):
-            dom = entry.domid if entry.object is None else entry.object.domid
-            rows.append({"start": entry.start, "present": present, "dom": dom, "request": made_by(entry.made_by)})
+            rows.append(
+                {"start": entry.start, "present": present, "dom": entry.owner, "request": made_by(entry.made_by)}
+            )
             if len(rows) == MOST_HELD:
                 break
     return rows

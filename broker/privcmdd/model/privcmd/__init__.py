@@ -102,6 +102,9 @@ class Personality(Protocol):
     def withdraw(self, space: AddressSpace, start: int, end: int, new: Sequence[Entry]) -> None:
         """Put entries without access in place (mprotect), and do with page table entries what the kernel does."""
 
+    def protect(self, space: AddressSpace, parts: Sequence[Entry], protection: int) -> None:
+        """Mprotect is about to change these parts of entries, copies of those in the map."""
+
     def mmapbatch(
         self, space: AddressSpace, domid: int, addr: int, names: Names, *, may_write: bool = True
     ) -> Generator[None, None, Batch]:
@@ -249,6 +252,12 @@ def run_of(mfn: int, n_pages: int) -> Names:
     if n_pages == 1:
         return [mfn]
     return np.arange(n_pages, dtype=np.uint64) + np.uint64(mfn)
+
+
+def hidden(names: Names, marked: Names, errors: Errors) -> list[int]:
+    """The failed frames that V1's report does not show: their numbers had the bits already."""
+    same = np.asarray(names, dtype=np.uint64) == np.asarray(marked, dtype=np.uint64)
+    return np.flatnonzero(same & (np.asarray(errors) != 0)).tolist()
 
 
 def with_nibbles(names: Names, errors: Errors, paged_nibble: int) -> Names:

@@ -30,6 +30,7 @@ from privcmdd.model.privcmd import (
     check_rights,
     check_size,
     give_back,
+    harm,
     run_of,
     take_resource,
 )
@@ -98,6 +99,10 @@ class Linux:
         else:
             space.withdraw(start, end, new)
 
+    def protect(self, space: AddressSpace, parts: Sequence[Entry], protection: int) -> None:
+        """In a PV dom0 mprotect does not change page table entries of frames (RESULTS.md 2.9)."""
+        harm.protect(space, parts, protection)
+
     def mmapbatch(
         self, space: AddressSpace, domid: int, addr: int, names: Names, *, may_write: bool = True
     ) -> Generator[None, None, Batch]:
@@ -132,6 +137,8 @@ class Linux:
         batch = Batch(returned(errors), mfns, errors, vma.protection)
         space.counters.batches += 1
         space.counters.frames_failed += batch.n_failed
+        if errors is not None and not batch.ret:
+            harm.enoent_lost(space, domid, start, names, errors)
         return batch
 
     def _acquire(
@@ -139,6 +146,7 @@ class Linux:
     ) -> Generator[None, None, tuple[Mfns, Errors | None]]:
         space.reserve(start, start + (len(names) << PAGE_SHIFT), n_frames=len(names))
         if self._is_blind(space, vma, domid):
+            harm.unchecked(space, domid, start, len(names))
             return np.zeros(len(names), dtype=np.uint32), None
         try:
             return (yield from acquire(space, domid, names, vma.reach))
@@ -196,6 +204,7 @@ class Linux:
         """Fill a fresh VMA from its start, entry by entry; see ``Personality.mmap``."""
         if not entries:
             return Batch(0, [], None)
+        harm.mmap_elsewhere(space, space.map.lookup(entries[0].va), entries[0].va, entries[0].npages)
         vma = self._vma(space, entries[0].va)
         if entries[0].va != vma.start or vma.used:
             raise ModelError(
@@ -251,6 +260,7 @@ class Linux:
             )
         check_size(wanted.num)
         if self.host.dom0 == "pvh" and vma.used:
+            harm.second_resource(space, wanted.dom, addr)
             raise ModelError(
                 errno.ENOTRECOVERABLE,
                 "a second MMAP_RESOURCE on a mapping crashes a real kernel in a PVH dom0 (alloc_empty_pages)",
@@ -268,6 +278,14 @@ class Linux:
         mfns: Mfns = [NO_FRAME] * wanted.num if is_blind else take_resource(space, wanted, frames)
         self._note(space, vma)
         self._cap(vma, may_write=may_write)
+        if is_blind:
+            harm.unchecked(space, wanted.dom, start, wanted.num)
+        harm.resource_strays(space, wanted.dom, vma, strays)
+        if self.host.dom0 == "pvh":
+            harm.partial_resource(space, wanted.dom, vma, wanted.num)
+        for entry in (vma, *strays):
+            entry.domid = wanted.dom
+            entry.made_by = space.maker
         space.overlay(start, end, strays, mfns)
         if is_blind:
             space.bar(start, end)
@@ -320,8 +338,11 @@ class Linux:
         address = page << PAGE_SHIFT
         if mfn == BARRED:
             why = "it was mapped, or protected, without access, and mprotect does not bring it back"
+            harm.refaults(space, entry, address, why)
         else:
             why = "it failed when it was mapped" if entry.used else "no ioctl has filled this mapping"
+            if entry.used and entry.file is File.PRIVCMD:
+                harm.failed_touched(space, entry, address, filled=self.fills)
         raise ModelError(errno.EFAULT, f"{address:#x} has no frame: {why}", addr=address, signal="SIGBUS")
 
 

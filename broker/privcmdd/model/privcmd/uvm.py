@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.findings import Kind
 from privcmdd.model.frames import FEW
 from privcmdd.model.privcmd import (
     FAILED,
@@ -94,6 +95,9 @@ class Uvm:
     def withdraw(self, space: AddressSpace, start: int, end: int, new: Sequence[Entry]) -> None:
         """Page table entries go; a later touch enters them again."""
         space.commit(start, end, new)
+
+    def protect(self, space: AddressSpace, parts: Sequence[Entry], protection: int) -> None:
+        """It does what it says."""
 
     def mmapbatch(
         self, space: AddressSpace, domid: int, addr: int, names: Names, *, may_write: bool = True
@@ -249,8 +253,18 @@ class Uvm:
         if space.pmap.get(page):
             return False
         assert entry.object is not None
-        name = entry.object.name(entry.offset + page - entry.page)
         address = page << PAGE_SHIFT
+        try:
+            name = entry.object.name(entry.offset + page - entry.page)
+        except ModelError:
+            space.hypervisor.found(
+                Kind.FAILED_FRAME_TOUCHED,
+                f"the frame at {address:#x} failed when it was mapped, and was touched; look at the error of each "
+                "frame before it is used",
+                dom=entry.object.domid,
+                addr=address,
+            )
+            raise
         take = space.hypervisor.take if entry.object.resource else space.hypervisor.acquire
         mfns, errors = take(entry.object.domid, [name])
         if errors is not None:

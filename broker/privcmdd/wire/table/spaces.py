@@ -83,6 +83,13 @@ ROWS: Final = (
                 "whether writes go to copies of the caller's own (MAP_PRIVATE); then frames need only be readable",
                 False,
             ),
+            Param(
+                "opened",
+                "size",
+                "which open file of the device is mapped, by the number that the methods of privcmd have as file; 0: "
+                "not told",
+                0,
+            ),
         ),
         (
             Field("addr", "int", "first address of the range", unit="bytes"),
