@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import privcmd
 from privcmdd import __version__
-from privcmdd.cli import faults, output
+from privcmdd.cli import faults, findings, output
 from privcmdd.cli.arguments import guest, memory, number, span
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ exit status:
      demonstration failed, or the reader of the output went away
   2  wrong usage: nothing was asked of the broker
   3  no broker answers there, or it went away
+  98 run --findings=error: the program did what harms a real host in silence
   99 run --leaks=error: the program left mappings behind; otherwise run ends as the program does
 
 examples:
@@ -65,7 +66,11 @@ _RUN = """\
 Run a program that maps guest memory through libxenforeignmemory or /dev/xen/privcmd, unmodified, as if this were a
 Xen host. A broker of its own is started, or with --socket an existing one is joined; the shim is preloaded; the
 program's exit status, or the signal that ended it, is handed on. Mappings that it leaves behind are listed at the
-end, with the request that made each. Where Xen's own xenstored is installed, one runs beside the program.
+end, with the request that made each, and so is what a real host would have let pass though it does harm
+(`privcmdctl findings --help`). Where Xen's own xenstored is installed, one runs beside the program.
+
+With --json all that `run` itself has to say of the program is one line of JSON on standard error, the last one:
+status, signal, leaks, findings. Standard output is the program's.
 
 Programs that are statically linked or setuid cannot be preloaded into, and are refused with the reason.
 """
@@ -200,6 +205,12 @@ def _stats(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _findings(parsed: argparse.Namespace) -> int:
+    with _client(parsed) as client:
+        _show(parsed, *findings.listed(client, clear=parsed.clear))
+    return 0
+
+
 def _fault_add(parsed: argparse.Namespace) -> int:
     with _client(parsed) as client:
         _show(parsed, *faults.add(client, parsed))
@@ -306,7 +317,17 @@ def _run(parsed: argparse.Namespace) -> int:
             output.complain(str(error))
             return 2
     return run.run(
-        run.Options(command, parsed.socket, config, parsed.domain, parsed.leaks, parsed.xenstore, faults=parsed.fault)
+        run.Options(
+            command,
+            parsed.socket,
+            config,
+            parsed.domain,
+            parsed.leaks,
+            parsed.xenstore,
+            faults=parsed.fault,
+            findings=parsed.findings,
+            as_json=parsed.json,
+        )
     )
 
 
@@ -370,6 +391,8 @@ def _parser() -> argparse.ArgumentParser:
     maps = add(commands, "maps", _maps, "print the map entries of an address space", _MAPS)
     maps.add_argument("--space", metavar="N", type=number, required=True, help="the address space")
     add(commands, "stats", _stats, "print the broker's counters")
+    found = add(commands, "findings", _findings, "list what a real host would have let pass in silence", findings.ABOUT)
+    found.add_argument("--clear", action="store_true", help="forget them afterwards")
     fault = commands.add_parser("fault", help="make requests and frames fail on demand")
     rules = fault.add_subparsers(title="commands", metavar="COMMAND", required=True)
     faults.options(add(rules, "add", _fault_add, "add a rule", faults.ABOUT))
@@ -385,6 +408,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--leaks", choices=("report", "error"), default="report",
         help="what mappings left behind are: a line each, or also exit status 99",
+    )  # fmt: skip
+    run.add_argument(
+        "--findings", choices=("report", "error", "ignore"), default="report",
+        help="what findings are: a paragraph each, also exit status 98, or nothing",
     )  # fmt: skip
     run.add_argument(
         "--no-xenstore", dest="xenstore", action="store_false",

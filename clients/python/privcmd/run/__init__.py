@@ -8,17 +8,25 @@ or signal is handed on. What it left mapped is said at the end.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 from privcmd.broker import PrivateBroker
 from privcmd.client import Client
 from privcmd.errors import BrokerGone
 from privcmd.run import program, reach, xenstore
-from privcmd.run.leaks import Watch
+from privcmd.run.findings import LEAKED as LEAKED_KIND
+from privcmd.run.findings import of_programs, paragraph
+from privcmd.run.leaks import Leak, Watch
 
+if TYPE_CHECKING:
+    from privcmd.results import Finding
+
+FOUND: Final = 98
+"""Exit status of a program of which something was found, when findings are errors."""
 LEAKED: Final = 99
 """Exit status of a program that left mappings behind, when leaks are errors."""
 
@@ -43,6 +51,8 @@ class Options:
         guests: Domains to make first.
         leaks: ``report`` or ``error``.
         xenstore: Whether to run xenstored beside the program, where it is installed.
+        findings: ``report``, ``error`` or ``ignore``.
+        as_json: Say what there is to say at the end as one line of JSON.
         faults: Rules by which requests of the program fail, as arguments of ``Client.faults.add``.
     """
 
@@ -53,13 +63,30 @@ class Options:
     leaks: str = "report"
     xenstore: bool = True
     faults: list[dict[str, Any]] = field(default_factory=list)
+    findings: str = "report"
+    as_json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a program ended.
+
+    Attributes:
+        status: Its exit status, or minus the signal that ended it.
+        leaks: Mappings that it left behind.
+        findings: What it did that a real host lets pass in silence.
+    """
+
+    status: int
+    leaks: list[Leak] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
 
 def run(options: Options) -> int:
     """Run a program to its end.
 
     Returns:
-        Its exit status, or ``LEAKED``. A signal that ended it ends us as well.
+        Its exit status, ``FOUND`` or ``LEAKED``. A signal that ended it ends us as well.
 
     Raises:
         PrivcmdError: The program cannot be reached (``reach.Unreachable``), a domain cannot be made, the shim is not
@@ -95,11 +122,28 @@ def _run(options: Options) -> int:
         status = program.execute(path, options.command[1:], env)
         try:
             leaks = watch.settle()
+            end = End(status, leaks, [] if options.findings == "ignore" else of_programs(client, token))
         except BrokerGone as gone:
             sys.stderr.write(f"privcmdctl: what the program left mapped is not known: {gone}\n")
-            leaks = []
-    for leak in leaks:
-        sys.stderr.write(f"privcmdctl: still mapped: {leak}\n")
-    if leaks and options.leaks == "error":
+            end = End(status)
+    sys.stderr.write(as_json(end) if options.as_json else as_text(end))
+    sys.stderr.flush()
+    if end.leaks and options.leaks == "error":
         return LEAKED
+    if end.findings and options.findings == "error":
+        return FOUND
     return program.end_as(status)
+
+
+def as_text(end: End) -> str:
+    """What is to be said of a program, line by line: nothing when there is nothing. Leaks are findings told better."""
+    said = [f"still mapped: {leak}" for leak in end.leaks]
+    said += [paragraph(finding) for finding in end.findings if finding.kind != LEAKED_KIND]
+    return "".join(f"privcmdctl: {one}\n" for one in said)
+
+
+def as_json(end: End) -> str:
+    """The same as one line of JSON."""
+    ended = {"status": None, "signal": -end.status} if end.status < 0 else {"status": end.status, "signal": None}
+    leaks, findings = map(asdict, end.leaks), map(asdict, end.findings)
+    return json.dumps({**ended, "leaks": [*leaks], "findings": [*findings]}) + "\n"

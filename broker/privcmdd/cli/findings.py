@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Findings as ``privcmdctl findings`` shows them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from privcmd.run.findings import paragraph
+
+if TYPE_CHECKING:
+    from privcmd import Client
+
+ABOUT: Final = """\
+List what clients did that a real host would have let pass without a word, and that does harm there: one paragraph
+each, with the client, the request and the section of the documentation that explains it. Findings change no answer.
+
+One sees those of one's own uid; who may administer all domains sees all. The broker keeps them until it ends, or
+until --clear.
+"""
+
+
+def listed(client: Client, *, clear: bool) -> tuple[Any, str]:
+    """What to print, as a document and as text; afterwards they are forgotten, when asked for."""
+    findings = client.findings()
+    if clear:
+        client.clear_findings()
+    text = "\n".join(map(paragraph, findings))
+    return {"findings": [asdict(finding) for finding in findings]}, text or "no findings"
