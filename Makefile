@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -q
 PROFILE ?= default
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check packages shim lint types imports generated unit container bench generate clean
+.PHONY: help demo test check packages shim lint types imports generated unit container bench generate history clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -55,6 +55,9 @@ shim: ## the C client and the preload library
 
 generate: $(READY) ## make the generated files anew
 	$(BIN)/python clients/protocol/generate.py
+
+history: $(READY) ## check a recorded history: FILE=its name
+	cd tests && ../$(BIN)/python -m history $(abspath $(FILE))
 
 clean: ## forget what was installed and cached
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist

@@ -34,8 +34,9 @@ class Setting:
         personality: Of a space whose client does not say (``space.personality``).
         probe: Likewise.
         merge: Likewise.
-        quotas: Some are small: EDQUOT is an answer to be expected anywhere.
-        rights: Some clients lack rights: so is EPERM.
+        frames_per_batch: Most frames of one request (``limits.frames_per_batch``).
+        anytime: Errnos of refusals that may come for reasons which the checker does not look into, and change nothing:
+            EDQUOT where quotas are small, EPERM where clients lack rights, ENOMEM where memory files cannot be had.
     """
 
     n_frames: int
@@ -45,11 +46,11 @@ class Setting:
     personality: str = "uvm"
     probe: str = "load"
     merge: bool = False
-    quotas: bool = False
-    rights: bool = False
+    frames_per_batch: int = 1 << 20
+    anytime: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Record:
     """One request and its answer.
 
@@ -61,7 +62,8 @@ class Record:
         params: As sent.
         result: What the answer holds; None for a refusal, and when there is none.
         error: ``[errno, text, details]`` of a refusal.
-        known: Numbers of steps that a recorder inside the broker's process knows of what was never answered.
+        known: What a recorder inside the broker's process knows of a request that was never answered: its numbers, and
+            what the broker chose for it.
     """
 
     client: int
@@ -124,6 +126,7 @@ class History:
         first, *rows = [_from_json(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
         for row in rows:
             row["error"] = row["error"] and tuple(row["error"])
+        first["anytime"] = tuple(first["anytime"])
         return cls(Setting(**first), [Record(**row) for row in rows])
 
 
@@ -148,10 +151,15 @@ class Recorder:
             answered = replace(self._records[index], received=self._event(), result=result)
             self._records[index] = answered if error is None else replace(answered, error=tuple(error))
 
-    def know(self, index: int, **numbers: Any) -> None:
-        """What only the broker's process knows of a request that is never answered: ``seq``, ``slices``, ``queued``."""
+    def know(self, index: int, known: Mapping[str, Any]) -> None:
+        """What only the broker's process knows of a request that is never answered.
+
+        Args:
+            index: From ``send``.
+            known: ``seq``, ``slices`` and ``queued`` as far as it came, and what the broker was free to choose for it.
+        """
         with self._lock:
-            self._records[index] = replace(self._records[index], known=numbers)
+            self._records[index] = replace(self._records[index], known=known)
 
     def end(self, client: int, seq: int | None = None) -> None:
         """A client goes; call it before it does, or after with the number of its end when that is known."""

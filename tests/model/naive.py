@@ -275,19 +275,31 @@ class Space:
                 self.host.sweep()  # what an entry replaced is gone before the next one is looked at
         return 0, len(entries), self.placed
 
-    def map_entry_uvm(
-        self, domid: int, entry: tuple[int, int, int], last: tuple[int, int, Thing] | None, may_write: bool
-    ) -> tuple[int, int, Thing]:
-        va, mfn, n = entry
+    def check_entry_uvm(self, entry: tuple[int, int, int], may_write: bool) -> tuple[int, int]:
+        """Where an entry goes, and with which protection."""
+        va, _, n = entry
         if n == 0 or va > LIMIT or va + n * 4096 > LIMIT:
             raise Refused(errno.EINVAL)
         start = va >> 12
         prot = self.weakest(start, n)
         if prot & WRITE and not may_write:
             raise Refused(errno.EPERM)
+        return start, prot
+
+    def map_entry_uvm(
+        self,
+        domid: int,
+        entry: tuple[int, int, int],
+        last: tuple[int, int, Thing] | None,
+        may_write: bool,
+        looked_up: Sequence[Frame | int] | None = None,
+    ) -> tuple[int, int, Thing]:
+        """Map an entry, of frames that are looked up now unless they were before."""
+        _, mfn, n = entry
+        start, prot = self.check_entry_uvm(entry, may_write)
         found = []
-        for name in range(mfn, mfn + n):
-            frame = self.host.look_up(domid, name)
+        for at, name in enumerate(range(mfn, mfn + n)):
+            frame = self.host.look_up(domid, name) if looked_up is None else looked_up[at]
             if not isinstance(frame, Frame):
                 raise Refused(frame)
             found.append(frame)
@@ -300,10 +312,11 @@ class Space:
         self.placed += found
         return start + n, prot, thing
 
-    def map_entry_linux(
+    def check_entry_linux(
         self, domid: int, entry: tuple[int, int, int], last: tuple[int, int, Thing] | None, may_write: bool
-    ) -> tuple[int, int, Thing]:
-        va, mfn, n = entry
+    ) -> tuple[int, Thing]:
+        """Where an entry goes, in which VMA; the first one takes that."""
+        va, _, n = entry
         if last is None:
             page = self.pages.get(va >> 12)
             if page is None or page.thing.what != PRIVCMD or page.thing.used or page.index or va % 4096:
@@ -319,8 +332,20 @@ class Space:
             raise Refused(errno.EINVAL)
         if n and domid not in self.host.domains and domid not in NOBODYS:
             raise Refused(errno.ESRCH)
-        for vpn, name in enumerate(range(mfn, mfn + n), expected):
-            frame = self.look_up(domid, name, self.pages[vpn].prot)
+        return expected, vma
+
+    def map_entry_linux(
+        self, domid: int, entry: tuple[int, int, int], last: tuple[int, int, Thing] | None, may_write: bool
+    ) -> tuple[int, int, Thing]:
+        _, mfn, n = entry
+        expected, vma = self.check_entry_linux(domid, entry, last, may_write)
+        names = range(mfn, mfn + n)
+        self.fill(expected, [self.look_up(domid, name, self.pages[vpn].prot) for vpn, name in enumerate(names, expected)])
+        return expected + n, 0, vma
+
+    def fill(self, start: int, found: Sequence[Frame | int]) -> None:
+        """linux: enter frames until one is bad."""
+        for vpn, frame in enumerate(found, start):
             if frame == 0:
                 self.barred.add(vpn)
                 continue
@@ -328,4 +353,3 @@ class Space:
                 raise Refused(frame)
             self.ptes[vpn], self.pte_prots[vpn] = frame, self.pages[vpn].prot
             self.placed.append(frame)
-        return expected + n, 0, vma

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the naive machine answers to requests about domains and about the conversation."""
+
+from __future__ import annotations
+
+import errno
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+from history.order import Wrong
+from history.world import HOLE, NOBODY, Home, Undecided, World, chosen, numbers, travelling
+from model.naive import FOREIGN
+from model.naive_host import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from history.record import Record
+    from model.naive_host import Domain
+    from privcmdd.wire.methods import Frames
+
+    Params = dict[str, Any]
+    Answer = Mapping[str, Any]
+
+FIRST_RESERVED: Final = 0x7FF0
+
+
+def nothing(_world: World, _record: Record, _params: Params) -> Answer:
+    """Requests that change nothing here and whose answers are the broker's own business."""
+    return {}
+
+
+def attach(world: World, record: Record, params: Params) -> Answer:
+    guest = world.guest(record.client)
+    if guest.home is not None:
+        raise Refused(errno.EBUSY)
+    asked = {key: params[key] for key in ("personality", "probe", "merge") if params[key] is not None}
+    if params["space"] is None:
+        default = {"personality": world.setting.personality, "probe": world.setting.probe, "merge": world.setting.merge}
+        settings = {**default, **asked}
+        number = chosen(record, "space", world.last_home + 1)
+        world.move_in(record, number, settings["personality"], settings["probe"], merge=settings["merge"])
+        return {"space": number, **settings}
+    home = world.homes.get(params["space"])
+    if home is None:
+        raise Refused(errno.ESRCH)
+    naive = home.naive
+    settings = {"personality": naive.kind, "probe": naive.probe, "merge": naive.merge}
+    if any(settings[key] != value for key, value in asked.items()):
+        raise Refused(errno.EINVAL)
+    home.threads.add(record.client)
+    guest.home = home
+    return {"space": home.number, **settings}
+
+
+def fork(world: World, record: Record, _params: Params) -> Answer:
+    parent = world.home(record)
+    number = chosen(record, "space", world.last_home + 1)
+    world.guest(record.client).forked.append(world.add(record, number, parent.naive.fork(), parent.files))
+    return {"space": number}
+
+
+def restrict(world: World, record: Record, params: Params) -> Answer:
+    domid, file = params["dom"], params["file"]
+    guest = world.guest(record.client)
+    held = world.home(record).files.get(file) if file else guest.restricted_to
+    if held not in (None, domid):
+        raise Refused(errno.EINVAL)
+    if domid != NOBODY:
+        if file:
+            world.home(record).files[file] = domid
+        else:
+            guest.restricted_to = domid
+    return {}
+
+
+def buffers(world: World, record: Record, _params: Params) -> Answer:
+    world.home(record)
+    return {}
+
+
+def stats(world: World, record: Record, _params: Params) -> Answer:
+    spaces = world.host.spaces
+    told = record.result or {}
+    expected = {
+        "machine": {
+            "frames": world.host.n_frames,
+            "free_frames": world.host.n_free(),
+            "domains": len(world.host.domains),
+            "dying_domains": sum(domain.dying for domain in world.host.domains.values()),
+        },
+        "mappings": {
+            "spaces": len(spaces),
+            "frames": sum(len(space.ptes) for space in spaces),
+            "ptps": sum(space.ptps() for space in spaces),
+            "wired_pages": sum(space.wired() for space in spaces),
+        },
+        "objects": {"alive": sum(len(space.things(FOREIGN)) for space in spaces)},
+    }
+    home = world.guest(record.client).home
+    if home is not None:
+        expected["space"] = of_space(home)
+    for group, counters in expected.items():
+        for name, value in counters.items():
+            if told and told[group][name] != value:
+                raise Wrong(record, f"{group}.{name} is {told[group][name]}, expected {value}")
+            world.n_compared += 1
+    return {}
+
+
+def of_space(home: Home) -> dict[str, int]:
+    """What is counted of one space."""
+    naive = home.naive
+    return {
+        "space": home.number,
+        "threads": len(home.threads),
+        "waiting": max(0, len(home.turn) - 1),
+        "frames": len(naive.ptes),
+        "ptps": naive.ptps(),
+        "wired_pages": naive.wired(),
+    }
+
+
+def create(world: World, record: Record, params: Params) -> Answer:
+    world.may(record, params["dom"])
+    max_pages, wanted = params["max_pages"], params["dom"]
+    ranges = [(0, max_pages)] if params["ranges"] is None else [(r["gfn"], r["npages"]) for r in params["ranges"]]
+    n_total = sum(n for _, n in ranges)
+    most = world.host.max_gfns
+    reasons = {
+        errno.ENOMEM: len(world.host.domains) >= world.setting.max_domains
+        or max_pages > most
+        or n_total > max_pages
+        or any(gfn < most < gfn + n for gfn, n in ranges)
+        or n_total > world.host.n_free(),
+        errno.EEXIST: wanted in world.host.domains,
+        errno.EINVAL: (wanted is not None and not 0 < wanted < FIRST_RESERVED)
+        or any(gfn >= most for gfn, n in ranges)
+        or overlap(ranges),
+    }
+    right = [number for number, holds in reasons.items() if holds]
+    if right:  # which of several is a matter of the order of checks, and of no interest
+        raise Refused(record.error[0] if record.error is not None and record.error[0] in right else right[0])
+    domid = chosen(record, "dom", wanted)
+    if (wanted is not None and domid != wanted) or domid in world.host.domains or not 0 < domid < FIRST_RESERVED:
+        raise Wrong(record, f"the new domain has number {domid}")
+    gfns = [gfn for first, n in ranges for gfn in range(first, first + n)]
+    world.host.create(domid, params["kind"], max_pages, gfns)
+    return {"dom": domid, "tot_pages": len(gfns)}
+
+
+def overlap(ranges: list[tuple[int, int]]) -> bool:
+    """Whether some gfn is in two ranges."""
+    ends = sorted((first, first + n) for first, n in ranges if n)
+    return any(end > start for (_, end), (start, _) in pairwise(ends))
+
+
+def destroy(world: World, record: Record, params: Params) -> Answer:
+    world.may(record, params["dom"])
+    world.host.destroy(params["dom"])
+    return {"state": "dying" if params["dom"] in world.host.domains else "gone"}
+
+
+def row(world: World, domain: Domain) -> dict[str, Any]:
+    """A domain as lists show it."""
+    return {
+        "dom": domain.domid,
+        "kind": domain.kind,
+        "state": "dying" if domain.dying else "paused",
+        "tot_pages": world.host.tot_pages(domain.domid),
+        "max_pages": domain.max_pages,
+    }
+
+
+def domain_list(world: World, record: Record, _params: Params) -> Answer:
+    held = world.guest(record.client).restricted_to
+    expected = [row(world, world.host.domains[d]) for d in sorted(world.host.domains) if held in (None, d)]
+    if record.result is not None:
+        told = [{key: shown[key] for key in shown if key != "name"} for shown in record.result["domains"]]
+        if told != expected:
+            raise Wrong(record, f"it lists {told}, expected {expected}")
+    return {}
+
+
+def info(world: World, record: Record, params: Params) -> Answer:
+    world.may(record, params["dom"])
+    domain = world.host.domain(params["dom"])
+    expected = {
+        **row(world, domain),
+        "held_pages": sum(frame.domid == domain.domid for frame in world.host.frames()),
+        "gfn_limit": max(domain.p2m, default=-1) + 1,
+    }
+    if record.result is not None:
+        world.learn_generation(record, domain.domid, record.result["generation"])
+    if params["num"] is not None and record.result is not None:
+        told = numbers(record.result["frames"], "Q")
+        start = params["start"]
+        for gfn, name in enumerate(told, start):
+            if domain.kind == "pv" and gfn in domain.p2m and name != HOLE:
+                world.learn_mfn(record, domain.p2m[gfn], name)
+        names = [name_of(domain, gfn) for gfn in range(start, start + params["num"])]
+        expected["frames"] = travelling(names, "Q", listed=False)
+    return expected
+
+
+def name_of(domain: Domain, gfn: int) -> int:
+    """By what a mapping asks for a position of the p2m."""
+    if gfn not in domain.p2m:
+        return HOLE
+    return (domain.p2m[gfn].mfn or 0) if domain.kind == "pv" else gfn
+
+
+def memory(world: World, record: Record, params: Params) -> Answer:
+    world.may(record, params["dom"])
+    if params["dom"] >= FIRST_RESERVED:
+        return {}
+    domain = world.host.domain(params["dom"])
+    if params["write"]:
+        world.shared.add(domain)
+    world.learn_generation(record, domain.domid, (record.result or {}).get("generation"))
+    return {}
+
+
+def changed(call: Callable[[World, Record, int, list[int]], Answer]) -> Callable[[World, Record, Params], Answer]:
+    """A request that changes a list of a domain's frames."""
+
+    def handler(world: World, record: Record, params: Params) -> Answer:
+        world.may(record, params["dom"])
+        names = numbers(params["arr"].data, "Q")
+        if len(names) > world.setting.frames_per_batch:
+            raise Refused(errno.E2BIG)
+        return call(world, record, params["dom"], names)
+
+    return handler
+
+
+def populate(world: World, record: Record, domid: int, gfns: list[int]) -> Answer:
+    done = world.host.populate(domid, gfns)
+    expected: dict[str, Any] = {"done": done}
+    domain = world.host.domains[domid]
+    if record.result is not None:
+        check_why(record, done, len(gfns))
+        if domain.kind == "pv":
+            told = numbers(record.result["frames"], "Q")
+            if len(told) != done:
+                raise Wrong(record, f"it tells {len(told)} frames, expected {done}")
+            for gfn, mfn in zip(gfns, told, strict=False):
+                world.learn_mfn(record, domain.p2m[gfn], mfn)
+        else:
+            expected["frames"] = None
+    return expected
+
+
+def decrease(world: World, record: Record, domid: int, names: list[int]) -> Answer:
+    world.check_known(record, domid, names)
+    done = world.host.decrease_reservation(domid, names)
+    check_why(record, done, len(names))
+    return {"done": done}
+
+
+def check_why(record: Record, done: int, n: int) -> None:
+    """Whether a reason is given exactly where something was not done."""
+    if record.result is not None and record.result["done"] == done and (record.result["why"] is None) != (done == n):
+        raise Wrong(record, f"why is {record.result['why']!r} with {done} of {n} done")
+
+
+def paging(name: str) -> Callable[[World, Record, Params], Answer]:
+    """``page_out`` or ``page_in``."""
+
+    def handler(world: World, record: Record, params: Params) -> Answer:
+        asked: Frames = params["arr"]
+        world.may(record, params["dom"])
+        names = numbers(asked.data, "Q")
+        if len(names) > world.setting.frames_per_batch:
+            raise Refused(errno.E2BIG)
+        errs = getattr(world.host, name)(params["dom"], names)
+        failed = sum(map(bool, errs))
+        return {"n_failed": failed, "err": travelling(errs, "i", listed=asked.listed) if failed else None}
+
+    return handler
+
+
+def beyond(_world: World, record: Record, _params: Params) -> Answer:
+    """Requests that the naive machine knows nothing of; a refused one has changed nothing."""
+    if record.error is not None:
+        raise Refused(record.error[0])
+    raise Undecided(record, "the naive model does not know this request")
+
+
+HANDLERS: Final[dict[str, Callable[[World, Record, Params], Answer]]] = {
+    **dict.fromkeys(("hello", "ping", "describe", "subscribe", "findings.list", "faults.list"), nothing),
+    "stats": stats,
+    "space.attach": attach,
+    "space.fork": fork,
+    "space.buffers": buffers,
+    "privcmd.restrict": restrict,
+    "domain.create": create,
+    "domain.destroy": destroy,
+    "domain.list": domain_list,
+    "domain.info": info,
+    "domain.memory": memory,
+    "domain.populate": changed(populate),
+    "domain.decrease_reservation": changed(decrease),
+    "domain.page_out": paging("page_out"),
+    "domain.page_in": paging("page_in"),
+}
