@@ -340,7 +340,9 @@ class Space:
         _, mfn, n = entry
         expected, vma = self.check_entry_linux(domid, entry, last, may_write)
         names = range(mfn, mfn + n)
-        self.fill(expected, [self.look_up(domid, name, self.pages[vpn].prot) for vpn, name in enumerate(names, expected)])
+        self.fill(
+            expected, [self.look_up(domid, name, self.pages[vpn].prot) for vpn, name in enumerate(names, expected)]
+        )
         return expected + n, 0, vma
 
     def fill(self, start: int, found: Sequence[Frame | int]) -> None:
