@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one seed decides before anything happens: swarm testing, so each run leaves some things out and overdoes others.
+
+A run in which everything is likely is a run in which nothing goes far. (Groce et al., "Swarm Testing", ISSTA 2012.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from privcmdd.model.host import Host
+from privcmdd.service.settings import AccessRule, Limits, Machine, Settings, SpaceDefaults
+from sim.vocabulary import USUAL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ADMIN, USER, GUEST = 1000, 1001, 1002
+RULES: Final = (
+    AccessRule("admin", uids=(ADMIN,)),
+    AccessRule("write", uids=(USER,), domains=(1, 2)),
+    AccessRule("admin", uids=(USER,), domains=(3,)),
+    AccessRule("read", uids=(GUEST,)),
+)
+FAULTS: Final = {
+    "delay": "bytes of a client arrive late",
+    "stall": "a client stops reading",
+    "half-close": "a client says no more, and waits for its answers",
+    "hang-up": "a client dies",
+    "cancel": "the broker ends a connection where it stands, as a second SIGTERM does to all",
+    "drain": "the broker reads no more than has arrived, as SIGTERM does to all",
+    "garbage": "a client's stream breaks",
+    "truncate": "a client's stream ends inside a message",
+    "quota": "limits are lowered below what is used, as a reload may",
+    "create": "the host has no memory file, or no descriptor, to give",
+    "disk": "the host fails to read, or to take pages back",
+}
+"""Kinds of faults that happen at a moment of the scheduler's choice; a stream is always cut anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run.
+
+    Attributes:
+        seed: Of all that is random in it.
+        n_clients: At one time, at most.
+        n_asks: Requests in the safety phase.
+        settings: Of the broker.
+        linger_s: How long a peer that broke the protocol has to take its last answers.
+        methods: Weight of each method.
+        faults: Weight of each kind of fault.
+        fault_rate: Of the steps, how many bring one.
+        nonsense: Of the requests, how many are malformed.
+        moves: Weights of what the scheduler does next: run, deliver, read, speak.
+        room_bytes: Of the socket, towards the client.
+        depth: Requests that a client has under way, at most.
+    """
+
+    seed: int
+    n_clients: int
+    n_asks: int
+    settings: Settings
+    linger_s: float
+    methods: Mapping[str, float]
+    faults: Mapping[str, float]
+    fault_rate: float
+    nonsense: float
+    moves: tuple[float, float, float, float]
+    room_bytes: int
+    depth: int
+
+
+def plan(seed: int, n_asks: int) -> Plan:
+    """What a seed decides."""
+    rng = Random(f"plan {seed}")
+    limits = Limits(
+        frames=rng.choice((60, 200, 400, 1_000)),
+        entries=rng.choice((20, 60, 200)),
+        objects=rng.choice((10, 40, 100)),
+        spaces=rng.choice((2, 8, 16)),
+        batches=rng.choice((1, 3, 8)),
+        queued_bytes=rng.choice((4_096, 16_384, 65_536)),
+        fds=rng.choice((4, 8, 16)),
+        connection_queued_bytes=rng.choice((512, 4_096, 65_536)),
+        frames_per_batch=rng.choice((30, 64, 1_024)),
+        slice_frames=rng.choice((1, 2, 4, 8, 32)),
+    )
+    settings = Settings(
+        limits=limits,
+        machine=Machine(memory_mib=2, domains=6, gfns_per_domain=rng.choice((48, 64, 128))),
+        space=SpaceDefaults(
+            personality=rng.choice(("uvm", "uvm", "linux")),
+            probe=rng.choice(("load", "scratch")),
+            merge=rng.random() < 0.5,
+        ),
+        host=Host(
+            dom0=rng.choice(("pv", "pv", "pvh")),
+            linux=rng.choice(("6.1", "5.10")),
+            xen=rng.choice(("4.17", "4.20")),
+        ),
+        access=RULES,
+    )
+    return Plan(
+        seed=seed,
+        n_clients=rng.choice((1, 2, 3, 4, 5, 6, 8, 12, 16)),
+        n_asks=n_asks,
+        settings=settings,
+        linger_s=rng.choice((0.001, 0.1, 5.0)),
+        methods={method: usual * rng.choice((0, 0.3, 1, 1, 1, 3)) for method, usual in USUAL.items()},
+        faults={kind: rng.choice((0, 1, 1, 4)) for kind in FAULTS},
+        fault_rate=rng.choice((0.0, 0.005, 0.02, 0.05)),
+        nonsense=rng.choice((0.0, 0.02, 0.1)),
+        moves=(rng.choice((1, 2, 4)), rng.choice((1, 2, 4)), rng.choice((0.5, 1, 4)), rng.choice((1, 2, 4))),
+        room_bytes=rng.choice((64, 1_000, 16_384)),
+        depth=rng.choice((1, 1, 2, 8, 30)),
+    )

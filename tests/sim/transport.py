@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stream socket between a client and the broker, in memory: its two buffers have bounds, as the kernel's have.
+
+The rules are those measured of Linux: descriptors arrive with the first byte of what was sent with them, and two such
+sendings never merge; a client that closes without having read all resets the connection, once the broker has read what
+came before.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class BrokerEnd:
+    """The broker's end: what it uses of a non-blocking ``socket.socket``; and what a scheduler does to it.
+
+    Attributes:
+        ended: The client has shut its side down; what came before is still to be read.
+        gone: The client has closed: answers go nowhere.
+        closing: The broker has begun to close.
+        closed: It has closed.
+        room_bytes: What the client's receive buffer takes.
+    """
+
+    def __init__(self, room_bytes: int) -> None:
+        self.ended = self.gone = self.closing = self.closed = False
+        self.room_bytes = room_bytes
+        self._reset = False
+        self._arrived: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._sent = bytearray()
+        self.n_fds_sent = 0
+
+    # What the broker uses
+
+    def recvmsg_into(
+        self, buffers: list[memoryview], _control_bytes: int, _flags: int
+    ) -> tuple[int, list[tuple[int, int, bytes]], int, None]:
+        """What is there, as recvmsg(2) has it."""
+        room = buffers[0]
+        n_bytes = 0
+        fds: tuple[int, ...] = ()
+        while self._arrived and n_bytes < len(room) and not fds:
+            data, fds = self._arrived.popleft()
+            taken = data[: len(room) - n_bytes]
+            room[n_bytes : n_bytes + len(taken)] = taken
+            n_bytes += len(taken)
+            if len(taken) < len(data):
+                self._arrived.appendleft((data[len(taken) :], ()))
+        if not n_bytes and not self.ended:
+            raise BlockingIOError
+        if not n_bytes and self._reset:
+            raise ConnectionResetError
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds).tobytes())] if fds else []
+        return n_bytes, rights, 0, None
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Write what fits (send(2))."""
+        if self.gone or self.closed:
+            raise BrokenPipeError
+        taken = data[: self.room_bytes - len(self._sent)]
+        if not len(taken):
+            raise BlockingIOError
+        self._sent += taken
+        return len(taken)
+
+    def sendmsg(self, buffers: Sequence[bytes | memoryview], rights: list[tuple[int, int, array.array[int]]]) -> int:
+        """Write what fits (sendmsg(2)); descriptors that went are counted, for nobody needs them here."""
+        n_sent = self.send(buffers[0])
+        self.n_fds_sent += sum(len(fds) for _, _, fds in rights)
+        return n_sent
+
+    def close_begins(self) -> None:
+        """Wake who waits for it."""
+        self.closing = True
+
+    def close(self) -> None:
+        """Close: descriptors that nobody received are closed."""
+        self.closing = self.closed = True
+        for _, fds in self._arrived:
+            for fd in fds:
+                os.close(fd)
+        self._arrived.clear()
+
+    # What a scheduler does and sees
+
+    @property
+    def readable(self) -> bool:
+        """Whether a read would not block."""
+        return bool(self._arrived) or self.ended
+
+    @property
+    def writable(self) -> bool:
+        """Whether a write would not block."""
+        return self.gone or len(self._sent) < self.room_bytes
+
+    @property
+    def n_unread(self) -> int:
+        """Bytes that wait for the client."""
+        return len(self._sent)
+
+    def arrive(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
+        """Bytes of the client come in; their descriptors are the receiver's now."""
+        assert not self.ended
+        if self.closed:
+            for fd in fds:
+                os.close(fd)
+        elif data:
+            self._arrived.append((data, fds))
+
+    def take(self, n_bytes: int) -> bytes:
+        """The client reads."""
+        data = bytes(self._sent[:n_bytes])
+        del self._sent[:n_bytes]
+        return data
+
+    def end(self) -> None:
+        """The client shuts its side down."""
+        self.ended = True
+
+    def hang_up(self) -> None:
+        """The client closes."""
+        self._reset = bool(self._sent)
+        self._sent.clear()
+        self.ended = self.gone = True
+
+    def shutdown(self, _how: int) -> None:
+        """The broker reads no more than has arrived (SHUT_RD)."""
+        self.ended = True

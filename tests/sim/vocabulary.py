@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What simulated clients ask: likely requests of every method, unlikely ones of the right types, and plain nonsense.
+
+A method that has no line of its own here is asked with whatever its row of the table allows, so a new method is
+simulated from the day it is in the table.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from privcmdd.model.units import PAGE_SIZE as PAGE
+from privcmdd.wire.methods import METHODS
+from sim import hypercalls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from privcmdd.wire.params import Param
+
+N_PAGES: Final = 40  # of the range that all clients quarrel about
+BASE: Final = 0x10_0000_0000
+GRANTS: Final = BASE + (1 << 30)
+BUFFERS: Final = hypercalls.BUFFERS
+PLACES: Final = (0, BASE, BASE + PAGE, BASE + 3 * PAGE + 8, GRANTS, BUFFERS, 2**47 - PAGE, 2**47, 2**53 - 1)
+DOMAINS: Final = (1, 1, 1, 2, 2, 3, 3, 4, 0, 0x7FF0, 0x7FF1, 0x7FF2)
+NUMBERS: Final = (0, 1, 2, 5, 40, 1024, 2**20, 2**20 + 1, 2**31, 2**32 - 1, 2**32, 2**53 - 1)
+
+Params = dict[str, Any]
+
+
+class Ask(NamedTuple):
+    """A request before it has a number."""
+
+    method: str
+    params: Params
+
+
+class Vocabulary:
+    """What there is to say, and what was learnt from answers.
+
+    Attributes:
+        names: By domain: numbers under which its frames were once found.
+        spaces: Address spaces that were heard of.
+    """
+
+    def __init__(self, rng: Random, weights: dict[str, float]) -> None:
+        """Choose words by ``weights``, a method."""
+        self._rng = rng
+        self._methods = list(weights)
+        self._weights = list(weights.values())
+        self.names: dict[int, list[int]] = {}
+        self.spaces: list[int] = []
+
+    def ask(self, nonsense: float) -> list[Ask]:
+        """A few requests that belong together."""
+        rng = self._rng
+        method = rng.choices(self._methods, self._weights)[0]
+        if rng.random() < nonsense:
+            return [Ask(method, self._nonsense(method))]
+        special = _SPECIAL.get(method)
+        if special is None:
+            return [Ask(method, self.anything(method))]
+        said = special(self)
+        return said if isinstance(said, list) else [Ask(method, said)]
+
+    def learn(self, method: str, params: Params, result: Params) -> None:
+        """Remember what an answer said."""
+        if method == "domain.info" and result.get("frames"):
+            frames = struct.unpack(f"<{len(result['frames']) // 8}Q", result["frames"])
+            self.names[params["dom"]] = [name for name in frames if name < 2**32]
+        elif method in ("space.attach", "space.fork"):
+            self.spaces = [*self.spaces[-7:], result["space"]]
+
+    # Likely requests
+
+    def range(self) -> Params:
+        """A range of the place that all quarrel about."""
+        n = self._rng.choice((1, 1, 2, 5, 10, 30, N_PAGES))
+        at = self._rng.randrange(N_PAGES - n + 1)
+        return {"addr": BASE + at * PAGE, "len": n * PAGE}
+
+    def frames(self, dom: int, n: int) -> list[int]:
+        """Names of a domain's frames, some of which are not there."""
+        rng = self._rng
+        known = self.names.get(dom)
+        if known and rng.random() < 0.9:
+            at = rng.randrange(len(known))
+            return [known[(at + i) % len(known)] for i in range(n)]
+        first, stride = rng.randrange(40), rng.randrange(3)
+        return [first + stride * i for i in range(n)]
+
+    def listed(self, names: list[int]) -> bytes | list[int]:
+        """A frame list in one of its two forms."""
+        return names if self._rng.random() < 0.2 else struct.pack(f"<{len(names)}Q", *names)
+
+    def batch(self) -> Params:
+        """``privcmd.mmapbatch`` and ``_v2``."""
+        where = self.range()
+        dom = self._rng.choice(DOMAINS)
+        names = self.frames(dom, where["len"] // PAGE)
+        params: Params = {"dom": dom, "addr": where["addr"], "arr": self.listed(names)}
+        if self._rng.random() < 0.3:
+            params["extents"] = True
+        return params
+
+    def entries(self) -> Params:
+        """``privcmd.mmap``."""
+        rng = self._rng
+        dom = rng.choice(DOMAINS)
+        rows = []
+        for _ in range(rng.choice((1, 1, 2, 4))):
+            where = self.range()
+            n = where["len"] // PAGE
+            rows.append({"va": where["addr"], "mfn": self.frames(dom, 1)[0], "npages": n})
+        return {"dom": dom, "entry": rows, "extents": rng.random() < 0.3}
+
+    def some(self, *, most: int = 8) -> Params:
+        """A few frames of a domain, to be changed."""
+        dom = self._rng.choice(DOMAINS[:8])
+        return {"dom": dom, "arr": self.listed(self.frames(dom, self._rng.randint(1, most)))}
+
+    def reserve(self) -> Params:
+        """``mmap``: mostly the place that all quarrel about, as a whole."""
+        rng = self._rng
+        where = self.range() if rng.random() < 0.4 else {"addr": BASE, "len": N_PAGES * PAGE}
+        file = rng.choices(("privcmd", "anon", "gntdev", "hypercall"), (8, 2, 1, 1))[0]
+        return {**where, "prot": rng.choice((3, 3, 3, 1, 0)), "fixed": rng.random() < 0.9, "file": file}
+
+    def touch(self) -> Params:
+        """An address, as a page fault has it."""
+        at = BASE + self._rng.randrange(N_PAGES * PAGE)
+        return {"addr": at, "access": self._rng.choice(("read", "write"))}
+
+    def look(self) -> Params:
+        """Bytes to read."""
+        return {"addr": BASE + self._rng.randrange(N_PAGES * PAGE), "len": self._rng.choice((1, 8, 100, 5000))}
+
+    def change(self) -> Params:
+        """Bytes to write."""
+        at = BASE + self._rng.randrange(N_PAGES * PAGE)
+        return {"addr": at, "data": self._rng.randbytes(self._rng.choice((1, 8, 100, 5000)))}
+
+    def attach(self) -> list[Ask]:
+        """Into somebody's space, or one of one's own with a place to map to."""
+        rng = self._rng
+        if self.spaces and rng.random() < 0.4:
+            return [Ask("space.attach", {"space": rng.choice(self.spaces)})]
+        params: Params = {"personality": rng.choice(("uvm", "linux"))}
+        if params["personality"] == "uvm":
+            params |= {"probe": rng.choice(("load", "scratch")), "merge": rng.random() < 0.5}
+        place = {"addr": BASE, "len": N_PAGES * PAGE, "prot": rng.choice((3, 3, 1)), "fixed": True}
+        return [Ask("space.attach", params), Ask("mmap", place)]
+
+    def create(self) -> list[Ask]:
+        """A guest of some memory, and what its frames are called."""
+        rng = self._rng
+        dom = rng.choice((1, 2, 3, 4))
+        kind = rng.choice(("hvm", "hvm", "pv", "pvh"))
+        n = rng.choice((8, 32, 32, 40))
+        params = {"dom": dom, "kind": kind, "max_pages": 48, "ranges": [{"gfn": 0, "npages": n}]}
+        return [Ask("domain.create", params), Ask("domain.info", {"dom": dom, "start": 0, "num": 48})]
+
+    def info(self) -> Params:
+        """What a domain's frames are called now."""
+        return {"dom": self._rng.choice(DOMAINS[:8]), "start": 0, "num": 48}
+
+    def resource(self) -> Params:
+        """Part of a grant table or of an ioreq server's pages, or how large that is."""
+        rng = self._rng
+        params = {"dom": rng.choice(DOMAINS[:8]), "type": rng.choice((0, 1, 1, 1)), "id": rng.choice((0, 0, 1))}
+        if rng.random() < 0.2:
+            return params
+        return {**params, "idx": rng.choice((0, 0, 1, 3)), "num": rng.choice((1, 2, 4)), "addr": self.range()["addr"]}
+
+    def grant(self) -> list[Ask]:
+        """A guest fills its grant table, and somebody maps what it grants."""
+        rng = self._rng
+        dom = rng.choice(DOMAINS[:8])
+        n = rng.choice((1, 2, 4))
+        rows = b"".join(struct.pack("<HHI", 1, 0, name & 0xFFFF_FFFF) for name in self.frames(dom, n))
+        table = BASE + rng.randrange(N_PAGES) * PAGE
+        refs = struct.pack(f"<{n}Q", *range(n))
+        return [
+            Ask("privcmd.mmap_resource", {"dom": dom, "type": 1, "id": 0, "idx": 0, "num": 1, "addr": table}),
+            Ask("write", {"addr": table, "data": rows}),
+            Ask("mmap", {"addr": GRANTS, "len": n * PAGE, "prot": 3, "fixed": True, "file": "gntdev"}),
+            Ask("gntdev.map", {"dom": dom, "addr": GRANTS, "arr": refs}),
+        ]
+
+    def hypercall(self) -> list[Ask]:
+        """Buffers, arguments in them, the call, and a look at what it wrote."""
+        place = {"addr": BUFFERS, "len": hypercalls.N_BUFFERS * PAGE, "prot": 3, "fixed": True, "file": "hypercall"}
+        said = [Ask("mmap", place)] if self._rng.random() < 0.3 else []
+        call = hypercalls.choose(self._rng)
+        said += [Ask("write", {"addr": at, "data": data}) for at, data in call.buffers]
+        said.append(Ask("privcmd.hypercall", {"op": call.op, "arg": struct.pack("<5Q", *call.arguments)}))
+        if self._rng.random() < 0.2:
+            said.append(Ask("read", {"addr": BUFFERS, "len": 144}))
+        return said
+
+    def dm_op(self) -> Params:
+        """A device model's request."""
+        return {"dom": self._rng.choice(DOMAINS[:8]), "bufs": hypercalls.dm_op(self._rng)}
+
+    def restrict(self) -> Params:
+        """One of a few files gives up all domains but one; the connection itself seldom does."""
+        file = self._rng.choice((1, 2, 3, 4, 5, 6, 7, 0))
+        return {"dom": self._rng.choice(DOMAINS[:8]), "file": file}
+
+    # Unlikely requests
+
+    def anything(self, method: str) -> Params:
+        """Each parameter as its type allows; half of those that may be missing are."""
+        rng = self._rng
+        return {
+            param.name: self._value(param) for param in METHODS[method].params if param.required or rng.random() < 0.5
+        }
+
+    def _nonsense(self, method: str) -> Params:
+        """One key that is missing, unknown, or of a wrong type or size."""
+        rng = self._rng
+        params = self.anything(method)
+        wrong = rng.choice(("missing", "unknown", "type", "fds"))
+        if wrong == "missing" and params:
+            del params[rng.choice(sorted(params))]
+        elif wrong == "type" and params:
+            params[rng.choice(sorted(params))] = rng.choice((None, True, -1, 2**63, "?", b"\xff", [], [[]], {}, [-1]))
+        elif wrong == "fds":
+            params["fds"] = rng.choice((-1, 9, "one"))
+        else:
+            params["colour"] = "red"
+        return params
+
+    def _value(self, param: Param) -> Any:
+        rng = self._rng
+        make: dict[str, Callable[[], Any]] = {
+            "domid": lambda: rng.choice(DOMAINS),
+            "addr": lambda: rng.choice(PLACES),
+            "prot": lambda: rng.randrange(8),
+            "bool": lambda: rng.random() < 0.5,
+            "str": lambda: rng.choice(("guest", "", "x" * 64, "x" * 65, "tab\t")),
+            "enum": lambda: rng.choice(param.choices),
+            "bin": lambda: rng.randbytes(rng.choice((0, 1, 40, 200))),
+            "bins": lambda: [rng.randbytes(8) for _ in range(rng.choice((0, 1, 3, 17)))],
+            "frames": lambda: self.listed([rng.randrange(64) for _ in range(rng.choice((0, 1, 8)))]),
+            "entries": lambda: [{"va": rng.choice(PLACES), "mfn": rng.randrange(64), "npages": rng.choice(NUMBERS)}],
+            "ranges": lambda: [{"gfn": rng.choice(NUMBERS), "npages": rng.choice(NUMBERS)}],
+            "ints": lambda: [1],
+            "strs": lambda: rng.choice((["domain"], ["space"], ["domain", "space"], ["weather"], [])),
+        }
+        return make.get(param.type, lambda: rng.choice(NUMBERS))()
+
+
+_SPECIAL: Final[dict[str, Callable[[Vocabulary], Params | list[Ask]]]] = {
+    "space.attach": Vocabulary.attach,
+    "mmap": Vocabulary.reserve,
+    "munmap": Vocabulary.range,
+    "mprotect": lambda self: {**self.range(), "prot": 1},
+    "read": Vocabulary.look,
+    "write": Vocabulary.change,
+    "fault": Vocabulary.touch,
+    "privcmd.mmap": Vocabulary.entries,
+    "privcmd.mmapbatch": Vocabulary.batch,
+    "privcmd.mmapbatch_v2": Vocabulary.batch,
+    "privcmd.mmap_resource": Vocabulary.resource,
+    "privcmd.restrict": Vocabulary.restrict,
+    "privcmd.hypercall": Vocabulary.hypercall,
+    "privcmd.dm_op": Vocabulary.dm_op,
+    "gntdev.map": Vocabulary.grant,
+    "domain.create": Vocabulary.create,
+    "domain.info": Vocabulary.info,
+    "domain.populate": Vocabulary.some,
+    "domain.decrease_reservation": Vocabulary.some,
+    "domain.page_out": Vocabulary.some,
+    "domain.page_in": Vocabulary.some,
+}
+# How often each is said, before a seed has its own idea of it.
+USUAL: Final = {
+    **dict.fromkeys(METHODS, 1.0),
+    "space.attach": 3.0,
+    "mmap": 4.0,
+    "munmap": 3.0,
+    "privcmd.mmap": 6.0,
+    "privcmd.mmapbatch": 8.0,
+    "privcmd.mmapbatch_v2": 8.0,
+    "privcmd.hypercall": 3.0,
+    "describe": 0.1,
+    "domain.destroy": 0.7,
+    "domain.create": 3.0,
+}
