@@ -107,6 +107,9 @@ class Outbox:
             self.n_dropped += 1
             return
         try:
+            # Seen to be affordable before the first byte goes: the rest of half a notification cannot be dropped.
+            self._charge(len(data))
+            self._give_back(len(data))
             self.send(data)
         except (ModelError, OSError):
             self.n_dropped += 1
