@@ -200,7 +200,11 @@ class Peer:
                         n_reads = n_bytes = 0
                         turn_ends = perf_counter() + TURN_S
                     if reply.fds or reply.close:
-                        await self._send(replies)
+                        try:
+                            await self._send(replies)
+                        except BaseException:  # the peer has gone, or this is a forced stop
+                            fdpass.close_all(reply.fds)
+                            raise
                         n_bytes = 0
                         if reply.data:
                             outbox.send(reply.data, reply.fds)
