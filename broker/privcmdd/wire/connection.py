@@ -244,8 +244,7 @@ class Connection:
         declared = request.params.pop("fds")
         key: dict[str, object] = {"key": "fds"}
         if declared.__class__ is not int or not 0 <= declared <= limits.FDS_PER_MESSAGE:
-            text = f"fds: {shown(declared)}; expected how many descriptors came, "
-            f"0..{limits.FDS_PER_MESSAGE}"
+            text = f"fds: {shown(declared)}; expected how many descriptors came, 0..{limits.FDS_PER_MESSAGE}"
             return BadRequest(request.msgid, request.method, errno.EINVAL, text, key)
         assert isinstance(declared, int)
         if declared > len(self._fds):
