@@ -17,9 +17,9 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.frames import FEW, NO_FRAME
 from privcmdd.model.ledger import Slot
 from privcmdd.model.privcmd import MmapEntry, Stopped, with_nibbles
-from privcmdd.model.units import DOMID_INVALID
+from privcmdd.model.units import DOMID_FIRST_RESERVED, DOMID_INVALID
 from privcmdd.service import harm
-from privcmdd.service.machine_files import OWNERS, prepare
+from privcmdd.service.machine_files import OWNERS, file_of, prepare
 from privcmdd.service.steps import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ def batch(broker: Broker, session: Session, params: Params) -> tuple[Residence, 
         raise ModelError(errno.EFAULT, "arr is nil: the caller's array cannot be read", key="arr")
     names = named(asked)
     check_counts(broker, params["num"], len(names), "arr")
+    if domid >= DOMID_FIRST_RESERVED:
+        file_of(broker, domid)  # before anything is mapped: the host may have none to give
     space = residence.space
     return residence, names, space.personality.mmapbatch(space, domid, params["addr"], names, may_write=may_write)
 
@@ -133,6 +135,8 @@ def mmap_entries(broker: Broker, session: Session, params: Params) -> Steps:
     entries = [MmapEntry(row["va"], row["mfn"], row["npages"]) for row in params["entry"]]
     may_write = authorise(session, residence, params["dom"], params["file"])
     check_counts(broker, params["num"], len(entries), "entry")
+    if params["dom"] >= DOMID_FIRST_RESERVED:
+        file_of(broker, params["dom"])
     space = residence.space
     most = broker.settings.limits.frames_per_batch
     vma = space.map.lookup(entries[0].va) if entries else None
