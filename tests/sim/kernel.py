@@ -195,9 +195,9 @@ class Kernel:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for task in list(self.tasks):
+        while self.tasks:
             with contextlib.suppress(Exception):  # they are of a run that failed, and do not matter any more
-                self.cancel(task)
+                self.cancel(self.tasks[0])
         self._swapped.close()
 
     def spawn(self, name: str, function: Callable[[], Awaitable[None]]) -> Task:

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import errno
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import descriptors
-from service.desk import USER, settings
+from privcmdd.model.errors import ModelError
+from privcmdd.model.units import DOMID_IO
+from privcmdd.service.machine_files import VECTORS
+from service.desk import BASE, PAGE, USER, Desk, Refused, frames, settings
 from sim import faults
 from sim.stage import Stage
 
@@ -29,7 +33,7 @@ def stop(stage: Stage, client: Client) -> None:
     stage.run_all()
     assert client.task.wait is not None
     assert client.task.wait.what == "event"
-    stage.kernel.cancel(client.task)
+    faults.cancel(stage, client)
 
 
 @pytest.mark.parametrize("ends", [die, stop])
@@ -49,3 +53,41 @@ def test_a_descriptor_is_closed_when_the_answers_before_it_cannot_be_sent(
 
         assert client.task.done
         assert descriptors.left_since(before) == {}
+
+
+def test_a_batch_gives_back_what_it_took_when_the_answers_before_it_cannot_be_sent() -> None:
+    """It has begun when the broker finds that it must wait, and is told to end meanwhile."""
+    with Stage(settings(connection_queued_bytes=8)) as stage:
+        client, thread = stage.client(USER), stage.client(USER)
+        stage.ask(client, "domain.create", kind="hvm", max_pages=64, dom=1, ranges=[{"gfn": 0, "npages": 64}])
+        space = stage.ask(client, "space.attach")["space"]
+        stage.ask(client, "mmap", addr=BASE, len=64 * PAGE, prot=3, fixed=True)
+        stage.ask(thread, "space.attach", space=space)
+        stage.say(client, "ping")
+        stage.say(client, "privcmd.mmapbatch_v2", dom=1, addr=BASE, arr=frames(*range(64)))
+
+        stop(stage, client)
+
+        stage.check()
+        assert stage.ask(thread, "stats")["space"]["waiting"] == 0
+        assert stage.ask(thread, "privcmd.mmapbatch_v2", dom=1, addr=BASE, arr=[1])["n_failed"] == 0
+
+
+@pytest.mark.parametrize("method", ["privcmd.mmap", "privcmd.mmapbatch", "privcmd.mmapbatch_v2"])
+def test_no_page_is_mapped_when_the_host_has_no_file_for_it(method: str) -> None:
+    """I/O frames have a file of their own, made when they are first mapped: when it cannot be had, nothing changes."""
+    desk = Desk()
+    session = desk.connect()
+    desk.call(session, "space.attach", personality="linux")
+    desk.reserve(session, 2)
+    params: dict[str, Any] = {"addr": BASE, "arr": frames(0, 1)}
+    if method == "privcmd.mmap":
+        params = {"entry": [{"va": BASE, "mfn": 0, "npages": 2}]}
+    desk.backing.broken = ModelError(errno.ENOMEM, "no file")
+
+    with pytest.raises(Refused, match="ENOMEM"):
+        desk.call(session, method, dom=DOMID_IO, **params)
+
+    assert desk.call(session, "stats")["mappings"]["frames"] == 0
+    desk.call(session, method, dom=DOMID_IO, **params)
+    assert desk.call(session, "read", addr=BASE, len=4)["data"] == VECTORS[:4]

@@ -430,7 +430,14 @@ class World:
 
     def _unsettled(self) -> Iterator[Client]:
         for client in self.clients:
-            if client.end.closed or client.asked or client.outgoing or client.end.n_unread or client.ended:
+            if (
+                client.end.closed
+                or client.asked
+                or client.outgoing
+                or client.end.n_unread
+                or client.ended
+                or (client.peer._outbox.n_bytes)
+            ):
                 yield client
 
     def _check_told(self) -> None:

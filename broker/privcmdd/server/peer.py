@@ -195,8 +195,7 @@ class Peer:
                     except StopIteration as stop:
                         reply = stop.value
                     else:
-                        await self._send(replies)  # these need not wait for this one
-                        reply = await self._drive(steps, pause)
+                        reply = await self._drive(steps, pause, replies)
                         n_reads = n_bytes = 0
                         turn_ends = perf_counter() + TURN_S
                     if reply.fds or reply.close:
@@ -243,8 +242,8 @@ class Peer:
         if self._outbox.n_bytes > self._conduct.queue_bytes:
             await self._outbox.wait_below(self._conduct.queue_bytes)
 
-    async def _drive(self, steps: Generator[Pause, None, Reply], pause: Pause) -> Reply:
-        """Take a request to its end, letting others run where it pauses.
+    async def _drive(self, steps: Generator[Pause, None, Reply], pause: Pause, replies: list[bytes]) -> Reply:
+        """Take a request to its end, letting others run where it pauses. Earlier replies need not wait for it.
 
         Raises:
             PeerGone: The peer has hung up; what the request had taken is given back.
@@ -253,6 +252,7 @@ class Peer:
         hang_up = select.poll()
         hang_up.register(self._sock, 0)
         try:
+            await self._send(replies)
             while True:
                 if isinstance(pause, Ticket):
                     await _turn(pause)
