@@ -56,12 +56,11 @@ class BufferPages:
         """An entry has these pages."""
         self._users[page : page + n_pages] += 1
 
-    def release(self, page: int, n_pages: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
-        """An entry has these pages no more.
+    def release(self, page: int, n_pages: int) -> None:
+        """An entry has these pages no more."""
+        self._users[page : page + n_pages] -= 1
 
-        Returns:
-            Those that nobody has now.
-        """
-        users = self._users[page : page + n_pages]
-        users -= 1
-        return (np.flatnonzero(users == 0) + page).astype(np.uint32)
+    def unused(self, runs: list[tuple[int, int]]) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
+        """Those pages of runs (first page, number of pages) that nobody has."""
+        free = [np.flatnonzero(self._users[page : page + n_pages] == 0) + page for page, n_pages in runs]
+        return np.concatenate(free).astype(np.uint32)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 T = TypeVar("T", bound=np.generic)
+NOWHERE: Final = np.zeros(0, dtype=np.uint32)
 
 PAGED: Final = 1 << 31
 # In the p2m: the frame is the domain's still, and accesses go to the device model (p2m_mmio_dm).
@@ -52,6 +53,20 @@ class State(StrEnum):
     RUNNING = "running"
     DYING = "dying"
     GONE = "gone"
+
+
+class Places(NamedTuple):
+    """Pages of a memory file, by what they are for.
+
+    Attributes:
+        own: Of guest frames, at the page of their number.
+        spill: Of guest frames elsewhere, counted from the beginning of that part.
+        resources: Of resources, counted likewise.
+    """
+
+    own: npt.NDArray[np.uint32]
+    spill: npt.NDArray[np.uint32]
+    resources: npt.NDArray[np.uint32]
 
 
 class FilePages:
@@ -90,45 +105,46 @@ class FilePages:
         over = np.flatnonzero(np.cumsum(elsewhere) > n_free)
         return int(over[0]) if len(over) else len(gfns)
 
-    def take(self, gfns: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-        """Find pages for frames that are about to be populated; each gfn once."""
+    def find(self, gfns: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        """Find pages for frames that are about to be populated; each gfn once. They are free until they are held."""
         top = int(gfns.max(initial=0)) + 1
         if top > len(self._taken):
             self._taken = grow(self._taken, top, self.n_gfns)
         pages = gfns.copy()
         elsewhere = np.flatnonzero(self._taken[gfns])
-        self._taken[gfns] = True
         if len(elsewhere):
             needed = int(np.count_nonzero(self._spill)) + len(elsewhere)
             if needed > len(self._spill):
                 self._spill = grow(self._spill, needed, self.n_spill)
             free = np.flatnonzero(~self._spill)[: len(elsewhere)]
-            self._spill[free] = True
             pages[elsewhere] = free + self.n_gfns
         return pages
 
-    def take_resources(self, n_pages: int) -> npt.NDArray[np.uint32] | None:
+    def find_resources(self, n_pages: int) -> npt.NDArray[np.uint32] | None:
         """Find pages for frames of a resource; None when there are not so many."""
         free = np.flatnonzero(~self._resources)[:n_pages]
-        if len(free) < n_pages:
-            return None
-        self._resources[free] = True
-        return (free + self.first_resource).astype(np.uint32)
+        return None if len(free) < n_pages else (free + self.first_resource).astype(np.uint32)
 
-    def give(self, pages: npt.NDArray[np.uint32]) -> int:
-        """Pages hold nothing any more.
-
-        Returns:
-            How many of them were of resources.
-        """
+    def places(self, pages: npt.NDArray[np.uint32]) -> Places:
+        """Where pages of the file lie, for ``hold`` and ``give``, which then need no memory."""
         spilled = pages >= self.n_gfns
-        self._taken[pages[~spilled]] = False
         if not spilled.any():
-            return 0
+            return Places(pages, NOWHERE, NOWHERE)
         resource = pages >= self.first_resource
-        self._spill[pages[spilled & ~resource] - self.n_gfns] = False
-        self._resources[pages[resource] - self.first_resource] = False
-        return int(np.count_nonzero(resource))
+        return Places(pages[~spilled], pages[spilled & ~resource] - self.n_gfns, pages[resource] - self.first_resource)
+
+    def hold(self, places: Places) -> None:
+        """Pages hold a frame from now on."""
+        self._mark(places, holds=True)
+
+    def give(self, places: Places) -> None:
+        """Pages hold nothing any more."""
+        self._mark(places, holds=False)
+
+    def _mark(self, places: Places, *, holds: bool) -> None:
+        self._taken[places.own] = holds
+        self._spill[places.spill] = holds
+        self._resources[places.resources] = holds
 
 
 def grow(table: npt.NDArray[T], n: int, limit: int) -> npt.NDArray[T]:

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
 
+    from privcmdd.model.buffers import BufferPages
     from privcmdd.model.domain import State
     from privcmdd.model.findings import Found
+    from privcmdd.model.frames import Mfns
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +36,15 @@ class StateChanged:
 
 @dataclass(frozen=True, slots=True)
 class DiscardBuffers:
-    """Pages of a buffer file hold nothing any more."""
+    """Entries let go of pages of a buffer file: those that nobody has by now hold nothing any more.
 
-    number: int
-    pages: npt.NDArray[np.uint32]
+    Attributes:
+        buffers: The file.
+        runs: First page and number of pages.
+    """
+
+    buffers: BufferPages
+    runs: list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +77,17 @@ class ChannelGone:
     channel: int
 
 
-Effect: TypeAlias = "Discard | StateChanged | DiscardBuffers | BuffersGone | FrameWanted | Raised | ChannelGone | Found"
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """References to frames were let go of when there was no memory to find out what that frees: do it now.
+
+    Attributes:
+        parts: The frames; ``NO_FRAME`` and barred entries may be among them.
+    """
+
+    parts: Sequence[Mfns]
+
+
+Effect: TypeAlias = (
+    "GiveBack | Discard | StateChanged | DiscardBuffers | BuffersGone | FrameWanted | Raised | ChannelGone | Found"
+)

@@ -30,7 +30,7 @@ FIRST_RAM: Final = 256
 NO_FRAME: Final = 0
 FRAME_0: Final = FIRST_RAM - 1  # stands in for machine frame 0, which can be mapped but means "no frame" here
 CHUNK_FRAMES: Final = 512  # of the machine-to-phys table: 2 MiB, which speak for 1 GiB of frames
-ONE: Final = np.uint32(1)  # np.add.at leaves its fast path for any other type
+ONE: Final = np.array(1, dtype=np.uint32)  # an array: counting with it needs no memory, and is fast in this type only
 
 
 class FrameTable:
@@ -120,8 +120,10 @@ class FrameTable:
         n_fresh = min(n, self.n_free - self._n_freed)
         n_reused = n - n_fresh
         mfns = np.empty(n, dtype=np.uint32)
-        mfns[:n_fresh] = self._take_fresh(n_fresh)
+        mfns[:n_fresh] = self._next_fresh(n_fresh)
         mfns[n_fresh:] = self._freed[self._n_freed - n_reused : self._n_freed]
+        if n_fresh:
+            self._fresh = int(mfns[n_fresh - 1]) + 1
         self._n_freed -= n_reused
         return self._assign(domid, mfns, gfns, pages)
 
@@ -138,26 +140,28 @@ class FrameTable:
         if first < MMIO_END and first + n > MMIO_FIRST:
             first = MMIO_END
         if first + n <= self._top:
-            self._push(self._take_fresh(int(self.is_ram(np.arange(self._fresh, first, dtype=np.uint64)).sum())))
-            self._fresh = first
-            return self._assign(domid, self._take_fresh(n), gfns, pages)
+            before = self._next_fresh(int(self.is_ram(np.arange(self._fresh, first, dtype=np.uint64)).sum()))
+            mfns = np.arange(first, first + n, dtype=np.uint32)
+            self.make_room(len(before))
+            self._push(before)
+            self._fresh = first + n
+            return self._assign(domid, mfns, gfns, pages)
         freed = np.sort(self._freed[: self._n_freed])
         starts = freed[(freed % n == 0) & (np.searchsorted(freed, freed + n) - np.arange(len(freed)) == n)]
         if not len(starts):
             return None
         mfns = np.arange(starts[0], starts[0] + n, dtype=np.uint32)
+        left = np.setdiff1d(freed, mfns)
         self._n_freed -= n
-        self._freed[: self._n_freed] = np.setdiff1d(freed, mfns)
+        self._freed[: self._n_freed] = left
         return self._assign(domid, mfns, gfns, pages)
 
-    def _take_fresh(self, n: int) -> npt.NDArray[np.uint32]:
+    def _next_fresh(self, n: int) -> npt.NDArray[np.uint32]:
         """The next frames that were never used; the devices' hole is stepped over."""
         first = self._fresh
         mfns = np.arange(first, first + n, dtype=np.uint32)
         if first <= MMIO_FIRST < first + n:
             mfns[mfns >= MMIO_FIRST] += np.uint32(MMIO_END - MMIO_FIRST)
-        if n:
-            self._fresh = int(mfns[-1]) + 1
         return mfns
 
     def _assign(
@@ -167,6 +171,7 @@ class FrameTable:
         gfns: npt.NDArray[np.uint32],
         pages: npt.NDArray[np.uint32],
     ) -> npt.NDArray[np.uint32]:
+        """Nothing here needs memory: it cannot fail half way."""
         self.owner[mfns] = domid
         self.refs[mfns] = 1
         self.gfn[mfns] = gfns
@@ -175,18 +180,26 @@ class FrameTable:
 
     def free(self, mfns: npt.NDArray[np.uint32]) -> None:
         """Take frames without references back from their owners; each at most once."""
+        self.make_room(len(mfns))
         self._push(mfns)
         self.owner[mfns] = DOMID_INVALID
 
-    def _push(self, mfns: npt.NDArray[np.uint32]) -> None:
-        """Put frames on the stack of those to be used again."""
-        needed = self._n_freed + len(mfns)
+    def make_room(self, n: int) -> None:
+        """Make sure that so many frames can be freed.
+
+        Raises:
+            MemoryError: They cannot.
+        """
+        needed = self._n_freed + n
         if needed > len(self._freed):
             grown = np.zeros(max(needed, 2 * len(self._freed)), dtype=np.uint32)
             grown[: self._n_freed] = self._freed[: self._n_freed]
             self._freed = grown
-        self._freed[self._n_freed : needed] = mfns
-        self._n_freed = needed
+
+    def _push(self, mfns: npt.NDArray[np.uint32]) -> None:
+        """Put frames on the stack of those to be used again."""
+        self._freed[self._n_freed : self._n_freed + len(mfns)] = mfns
+        self._n_freed += len(mfns)
 
     def give(self, mfns: Mfns) -> npt.NDArray[np.uint32]:
         """Drop one reference for each mention of a frame.
@@ -196,6 +209,9 @@ class FrameTable:
 
         Returns:
             (k,) uint32, the frames that nothing refers to any more, each once.
+
+        Raises:
+            MemoryError: Nothing has changed.
         """
         if isinstance(mfns, list):
             refs = self.refs_of
@@ -205,10 +221,27 @@ class FrameTable:
                 refs[mfn] = left
                 if not left:
                     gone.append(mfn)
-            return np.array(gone, dtype=np.uint32) if gone else NOTHING
-        np.subtract.at(self.refs, mfns, ONE)
-        gone_array: npt.NDArray[np.uint32] = np.unique(mfns[self.refs[mfns] == 0])
+            try:
+                return np.array(gone, dtype=np.uint32) if gone else NOTHING
+            except MemoryError:
+                self.regain(mfns)
+                raise
+        index = mfns.astype(np.intp)
+        np.subtract.at(self.refs, index, ONE)
+        try:
+            gone_array: npt.NDArray[np.uint32] = np.unique(mfns[self.refs[index] == 0])
+        except MemoryError:
+            self.regain(mfns)
+            raise
         return gone_array
+
+    def regain(self, mfns: Mfns) -> None:
+        """Undo ``give``; needs no memory."""
+        if isinstance(mfns, list):
+            for mfn in mfns:
+                self.refs_of[mfn] += 1
+        else:
+            np.add.at(self.refs, mfns, ONE)
 
 
 NOTHING: Final = np.zeros(0, dtype=np.uint32)

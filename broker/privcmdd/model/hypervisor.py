@@ -128,9 +128,9 @@ class Hypervisor(Resources):
         gfns = np.concatenate([np.arange(f, f + n, dtype=np.uint64) for f, n in wanted]) if wanted else NO_NAMES
         if len(np.unique(gfns)) != n_total:
             raise ModelError(errno.EINVAL, "ranges overlap: a guest frame can be populated once", key="ranges")
+        self._populate(domain, gfns)
         self.domains[chosen] = domain
         self._last_domid = chosen
-        self._populate(domain, gfns)
         self.events.add(chosen)
         self._announce(domain)
         return domain
@@ -145,16 +145,18 @@ class Hypervisor(Resources):
         """
         domain = self.domain(domid)
         if domain.alive:
+            own = domain.p2m[domain.p2m > ON_DEMAND]
+            n_paged = int(np.count_nonzero(own >= PAGED))
+            held = np.append(own & ~np.uint32(FLAGS), np.array(self._held_by_resources(domain), dtype=np.uint32))
             domain.state = State.DYING
             self.events.remove(domid)
             self._announce(domain)
-            own = domain.p2m[domain.p2m > ON_DEMAND]
-            paged = own >= PAGED
-            domain.tot_pages += int(np.count_nonzero(paged))
+            domain.tot_pages += n_paged
             domain.n_paged = domain.n_cached = domain.n_on_demand = 0
             domain.p2m = NOTHING
             domain.p2m_of = NOTHING.data
-            self.give(np.append(own & ~np.uint32(FLAGS), np.array(self._release_resources(domain), dtype=np.uint32)))
+            self._forget_resources(domain)
+            self.give(held)
             if domid in self.domains:
                 self._bury(domain)
         return domain.state

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from privcmdd.model.domain import FLAGS, ON_DEMAND, State
+from privcmdd.model.effects import GiveBack
 from privcmdd.model.errors import InternalFault
 from privcmdd.model.evtchn import PortState
 from privcmdd.model.frames import NO_FRAME
@@ -118,7 +119,7 @@ def objects_are_counted(space: AddressSpace) -> None:
 
 
 def frames_are_counted(hypervisor: Hypervisor, spaces: Collection[AddressSpace]) -> None:
-    """Law 3: a frame's references are the page table entries to it and the p2m's own.
+    """Law 3: a frame's references are the page table entries to it, the p2m's own, and those put off to be given back.
 
     While a replacement is prepared, it holds references of its own to what it has looked up so far.
     """
@@ -128,6 +129,10 @@ def frames_are_counted(hypervisor: Hypervisor, spaces: Collection[AddressSpace])
     for space in spaces:
         for _, leaf in space.pmap.leaves():
             np.add.at(expected, leaf[(leaf != NO_FRAME) & (leaf != BARRED)], np.int64(1))
+    for effect in hypervisor.effects:
+        if isinstance(effect, GiveBack):
+            for part in effect.parts:
+                np.add.at(expected, [mfn for mfn in part if mfn not in (NO_FRAME, BARRED)], np.int64(1))
     for domain in hypervisor.domains.values():
         there = domain.p2m[domain.p2m > ON_DEMAND] & ~np.uint32(FLAGS)
         np.add.at(expected, there, np.int64(1))

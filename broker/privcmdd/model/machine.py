@@ -14,19 +14,22 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from privcmdd.model.domain import State
-from privcmdd.model.effects import Discard, StateChanged
+from privcmdd.model.effects import Discard, GiveBack, StateChanged
 from privcmdd.model.errors import ModelError
 from privcmdd.model.evtchn import VIRQ_DOM_EXC, EventChannels
 from privcmdd.model.findings import Found
 from privcmdd.model.frames import FEW, NO_FRAME, FrameTable
 from privcmdd.model.host import Host
+from privcmdd.model.pmap import BARRED
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 from privcmdd.model.uobject import ObjectCounters
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
-    from privcmdd.model.domain import Domain
+    from privcmdd.model.domain import Domain, Places
     from privcmdd.model.effects import Effect
     from privcmdd.model.faults import Injection
     from privcmdd.model.findings import Kind
@@ -87,23 +90,53 @@ class Machine:
         """Drop a reference to each mentioned frame; ``NO_FRAME`` not among them.
 
         Frames that nothing refers to go back to the machine, and a dying domain that owns none any more is gone.
+        Never fails: when there is no memory for it, it is put off until effects are carried out.
         """
+        try:
+            self._drop(mfns)
+        except MemoryError:
+            self.effects.append(GiveBack([mfns]))
+
+    def give_parts(self, parts: Sequence[Mfns]) -> None:
+        """As ``give``, for several lists, in which ``NO_FRAME`` and barred entries may be."""
+        try:
+            mfns = np.concatenate([np.asarray(part, dtype=np.uint32) for part in parts])
+            self._drop(mfns[(mfns != NO_FRAME) & (mfns != BARRED)])
+        except MemoryError:
+            self.effects.append(GiveBack(parts))
+
+    def _drop(self, mfns: Mfns) -> None:
+        """Raises MemoryError; then nothing has changed."""
         gone = self.frames.give(mfns)
         if not len(gone):
             return
-        owners = self.frames.owner[gone]
-        for domid in np.unique(owners).tolist():
-            if domid >= DOMID_FIRST_RESERVED:  # the machine's own: referred to or not, they are not to be given away
-                continue
-            domain = self.domains[domid]
-            freed = gone[owners == domid]
-            pages = self.frames.page[freed]
-            n_resource = domain.file.give(pages)
-            domain.n_resource -= n_resource
-            domain.tot_pages -= len(freed) - n_resource
-            self.effects.append(Discard(domid, pages))
+        try:
+            dead = self._dead(gone)
+            self.frames.make_room(len(gone))
+        except MemoryError:
+            self.frames.regain(mfns)
+            raise
+        for domain, freed, pages, places in dead:
+            domain.file.give(places)
+            domain.n_resource -= len(places.resources)
+            domain.tot_pages -= len(freed) - len(places.resources)
+            self.effects.append(Discard(domain.domid, pages))
             self.frames.free(freed)
             self._bury(domain)
+
+    def _dead(
+        self, gone: npt.NDArray[np.uint32]
+    ) -> list[tuple[Domain, npt.NDArray[np.uint32], npt.NDArray[np.uint32], Places]]:
+        """The frames, by their owner, with their pages in its file; the machine's own are not to be given away."""
+        owners = self.frames.owner[gone]
+        dead = []
+        for domid in np.unique(owners).tolist():
+            if domid < DOMID_FIRST_RESERVED:
+                domain = self.domains[domid]
+                freed = gone[owners == domid]
+                pages = self.frames.page[freed]
+                dead.append((domain, freed, pages, domain.file.places(pages)))
+        return dead
 
     def _bury(self, domain: Domain) -> None:
         if domain.state is State.DYING and domain.tot_pages == 0 and domain.n_resource == 0:

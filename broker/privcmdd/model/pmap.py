@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from privcmdd.model.frames import Mfns
 
+    Array = npt.NDArray[np.uint32]
+
 LEVEL_BITS: Final = 9
 LEAF_PAGES: Final = 1 << LEVEL_BITS
 LEAF_MASK: Final = LEAF_PAGES - 1
@@ -82,23 +84,22 @@ class Pmap:
 
         Returns:
             The frames whose entries went, in order.
+
+        Raises:
+            MemoryError: Nothing has changed.
         """
         first = page & LEAF_MASK
         if first + n_pages <= LEAF_PAGES and n_pages <= FEW:
             return self._swap_few(page >> LEVEL_BITS, first, mfns, n_pages)
-        old: list[npt.NDArray[np.uint32]] = []
-        new = None if mfns is None else np.asarray(mfns, dtype=np.uint32)
-        for number, start, stop, at in spans(page, n_pages) if mfns is not None else self._there(page, n_pages):
-            part = None if new is None else new[at : at + stop - start]
-            old.append(self._swap_many(number, start, stop, part))
-        return np.concatenate(old) if old else EMPTY
+        return self._swap_many(page, None if mfns is None else np.asarray(mfns, dtype=np.uint32), n_pages)
 
     def _swap_few(self, number: int, first: int, mfns: Mfns | None, n_pages: int) -> list[int]:
         leaf = self._leaves.get(number)
         if leaf is None:
             if mfns is None or not any(mfns):
                 return []
-            leaf = self._new_leaf(number)
+            leaf = Leaf()
+            self._link(number, leaf)
         entry = leaf.entry
         old = []
         n_new = n_barred = 0
@@ -119,52 +120,87 @@ class Pmap:
             self._account(number, leaf, n_more - n_barred)
         return old
 
-    def _swap_many(
-        self, number: int, start: int, stop: int, mfns: npt.NDArray[np.uint32] | None
-    ) -> npt.NDArray[np.uint32]:
-        leaf = self._leaves.get(number)
-        n_new = 0 if mfns is None else int(np.count_nonzero(mfns))
-        if leaf is None:
-            if not n_new:
-                return EMPTY
-            leaf = self._new_leaf(number)
-        was = leaf.table[start:stop]
-        there: npt.NDArray[np.uint32] = was[was != NO_FRAME]
-        old: npt.NDArray[np.uint32] = there[there != BARRED]
-        leaf.table[start:stop] = NO_FRAME if mfns is None else mfns
-        self.n_present += n_new - len(old)
-        self._account(number, leaf, n_new - len(there))
-        return old
+    def _swap_many(self, page: int, mfns: Array | None, n_pages: int) -> Array:
+        old: list[Array] = []
+        changes: list[tuple[int, Leaf, slice, Array | int, int, int]] = []
+        for number, start, stop, at in spans(page, n_pages) if mfns is not None else self._there(page, n_pages):
+            new = NO_FRAME if mfns is None else mfns[at : at + stop - start]
+            n_new = int(np.count_nonzero(new))
+            leaf = self._leaves.get(number)
+            if leaf is None:
+                if n_new:
+                    changes.append((number, Leaf(), slice(start, stop), new, n_new, n_new))
+                continue
+            was = leaf.table[start:stop]
+            there = was[was != NO_FRAME]
+            old.append(there[there != BARRED])
+            changes.append((number, leaf, slice(start, stop), new, n_new - len(old[-1]), n_new - len(there)))
+        gone = np.concatenate(old) if old else EMPTY
+        for number, leaf, part, new, n_present, n_entries in changes:  # from here on nothing needs memory
+            if not leaf.n_entries:
+                self._link(number, leaf)
+            leaf.table[part] = new
+            self.n_present += n_present
+            self._account(number, leaf, n_entries)
+        return gone
 
     def bar(self, page: int, n_pages: int) -> None:
-        """Make barred entries in a range that has none."""
-        for number, start, stop, _ in spans(page, n_pages):
-            leaf = self._leaves.get(number) or self._new_leaf(number)
-            leaf.table[start:stop] = BARRED
-            self._account(number, leaf, stop - start)
+        """Make barred entries in a range that has none.
+
+        Raises:
+            MemoryError: Nothing has changed.
+        """
+        changes = [
+            (number, self._leaves.get(number) or Leaf(), slice(start, stop))
+            for number, start, stop, _ in spans(page, n_pages)
+        ]
+        for number, leaf, part in changes:
+            if not leaf.n_entries:
+                self._link(number, leaf)
+            leaf.table[part] = BARRED
+            self._account(number, leaf, part.stop - part.start)
 
     def withdraw(self, page: int, n_pages: int) -> Mfns:
         """Bar the entries that a range has.
 
         Returns:
             The frames that they referred to.
+
+        Raises:
+            MemoryError: Nothing has changed.
         """
-        old: list[npt.NDArray[np.uint32]] = []
+        old: list[Array] = []
+        changes = []
         for number, start, stop, _ in self._there(page, n_pages):
             part = self._leaves[number].table[start:stop]
             present = (part != NO_FRAME) & (part != BARRED)
             old.append(part[present])
+            changes.append((part, present))
+        gone = np.concatenate(old) if old else EMPTY
+        for part, present in changes:
             part[present] = BARRED
-            self.n_present -= len(old[-1])
-        return np.concatenate(old) if old else EMPTY
+        self.n_present -= len(gone)
+        return gone
 
-    def _new_leaf(self, number: int) -> Leaf:
-        leaf = self._leaves[number] = Leaf()
+    def clear(self) -> list[Array]:
+        """Take all entries out; needs no memory.
+
+        Returns:
+            The tables that held them, in order.
+        """
+        tables = [self._leaves[number].table for number in sorted(self._leaves)]
+        self._leaves.clear()
+        self._level2.clear()
+        self._level3.clear()
+        self.n_present = self.n_entries = 0
+        return tables
+
+    def _link(self, number: int, leaf: Leaf) -> None:
+        self._leaves[number] = leaf
         level2 = number >> LEVEL_BITS
         self._level2[level2] += 1
         if self._level2[level2] == 1:
             self._level3[level2 >> LEVEL_BITS] += 1
-        return leaf
 
     def _account(self, number: int, leaf: Leaf, n_more: int) -> None:
         self.n_entries += n_more
@@ -199,11 +235,13 @@ class Pmap:
             yield from (np.flatnonzero(table == mfn) + first).tolist()
 
     def count(self, page: int, n_pages: int) -> int:
-        """Entries of a range that refer to a frame."""
-        return self.count_entries(page, n_pages) - sum(
-            int(np.count_nonzero(self._leaves[number].table[start:stop] == BARRED))
-            for number, start, stop, _ in self._there(page, n_pages)
-        )
+        """Entries of a range that refer to a frame; needs no memory."""
+        n_entries = self.count_entries(page, n_pages)
+        if self.n_entries == self.n_present:
+            return n_entries
+        for number, start, stop, _ in self._there(page, n_pages):
+            n_entries -= self._leaves[number].table[start:stop].tolist().count(BARRED)
+        return n_entries
 
     def count_entries(self, page: int, n_pages: int) -> int:
         """Entries of a range, barred ones too."""

@@ -13,10 +13,15 @@ from privcmdd.model.frames import NO_FRAME, NOTHING
 from privcmdd.model.machine import Machine, as_array
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     from privcmdd.model.domain import Domain
     from privcmdd.model.frames import Names
+
+    Array = npt.NDArray[np.uint32]
+    Allocate = Callable[[int, Array, Array], Array | None]
 
 # Extents of contiguous machine frames made in one go: others wait meanwhile, some tenths of a second.
 MOST_RUNS: Final = 4096
@@ -37,10 +42,15 @@ class Extents:
 class Reservation(Machine):
     """Memory operations."""
 
-    def populate(self, domid: int, gfns: Names) -> Extents:
-        """Give a domain frames (XENMEM_populate_physmap, order 0), in order, until one cannot be had.
+    def populate(self, domid: int, gfns: Names, order: int = 0) -> Extents:
+        """Give a domain frames (XENMEM_populate_physmap), in order, until one cannot be had.
 
         A guest frame that is populated already stops it, where Xen would silently replace the frame.
+
+        Args:
+            domid: The domain.
+            gfns: Guest frames.
+            order: They are extents of two to the power of this, of which none is given in part.
 
         Raises:
             ModelError: ESRCH; EINVAL, it is dying.
@@ -63,6 +73,7 @@ class Reservation(Machine):
         n_room = domain.file.room(names[:n_done].astype(np.uint32))
         if n_done > n_room:
             n_done, why = n_room, "too many frames are mapped still that were taken away before"
+        n_done = n_done >> order << order
         return Extents(n_done, why, self._populate(domain, names[:n_done]))
 
     def populate_runs(self, domid: int, gfns: Names, order: int) -> npt.NDArray[np.uint32]:
@@ -83,32 +94,27 @@ class Reservation(Machine):
         """
         domain = self.living(domid)
         if domain.kind.translated:
-            done = self.populate(domid, pages_of(as_array(gfns), order))
-            n_whole = done.n_done >> order << order
-            if n_whole < done.n_done:
-                self.decrease_reservation(domid, pages_of(as_array(gfns), order)[n_whole : done.n_done])
-            return done.mfns[: n_whole : 1 << order]
-        made = []
-        for gfn in as_array(gfns)[:MOST_RUNS].tolist():
+            return self.populate(domid, pages_of(as_array(gfns), order), order).mfns[:: 1 << order]
+        firsts = as_array(gfns)[:MOST_RUNS].tolist()
+        made = np.zeros(len(firsts), dtype=np.uint32)
+        for n_done, gfn in enumerate(firsts):
             extent = self._populate_run(domain, gfn, 1 << order)
             if extent is None:
-                break
-            made.append(int(extent[0]))
-        return np.array(made, dtype=np.uint32)
+                return made[:n_done]
+            made[n_done] = extent[0]
+        return made
 
     def _populate_run(self, domain: Domain, first: int, n_pages: int) -> npt.NDArray[np.uint32] | None:
         if first + n_pages > self.max_gfns or n_pages > min(self._room(domain), self.frames.n_free):
             return None
-        domain.reach(first + n_pages)
-        numbers = np.arange(first, first + n_pages, dtype=np.uint32)
-        if (domain.p2m[numbers] > ON_DEMAND).any() or domain.file.room(numbers) < n_pages:
-            return None
-        pages = domain.file.take(numbers)
-        mfns = self.frames.allocate_run(domain.domid, numbers, pages)
-        if mfns is None:
-            domain.file.give(pages)
-            return None
-        return self._enter(domain, numbers, mfns)
+        try:
+            domain.reach(first + n_pages)
+            numbers = np.arange(first, first + n_pages, dtype=np.uint32)
+            if (domain.p2m[numbers] > ON_DEMAND).any() or domain.file.room(numbers) < n_pages:
+                return None
+            return self._enter(domain, numbers, self.frames.allocate_run)
+        except MemoryError:
+            return None  # as when the machine has no such frames: what was done before stays done
 
     def increase(self, domid: int, n_extents: int, order: int) -> npt.NDArray[np.uint32]:
         """Give a PV domain machine frames for no guest frame in particular: for the first that it has not.
@@ -144,12 +150,20 @@ class Reservation(Machine):
     def _populate(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
         gfns = names.astype(np.uint32)
         domain.reach(int(gfns.max(initial=0)) + 1)
-        return self._enter(domain, gfns, self.frames.allocate(domain.domid, gfns, domain.file.take(gfns)))
+        mfns = self._enter(domain, gfns, self.frames.allocate)
+        assert mfns is not None
+        return mfns
 
-    def _enter(
-        self, domain: Domain, gfns: npt.NDArray[np.uint32], mfns: npt.NDArray[np.uint32]
-    ) -> npt.NDArray[np.uint32]:
-        domain.n_on_demand -= int(np.count_nonzero(domain.p2m[gfns] == ON_DEMAND))
+    def _enter(self, domain: Domain, gfns: npt.NDArray[np.uint32], allocate: Allocate) -> npt.NDArray[np.uint32] | None:
+        """Populate guest frames; None when there are no frames. To get them is the last that needs memory."""
+        n_demanded = int(np.count_nonzero(domain.p2m[gfns] == ON_DEMAND))
+        pages = domain.file.find(gfns)
+        places = domain.file.places(pages)
+        mfns = allocate(domain.domid, gfns, pages)
+        if mfns is None:
+            return None
+        domain.file.hold(places)
+        domain.n_on_demand -= n_demanded
         domain.p2m[gfns] = mfns
         domain.tot_pages += len(gfns)
         domain.top_gfn = max(domain.top_gfn, int(gfns.max(initial=0)))
@@ -170,10 +184,11 @@ class Reservation(Machine):
         absent = (mfns == NO_FRAME) | repeated(asked)
         n_done, why = first_stop(len(asked), (absent, "is not populated", asked))
         n_paged = int(np.count_nonzero(mfns[:n_done] >= PAGED))
+        mfns = mfns[:n_done] & ~np.uint32(FLAGS)
+        gfns = self.frames.gfn[mfns]
         domain.n_paged -= n_paged
         domain.tot_pages += n_paged  # as if paged in: giving a frame back counts down here
-        mfns = mfns[:n_done] & ~np.uint32(FLAGS)
-        domain.p2m[self.frames.gfn[mfns]] = NO_FRAME
+        domain.p2m[gfns] = NO_FRAME
         for mfn in domain.tables.keys() & set(mfns.tolist()) if domain.tables else ():
             del domain.tables[mfn]
         self.give(mfns)

@@ -144,12 +144,14 @@ class Resources(Foreign):
     def _make(self, domain: Domain, n_frames: int) -> list[int]:
         if n_frames > self.frames.n_free:
             raise ModelError(errno.ENOMEM, "the machine has no free frame left (machine.memory_mib)")
-        pages = domain.file.take_resources(n_frames)
+        pages = domain.file.find_resources(n_frames)
         if pages is None:
             raise ModelError(errno.ENOMEM, f"the resources of domain {domain.domid} fill their part of its file")
-        domain.n_resource += n_frames
+        places = domain.file.places(pages)
         gfns = np.full(n_frames, NO_GFN, dtype=np.uint32)
         made: list[int] = self.frames.allocate(domain.domid, gfns, pages).tolist()
+        domain.file.hold(places)
+        domain.n_resource += n_frames
         return made
 
     def create_ioreq_server(self, domid: int, bufioreq: int) -> int:
@@ -220,12 +222,15 @@ class Resources(Foreign):
         self.frames.gfn[mfn] = gfn
         domain.top_gfn = max(domain.top_gfn, gfn)
 
-    def _release_resources(self, domain: Domain) -> list[int]:
-        """The frames that a dying domain's resources held themselves; the caller gives them back."""
+    def _held_by_resources(self, domain: Domain) -> list[int]:
+        """The frames that a domain's resources hold themselves."""
         frames = domain.shared_info + domain.grants.shared + domain.grants.status
-        domain.shared_info = []
-        domain.grants.shared, domain.grants.status = [], []
         for server in domain.ioreq_servers.values():
             frames += server.frames
-        domain.ioreq_servers = {}
         return frames
+
+    def _forget_resources(self, domain: Domain) -> None:
+        """Take them from a dying domain; the caller gives their frames back."""
+        domain.shared_info = []
+        domain.grants.shared, domain.grants.status = [], []
+        domain.ioreq_servers = {}

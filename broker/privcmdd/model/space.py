@@ -12,8 +12,6 @@ import errno
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import numpy as np
-
 from privcmdd.model.buffers import BufferPages
 from privcmdd.model.effects import BuffersGone, DiscardBuffers
 from privcmdd.model.errors import ModelError
@@ -155,7 +153,7 @@ class AddressSpace:
         self._settle()
 
     def commit(self, start: int, end: int, new: Sequence[Entry], mfns: Mfns | None = None) -> None:
-        """Swap entries and page table entries of a range, in one step that cannot fail.
+        """Swap entries and page table entries of a range, in one step, whole or not at all.
 
         Args:
             start: First address of the range.
@@ -163,9 +161,12 @@ class AddressSpace:
             new: The entries that take its place.
             mfns: The frames that take its place, ``NO_FRAME`` for none, each with a reference taken; None for
                 an empty range.
+
+        Raises:
+            MemoryError: Nothing has changed, the references are the caller's still.
         """
-        dead = self.map.replace(start, end, new)
         old = self._swap_frames(start, end, mfns)
+        dead = self.map.replace(start, end, new)
         self._attach(new, dead)
         if new and dead:
             self.counters.replacements += 1
@@ -179,19 +180,31 @@ class AddressSpace:
         self._settle()
 
     def fill(self, start: int, end: int, mfns: Mfns) -> None:
-        """Enter frames into a range that has none, and leave its entries alone."""
+        """Enter frames into a range that has none, and leave its entries alone.
+
+        Raises:
+            MemoryError: As ``commit``.
+        """
         self._swap_frames(start, end, mfns)
         self._settle()
 
     def bar(self, start: int, end: int) -> None:
-        """Enter page table entries that are not present into a range that has none; its map entries stay."""
+        """Enter page table entries that are not present into a range that has none; its map entries stay.
+
+        Raises:
+            MemoryError: As ``commit``.
+        """
         self.pmap.bar(start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT)
         self._settle()
 
     def withdraw(self, start: int, end: int, new: Sequence[Entry]) -> None:
-        """Swap the entries of a range and bar its page table entries: they are there, and refer to no frame."""
-        dead = self.map.replace(start, end, new)
+        """Swap the entries of a range and bar its page table entries: they are there, and refer to no frame.
+
+        Raises:
+            MemoryError: As ``commit``.
+        """
         old = self.pmap.withdraw(start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT)
+        dead = self.map.replace(start, end, new)
         self.counters.frames_removed += len(old)
         self._attach(new, dead)
         if len(old):
@@ -206,10 +219,13 @@ class AddressSpace:
             end: Address behind it.
             new: Entries inside the range that take the place of what is there.
             mfns: As for ``commit``.
+
+        Raises:
+            MemoryError: As ``commit``.
         """
+        old = self._swap_frames(start, end, mfns)
         for entry in new:
             self._attach([entry], self.map.replace(entry.start, entry.end, [entry]))
-        old = self._swap_frames(start, end, mfns)
         if len(old):
             self.hypervisor.give(old)
         self._settle()
@@ -222,11 +238,16 @@ class AddressSpace:
 
         Raises:
             ModelError: EDQUOT; nothing has changed, the reference is the caller's still.
+            MemoryError: Likewise.
         """
         tally = self._tally
         tally.pay(tally.entries, tally.objects, tally.frames + 1)
         address = page << PAGE_SHIFT
-        self._swap_frames(address, address + PAGE_SIZE, mfns)
+        try:
+            self._swap_frames(address, address + PAGE_SIZE, mfns)
+        except MemoryError:
+            tally.pay(tally.entries, tally.objects, tally.frames - 1)
+            raise
 
     def _swap_frames(self, start: int, end: int, mfns: Mfns | None) -> Mfns:
         pmap = self.pmap
@@ -245,6 +266,8 @@ class AddressSpace:
         """Count the references of entries that came and went; objects that nobody refers to are freed."""
         for entry in new:
             if entry.object is not None:
+                if not entry.object.refs:
+                    self.objects.made_one()
                 entry.object.refs += 1
         for entry in dead:
             if entry.object is not None:
@@ -259,9 +282,11 @@ class AddressSpace:
         for entry in new:
             if entry.file is File.HYPERCALL:
                 buffers.hold(entry.offset, entry.n_pages)
-        free = [buffers.release(entry.offset, entry.n_pages) for entry in dead if entry.file is File.HYPERCALL]
-        if free:
-            self.hypervisor.effects.append(DiscardBuffers(buffers.number, np.concatenate(free)))
+        runs = [(entry.offset, entry.n_pages) for entry in dead if entry.file is File.HYPERCALL]
+        for run in runs:
+            buffers.release(*run)
+        if runs:
+            self.hypervisor.effects.append(DiscardBuffers(buffers, runs))
 
     def _settle(self) -> None:
         """Pay for exactly what is there: never more than was reserved, so this cannot fail."""
@@ -269,10 +294,9 @@ class AddressSpace:
         self._tally.pay(len(self.map), self.objects.made - self.objects.freed, self.pmap.n_entries)
 
     def new_object(self, domid: int, names: Names) -> UvmObject:
-        """Make an object, not yet referred to by any entry."""
+        """Make an object. It counts from the first entry on that refers to it."""
         made = UvmObject(self._next_object, domid, names)
         self._next_object += 1
-        self.objects.made_one()
         return made
 
     # System calls
@@ -397,18 +421,25 @@ class AddressSpace:
             for entry in self.map:
                 if entry.inherit is Inherit.COPY:
                     child._replace_entries(entry.start, entry.end, [entry.part(entry.start, entry.end)])
-        except ModelError:
+        except BaseException:
             child.close()
             raise
         return child
 
     def close(self) -> None:
-        """The last thread is gone: give everything back. Any number of times."""
+        """The last thread is gone: give everything back. Any number of times; needs no memory."""
         if self.closed:
             return
         if self.pmap.n_present:
             self._tell_of_leaks()
-        self.commit(0, VM_MAX_ADDRESS, [])
+        self.counters.frames_removed += self.pmap.n_present
+        if self.personality.wires:
+            self.n_wired -= self.pmap.n_present
+        held = self.pmap.clear()
+        self._attach((), self.map.replace(0, VM_MAX_ADDRESS, ()))
+        if held:
+            self.hypervisor.give_parts(held)
+        self._settle()
         self._space_charge.release()
         self.closed = True
         if self.buffers is not None:

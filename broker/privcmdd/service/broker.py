@@ -243,6 +243,10 @@ class Broker:
             nvim = "nvim-errors" in session.features
             details = stamped(session, refusal.details)
             return Reply(response_error(msgid, refusal.errno, refusal.text, details, nvim=nvim))
+        except MemoryError:
+            self.n_refused += 1
+            text = "the broker has no memory left for this; nothing has changed, ask again or for less at a time"
+            return Reply(response_error(msgid, errno.ENOMEM, text, stamped(session, {})))
         except Dropped:
             return Reply(b"", close=True)
         except Exception as fault:  # noqa: BLE001 - whatever it is, it ends this session and not the broker
@@ -398,6 +402,8 @@ class Broker:
         for effect in self._hypervisor.take_effects():
             try:
                 self._carry_out_one(effect, session)
+            except MemoryError:
+                self._hypervisor.effects.append(effect)  # with the next request, then
             except Exception as fault:  # noqa: BLE001 - raised below, when the others have had their turn
                 failed = failed or fault
         if failed is not None:
@@ -411,6 +417,7 @@ class Broker:
             Discard,
             DiscardBuffers,
             FrameWanted,
+            GiveBack,
             Raised,
         )
         from privcmdd.model.findings import Found  # noqa: PLC0415
@@ -427,7 +434,11 @@ class Broker:
                 self.backing.discard(effect.domid, effect.pages)
             return
         if isinstance(effect, DiscardBuffers):
-            self.backing.discard(BufferFile(effect.number), effect.pages)
+            if effect.buffers.n_spaces:  # with the last space the whole file goes
+                self.backing.discard(BufferFile(effect.buffers.number), effect.buffers.unused(effect.runs))
+            return
+        if isinstance(effect, GiveBack):
+            self.hypervisor.give_parts(effect.parts)
             return
         if isinstance(effect, FrameWanted):
             from privcmdd.service.hypercalls import paging  # noqa: PLC0415 - it imports much
