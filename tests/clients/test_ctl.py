@@ -184,3 +184,45 @@ def test_a_reader_that_has_enough(broker: PrivateBroker) -> None:
     os.close(write_end)
 
     assert (ran.returncode, ran.stderr) == (1, b"")
+
+
+def test_the_command_adds_lists_and_clears(ctl: Ctl, client: Client) -> None:
+    """A rule outlives the command; it is printed in the words of the options, which can be given again."""
+    words = "frame-errno=EPERM,gfns=0x10+0x10,gfns=0x30+0x1,dom=1,nth=3,probability=0.25,seed=7"
+    options = [f"--{word}" for word in words.split(",")]
+
+    added = ctl("fault", "add", *options)
+    dropping = document(ctl("fault", "add", "--drop", "--after", "--json"))
+    listed = ctl("fault", "list")
+
+    first, second = client.faults.list()
+    assert added.stdout == f"rule {first.id}: {words}\n"
+    assert (dropping["id"], dropping["rule"]) == (second.id, {"drop": True, "when": "after"})
+    assert [line.split() for line in listed.stdout.splitlines()[1:]] == [
+        [str(first.id), "0", "0", "cleared", words],
+        [str(second.id), "0", "0", "cleared", "drop,after"],
+    ]
+    assert ctl("fault", "clear", str(first.id)).stdout == "1 rule cleared\n"
+    assert json.loads(ctl("fault", "clear", "--json").stdout) == {"cleared": 1}
+    assert ctl("fault", "list").stdout == "no rules\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "expected"),
+    [
+        (("fault", "add"), 2, "one of the arguments --frame-errno"),
+        (("fault", "add", "--errno", "EIO", "--drop"), 2, "not allowed with"),
+        (("fault", "add", "--errno", "EIO", "--probability", "2"), 2, "'2' is no probability"),
+        (("fault", "add", "--errno", "EFOO"), 1, "EINVAL: errno is 'EFOO', expected the name of an errno"),
+        (("fault", "clear", "999999"), 1, "ENOENT: there is no rule 999999"),
+        (("run", "--fault", "dom=1", "--", "true"), 2, "a rule is the options of `fault add`"),
+        (("run", "--fault", "errno=EIO,no=1", "--", "true"), 2, "unrecognized arguments: --no=1"),
+        (("run", "--fault", "errno=EFOO", "--no-xenstore", "--", "true"), 1, "EINVAL: errno is 'EFOO'"),
+    ],
+)
+def test_wrong_words_are_named(ctl: Ctl, arguments: tuple[str, ...], status: int, expected: str) -> None:
+    """By the option that is wrong, or by the broker's sentence."""
+    ran = ctl(*arguments)
+
+    assert (ran.returncode, ran.stdout) == (status, "")
+    assert expected in ran.stderr
