@@ -60,6 +60,8 @@ CALLS: dict[str, Call[Any]] = {
         calls.evtchn_pending(1),
         calls.evtchn_list(on=1),
         calls.evtchn_restrict(1),
+        calls.ioreq_servers(1),
+        calls.interrupts(1),
         calls.domain_create("hvm", 1),
         calls.domain_destroy(1),
         calls.domain_list(),

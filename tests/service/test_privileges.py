@@ -50,6 +50,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "evtchn.pending": {"on": DOM, "port": 1},
     "evtchn.list": {"on": DOM},
     "evtchn.restrict": {"dom": DOM},
+    "ioreq.servers": {"dom": DOM},
+    "guest.interrupts": {"dom": DOM},
     "domain.create": {"dom": 7, "kind": "hvm", "max_pages": 1},
     "domain.destroy": {"dom": DOM},
     "domain.list": {},

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import numpy as np
 
-from privcmdd.model.traits import GrantTable, IoreqServer, Pager, Traits
+from privcmdd.model.interrupts import Interrupts
+from privcmdd.model.traits import GrantTable, Pager, Traits
 from privcmdd.model.units import INVALID_FRAME
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from privcmdd.model.ioreq import IoreqServer
 
 T = TypeVar("T", bound=np.generic)
 NOWHERE: Final = np.zeros(0, dtype=np.uint32)
@@ -176,6 +179,9 @@ class Domain:
         pager: Who pages its frames out and in, if anybody.
         tables: The levels of its machine frames that are pinned as page tables (PV).
         dirty: (gfns so far,) guest frames written to since they were last asked for; None when that is not logged.
+        interrupts: The lines that device models drive.
+        vram: Guest frames whose changes a device model follows: the first, how many, and what they held.
+        cache_attributes: What device models said of the caching of (first, last) guest frames.
         read_only: (gfns so far,) guest frames that the guest itself cannot write to.
         p2m: (gfns so far,) uint32; see the module's docstring.
     """
@@ -203,6 +209,9 @@ class Domain:
     tables: dict[int, int] = field(default_factory=dict)
     dirty: npt.NDArray[np.bool_] | None = None
     ioreq_servers: dict[int, IoreqServer] = field(default_factory=dict)
+    interrupts: Interrupts = field(default_factory=Interrupts)
+    vram: tuple[int, int, npt.NDArray[np.uint64]] | None = None
+    cache_attributes: dict[tuple[int, int], int] = field(default_factory=dict)
     p2m: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
     read_only: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     p2m_of: memoryview = field(init=False)

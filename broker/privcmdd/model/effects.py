@@ -88,6 +88,20 @@ class GiveBack:
     parts: Sequence[Mfns]
 
 
+@dataclass(frozen=True, slots=True)
+class GuestChanged:
+    """Something about a domain has changed that whoever plays it must look at.
+
+    Attributes:
+        domid: The domain.
+        topic: What: ``ioreq``, its ioreq servers; ``interrupt``, its interrupt lines.
+    """
+
+    domid: int
+    topic: str
+
+
 Effect: TypeAlias = (
-    "GiveBack | Discard | StateChanged | DiscardBuffers | BuffersGone | FrameWanted | Raised | ChannelGone | Found"
+    "GiveBack | Discard | StateChanged | DiscardBuffers | BuffersGone | FrameWanted | Raised | ChannelGone "
+    "| GuestChanged | Found"
 )

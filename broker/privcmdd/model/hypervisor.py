@@ -2,7 +2,7 @@
 """The simulated hypervisor, whole: domains come and go here; what they have is told in the parts it is made of.
 
 ``machine`` (state) < ``reservation`` (their memory) < ``on_demand`` < ``physmap`` < ``paging`` < ``tables`` <
-``foreign`` (who may map it) < ``resources`` < this.
+``foreign`` (who may map it) < ``resources`` < ``ioreq`` < this.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from privcmdd.model.domain import FLAGS, ON_DEMAND, PAGED, RESOURCE_PAGES, Domai
 from privcmdd.model.effects import Discard, StateChanged
 from privcmdd.model.errors import ModelError
 from privcmdd.model.frames import NOTHING
+from privcmdd.model.ioreq import IoreqServers
 from privcmdd.model.machine import as_array, as_names, no_such_domain
 from privcmdd.model.reservation import Extents
-from privcmdd.model.resources import Resources
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ MOST_PAUSES: Final = 255
 NO_NAMES: Final = np.zeros(0, dtype=np.uint64)
 
 
-class Hypervisor(Resources):
+class Hypervisor(IoreqServers):
     """All domains, and the machine's frames."""
 
     def free_domid(self, wanted: int | None = None) -> int:

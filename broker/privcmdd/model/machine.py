@@ -153,6 +153,21 @@ class Machine:
         if not domain.alive:
             self.events.raise_virq(0, VIRQ_DOM_EXC)
 
+    def shut_down(self, domid: int, reason: int) -> None:
+        """A domain stops by itself; when it has done so already the first reason stays.
+
+        Args:
+            domid: The domain.
+            reason: Xen's SHUTDOWN code, of which 8 bits count.
+
+        Raises:
+            ModelError: ESRCH.
+        """
+        domain = self.domain(domid)
+        if domain.shutdown is None:
+            domain.shutdown = reason & 0xFF
+            self.events.raise_virq(0, VIRQ_DOM_EXC)
+
     def found(self, kind: Kind, text: str, *, dom: int | None = None, addr: int | None = None) -> None:
         """Note harm that a real host does without a word; see ``findings``."""
         self.effects.append(Found(kind, text, dom, addr))

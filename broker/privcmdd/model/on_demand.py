@@ -10,7 +10,6 @@ import numpy as np
 
 from privcmdd.model.domain import ON_DEMAND
 from privcmdd.model.errors import ModelError
-from privcmdd.model.evtchn import VIRQ_DOM_EXC
 from privcmdd.model.findings import Kind
 from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.machine import as_array
@@ -80,8 +79,7 @@ class OnDemand(Reservation):
         self._populate(domain, wanted[:n_done])
         domain.n_cached -= n_done
         if n_done < len(wanted):
-            domain.shutdown = CRASHED
-            self.events.raise_virq(0, VIRQ_DOM_EXC)
+            self.shut_down(domain.domid, CRASHED)
             self.found(
                 Kind.DOMAIN_CRASHED,
                 f"frame {int(wanted[n_done]):#x} of domain {domain.domid} is to be populated on demand, and no memory "

@@ -22,30 +22,16 @@ if TYPE_CHECKING:
 MEM_RAM: Final = 0
 MEM_READ_ONLY: Final = 1
 MEM_MMIO: Final = 2
+# XEN_DMOP_MEM_CACHEATTR_* of xen/include/public/hvm/dm_op.h: UC, WC, WT, WP, WB, UC-; and the one that forgets.
+CACHE_ATTRIBUTES: Final = frozenset({0, 1, 4, 5, 6, 7})
+NO_ATTRIBUTE: Final = (1 << 32) - 1
+MOST_ATTRIBUTES: Final = 64
+# Guest frame numbers that an x86 processor with 48 bits of physical address has.
+GFN_BITS: Final = 36
 
 
 class Physmap(OnDemand):
     """Changes and looks at single places of a physmap."""
-
-    def move(self, domid: int, gfn: int, to: int) -> None:
-        """Move a frame within a translated domain (XENMAPSPACE_gmfn); what was at the new place is let go.
-
-        Raises:
-            ModelError: ESRCH; EINVAL, it is dying, PV, or has no such frame.
-        """
-        domain = self._translated(domid)
-        mfn = self._gfn(domain, gfn)
-        if to >= self.max_gfns:
-            raise ModelError(errno.EINVAL, f"guest frame {to:#x} is past those a domain may have", dom=domid)
-        if to == gfn:
-            return
-        domain.reach(to + 1)
-        if FIRST_RAM <= domain.p2m[to] < DEVICE:
-            self.remove(domid, to)
-        domain.p2m[gfn] = NO_FRAME
-        domain.p2m[to] = mfn
-        self.frames.gfn[mfn] = to
-        domain.top_gfn = max(domain.top_gfn, to)
 
     def remove(self, domid: int, gfn: int) -> None:
         """Take a frame out of a translated domain's physmap (XENMEM_remove_from_physmap).
@@ -91,6 +77,76 @@ class Physmap(OnDemand):
             return MEM_MMIO
         is_read_only = gfn < len(domain.read_only) and domain.read_only[gfn]
         return MEM_READ_ONLY if is_read_only else MEM_RAM
+
+    def present(self, domid: int, first: int, n_pages: int) -> npt.NDArray[np.uint32]:
+        """The frames behind guest frames, (n_pages,); ``NO_FRAME`` where there is none.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, the domain is dying or PV.
+        """
+        known = self._translated(domid).p2m[first : first + n_pages]
+        mfns = np.full(n_pages, NO_FRAME, dtype=np.uint32)
+        mfns[: len(known)] = np.where((known >= FIRST_RAM) & (known < PAGED), known & ~np.uint32(FLAGS), NO_FRAME)
+        return mfns
+
+    def move(self, domid: int, source: int, target: int, n_pages: int = 1) -> None:
+        """Move frames of a translated domain to other guest frames, one after the other; what lay there is let go.
+
+        XENMAPSPACE_gmfn and XEN_DMOP_relocate_memory.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, the domain is dying or PV, or has no such frame: those before it have moved.
+        """
+        domain = self._translated(domid)
+        if max(source, target) + n_pages > self.max_gfns:
+            raise ModelError(errno.EINVAL, f"guest frames end at {self.max_gfns:#x}", dom=domid)
+        # As far as they do not overlap, moving one after the other is moving all at once.
+        stride = abs(target - source)
+        for at in range(0, n_pages, stride) if stride else ():
+            self._move_at_once(domain, source + at, target + at, min(stride, n_pages - at))
+
+    def _move_at_once(self, domain: Domain, source: int, target: int, n_pages: int) -> None:
+        domain.reach(max(source, target) + n_pages)
+        old = domain.p2m[source : source + n_pages]
+        good = (old >= FIRST_RAM) & (old < DEVICE)
+        n_good = n_pages if good.all() else int(np.argmin(good))
+        mfns = old[:n_good].copy()
+        there = domain.p2m[target : target + n_good]
+        domain.n_on_demand -= int(np.count_nonzero(there == ON_DEMAND))
+        paged = there >= PAGED
+        domain.n_paged -= int(np.count_nonzero(paged))
+        domain.tot_pages += int(np.count_nonzero(paged))
+        gone = there[there >= FIRST_RAM] & ~np.uint32(FLAGS)
+        domain.p2m[source : source + n_good] = NO_FRAME
+        domain.p2m[target : target + n_good] = mfns
+        self.frames.gfn[mfns] = np.arange(target, target + n_good, dtype=np.uint32)
+        domain.top_gfn = max(domain.top_gfn, target + n_good - 1)
+        self.give(gone)
+        if n_good < n_pages:
+            raise ModelError(
+                errno.EINVAL, f"there is no guest frame {source + n_good:#x} to be moved", dom=domain.domid
+            )
+
+    def pin_cache_attribute(self, domid: int, first: int, last: int, kind: int) -> None:
+        """Say how guest frames are to be cached, or no more (XEN_DMOP_pin_memory_cacheattr).
+
+        Raises:
+            ModelError: ESRCH; EINVAL, there is no such kind, or frames past what there may be; ENOENT, nothing was
+                said of exactly these; EBUSY, something else was said of some of them; ENOSPC.
+        """
+        said = self._translated(domid).cache_attributes
+        if last < first or last >> GFN_BITS or (kind not in CACHE_ATTRIBUTES and kind != NO_ATTRIBUTE):
+            raise ModelError(errno.EINVAL, f"type {kind:#x} for guest frames {first:#x} to {last:#x}", dom=domid)
+        if kind == NO_ATTRIBUTE:
+            if said.pop((first, last), None) is None:
+                raise ModelError(errno.ENOENT, f"nothing was said of guest frames {first:#x} to {last:#x}", dom=domid)
+            return
+        if (first, last) not in said:
+            if any(start <= last and first <= end for start, end in said):
+                raise ModelError(errno.EBUSY, f"part of {first:#x} to {last:#x} is pinned otherwise", dom=domid)
+            if len(said) >= MOST_ATTRIBUTES:
+                raise ModelError(errno.ENOSPC, f"at most {MOST_ATTRIBUTES} ranges can be pinned", dom=domid)
+        said[first, last] = kind
 
     def _translated(self, domid: int) -> Domain:
         domain = self.living(domid)

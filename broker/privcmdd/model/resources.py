@@ -20,14 +20,12 @@ from privcmdd.model.findings import Kind
 from privcmdd.model.foreign import Foreign
 from privcmdd.model.frames import FIRST_RAM, NO_FRAME
 from privcmdd.model.machine import no_such_domain
-from privcmdd.model.traits import IoreqServer
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from privcmdd.model.domain import Domain
 
-MAX_IOREQ_SERVERS: Final = 8
 IOREQ_FRAMES: Final = 2  # buffered requests, and one page of synchronous ones: enough for 128 vcpus
 STATUS_PER_SHARED: Final = 8  # shared frames of version 2 that one status frame speaks for
 NO_GFN: Final = (1 << 32) - 1
@@ -153,36 +151,6 @@ class Resources(Foreign):
         domain.file.hold(places)
         domain.n_resource += n_frames
         return made
-
-    def create_ioreq_server(self, domid: int, bufioreq: int) -> int:
-        """Make an ioreq server (XEN_DMOP_create_ioreq_server).
-
-        Returns:
-            Its id, the lowest that is free.
-
-        Raises:
-            ModelError: ESRCH; EINVAL, the domain is PV, or dying, or ``bufioreq`` is none of Xen's; ENOSPC.
-        """
-        domain = self.living(domid)
-        if not domain.kind.translated or not 0 <= bufioreq <= 2:
-            raise ModelError(errno.EINVAL, f"no ioreq server with bufioreq {bufioreq} for a {domain.kind} domain")
-        number = next((n for n in range(MAX_IOREQ_SERVERS) if n not in domain.ioreq_servers), None)
-        if number is None:
-            raise ModelError(errno.ENOSPC, f"domain {domid} has {MAX_IOREQ_SERVERS} ioreq servers already")
-        domain.ioreq_servers[number] = IoreqServer(bufioreq)
-        return number
-
-    def destroy_ioreq_server(self, domid: int, number: int) -> None:
-        """Destroy an ioreq server; those who have its pages mapped keep them.
-
-        Raises:
-            ModelError: ESRCH; ENOENT.
-        """
-        server = self.domain(domid).ioreq_servers.pop(number, None)
-        if server is None:
-            raise ModelError(errno.ENOENT, f"domain {domid} has no ioreq server {number}", key="id")
-        if server.frames:
-            self.give(server.frames)
 
     def place(self, domid: int, space: int, index: int, gfn: int) -> None:
         """Put a page that Xen keeps for a translated domain into its physmap (XENMEM_add_to_physmap).

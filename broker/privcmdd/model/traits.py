@@ -59,21 +59,6 @@ class GrantTable:
 
 
 @dataclass(slots=True)
-class IoreqServer:
-    """A device model's connection to a domain.
-
-    Attributes:
-        bufioreq: HVM_IOREQSRV_BUFIOREQ_*; 0: no buffered requests.
-        frames: Machine frames, once asked for: buffered, then synchronous requests.
-        enabled: Requests go to it.
-    """
-
-    bufioreq: int
-    frames: list[int] = field(default_factory=list)
-    enabled: bool = False
-
-
-@dataclass(slots=True)
 class Pager:
     """A pager, and what it has been told.
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from privcmdd.model.domain import Domain, Kind
-    from privcmdd.model.effects import Effect
     from privcmdd.model.faults import Faults
     from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.service.backing import Backing
@@ -45,6 +44,8 @@ if TYPE_CHECKING:
     Handler = Callable[["Broker", Session, dict[str, Any]], Any]
 
 FRAMES_PER_MIB: Final = 256
+# Names of operations that are counted apart: they come from clients.
+MOST_NAMES: Final = 256
 MOST_RECENT: Final = 128  # characters of a method's name or of an outcome that are remembered of a request
 
 
@@ -81,7 +82,7 @@ class Broker:
                 not fail.
         """
         self.settings = settings
-        self.backing = backing
+        self.backing: Backing = backing
         self.instance = instance
         self._hypervisor: Hypervisor | None = None
         self.sessions: dict[int, Session] = {}
@@ -329,6 +330,17 @@ class Broker:
         self.n_faults += 1
         return self._on_fault(Incident(self, exception, session, request))
 
+    def count_unanswered(self, what: str, number: int) -> ModelError:
+        """An operation that is not there; it is counted, for people who wonder why a program fails.
+
+        Returns:
+            The refusal, for the caller to raise.
+        """
+        counts = self.unanswered
+        if what in counts or len(counts) < MOST_NAMES:
+            counts[what] = counts.get(what, 0) + 1
+        return ModelError(number, f"{what} is not answered here", op=what)
+
     def usage(self) -> dict[str, dict[str, int]]:
         """What each uid uses, by uid and slot."""
         return {
@@ -362,7 +374,7 @@ class Broker:
     def _tell_of_space(self, residence: Residence, state: str) -> None:
         """Subscribers of the same uid, and administrators, hear of address spaces and what was left in them."""
         uid = residence.uid
-        self._tell(
+        self.tell(
             "space",
             residence.told(state),
             lambda session: session.identity.uid == uid or session.access.allows("admin", None),
@@ -373,9 +385,10 @@ class Broker:
         from privcmdd.service.findings import sees  # noqa: PLC0415 - see the module's docstring
 
         uid, dom = finding.culprit.uid, finding.found.dom
-        self._tell("finding", finding.row(), lambda session: sees(session, uid, dom))
+        self.tell("finding", finding.row(), lambda session: sees(session, uid, dom))
 
-    def _tell(self, topic: str, body: dict[str, Any], concerns: Callable[[Session], bool]) -> None:
+    def tell(self, topic: str, body: dict[str, Any], concerns: Callable[[Session], bool]) -> None:
+        """Tell those subscribers of a topic whom it concerns."""
         data = None
         for session in self.sessions.values():
             if topic in session.topics and concerns(session):
@@ -398,70 +411,18 @@ class Broker:
         """
         if self._hypervisor is None:
             return
+        from privcmdd.service import outcomes  # noqa: PLC0415 - see the module's docstring
+
         failed = None
         for effect in self._hypervisor.take_effects():
             try:
-                self._carry_out_one(effect, session)
+                outcomes.carry_out(self, session, effect)
             except MemoryError:
                 self._hypervisor.effects.append(effect)  # with the next request, then
             except Exception as fault:  # noqa: BLE001 - raised below, when the others have had their turn
                 failed = failed or fault
         if failed is not None:
             raise failed
-
-    def _carry_out_one(self, effect: Effect, session: Session) -> None:
-        from privcmdd.model.domain import State  # noqa: PLC0415 - see the module's docstring
-        from privcmdd.model.effects import (  # noqa: PLC0415
-            BuffersGone,
-            ChannelGone,
-            Discard,
-            DiscardBuffers,
-            FrameWanted,
-            GiveBack,
-            Raised,
-        )
-        from privcmdd.model.findings import Found  # noqa: PLC0415
-        from privcmdd.service.backing import BufferFile  # noqa: PLC0415
-
-        if isinstance(effect, Raised):
-            self.backing.raise_event(effect.channel, effect.side)
-            return
-        if isinstance(effect, ChannelGone):
-            self.backing.close_events(effect.channel)
-            return
-        if isinstance(effect, Discard):
-            if effect.domid in self.hypervisor.domains:  # of one that is gone the whole file goes
-                self.backing.discard(effect.domid, effect.pages)
-            return
-        if isinstance(effect, DiscardBuffers):
-            if effect.buffers.n_spaces:  # with the last space the whole file goes
-                self.backing.discard(BufferFile(effect.buffers.number), effect.buffers.unused(effect.runs))
-            return
-        if isinstance(effect, GiveBack):
-            self.hypervisor.give_parts(effect.parts)
-            return
-        if isinstance(effect, FrameWanted):
-            from privcmdd.service.hypercalls import paging  # noqa: PLC0415 - it imports much
-
-            paging.tell(self, effect.domid, effect.gfn)
-            return
-        if isinstance(effect, Found):
-            from privcmdd.service.findings import serving  # noqa: PLC0415
-
-            self.findings.record(effect, serving(session, effect))
-            return
-        if isinstance(effect, BuffersGone):
-            self.backing.close(BufferFile(effect.number))
-            return
-        if effect.state is State.DYING and effect.domid in self.hypervisor.domains:
-            from privcmdd.service.harm import zombies  # noqa: PLC0415
-
-            for found, culprit in zombies(self, effect.domid):
-                self.findings.record(found, culprit)
-        body = {"dom": effect.domid, "state": effect.state}
-        self._tell("domain", body, lambda session: session.sees(effect.domid))
-        if effect.state is State.GONE:
-            self.backing.close(effect.domid)
 
 
 def machine_handlers() -> Mapping[str, Handler]:
@@ -472,6 +433,7 @@ def machine_handlers() -> Mapping[str, Handler]:
         faults,
         findings,
         grants,
+        guests,
         hypercalls,
         mappings,
         privcmd,
@@ -479,7 +441,7 @@ def machine_handlers() -> Mapping[str, Handler]:
         spaces,  # noqa: F401
     )
 
-    rooms = (mappings, privcmd, resources, evtchn, grants, hypercalls, domains, faults, findings)
+    rooms = (mappings, privcmd, resources, evtchn, grants, hypercalls, domains, faults, findings, guests)
     return {name: handler for room in rooms for name, handler in room.HANDLERS.items()}
 
 

@@ -67,12 +67,12 @@ def dm_op(broker: Broker, session: Session, params: Params) -> Params:
         raise ModelError(errno.E2BIG, f"a buffer of {longest} bytes, one has at most {DM_OP_BYTES}", key="bufs")
     if not may_write:
         raise ModelError(errno.EPERM, f"domain {domid} may only be mapped read-only, and a DM_OP changes it", dom=domid)
-    op = bytearray(asked[0])
+    op, *more = map(bytearray, asked)
     try:
-        ret = device_model(broker, domid, op, asked[1:])
+        ret = device_model(broker, domid, op, more)
     except ModelError as refusal:
         ret = -refusal.errno
-    return {"ret": ret, "bufs": [bytes(op), *asked[1:]]}
+    return {"ret": ret, "bufs": [bytes(buffer) for buffer in (op, *more)]}
 
 
 HANDLERS: Final = {"privcmd.mmap_resource": mmap_resource, "privcmd.dm_op": dm_op}

@@ -10,7 +10,7 @@ from typing import Final
 
 from privcmdd.wire.params import Frames, Param, ParamError
 from privcmdd.wire.signature import Field, Method, validate
-from privcmdd.wire.table import conversation, domains, events, faults, findings, ioctls, spaces
+from privcmdd.wire.table import conversation, domains, events, faults, findings, guests, ioctls, spaces
 from privcmdd.wire.table.common import PROTOCOL
 
 __all__ = [
@@ -38,6 +38,8 @@ TOPICS: Final[Mapping[str, tuple[Field, ...]]] = {
         Field("dom", "int", "the domain whose state changed"),
         Field("state", "str", "its state now: running, paused, dying or gone"),
     ),
+    "ioreq": (Field("dom", "int", "the domain whose ioreq servers, or what they emulate, have changed"),),
+    "interrupt": (Field("dom", "int", "the domain whose interrupt lines have changed"),),
     "space": (
         Field("space", "int", "an address space of the same uid; of any, for who may administer all domains"),
         Field("state", "str", "made or gone"),
@@ -68,9 +70,7 @@ COMMON_ERRORS: Final[Mapping[str, str]] = {
 }
 """Errors that every method may answer."""
 
-METHODS: Final[Mapping[str, Method]] = {
-    method.name: method
-    for rows in (conversation.ROWS, spaces.ROWS, ioctls.ROWS, events.ROWS, domains.ROWS, faults.ROWS, findings.ROWS)
-    for method in rows
-}
+_ROOMS: Final = (conversation, spaces, ioctls, events, domains, guests, faults, findings)
+
+METHODS: Final[Mapping[str, Method]] = {method.name: method for room in _ROOMS for method in room.ROWS}
 """Every method, by name, in the order of the documentation."""

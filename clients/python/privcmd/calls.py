@@ -22,6 +22,8 @@ from privcmd.results import (
     DomainRow,
     Fault,
     Finding,
+    Interrupts,
+    IoreqServer,
     MapEntry,
     Memory,
     Populated,
@@ -419,6 +421,31 @@ def _channel(method: str, on: int, **params: int) -> Call[EventChannel]:
         return EventChannel(answer.get("port", params.get("port")), on, fds)
 
     return Call(method, {**params, "on": on}, channel)
+
+
+# --- guests -----------------------------------------------------------------------------------------------
+
+
+def ioreq_servers(dom: int) -> Call[list[IoreqServer]]:
+    """The ioreq servers of a domain, in the order in which Xen asks them.
+
+    Raises:
+        PrivcmdError: ESRCH, EPERM.
+    """
+    return Call("ioreq.servers", {"dom": dom}, lambda answer, _: [pick(IoreqServer, row) for row in answer["servers"]])
+
+
+def interrupts(dom: int, *, after: int = 0) -> Call[Interrupts]:
+    """The interrupt lines of a domain, as its device models drive them.
+
+    Args:
+        dom: The domain.
+        after: Leave out messages up to this number.
+
+    Raises:
+        PrivcmdError: ESRCH, EPERM.
+    """
+    return Call("guest.interrupts", {"dom": dom, "after": after}, lambda answer, _: pick(Interrupts, answer))
 
 
 # --- domains ----------------------------------------------------------------------------------------------

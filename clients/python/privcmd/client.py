@@ -238,6 +238,8 @@ class Client:
     hypercall = blocking(calls.hypercall)
     dm_op = blocking(calls.dm_op)
     buffers = blocking(calls.buffers)
+    ioreq_servers = blocking(calls.ioreq_servers)
+    interrupts = blocking(calls.interrupts)
 
 
 class Events:

@@ -97,6 +97,44 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class IoreqServer:
+    """An ioreq server: a device model's connection to a domain.
+
+    Attributes:
+        id: Its number; lower ones are asked first.
+        bufioreq_port: The guest's port for buffered requests, or 0.
+        ports: The guest's port for each vcpu's requests.
+        ranges: ``port``, ``memory`` and ``pci``: pairs of first and last.
+    """
+
+    id: int
+    enabled: bool
+    bufioreq: int
+    bufioreq_port: int
+    ports: list[int]
+    ranges: dict[str, list[list[int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupts:
+    """The interrupt lines of a domain.
+
+    Attributes:
+        n_changes: How often anything of this has changed.
+        isa: ISA interrupts that are asserted, directly or through a PCI link.
+        intx: Asserted pins of PCI devices: ``device``, ``pin``.
+        routes: The ISA interrupt that each PCI link leads to, or 0.
+        msis: The last messages: ``number``, ``address``, ``data``.
+    """
+
+    n_changes: int
+    isa: list[int]
+    intx: list[dict[str, int]]
+    routes: list[int]
+    msis: list[dict[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
 class PortRow:
     """One port of an event channel, as ``evtchn.list`` shows it.
 

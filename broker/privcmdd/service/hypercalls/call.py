@@ -52,11 +52,8 @@ class Call:
         return self.hypervisor.domain(domid)
 
     def unanswered(self, what: str) -> ModelError:
-        """An operation that is not there; it is counted, for people who wonder why a program fails."""
-        counts = self.broker.unanswered
-        if what in counts or len(counts) < MOST_NAMES:
-            counts[what] = counts.get(what, 0) + 1
-        return ModelError(errno.ENOSYS, f"{what} is not answered here", op=what)
+        """An operation that is not there."""
+        return self.broker.count_unanswered(what, errno.ENOSYS)
 
 
 def versioned(
@@ -78,10 +75,6 @@ def versioned(
         )
     call.memory.check(address, size_bytes)
     return data, fields
-
-
-# Names of operations that are counted apart: they come from clients.
-MOST_NAMES = 256
 
 
 def is_self(domid: int) -> bool:

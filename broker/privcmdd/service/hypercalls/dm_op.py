@@ -7,8 +7,8 @@ import errno
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.service.hypercalls.layout import Bytes, Layout
-from privcmdd.wire.limits import DM_OP_BYTES
+from privcmdd.service.hypercalls import dm_interrupts, dm_ioreq, dm_memory
+from privcmdd.service.hypercalls.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,19 +16,10 @@ if TYPE_CHECKING:
     from privcmdd.service.broker import Broker
 
 HEAD: Final = Layout("struct xen_dm_op", ("op", "u32"), ("pad", "u32"))
-CREATE: Final = Layout(
-    "struct xen_dm_op_create_ioreq_server", ("handle_bufioreq", "u8"), ("pad", Bytes(3)), ("id", "u16")
-)
-DESTROY: Final = Layout("struct xen_dm_op_destroy_ioreq_server", ("id", "u16"), ("pad", "u16"))
-MEM_TYPE: Final = Layout(
-    "struct xen_dm_op_set_mem_type", ("nr", "u32"), ("mem_type", "u16"), ("pad", "u16"), ("first_pfn", "u64")
-)
-MODIFIED: Final = Layout("struct xen_dm_op_modified_memory", ("nr_extents", "u32"), ("opaque", "u32"))
-EXTENT: Final = Layout("struct xen_dm_op_modified_memory_extent", ("nr", "u32"), ("pad", "u32"), ("first_pfn", "u64"))
 N_VCPUS: Final = Layout("struct xen_dm_op_nr_vcpus", ("vcpus", "u32"))
 
 
-def device_model(broker: Broker, domid: int, op: bytearray, more: Sequence[bytes] = ()) -> int:
+def device_model(broker: Broker, domid: int, op: bytearray, more: Sequence[bytearray] = ()) -> int:
     """Do what the first buffer says, and write the answer into it; ``more`` are the others.
 
     Raises:
@@ -45,7 +36,7 @@ def device_model(broker: Broker, domid: int, op: bytearray, more: Sequence[bytes
         raise ModelError(errno.EINVAL, f"pad of struct xen_dm_op is {head['pad']}, expected 0", key="bufs")
     found = REQUESTS.get(head["op"])
     if found is None:
-        raise ModelError(errno.EOPNOTSUPP, f"there is no DM_OP {head['op']}", op=head["op"])
+        raise broker.count_unanswered(f"dm_op {NAMES.get(head['op'], head['op'])}", errno.EOPNOTSUPP)
     layout, do = found
     if len(op) < HEAD.size + layout.size:
         raise ModelError(errno.EFAULT, f"the first buffer is too short for DM_OP {head['op']}", key="bufs")
@@ -56,40 +47,6 @@ def device_model(broker: Broker, domid: int, op: bytearray, more: Sequence[bytes
     return 0
 
 
-def create_ioreq_server(broker: Broker, domid: int, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DMOP_create_ioreq_server``: the id is the answer."""
-    return {**values, "id": broker.hypervisor.create_ioreq_server(domid, values["handle_bufioreq"])}
-
-
-def destroy_ioreq_server(broker: Broker, domid: int, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DMOP_destroy_ioreq_server``."""
-    broker.hypervisor.destroy_ioreq_server(domid, values["id"])
-    return values
-
-
-def set_mem_type(broker: Broker, domid: int, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DMOP_set_mem_type``."""
-    if values["nr"] > broker.settings.limits.frames_per_batch:
-        raise ModelError(errno.E2BIG, f"{values['nr']} pages in one request", key="bufs")
-    broker.hypervisor.set_mem_type(domid, values["mem_type"], values["first_pfn"], values["nr"])
-    return values
-
-
-def modified_memory(broker: Broker, domid: int, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DMOP_modified_memory``: what the device model wrote, for log-dirty mode; extents in the second buffer."""
-    n, more = values["nr_extents"], values["more"]
-    if values["opaque"] or n * EXTENT.size > DM_OP_BYTES:
-        raise ModelError(errno.EINVAL, f"{n} extents, or opaque is {values['opaque']} and not 0", key="bufs")
-    if not more or len(more[0]) < n * EXTENT.size:
-        raise ModelError(errno.EINVAL, f"there are no {n} extents in the second buffer", key="bufs")
-    extents = [EXTENT.unpack(more[0], index * EXTENT.size) for index in range(n)]
-    if any(extent["pad"] or extent["first_pfn"] + extent["nr"] > 1 << 52 for extent in extents):
-        raise ModelError(errno.EINVAL, "padding of an extent is not 0, or it ends nowhere", key="bufs")
-    for extent in extents:
-        broker.hypervisor.mark_dirty(domid, extent["first_pfn"], extent["nr"])
-    return values
-
-
 def count_vcpus(broker: Broker, domid: int, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DMOP_nr_vcpus``."""
     return {**values, "vcpus": broker.hypervisor.domain(domid).traits.max_vcpus}
@@ -97,9 +54,23 @@ def count_vcpus(broker: Broker, domid: int, values: dict[str, Any]) -> dict[str,
 
 # XEN_DMOP_* of xen/include/public/hvm/dm_op.h: the structure, and what is done.
 REQUESTS: Final[dict[int, tuple[Layout, Callable[[Broker, int, dict[str, Any]], dict[str, Any]]]]] = {
-    1: (CREATE, create_ioreq_server),
-    6: (DESTROY, destroy_ioreq_server),
-    11: (MODIFIED, modified_memory),
-    12: (MEM_TYPE, set_mem_type),
+    1: (dm_ioreq.CREATE, dm_ioreq.create),
+    2: (dm_ioreq.INFO, dm_ioreq.info),
+    3: (dm_ioreq.RANGE, dm_ioreq.map_range),
+    4: (dm_ioreq.RANGE, dm_ioreq.unmap_range),
+    5: (dm_ioreq.STATE, dm_ioreq.set_state),
+    6: (dm_ioreq.DESTROY, dm_ioreq.destroy),
+    7: (dm_memory.DIRTY_VRAM, dm_memory.track_dirty_vram),
+    8: (dm_interrupts.PCI_INTX, dm_interrupts.set_pci_intx),
+    9: (dm_interrupts.ISA_IRQ, dm_interrupts.set_isa_irq),
+    10: (dm_interrupts.LINK_ROUTE, dm_interrupts.set_link_route),
+    11: (dm_memory.MODIFIED, dm_memory.modified_memory),
+    12: (dm_memory.MEM_TYPE, dm_memory.set_mem_type),
+    14: (dm_interrupts.MSI, dm_interrupts.inject_msi),
+    16: (dm_interrupts.SHUTDOWN, dm_interrupts.remote_shutdown),
+    17: (dm_memory.RELOCATE, dm_memory.relocate),
+    18: (dm_memory.CACHE_ATTRIBUTE, dm_memory.pin_cache_attribute),
     20: (N_VCPUS, count_vcpus),
 }
+# Those that Xen has and we do not, by what people call them.
+NAMES: Final = {13: "inject_event", 15: "map_mem_type_to_ioreq_server", 19: "set_irq_level"}

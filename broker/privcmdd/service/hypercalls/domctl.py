@@ -147,11 +147,12 @@ def max_mem(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, An
     return values
 
 
-def max_vcpus(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def max_vcpus(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_max_vcpus``: makes them all, which must be as many as the domain was made for."""
     if values["max"] != domain.traits.max_vcpus:
         raise ModelError(errno.EINVAL, f"max is {values['max']}, the domain was made for {domain.traits.max_vcpus}")
     domain.traits.n_vcpus = values["max"]
+    call.hypervisor.add_vcpus(domain)
     return values
 
 

@@ -188,6 +188,8 @@ class AsyncClient:
     hypercall = awaiting(calls.hypercall)
     dm_op = awaiting(calls.dm_op)
     buffers = awaiting(calls.buffers)
+    ioreq_servers = awaiting(calls.ioreq_servers)
+    interrupts = awaiting(calls.interrupts)
 
 
 class AsyncEvents:

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DM_OPs that raise interrupts, and what ends a guest (xen/arch/x86/hvm/dm.c)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, Final
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.interrupts import INTX, ISA_IRQS, PCI_DEVICES, PCI_LINKS
+from privcmdd.service.hypercalls.layout import Layout
+
+if TYPE_CHECKING:
+    from privcmdd.service.broker import Broker
+
+    Values = dict[str, Any]
+
+PCI_INTX: Final = Layout(
+    "struct xen_dm_op_set_pci_intx_level",
+    ("domain", "u16"),
+    ("bus", "u8"),
+    ("device", "u8"),
+    ("intx", "u8"),
+    ("level", "u8"),
+)
+ISA_IRQ: Final = Layout("struct xen_dm_op_set_isa_irq_level", ("isa_irq", "u8"), ("level", "u8"))
+LINK_ROUTE: Final = Layout("struct xen_dm_op_set_pci_link_route", ("link", "u8"), ("isa_irq", "u8"))
+MSI: Final = Layout("struct xen_dm_op_inject_msi", ("data", "u32"), ("pad", "u32"), ("addr", "u64"))
+SHUTDOWN: Final = Layout("struct xen_dm_op_remote_shutdown", ("reason", "u32"))
+
+
+def check(values: Values, limits: dict[str, int]) -> None:
+    """Hold each of some members against its bound.
+
+    Raises:
+        ModelError: EINVAL.
+    """
+    for key, limit in limits.items():
+        if values[key] >= limit:
+            raise ModelError(errno.EINVAL, f"{key} is {values[key]}, expected less than {limit}", key="bufs")
+
+
+def set_pci_intx(broker: Broker, domid: int, values: Values) -> Values:
+    """``XEN_DMOP_set_pci_intx_level``."""
+    check(values, {"domain": 1, "bus": 1, "device": PCI_DEVICES, "intx": INTX, "level": 2})
+    asserted = bool(values["level"])
+    broker.hypervisor.drive(domid, lambda lines: lines.set_intx(values["device"], values["intx"], asserted=asserted))
+    return values
+
+
+def set_isa_irq(broker: Broker, domid: int, values: Values) -> Values:
+    """``XEN_DMOP_set_isa_irq_level``."""
+    check(values, {"isa_irq": ISA_IRQS, "level": 2})
+    asserted = bool(values["level"])
+    broker.hypervisor.drive(domid, lambda lines: lines.set_isa(values["isa_irq"], asserted=asserted))
+    return values
+
+
+def set_link_route(broker: Broker, domid: int, values: Values) -> Values:
+    """``XEN_DMOP_set_pci_link_route``."""
+    check(values, {"link": PCI_LINKS, "isa_irq": ISA_IRQS})
+    broker.hypervisor.drive(domid, lambda lines: lines.set_route(values["link"], values["isa_irq"]))
+    return values
+
+
+def inject_msi(broker: Broker, domid: int, values: Values) -> Values:
+    """``XEN_DMOP_inject_msi``."""
+    broker.hypervisor.drive(domid, lambda lines: lines.send_msi(values["addr"], values["data"]))
+    return values
+
+
+def remote_shutdown(broker: Broker, domid: int, values: Values) -> Values:
+    """``XEN_DMOP_remote_shutdown``: the first reason counts."""
+    broker.hypervisor.shut_down(domid, values["reason"])
+    return values
