@@ -36,7 +36,7 @@ class Stage(World):
         assert client is not None
         return client
 
-    def say(self, client: Client, method: str, **params: Any) -> None:
+    def say(self, client: Client, method: str, /, **params: Any) -> None:
         """A request arrives whole."""
         client.say(Ask(method, params), 0)
         while client.outgoing:
@@ -51,7 +51,7 @@ class Stage(World):
         while ready := self.kernel.ready():
             self.run_task(ready[0])
 
-    def ask(self, client: Client, method: str, **params: Any) -> Any:
+    def ask(self, client: Client, method: str, /, **params: Any) -> Any:
         """A request and its answer: the result, or the error."""
         self.say(client, method, **params)
         self.run_all()

@@ -215,6 +215,8 @@ class Linux:
             )
         check_rights(vma.reach, domid, may_write=may_write)
         vma.used = True
+        vma.domid = domid
+        vma.made_by = space.maker
         arrays: list[Mfns] = []
         at = vma.start
         for number, entry in enumerate(entries):
