@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -q
 PROFILE ?= default
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check packages shim lint types imports generated unit container bench generate history clean
+.PHONY: help demo test check packages shim lint types imports generated unit container bench generate history model-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -46,6 +46,9 @@ container: $(READY) ## build the image and run it
 
 bench: $(READY) ## measure, and record in bench/README.md
 	$(BIN)/python bench/run.py
+
+model-check: $(READY) packages ## the protocol of replacement, searched exhaustively by Spin
+	$(BIN)/python tests/replacement/check.py
 
 packages: ## Debian packages that tests run unmodified programs of, where they can be installed
 	@.ci/packages

@@ -13,7 +13,7 @@ import pytest
 import descriptors
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = {".py": "#", ".c": "//", ".h": "//", ".mjs": "//", ".js": "//"}
+SOURCES = {".py": "#", ".c": "//", ".h": "//", ".mjs": "//", ".js": "//", ".pml": "//"}
 
 
 def tracked() -> list[Path]:
