@@ -141,6 +141,17 @@ def test_only_good_frames_are_taken() -> None:
     assert faults.statistics()["frame_errno"] == 2
 
 
+def test_pages_of_a_resource_are_tried_apart() -> None:
+    """A page of a resource has no gfn: it is not the frame whose number is the page's index."""
+    faults = Faults()
+    faults.add(Rule(Kind.PAGED, 1))
+    mfns = np.array([9], dtype=np.uint32)
+
+    failed = [faults.fail_frames(ASKER, 1, of, mfns, None)[1] is not None for of in (names(0), None, names(0), None)]
+
+    assert failed == [True, True, False, False]
+
+
 def test_the_first_rule_takes_a_frame_and_the_next_sees_the_rest() -> None:
     """Rules are asked in the order in which they came."""
     faults = Faults()

@@ -284,7 +284,8 @@ class Faults:
                 continue
             good = np.flatnonzero(mfns != NO_FRAME)
             of_good = good.astype(np.uint64) if names is None else names[good]
-            taken = good[armed.take_frames(dom, of_good)]
+            # Pages of a resource are counted apart: their indices are nobody's frame numbers.
+            taken = good[armed.take_frames(~dom if names is None else dom, of_good)]
             if not len(taken):
                 continue
             self.totals[rule.kind] += len(taken)
