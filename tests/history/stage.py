@@ -36,16 +36,16 @@ class Actor:
 class Stage:
     """Everything that happens is a call of one of these methods."""
 
-    def __init__(self) -> None:
+    def __init__(self, workload: Workload | None = None) -> None:
         self.desk = Desk(settings(paranoid=False, slice_frames=SETTING.slice_frames))
         self.recorder = Recorder(SETTING)
-        self.workload = Workload()
+        self.workload = workload or Workload()
         self.actors: list[Actor] = []
         self.n_connected = 0
         first = self.connect()
         for method, params in self.workload.setup():
             self.send(first, method, params)
-            self.finish(first)
+        self.finish(first)
 
     def connect(self, space: int | None = None) -> Actor:
         """A client with the feature, in a space of its own or a thread of another."""
@@ -118,7 +118,6 @@ class Stage:
         """Everything is answered; what was seen."""
         for actor in self.actors:
             self.finish(actor)
-        self.desk.broker.check()
         return self.recorder.history()
 
 

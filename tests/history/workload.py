@@ -108,3 +108,30 @@ class Workload:
             rows.append({"va": BASE + at * PAGE, "mfn": self.names(domid, pick(16), 1, 1)[0], "npages": n})
             at += n
         return rows
+
+
+class Short(Workload):
+    """The few kinds of requests that ``linearize`` knows: all of one slice, each client in a space of its own."""
+
+    def setup(self) -> list[tuple[str, dict[str, Any]]]:
+        params = {"dom": 1, "kind": "hvm", "max_pages": 48, "ranges": [{"gfn": 0, "npages": 3}]}
+        return [("domain.create", params)]
+
+    def greet(self, n: int) -> list[tuple[str, dict[str, Any]]]:  # noqa: ARG002 - all alike
+        return [("mmap", {"addr": BASE, "len": 4 * PAGE, "prot": 3, "fixed": True})]
+
+    def request(self, pick: Pick) -> tuple[str, dict[str, Any]]:
+        what = pick(20)
+        gfns = frames(*(pick(4) for _ in range(1 + pick(2))))
+        addr = BASE + pick(2) * PAGE
+        if what < 2:
+            return ("domain.populate", "domain.decrease_reservation")[what], {"dom": 1, "arr": gfns}
+        if what == 2:
+            return "mmap", {"addr": BASE, "len": 4 * PAGE, "prot": 3, "fixed": True}
+        if what == 3:
+            return "munmap", {"addr": addr, "len": PAGE}
+        if what < 10:
+            return "privcmd.mmapbatch_v2", {"dom": 1, "addr": addr, "arr": gfns}
+        if what < 15:
+            return "read", {"addr": addr + 7, "len": 1}
+        return "write", {"addr": addr + 7, "data": bytes([1 + pick(250)])}
