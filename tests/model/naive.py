@@ -32,6 +32,7 @@ class Thing:
     names: list[int] = field(default_factory=list)
     failed: set[int] = field(default_factory=set)
     used: bool = False  # a privcmd VMA: an ioctl has filled it once
+    frames: list[Frame] | None = None  # uvm: part of a resource, whose names are its machine frames
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,15 @@ class Space:
             return 0 if prot == 0 else self.host.look_up_nobodys(domid, name)
         if self.kind == "linux" and prot == 0 and domid in self.host.domains:
             return 0
-        return self.host.look_up(domid, name)
+        found = self.host.look_up(domid, name)
+        domain = self.host.domains.get(domid)
+        if self.kind == "linux" and prot & WRITE and domain is not None and found in domain.tables:
+            return errno.EBUSY
+        return found
+
+    def writes(self, vpn: int) -> bool:
+        """Whether the page table entry of this page allows a store."""
+        return bool((self.pte_prots[vpn] if self.kind == "linux" else self.pages[vpn].prot) & WRITE)
 
     # --- counting -----------------------------------------------------------------------------------
 
@@ -178,7 +187,11 @@ class Space:
             return self.ptes[vpn], False
         if page.index in page.thing.failed:
             raise Refused(errno.EFAULT)
-        found = self.host.look_up(page.thing.domid, page.thing.names[page.index])
+        if page.thing.frames is not None:
+            frame = page.thing.frames[page.index]
+            found = frame if frame in self.host.frames() else errno.EINVAL
+        else:
+            found = self.host.look_up(page.thing.domid, page.thing.names[page.index])
         if not isinstance(found, Frame):
             raise Refused(errno.EFAULT)
         self.ptes[vpn] = found
@@ -256,6 +269,28 @@ class Space:
             self.pages[vpn] = Page(thing, i, prot, prot, self.probe == "load")
             if isinstance(frame, Frame):
                 self.ptes[vpn] = frame
+
+    # --- MMAP_RESOURCE ------------------------------------------------------------------------------
+
+    def map_grants(self, domid: int, addr: int, first: int, n: int) -> list[Frame]:
+        """Part of a grant table in the place of what is there; linux: a range inside one VMA only."""
+        start = addr >> 12
+        if self.kind == "uvm":
+            prot = self.weakest(start, n)
+            frames = self.host.grant_frames(domid, first, n)
+            self.enter(start, Thing(FOREIGN, domid, frames=frames), range(n), prot, frames)
+            return frames
+        vma = self.pages[start].thing
+        vma.used = True
+        frames = self.host.grant_frames(domid, first, n)
+        for vpn, frame in enumerate(frames, start):
+            self.ptes.pop(vpn, None)
+            self.barred.discard(vpn)
+            if self.pages[vpn].prot == 0:
+                self.barred.add(vpn)
+            else:
+                self.ptes[vpn], self.pte_prots[vpn] = frame, self.pages[vpn].prot
+        return frames if self.pages[start].prot else []
 
     # --- MMAP ---------------------------------------------------------------------------------------
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from model.naive import Batch, Space
 
 MASK_40 = 2**40 - 1
+MAX_GRANT_FRAMES = 64
+NO_GFN = 2**32 - 1
 FIRST_RAM_MFN = 256  # the first MiB is not RAM
 
 DOMID_SELF, DOMID_IO, DOMID_XEN = 0x7FF0, 0x7FF1, 0x7FF2
@@ -46,6 +48,7 @@ class Frame:
     mfn: int | None = None  # learned when first seen, must not change; PV domains name frames by it
     place: int | None = None  # page of the domain's memory file: likewise
     paged: bool = False  # paged out: still the domain's, content and all, but it cannot be mapped
+    resource: bool = False  # of a grant table: no part of the domain's memory
 
 
 @dataclass(eq=False)
@@ -55,6 +58,11 @@ class Domain:
     max_pages: int
     p2m: dict[int, Frame] = field(default_factory=dict)
     dying: bool = False
+    waiting: set[int] = field(default_factory=set)  # guest frames to be populated when they are first looked up
+    n_cached: int = 0  # frames kept for those
+    crashed: bool = False
+    tables: set[Frame] = field(default_factory=set)  # pinned as page tables
+    grants: list[Frame] = field(default_factory=list)
 
 
 class Host:
@@ -81,7 +89,7 @@ class Host:
 
     def frames(self) -> list[Frame]:
         """Every frame that is not free, once."""
-        alive = {frame: None for domain in self.domains.values() for frame in domain.p2m.values()}
+        alive = {frame: None for domain in self.domains.values() for frame in (*domain.p2m.values(), *domain.grants)}
         alive.update(dict.fromkeys(frame for frame in self.references() if frame.domid != DOMID_IO))
         return list(alive)
 
@@ -91,7 +99,7 @@ class Host:
 
     def tot_pages(self, domid: int) -> int:
         """Frames it owns, paged-out ones not counted: what its reservation limits."""
-        return sum(frame.domid == domid and not frame.paged for frame in self.frames())
+        return sum(frame.domid == domid and not frame.paged and not frame.resource for frame in self.frames())
 
     def held_pages(self, domid: int) -> int:
         """Frames of this domain that somebody maps."""
@@ -127,18 +135,22 @@ class Host:
     def destroy(self, domid: int) -> None:
         domain = self.domain(domid)
         domain.dying = True
-        domain.p2m = {}
+        domain.p2m, domain.grants = {}, []
+        domain.waiting, domain.n_cached, domain.tables = set(), 0, set()
         self.sweep()
 
     def populate(self, domid: int, gfns: Sequence[int]) -> int:
         """Give frames to these numbers until one cannot have one; how many got one."""
         domain = self.running(domid)
         for done, gfn in enumerate(gfns):
-            full = self.tot_pages(domid) >= domain.max_pages or not self.n_free()
-            if full or gfn in domain.p2m or gfn >= self.max_gfns:
+            if self.is_full(domain) or not self.n_free() or gfn in domain.p2m or gfn >= self.max_gfns:
                 return done
             domain.p2m[gfn] = Frame(domid, gfn)
+            domain.waiting.discard(gfn)
         return len(gfns)
+
+    def is_full(self, domain: Domain) -> bool:
+        return self.tot_pages(domain.domid) + domain.n_cached >= domain.max_pages
 
     def n_free(self) -> int:
         return self.n_frames - FIRST_RAM_MFN - len(self.frames())
@@ -148,10 +160,80 @@ class Host:
         domain = self.running(domid)
         for done, name in enumerate(names):
             gfn = self.position(domain, name)
-            if gfn is None:
+            lacking = len(domain.waiting) > domain.n_cached
+            if domain.kind != "pv" and name in domain.waiting:
+                domain.waiting.discard(name)
+                domain.n_cached = min(domain.n_cached, len(domain.waiting))
+            elif gfn is None:
                 return done
-            del domain.p2m[gfn]
+            else:
+                frame = domain.p2m.pop(gfn)
+                domain.tables.discard(frame)
+                if lacking and not frame.paged and not self.references()[frame]:
+                    domain.n_cached += 1
         return len(names)
+
+    # --- populate on demand -------------------------------------------------------------------------
+
+    def demand(self, domid: int, gfns: Sequence[int]) -> int:
+        """Let these guest frames wait, until one is populated; how many."""
+        domain = self.translated(domid)
+        for done, gfn in enumerate(gfns):
+            if gfn in domain.p2m or gfn >= self.max_gfns:
+                return done
+            domain.waiting.add(gfn)
+        return len(gfns)
+
+    def set_pod_target(self, domid: int, target: int) -> None:
+        """How many frames the domain is to have, with those in its cache."""
+        domain = self.translated(domid)
+        if target > domain.max_pages:
+            raise Refused(errno.EINVAL)
+        if domain.waiting:
+            domain.n_cached = min(max(0, target - self.tot_pages(domid)), len(domain.waiting))
+
+    def translated(self, domid: int) -> Domain:
+        domain = self.running(domid)
+        if domain.kind == "pv":
+            raise Refused(errno.EINVAL)
+        return domain
+
+    # --- page tables and grant tables ---------------------------------------------------------------
+
+    def pin(self, domid: int, mfn: int) -> None:
+        """Make a frame a page table (an empty one): nobody may have it mapped writable."""
+        frame = self.pv_frame(domid, mfn)
+        if any(space.writes(vpn) for space in self.spaces for vpn, mapped in space.ptes.items() if mapped is frame):
+            raise Refused(errno.EINVAL)
+        self.domains[domid].tables.add(frame)
+
+    def unpin(self, domid: int, mfn: int) -> None:
+        frame = self.pv_frame(domid, mfn)
+        if frame not in self.domains[domid].tables:
+            raise Refused(errno.EINVAL)
+        self.domains[domid].tables.discard(frame)
+
+    def pv_frame(self, domid: int, mfn: int) -> Frame:
+        domain = self.running(domid)
+        for frame in self.frames():
+            if domain.kind == "pv" and frame.domid == domid and frame.mfn == mfn:
+                return frame
+        raise Refused(errno.EINVAL)
+
+    def grant_frames(self, domid: int, first: int, n: int) -> list[Frame]:
+        """Part of a domain's grant table, which is made as far as it is asked for."""
+        if domid == 0:
+            raise Refused(errno.EPERM)
+        domain = self.domain(domid)
+        if first + n > MAX_GRANT_FRAMES:
+            raise Refused(errno.EINVAL)
+        if domain.dying:
+            raise Refused(errno.EBUSY)
+        if first + n - len(domain.grants) > self.n_free():
+            raise Refused(errno.ENOMEM)
+        while len(domain.grants) < first + n:
+            domain.grants.append(Frame(domid, NO_GFN, resource=True))
+        return domain.grants[first : first + n]
 
     def position(self, domain: Domain, name: int) -> int | None:
         """Where in the p2m the frame of this name is: a gfn itself, or the pfn that has this mfn."""
@@ -184,7 +266,7 @@ class Host:
             frame = domain.p2m.get(gfn)
             if frame is None or not frame.paged:
                 errs.append(-errno.EINVAL)
-            elif self.tot_pages(domid) >= domain.max_pages:
+            elif self.is_full(domain):
                 errs.append(-errno.ENOMEM)
             else:
                 frame.paged = False
@@ -229,6 +311,12 @@ class Host:
                 if frame.domid == domid and frame.mfn == name:
                     return frame
             return errno.EBUSY
+        if name in domain.waiting and not (domain.n_cached and self.n_free()):
+            domain.crashed = True
+        elif name in domain.waiting:
+            domain.waiting.discard(name)
+            domain.n_cached -= 1
+            domain.p2m[name] = Frame(domid, name)
         slot = domain.p2m.get(name)
         if domain.dying or slot is None:
             return errno.EINVAL

@@ -20,7 +20,7 @@ from model.naive import ANON, FOREIGN, PRIVCMD, Batch, Space, Thing
 from model.naive_host import DOMID_IO, Frame, Host, Refused
 from privcmdd.model import invariants
 from privcmdd.model.access import resolve, touch
-from privcmdd.model.domain import PAGED, Kind
+from privcmdd.model.domain import ON_DEMAND, PAGED, Kind
 from privcmdd.model.errors import ModelError
 from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.hypervisor import Discard, Hypervisor
@@ -360,7 +360,7 @@ class SideBySide:
             assert real.alive != naive.dying
             assert (real.tot_pages, real.max_pages) == (self.host.tot_pages(domid), naive.max_pages)
             assert not naive.dying or any(frame.domid == domid for frame in references)
-            there = np.flatnonzero(real.p2m).tolist()
+            there = np.flatnonzero(real.p2m > ON_DEMAND).tolist()
             assert there == sorted(naive.p2m)
             names = real.names(0, MAX_GFNS).tolist() if not naive.dying else []
             for gfn, frame in naive.p2m.items():
@@ -440,7 +440,8 @@ class SideBySide:
 
     def compare_frames(self, frames: list[Frame], references: Counter[Frame]) -> None:
         table = self.hv.frames
-        populated = {frame for domain in self.host.domains.values() for frame in domain.p2m.values()}
+        domains = self.host.domains.values()
+        populated = {frame for domain in domains for frame in (*domain.p2m.values(), *domain.grants)}
         assert len({frame.mfn for frame in frames}) == len(frames), "two frames, one mfn"
         assert len({(frame.domid, frame.place) for frame in frames}) == len(frames), "two frames, one page"
         for frame in frames:

@@ -8,6 +8,7 @@ more than 10^5 in all; the count is printed and asserted.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import strategies as st
@@ -20,12 +21,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from model.machine_memory import MemoryRules
 from model.naive import ANON, LIMIT, PRIVCMD
 from model.naive_host import NOBODYS
 from model.profiles import PROFILE
-from model.side_by_side import Pair, SideBySide
+from model.side_by_side_memory import WithMemory
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.uvm import Uvm
+
+if TYPE_CHECKING:
+    from model.side_by_side import Pair
 
 N_ARENA = 40
 CORNER = 0x5A << 39  # where page tables of every level meet
@@ -89,13 +94,13 @@ def address(spot: int) -> int:
     return CORNER + (spot - 16) * 4096 if spot < N_ARENA - TOP else LIMIT - (N_ARENA - spot) * 4096
 
 
-class TwoModels(RuleBasedStateMachine):
+class TwoModels(MemoryRules, RuleBasedStateMachine):
     focus = FOCI["all"]
     n_steps = 0
 
     def __init__(self) -> None:
         super().__init__()
-        self.both = SideBySide()
+        self.both = WithMemory()
 
     # --- choosing -----------------------------------------------------------------------------------
 

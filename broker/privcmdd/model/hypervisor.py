@@ -153,6 +153,7 @@ class Hypervisor(IoreqServers):
             self._announce(domain)
             domain.tot_pages += n_paged
             domain.n_paged = domain.n_cached = domain.n_on_demand = 0
+            domain.tables = {}
             domain.p2m = NOTHING
             domain.p2m_of = NOTHING.data
             self._forget_resources(domain)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from privcmdd.model.domain import FLAGS, ON_DEMAND, PAGED
+from privcmdd.model.domain import DEVICE, FLAGS, ON_DEMAND, PAGED
 from privcmdd.model.frames import NO_FRAME, NOTHING
 from privcmdd.model.machine import Machine, as_array
 
@@ -173,7 +173,9 @@ class Reservation(Machine):
         """Take frames away from a domain (XENMEM_decrease_reservation), in order, until one is not there.
 
         A frame that is mapped keeps its content for those who hold it and counts for the domain until the
-        last of them lets go (RESULTS.md, section 10).
+        last of them lets go (RESULTS.md, section 10). One that waits to be populated on demand waits no longer; and
+        as long as more wait than the cache has frames for, what is given back goes there
+        (p2m_pod_decrease_reservation; frames that are mapped are let go instead).
 
         Raises:
             ModelError: ESRCH; EINVAL, it is dying.
@@ -181,11 +183,17 @@ class Reservation(Machine):
         domain = self.living(domid)
         asked = as_array(names)
         mfns = self._populated(domain, asked)
-        absent = (mfns == NO_FRAME) | repeated(asked)
+        waits = self._waiting(domain, asked)
+        absent = (mfns == NO_FRAME) & ~waits | repeated(asked)
         n_done, why = first_stop(len(asked), (absent, "is not populated", asked))
-        n_paged = int(np.count_nonzero(mfns[:n_done] >= PAGED))
-        mfns = mfns[:n_done] & ~np.uint32(FLAGS)
+        waits = waits[:n_done]
+        mfns = mfns[:n_done][~waits]
+        n_paged = int(np.count_nonzero(mfns >= PAGED))
+        is_ram = mfns < DEVICE
+        mfns &= ~np.uint32(FLAGS)
         gfns = self.frames.gfn[mfns]
+        if domain.n_on_demand:
+            self._reclaim(domain, asked[:n_done][waits].astype(np.int64), mfns[is_ram])
         domain.n_paged -= n_paged
         domain.tot_pages += n_paged  # as if paged in: giving a frame back counts down here
         domain.p2m[gfns] = NO_FRAME
@@ -193,6 +201,22 @@ class Reservation(Machine):
             del domain.tables[mfn]
         self.give(mfns)
         return Extents(n_done, why, mfns)
+
+    def _waiting(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        """Which guest frames wait to be populated on demand."""
+        waits = np.zeros(len(names), dtype=np.bool_)
+        if domain.n_on_demand:
+            known = names < len(domain.p2m)
+            waits[known] = domain.p2m[names[known].astype(np.int64)] == ON_DEMAND
+        return waits
+
+    def _reclaim(self, domain: Domain, waiting: npt.NDArray[np.int64], mfns: npt.NDArray[np.uint32]) -> None:
+        """Guest frames wait no longer, and RAM is given back: each makes the cache lack one frame less."""
+        n_given = int(np.count_nonzero(self.frames.refs[mfns] == 1))
+        n_lacking = domain.n_on_demand - domain.n_cached
+        domain.p2m[waiting] = NO_FRAME
+        domain.n_on_demand -= len(waiting)
+        domain.n_cached = domain.n_on_demand - max(0, n_lacking - len(waiting) - n_given)
 
     def _populated(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
         """What the p2m has under names, ``NO_FRAME`` and ``PAGED`` as there; no bit of a name is dropped here."""

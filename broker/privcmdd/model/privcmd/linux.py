@@ -269,13 +269,13 @@ class Linux:
                 key="addr",
             )
         check_rights(vma.reach, wanted.dom, may_write=may_write)
-        vma.used = True
-        frames = space.hypervisor.resource_frames(wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
         start = addr & ~PAGE_MASK
         end = start + (wanted.num << PAGE_SHIFT)
         strays = self._strays(space, vma, start, end)
         n_entries = sum(space.map.growth(stray.start, stray.end, 1) for stray in strays)
-        space.reserve(start, end, n_entries=n_entries, n_frames=wanted.num)
+        space.reserve(start, end, n_entries=n_entries, n_frames=wanted.num, at_once=True)
+        vma.used = True
+        frames = space.hypervisor.resource_frames(wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
         is_blind = self._is_blind(space, vma, wanted.dom)
         mfns: Mfns = [NO_FRAME] * wanted.num if is_blind else take_resource(space, wanted, frames)
         self._note(space, vma)

@@ -62,7 +62,9 @@ def pin(broker: Broker, domid: int, mfn: int, level: int) -> None:
     if mfn < frames.n_frames and frames.owner[mfn] == domid:
         content = broker.backing.read(domid, int(frames.page[mfn]), 0, PAGE_SIZE)
     entries = np.frombuffer(content, dtype="<u8")
-    broker.hypervisor.pin(domid, mfn, level, entries, written=is_written(broker, mfn))
+    # Only a PV dom0 takes a frame as one that is written to; a PVH one takes it whatever it is (p2m_add_foreign).
+    written = broker.hypervisor.host.dom0 == "pv" and is_written(broker, mfn)
+    broker.hypervisor.pin(domid, mfn, level, entries, written=written)
 
 
 def is_written(broker: Broker, mfn: int) -> bool:
