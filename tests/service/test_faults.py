@@ -12,9 +12,11 @@ import pytest
 
 from privcmdd.model.faults import MOST_RULES
 from privcmdd.model.host import Host
+from privcmdd.service.hypercalls import memory_op
 from privcmdd.service.settings import AccessRule
 from privcmdd.service.steps import Delay
-from service.desk import BASE, OTHER, PAGE, ROOT, SMALL, USER, Desk, Refused, errnos, frames, settings
+from service.desk import BASE, OTHER, PAGE, ROOT, SMALL, USER, Desk, Refused, errnos, finish, frames, result, settings
+from service.tool import Tool
 
 if TYPE_CHECKING:
     from privcmdd.service.session import Session
@@ -89,6 +91,22 @@ def test_a_delay_is_a_pause_and_the_answer_is_as_ever() -> None:
         with pytest.raises(StopIteration):
             next(steps)
         assert len(client.call("maps")["entries"]) == 1
+
+
+def test_a_numbered_request_was_done_before_its_delay() -> None:
+    """Feature ``seq``: the number is that of the step which did it, not of the one that answers."""
+    client = Client()
+    other = client.desk.connect()
+    for session in (client.session, other):
+        client.desk.call(session, "hello", features=["seq"])
+    client.fail(delay_ms=1, method="domain.page_out", when="after")
+    steps = client.desk.start(client.session, "domain.page_out", dom=1, arr=[1])
+    next(steps)
+
+    seen = client.desk.call(other, "domain.info", dom=1)
+
+    assert seen["tot_pages"] == 63
+    assert result(finish(steps))["seq"] < seen["seq"]
 
 
 def test_a_delay_that_is_given_up_has_done_nothing() -> None:
@@ -291,6 +309,7 @@ def test_a_resource_is_mapped_whole_or_not_at_all(personality: str) -> None:
     """Its pages have no gfn: rules with gfns leave them alone, others take them, and the request has their errno."""
     client = Client(personality)
     client.desk.reserve(client.session, 2)
+    used = client.call("stats")["uids"]
     call = {"dom": 1, "type": 1, "id": 0, "num": 2, "addr": BASE}
     named = client.fail(frame_errno="EIO", gfns=[{"gfn": 0, "npages": 64}])
     rule = client.fail(frame_errno="EACCES", nth=2, times=1)
@@ -299,6 +318,7 @@ def test_a_resource_is_mapped_whole_or_not_at_all(personality: str) -> None:
 
     assert (client.rule(named), client.rule(rule)) == ((0, 0), (2, 1))
     assert client.held() == 0
+    assert client.call("stats")["uids"] == used
     assert client.errno("privcmd.mmap_resource", **call) is None
     assert client.held() == 2
 
@@ -317,6 +337,16 @@ def test_a_grant_that_fails_is_einval_as_gntdev_has_it() -> None:
     assert client.rule(rule) == (1, 1)
     assert client.held() == 1
     assert client.errno("gntdev.map", dom=1, addr=BASE, arr=frames(8, 9)) is None
+
+
+def test_a_frame_that_moves_is_looked_up_for_nobody() -> None:
+    """XENMEM_add_to_physmap of a page of the grant table: no mapping is made, so no rule about frames has a say."""
+    client = Client()
+    tool = Tool(client.desk, client.session)
+    rule = client.fail(frame_errno="EIO")
+
+    assert tool.memory(7, memory_op.ADD_TO_PHYSMAP, domid=1, space=1, idx=0, gpfn=0x20)[0] == 0
+    assert client.rule(rule)[1] == 0
 
 
 def test_a_rule_is_for_the_request_that_runs() -> None:
@@ -426,7 +456,12 @@ def test_whatever_was_set_can_be_cleared() -> None:
 
     assert [len(client.call("faults.list")["faults"]), client.call("faults.clear")] == [1, {"cleared": 1}]
     assert client.errno("ping") is None
-    assert client.call("stats")["injected"]["rules"] == 0
+    assert client.fail(errno="EIO", method="ping") == 2
+    assert client.errno("ping") == "EIO"
+    assert client.call("faults.clear", id=2) == {"cleared": 1}
+    assert client.call("stats")["injected"] == {
+        "rules": 0, "frame_errno": 0, "paged": 0, "errno": 1, "delay_ms": 0, "drop": 0,
+    }  # fmt: skip
 
 
 def test_rights_are_of_the_domain_that_a_rule_names() -> None:
