@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -26,13 +26,17 @@ from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.units import FRAME_MASK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
     Names64 = npt.NDArray[np.uint64]
+    Mfns32 = npt.NDArray[np.uint32]
+    Errors32 = npt.NDArray[np.int32]
     # Runs of frames: (n,) first ones, and (n,) or (1,) how many.
     Spans = tuple[Names64, Names64]
+    # ``Faults.fail_frames`` for one who asks.
+    Injection = Callable[[int, Names64 | None, Mfns32, Errors32 | None], tuple[Mfns32, Errors32 | None]]
 
 # Each is asked for each request: a list of them, not a data base.
 MOST_RULES: Final = 256
@@ -264,8 +268,8 @@ class Faults:
                 yield armed
 
     def fail_frames(
-        self, asker: Asker, dom: int, names: Names64 | None, mfns: npt.NDArray[np.uint32], errors: Any
-    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
+        self, asker: Asker, dom: int, names: Names64 | None, mfns: Mfns32, errors: Errors32 | None
+    ) -> tuple[Mfns32, Errors32 | None]:
         """Let good frames fail, before anybody has a reference to them.
 
         Args:
@@ -294,25 +298,6 @@ class Faults:
             mfns = mfns.copy()  # it may be a view of the p2m
             mfns[taken] = NO_FRAME
         return mfns, errors
-
-
-@dataclass(frozen=True, slots=True)
-class Injection:
-    """The rules as one request meets them; the hypervisor has it while that request runs.
-
-    Attributes:
-        faults: The rules.
-        asker: Whose request it is.
-    """
-
-    faults: Faults
-    asker: Asker
-
-    def __call__(
-        self, dom: int, names: Names64 | None, mfns: npt.NDArray[np.uint32], errors: Any
-    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
-        """As ``Faults.fail_frames``."""
-        return self.faults.fail_frames(self.asker, dom, names, mfns, errors)
 
 
 def draws(seed: int, first: int, n: int) -> Names64:

@@ -8,13 +8,14 @@ theirs. Requests of ``faults.`` meet none: whatever was set can be cleared.
 from __future__ import annotations
 
 import errno
+from functools import partial
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.faults import CERTAIN_PPM, MOST_TRIES, Asker, Faults, Injection, Kind, Rule
+from privcmdd.model.faults import CERTAIN_PPM, MOST_TRIES, Asker, Faults, Kind, Rule
 from privcmdd.service.steps import Delay, Dropped
 from privcmdd.wire.limits import SAFE_INTEGER
 from privcmdd.wire.methods import METHODS
@@ -23,7 +24,7 @@ from privcmdd.wire.params import Frames
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from privcmdd.model.faults import Armed, Spans
+    from privcmdd.model.faults import Armed, Injection, Spans
     from privcmdd.service.broker import Broker, Handler
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
@@ -67,7 +68,7 @@ def perform(
             later.append(armed)
         else:
             yield from strike(armed, method.name)
-    result = yield from under(broker, Injection(faults, asker), handler, session, params)
+    result = yield from under(broker, partial(faults.fail_frames, asker), handler, session, params)
     if later and session.numbers is not None:
         session.numbers.stamp()  # the step that did it ends here, whatever comes between it and the answer
     for armed in later:
