@@ -54,6 +54,18 @@ def anchors(page: Path) -> set[str]:
     return found
 
 
+def test_the_tests_that_a_page_names_are_there() -> None:
+    """Who looks for what shows a rule finds it: no test has gone, or has another name."""
+    there = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+
+    for page in PAGES:
+        named = set(re.findall(r"`(test_\w+)`", prose(page)))
+        assert named <= there, f"{name_of(page)} names tests that are not there: {sorted(named - there)}"
+    assert len(re.findall(r"`test_\w+`", text_of("docs/explanation/semantics.md"))) > 50
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     """Every link to a file of ours names one that is there, and a heading that it has."""
