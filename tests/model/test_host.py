@@ -188,3 +188,17 @@ def test_page_tables_are_writable_for_a_pvh_dom0() -> None:
         assert errors_of(batch(world.space(linux, n_pages=1), 2, BASE, [mfn])) == [error]
         assert errors_of(batch(world.space(linux, n_pages=1, prot=1), 2, BASE, [mfn])) == [0]
         world.check()
+
+
+@pytest.mark.parametrize("n_around", [0, 30])
+@pytest.mark.parametrize("domid", [1, 2])
+def test_a_debug_build_refuses_the_bit_that_marks_grants(domid: int, n_around: int) -> None:
+    """Section 4: 2^50|g5 is EINVAL there, and only that; other bits above 40 are lost as ever."""
+    for build, error in (("release", 0), ("debug", EINVAL)):
+        world, linux = world_of(Host(build=build))  # type: ignore[arg-type]
+        frame = 5 if domid == 1 else world.mfns(5, 1)[0]
+        names = [*(1 << bit | frame for bit in (50, 49, 51, 63)), *[frame] * n_around]
+        space = world.space(linux, n_pages=len(names))
+
+        assert errors_of(batch(space, domid, BASE, names)) == [error, *[0] * (len(names) - 1)]
+        world.check()

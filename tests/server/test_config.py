@@ -62,9 +62,11 @@ def test_every_key_can_be_set_in_the_environment_and_by_flag(key: keys.Key) -> N
 
 def test_the_host_can_be_chosen() -> None:
     """Of each a known one; it is read once."""
-    flags = [("host.dom0", "pvh"), ("host.linux", "5.10"), ("host.xen", "4.20")]
+    flags = [("host.dom0", "pvh"), ("host.linux", "5.10"), ("host.xen", "4.20"), ("host.build", "debug")]
 
-    assert config.load(environ={}, flags=flags).settings.host == Host(dom0="pvh", linux="5.10", xen="4.20")
+    assert config.load(environ={}, flags=flags).settings.host == Host(
+        dom0="pvh", linux="5.10", xen="4.20", build="debug"
+    )
     with pytest.raises(config.ConfigError, match=r"one of 6\.1, 5\.10"):
         config.load(environ={}, flags=[("host.linux", "2.6.32")])
     assert not any(key.live for key in keys.KEYS if key.table == "host")

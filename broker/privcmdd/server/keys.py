@@ -118,6 +118,8 @@ KEYS: Final[tuple[Key, ...]] = (
         " device, 6.1 cannot", choices=("6.1", "5.10"), live=False),
     Key("host", "xen", _HOST.xen, "", "the hypervisor: what xen_version says, and the answer for unknown types"
         " of resources", choices=("4.17", "4.20"), live=False),
+    Key("host", "build", _HOST.build, "", "how it is built: debug makes domains with shadow paging, and refuses"
+        " frame numbers with bit 50", choices=("release", "debug"), live=False),
 )
 # fmt: on
 BY_PATH: Final[dict[str, Key]] = {key.path: key for key in KEYS}

@@ -38,6 +38,7 @@ from privcmdd.model.units import (
     DOMID_IO,
     DOMID_SELF,
     DOMID_XEN,
+    INVALID_FRAME,
     PAGE_MASK,
     PAGE_SHIFT,
     PROT_NONE,
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 
 # Frames the driver hands to the hypervisor at a time: a page of frame numbers.
 CHUNK_FRAMES: Final = 512
+# What a debug Xen has for grants (_PAGE_GNTTAB, bit 62 of an entry), as a bit of the frame number.
+MARK_BIT: Final = 1 << 50
 # No ordinary domains, and yet known to Xen.
 NOBODYS: Final = (DOMID_SELF, DOMID_IO, DOMID_XEN)
 
@@ -148,6 +151,8 @@ class Linux:
         if self._is_blind(space, vma, domid):
             harm.unchecked(space, domid, start, len(names))
             return np.zeros(len(names), dtype=np.uint32), None
+        if self.host.build == "debug" and self.host.dom0 == "pv":
+            names = without_marked(names)
         try:
             return (yield from acquire(space, domid, names, vma.reach))
         except GeneratorExit:
@@ -346,6 +351,13 @@ class Linux:
             if entry.used and entry.file is File.PRIVCMD:
                 harm.failed_touched(space, entry, address, filled=self.fills)
         raise ModelError(errno.EFAULT, f"{address:#x} has no frame: {why}", addr=address, signal="SIGBUS")
+
+
+def without_marked(names: Names) -> Names:
+    """Frame numbers as a debug Xen takes them: one with the bit that marks grants in an entry names no frame."""
+    if isinstance(names, list):
+        return [INVALID_FRAME if name & MARK_BIT else name for name in names]
+    return np.where(names & np.uint64(MARK_BIT) != 0, np.uint64(INVALID_FRAME), names)
 
 
 def returned(errors: Errors | None) -> int:

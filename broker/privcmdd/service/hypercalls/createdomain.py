@@ -14,6 +14,7 @@ from privcmdd.service.hypercalls.info import ARCH_CONFIG
 from privcmdd.service.hypercalls.layout import Bytes, Layout
 
 if TYPE_CHECKING:
+    from privcmdd.model.host import Host
     from privcmdd.service.hypercalls.call import Call
 
 CREATE: Final = Layout(
@@ -47,7 +48,7 @@ MEMPOOL_BYTES: Final = 1 << 20  # what Xen gives a translated domain to begin wi
 
 def create(call: Call, wanted: int, values: dict[str, Any]) -> int:
     """``XEN_DOMCTL_createdomain``: the new domain's number."""
-    kind = check_create(values)
+    kind = check_create(values, call.hypervisor.host)
     domid = wanted if 0 < wanted < DOMID_FIRST_RESERVED else None
     call.session.check("admin", domid)
     broker = call.broker
@@ -70,11 +71,11 @@ def create(call: Call, wanted: int, values: dict[str, Any]) -> int:
     return chosen
 
 
-def check_create(values: dict[str, Any]) -> Kind:
+def check_create(values: dict[str, Any], host: Host) -> Kind:
     """Hold a request for a domain against what Xen makes.
 
     Raises:
-        ModelError: EINVAL; EOPNOTSUPP, an HVM domain with shadow paging, which Debian's Xen is built without.
+        ModelError: EINVAL; EOPNOTSUPP, an HVM domain with shadow paging, which a release is built without.
     """
     flags, emulated = values["flags"], values["arch"]["emulation_flags"]
     is_hvm = bool(flags & CDF_HVM)
@@ -97,6 +98,6 @@ def check_create(values: dict[str, Any]) -> Kind:
         raise ModelError(errno.EINVAL, f"max_grant_frames is {values['max_grant_frames']}, expected 1 to 64")
     if values["max_maptrack_frames"] > MOST_MAPTRACK_FRAMES:
         raise ModelError(errno.EINVAL, f"max_maptrack_frames is {values['max_maptrack_frames']}, expected at most 1024")
-    if is_hvm and not flags & CDF_HAP:
+    if is_hvm and not flags & CDF_HAP and host.build == "release":
         raise ModelError(errno.EOPNOTSUPP, "this Xen is built without shadow paging: ask for XEN_DOMCTL_CDF_hap")
     return kind

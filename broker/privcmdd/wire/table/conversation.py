@@ -27,7 +27,11 @@ ROWS: Final = (
             Field("instance", "str", "this run of the broker; another value means that all state is new"),
             Field("version", "str", "the broker's version"),
             Field("limits", "map", "the limits in force, by name"),
-            Field("host", "map", "the host that is simulated: dom0 (pv, pvh), linux, xen (versions)"),
+            Field(
+                "host",
+                "map",
+                "the host that is simulated: dom0 (pv, pvh), linux, xen (versions), build",
+            ),
         ),
         errors={"EPROTONOSUPPORT": "none of the caller's protocols is spoken here"},
     ),
