@@ -26,6 +26,16 @@ CASES = (
     "storm",
     "signals",
 )
+# And the one about event channels.
+EVENT_CASES = (
+    "masked_until_written",
+    "many_at_once",
+    "refusals",
+    "restricted",
+    "the_last_descriptor",
+    "a_child_shares_the_file",
+    "interrupts",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ static uint64_t now_ns(void)
 
 int client_call(struct client_answer *answer)
 {
-    *answer = (struct client_answer){.fd = -1};
+    *answer = CLIENT_NO_ANSWER;
     if (dead)
         return client_fail(ENXIO, "the broker is gone, and with it all that this process knew of Xen");
     if (here.fd >= 0 && owner != getpid())
@@ -171,6 +171,28 @@ static int hello(struct connection *connection)
     if (!error)
         note_host(answer.result);
     return error;
+}
+
+int client_dial(struct connection *connection)
+{
+    *connection = (struct connection){connection_dial(), 0};
+    if (connection->fd < 0)
+        return ENXIO;
+    int error = hello(connection);
+    if (error) {
+        fds_drop(connection->fd);
+        connection->fd = -1;
+    }
+    return error ? ENXIO : 0;
+}
+
+void client_drop_fds(struct client_answer *answer)
+{
+    for (int i = 0; i < ANSWER_FDS; i++) {
+        if (answer->fds[i] >= 0)
+            sys_close(answer->fds[i]);
+        answer->fds[i] = -1;
+    }
 }
 
 /* A child that does use Xen gets a connection of its own making: then the broker knows which process it is. */

@@ -51,10 +51,18 @@ const struct client_host *client_host(void);
 /* Begins a request; its n parameters, names and values, are to be written into what it returns. */
 struct mp_out *client_begin(const char *method, uint32_t n_params);
 
+/* No answer brings more descriptors. */
+#define ANSWER_FDS 2
+
 struct client_answer {
     struct mp_in result; /* a map: the result, or of an error its details; good until the next request */
-    int fd;              /* the descriptor that came, close-on-exec, the caller's; or -1 */
+    int fds[ANSWER_FDS]; /* the descriptors that came, close-on-exec, the caller's; or -1 */
 };
+
+#define CLIENT_NO_ANSWER ((struct client_answer){.fds = {-1, -1}})
+
+/* Closes them. */
+void client_drop_fds(struct client_answer *answer);
 
 /*
  * Sends the request begun and waits for the answer. Returns 0, or the errno of the broker's error: ENXIO when there is

@@ -62,8 +62,8 @@ static bool send_all(int fd, const uint8_t *data, size_t size)
     return true;
 }
 
-/* Keeps the first descriptor of a message, closes the others. */
-static void take_fds(struct msghdr *message, int *fd)
+/* Keeps as many descriptors of a message as an answer has, closes the others. */
+static void take_fds(struct msghdr *message, int *fds)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
@@ -72,8 +72,11 @@ static void take_fds(struct msghdr *message, int *fd)
         for (size_t i = 0; i < n; i++) {
             int came;
             memcpy(&came, CMSG_DATA(c) + i * sizeof(int), sizeof came);
-            if (*fd < 0)
-                *fd = came;
+            int at = 0;
+            while (at < ANSWER_FDS && fds[at] >= 0)
+                at++;
+            if (at < ANSWER_FDS)
+                fds[at] = came;
             else
                 sys_close(came);
         }
@@ -81,7 +84,7 @@ static void take_fds(struct msghdr *message, int *fd)
 }
 
 /* Reads some bytes of an answer, and what descriptors come with them. */
-static bool receive_some(int socket, int *fd)
+static bool receive_some(int socket, int *fds)
 {
     union {
         struct cmsghdr align;
@@ -100,7 +103,7 @@ static bool receive_some(int socket, int *fd)
     while (n < 0 && errno == EINTR);
     if (n < 0)
         return false;
-    take_fds(&message, fd);
+    take_fds(&message, fds);
     answer_bytes.used += (size_t)n;
     return n > 0 && !(message.msg_flags & MSG_CTRUNC);
 }
@@ -114,7 +117,7 @@ static bool is_answer(struct mp_in *in, uint32_t msgid)
 }
 
 /* Waits for the answer to the last request; *in then stands at its error. */
-static bool receive_answer(struct connection *connection, struct mp_in *in, int *fd)
+static bool receive_answer(struct connection *connection, struct mp_in *in, int *fds)
 {
     for (;;) {
         const uint8_t *data = answer_bytes.data + consumed;
@@ -122,7 +125,7 @@ static bool receive_answer(struct connection *connection, struct mp_in *in, int 
         if (length < 0)
             return false;
         if (!length) {
-            if (!receive_some(connection->fd, fd))
+            if (!receive_some(connection->fd, fds))
                 return false;
             continue;
         }
@@ -148,7 +151,7 @@ static int error_of(struct mp_in *in, struct mp_in *details)
 
 int connection_call(struct connection *connection, struct client_answer *answer)
 {
-    *answer = (struct client_answer){.fd = -1};
+    *answer = CLIENT_NO_ANSWER;
     if (request.failed)
         return client_fail(ENOMEM, "the request is longer than %zu bytes, or there is no memory for it", MP_MOST);
     if (consumed) {
@@ -159,10 +162,8 @@ int connection_call(struct connection *connection, struct client_answer *answer)
     }
     struct mp_in in;
     if (connection->fd < 0 || !send_all(connection->fd, request.data, request.used) ||
-        !receive_answer(connection, &in, &answer->fd)) {
-        if (answer->fd >= 0)
-            sys_close(answer->fd);
-        answer->fd = -1;
+        !receive_answer(connection, &in, answer->fds)) {
+        client_drop_fds(answer);
         answer_bytes.used = consumed = 0;
         answer_bytes.failed = false;
         return -1;
@@ -172,9 +173,7 @@ int connection_call(struct connection *connection, struct client_answer *answer)
         answer->result = at;
         return 0;
     }
-    if (answer->fd >= 0)
-        sys_close(answer->fd);
-    answer->fd = -1;
+    client_drop_fds(answer);
     return error_of(&in, &answer->result);
 }
 

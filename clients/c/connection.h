@@ -15,6 +15,8 @@ struct connection {
 
 /* A connected descriptor, kept (fds.h), or -1 with an error text. */
 int connection_dial(void);
+/* One more connection of this process, which has said who it is; it has no address space. 0, or ENXIO. */
+int client_dial(struct connection *connection);
 struct mp_out *connection_begin(struct connection *connection, const char *method, uint32_t n_params);
 /* 0, the errno of the broker's error, or -1: the connection is of no use any more. */
 int connection_call(struct connection *connection, struct client_answer *answer);

@@ -4,10 +4,9 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include "client.h"
+#include "evtchn.h"
 #include "syscalls.h"
 
 #define SLOTS 1024
@@ -58,38 +57,6 @@ static enum device named(int fd)
     return DEVICE_NONE;
 }
 
-/* The event channel device is a socket: one can wait for events on it. It is known by the name it is bound to. */
-#define EVTCHN_NAME "privcmdd.evtchn."
-
-static enum device named_socket(int fd)
-{
-    struct sockaddr_un name;
-    socklen_t size = sizeof name;
-    if (syscall(SYS_getsockname, fd, &name, &size) || name.sun_family != AF_UNIX ||
-        size < offsetof(struct sockaddr_un, sun_path) + sizeof EVTCHN_NAME)
-        return DEVICE_NONE;
-    return memcmp(name.sun_path + 1, EVTCHN_NAME, sizeof EVTCHN_NAME - 1) ? DEVICE_NONE : DEVICE_EVTCHN;
-}
-
-static int open_evtchn(int flags)
-{
-    static _Atomic unsigned last;
-    struct sockaddr_un name = {.sun_family = AF_UNIX};
-    int type = SOCK_DGRAM | (flags & O_CLOEXEC ? SOCK_CLOEXEC : 0) | (flags & O_NONBLOCK ? SOCK_NONBLOCK : 0);
-    int fd = (int)syscall(SYS_socket, AF_UNIX, type, 0);
-    if (fd < 0)
-        return -1;
-    int n = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, EVTCHN_NAME "%d.%u", getpid(), ++last);
-    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
-    if (syscall(SYS_bind, fd, &name, size)) {
-        int error = errno;
-        sys_close(fd);
-        errno = error;
-        return -1;
-    }
-    return fd;
-}
-
 enum device device_of(int fd, uint64_t *file)
 {
     int before = errno;
@@ -99,9 +66,8 @@ enum device device_of(int fd, uint64_t *file)
         errno = before;
         return DEVICE_NONE;
     }
-    if (S_ISSOCK(status.st_mode)) {
-        *file = status.st_ino;
-        device = named_socket(fd);
+    if (!(status.st_mode & S_IFMT)) { /* an epoll instance, perhaps */
+        device = evtchn_is(fd) ? DEVICE_EVTCHN : DEVICE_NONE;
     } else if (S_ISREG(status.st_mode) && !status.st_nlink && status.st_dev == memfd_device()) {
         _Atomic uint64_t *slot = &seen[status.st_ino % SLOTS];
         uint64_t known = atomic_load_explicit(slot, memory_order_relaxed);
@@ -120,7 +86,7 @@ enum device device_of(int fd, uint64_t *file)
 int device_open(enum device device, int flags)
 {
     if (device == DEVICE_EVTCHN)
-        return open_evtchn(flags);
+        return evtchn_open(flags);
     int made = sys_memfd(names[device], MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (made < 0)
         return -1;

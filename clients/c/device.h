@@ -5,7 +5,7 @@
  * Each is a memfd of no length with a name of ours: mapped and touched, its pages are SIGBUS, as the device's are
  * without a frame. Which device a descriptor stands for is asked of the descriptor, not of a table: dup, fcntl, fork,
  * exec and SCM_RIGHTS hand it on without our knowing, and dup2 replaces it. Its inode number says which open file of
- * the device it is. The event channel device is a socket bound to a name of ours, on which nothing comes in.
+ * the device it is. The event channel device is none of these, but an epoll instance (evtchn.h).
  */
 #ifndef PRIVCMDD_DEVICE_H
 #define PRIVCMDD_DEVICE_H

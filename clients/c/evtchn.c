@@ -3,7 +3,13 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 
+#include "client.h"
+#include "connection.h"
+#include "fds.h"
+#include "syscalls.h"
 #include "usermem.h"
 
 #define EVTCHN_IOCTL(number, size) (('E' << 8) | (number) | ((uint32_t)(size) << 16))
@@ -14,31 +20,332 @@
 #define NOTIFY EVTCHN_IOCTL(4, 4)
 #define RESET EVTCHN_IOCTL(5, 0)
 #define RESTRICT_DOMID EVTCHN_IOCTL(6, 2)
+
 #define MOST_PORTS 4096
+#define MOST_FILES 64
+#define MOST_FDS 4096
+/* Events taken by one read; the driver gives no more than a page of ports. */
+#define BATCH 64
 
-static _Atomic uint32_t n_ports;
+struct port {
+    uint32_t number;
+    int own;    /* readable when there is an event */
+    int remote; /* written to notify the other end */
+};
 
-int64_t evtchn_ioctl(uint32_t command, uint64_t argument)
+/* An open file of the device. What it is in the kernel is told by the marker: only its epoll instance knows that. */
+struct file {
+    int marker; /* -1: there is no such file */
+    pid_t owner;
+    struct connection connection;
+    struct port *ports;
+    uint32_t n_ports;
+};
+
+static struct file files[MOST_FILES] = {[0 ... MOST_FILES - 1] = {.marker = -1, .connection = {.fd = -1}}};
+/* Which file each of the program's descriptors is: its index + 1. Only to know when the last one is closed. */
+static _Atomic uint8_t used_by[MOST_FDS];
+static _Atomic int n_files;
+
+static int control(int epoll, int operation, int fd, uint32_t events, uint32_t port)
 {
-    uint32_t port;
-    switch (command) {
-    case BIND_VIRQ:
-    case BIND_INTERDOMAIN:
-    case BIND_UNBOUND_PORT:
-        if (!user_readable(argument, command >> 16))
-            return -EFAULT;
-        port = atomic_fetch_add(&n_ports, 1) + 1;
-        return port < MOST_PORTS ? (int64_t)port : -ENOSPC;
-    case UNBIND:
-    case NOTIFY:
-        if (user_read(&port, argument, sizeof port) < sizeof port)
-            return -EFAULT;
-        return port && port <= atomic_load(&n_ports) ? 0 : command == UNBIND ? -EINVAL : -ENOTCONN;
-    case RESTRICT_DOMID:
-        return user_readable(argument, 2) ? 0 : -EFAULT;
-    case RESET:
-        return 0;
-    default:
-        return -ENOTTY;
+    struct epoll_event event = {.events = events, .data.u64 = (uint64_t)(uint32_t)fd << 32 | port};
+    return (int)syscall(SYS_epoll_ctl, epoll, operation, fd, &event);
+}
+
+/* The file that a descriptor is, or NULL. Leaves errno alone. */
+static struct file *file_of(int fd)
+{
+    if (fd < 0 || !atomic_load_explicit(&n_files, memory_order_relaxed))
+        return NULL;
+    int before = errno;
+    struct file *found = NULL;
+    for (int i = 0; i < MOST_FILES && !found; i++)
+        if (files[i].marker >= 0 && !control(fd, EPOLL_CTL_MOD, files[i].marker, 0, 0))
+            found = &files[i];
+    errno = before;
+    return found;
+}
+
+bool evtchn_is(int fd)
+{
+    return file_of(fd) != NULL;
+}
+
+static int new_file(int fd)
+{
+    int i = 0;
+    while (i < MOST_FILES && files[i].marker >= 0)
+        i++;
+    if (i == MOST_FILES)
+        return EMFILE;
+    int marker = fds_keep((int)syscall(SYS_eventfd2, 0, EFD_CLOEXEC));
+    if (marker < 0 || control(fd, EPOLL_CTL_ADD, marker, 0, 0)) {
+        int error = errno;
+        fds_drop(marker);
+        return error;
     }
+    files[i] = (struct file){.marker = marker, .owner = getpid(), .connection = {.fd = -1}};
+    if (fd < MOST_FDS)
+        atomic_store(&used_by[fd], (uint8_t)(i + 1));
+    atomic_fetch_add(&n_files, 1);
+    return 0;
+}
+
+int evtchn_open(int flags)
+{
+    struct client_hold hold;
+    int fd = (int)syscall(SYS_epoll_create1, flags & O_CLOEXEC ? EPOLL_CLOEXEC : 0);
+    if (fd < 0)
+        return -1;
+    if (flags & O_NONBLOCK)
+        sys_fcntl(fd, F_SETFL, O_NONBLOCK);
+    client_lock(&hold);
+    int error = new_file(fd);
+    client_unlock(&hold);
+    if (!error)
+        return fd;
+    sys_close(fd);
+    errno = error;
+    return -1;
+}
+
+static struct port *find(const struct file *file, uint32_t number)
+{
+    for (uint32_t i = 0; i < file->n_ports; i++)
+        if (file->ports[i].number == number)
+            return &file->ports[i];
+    return NULL;
+}
+
+static void forget(struct file *file, struct port *port)
+{
+    fds_drop(port->own);
+    fds_drop(port->remote);
+    *port = file->ports[--file->n_ports];
+}
+
+static void drop(struct file *file)
+{
+    while (file->n_ports)
+        forget(file, file->ports);
+    if (file->ports)
+        sys_munmap(file->ports, MOST_PORTS * sizeof *file->ports);
+    fds_drop(file->connection.fd);
+    fds_drop(file->marker);
+    *file = (struct file){.marker = -1, .connection = {.fd = -1}};
+    atomic_fetch_sub(&n_files, 1);
+}
+
+void evtchn_copied(int from, int to)
+{
+    if (from >= 0 && to >= 0 && from < MOST_FDS && to < MOST_FDS && atomic_load(&used_by[from]))
+        atomic_store(&used_by[to], atomic_load(&used_by[from]));
+}
+
+void evtchn_closed(unsigned first, unsigned last)
+{
+    struct client_hold hold;
+    if (!atomic_load_explicit(&n_files, memory_order_relaxed))
+        return;
+    for (unsigned fd = first; fd < MOST_FDS && fd <= last; fd++) {
+        uint8_t which = atomic_exchange(&used_by[fd], 0);
+        bool still = !which;
+        for (unsigned other = 0; other < MOST_FDS && !still; other++)
+            still = atomic_load_explicit(&used_by[other], memory_order_relaxed) == which;
+        /* What shares our memory, after vfork, does not share our descriptors. */
+        if (still || files[which - 1].owner != getpid())
+            continue;
+        client_lock(&hold);
+        drop(&files[which - 1]);
+        client_unlock(&hold);
+    }
+}
+
+/* A request on the file's own connection. */
+static struct mp_out *begin(struct file *file, const char *method, uint32_t n_params)
+{
+    return connection_begin(&file->connection, method, n_params);
+}
+
+static int call(struct file *file, struct client_answer *answer)
+{
+    int error = connection_call(&file->connection, answer);
+    if (error >= 0)
+        return error;
+    fds_drop(file->connection.fd);
+    file->connection.fd = -1;
+    return client_fail(ENXIO, "the broker has gone away");
+}
+
+/* Takes the port that the request begun asks for. */
+static int64_t take(struct file *file, int fd)
+{
+    struct client_answer answer;
+    int error = call(file, &answer);
+    if (error)
+        return -error;
+    uint32_t number = (uint32_t)mp_find_int(answer.result, "port", 0);
+    if (!file->ports) {
+        void *room = sys_mmap_anonymous(MOST_PORTS * sizeof *file->ports);
+        file->ports = room == MAP_FAILED ? NULL : room;
+    }
+    if (!file->ports || answer.fds[1] < 0 || file->n_ports == MOST_PORTS) {
+        client_drop_fds(&answer);
+        return -ENOMEM;
+    }
+    struct port *port = &file->ports[file->n_ports++];
+    *port = (struct port){number, fds_keep(answer.fds[0]), fds_keep(answer.fds[1])};
+    if (!control(fd, EPOLL_CTL_ADD, port->own, EPOLLIN | EPOLLONESHOT, number))
+        return number;
+    error = errno;
+    forget(file, port);
+    return -error;
+}
+
+static int64_t bind_port(struct file *file, int fd, uint32_t command, uint64_t argument)
+{
+    uint32_t asked[2];
+    size_t size = command >> 16;
+    if (user_read(asked, argument, size) < size)
+        return -EFAULT;
+    if (file->connection.fd < 0 && client_dial(&file->connection))
+        return -ENXIO;
+    struct mp_out *out;
+    if (command == BIND_VIRQ) {
+        out = begin(file, "evtchn.bind_virq", 1);
+        mp_str(out, "virq"), mp_uint(out, asked[0]);
+    } else if (command == BIND_UNBOUND_PORT) {
+        out = begin(file, "evtchn.alloc_unbound", 1);
+        mp_str(out, "remote"), mp_uint(out, (uint16_t)asked[0]);
+    } else {
+        out = begin(file, "evtchn.bind_interdomain", 2);
+        mp_str(out, "dom"), mp_uint(out, (uint16_t)asked[0]);
+        mp_str(out, "port"), mp_uint(out, asked[1]);
+    }
+    return take(file, fd);
+}
+
+static int64_t unbind(struct file *file, uint64_t argument)
+{
+    uint32_t number;
+    struct client_answer answer;
+    if (user_read(&number, argument, sizeof number) < sizeof number)
+        return -EFAULT;
+    if (number >= MOST_PORTS)
+        return -EINVAL;
+    struct port *port = find(file, number);
+    if (!port)
+        return -ENOTCONN;
+    forget(file, port);
+    struct mp_out *out = begin(file, "evtchn.close", 1);
+    mp_str(out, "port"), mp_uint(out, number);
+    return -call(file, &answer);
+}
+
+static int64_t notify(const struct file *file, uint64_t argument)
+{
+    uint32_t number;
+    uint64_t one = 1;
+    if (user_read(&number, argument, sizeof number) < sizeof number)
+        return -EFAULT;
+    const struct port *port = find(file, number);
+    if (!port)
+        return -ENOTCONN;
+    /* It cannot be taken but when nobody has looked for 2^64 - 2 times: then it is pending as it is. */
+    return syscall(SYS_write, port->remote, &one, sizeof one) < 0 && errno != EAGAIN ? -errno : 0;
+}
+
+static int64_t restrict_to(struct file *file, uint64_t argument)
+{
+    uint16_t domid;
+    struct client_answer answer;
+    if (user_read(&domid, argument, sizeof domid) < sizeof domid)
+        return -EFAULT;
+    if (file->connection.fd < 0 && client_dial(&file->connection))
+        return -ENXIO;
+    struct mp_out *out = begin(file, "evtchn.restrict", 1);
+    mp_str(out, "dom"), mp_uint(out, domid);
+    return -call(file, &answer);
+}
+
+int64_t evtchn_ioctl(int fd, uint32_t command, uint64_t argument)
+{
+    struct client_hold hold;
+    int64_t result;
+    client_lock(&hold);
+    struct file *file = file_of(fd);
+    if (!file)
+        result = -ENOTTY;
+    else if (command == BIND_VIRQ || command == BIND_INTERDOMAIN || command == BIND_UNBOUND_PORT)
+        result = bind_port(file, fd, command, argument);
+    else if (command == UNBIND)
+        result = unbind(file, argument);
+    else if (command == NOTIFY)
+        result = notify(file, argument);
+    else if (command == RESTRICT_DOMID)
+        result = restrict_to(file, argument);
+    else
+        result = command == RESET ? 0 : -ENOSYS;
+    client_unlock(&hold);
+    return result;
+}
+
+/* Takes the events that were reported; the ports of those that are still bound, and whose event nobody else took. */
+static size_t take_events(int fd, const struct epoll_event *events, int n, uint32_t *ports)
+{
+    struct client_hold hold;
+    size_t n_taken = 0;
+    client_lock(&hold);
+    const struct file *file = file_of(fd);
+    for (int i = 0; file && i < n; i++) {
+        uint64_t count;
+        const struct port *port = find(file, (uint32_t)events[i].data.u64);
+        if (port && port->own == (int)(events[i].data.u64 >> 32) &&
+            syscall(SYS_read, port->own, &count, sizeof count) == sizeof count)
+            ports[n_taken++] = port->number;
+    }
+    client_unlock(&hold);
+    return n_taken;
+}
+
+ssize_t evtchn_read(int fd, void *data, size_t size)
+{
+    struct epoll_event events[BATCH];
+    uint32_t ports[BATCH];
+    int most = size / sizeof *ports < BATCH ? (int)(size / sizeof *ports) : BATCH;
+    size_t n_taken = 0;
+    if (!most)
+        return 0;
+    while (!n_taken) {
+        int flags = sys_fcntl(fd, F_GETFL, 0);
+        long n = syscall(SYS_epoll_pwait, fd, events, most, flags & O_NONBLOCK ? 0 : -1, NULL, 0);
+        if (n < 0)
+            return -errno;
+        if (!n)
+            return -EAGAIN;
+        n_taken = take_events(fd, events, (int)n, ports);
+    }
+    size_t taken = n_taken * sizeof *ports;
+    return user_write((uint64_t)data, ports, taken) == taken ? (ssize_t)taken : -EFAULT;
+}
+
+ssize_t evtchn_write(int fd, const void *data, size_t size)
+{
+    struct client_hold hold;
+    uint32_t ports[1024];
+    size &= ~(sizeof *ports - 1);
+    if (size > sizeof ports)
+        size = sizeof ports;
+    if (user_read(ports, (uint64_t)data, size) < size)
+        return -EFAULT;
+    client_lock(&hold);
+    const struct file *file = file_of(fd);
+    for (size_t i = 0; file && i < size / sizeof *ports; i++) {
+        const struct port *port = find(file, ports[i]);
+        if (port)
+            control(fd, EPOLL_CTL_MOD, port->own, EPOLLIN | EPOLLONESHOT, port->number);
+    }
+    client_unlock(&hold);
+    return (ssize_t)size;
 }

@@ -8,7 +8,7 @@
 
 /* The usual limit is 1024; the kernel's table need not grow for ours. */
 #define FLOOR 896
-#define MOST 64
+#define MOST 256
 
 static _Atomic int kept[MOST]; /* number + 1; 0 is free */
 

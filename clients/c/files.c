@@ -64,12 +64,12 @@ int files_memory(int dom, bool write, int64_t generation, int *error)
     *error = client_call(&answer);
     if (*error)
         return -1;
-    if (answer.fd < 0) {
+    if (answer.fds[0] < 0) {
         *error = client_fail(EIO, "the broker sent no descriptor for the memory of domain %d", dom);
         return -1;
     }
     memory = place(dom, write);
-    *memory = (struct memory){dom, write, mp_find_int(answer.result, "generation", -1), fds_keep(answer.fd)};
+    *memory = (struct memory){dom, write, mp_find_int(answer.result, "generation", -1), fds_keep(answer.fds[0])};
     if (!holds(memory, generation)) {
         *error = client_fail(EIO, "domain %d went away while it was being mapped", dom);
         return -1;
@@ -84,7 +84,7 @@ int files_buffers(void)
         return buffers;
     client_begin("space.buffers", 0);
     if (!client_call(&answer))
-        buffers = fds_keep(answer.fd);
+        buffers = fds_keep(answer.fds[0]);
     return buffers;
 }
 

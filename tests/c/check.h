@@ -36,7 +36,7 @@ static void on_touch(int number, siginfo_t *info, void *context)
     siglongjmp(out_of_touch, number);
 }
 
-static void catch_touches(void)
+__attribute__((unused)) static void catch_touches(void)
 {
     struct sigaction action = {.sa_sigaction = on_touch, .sa_flags = SA_SIGINFO | SA_NODEFER};
     sigaction(SIGBUS, &action, NULL);

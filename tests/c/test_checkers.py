@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from c_guests import CASES
+from c_guests import CASES, EVENT_CASES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,10 +45,15 @@ def sanitized(sanitized_libraries: Path) -> str:
     return f"{runtime} {sanitized_libraries / PRELOAD}"
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_sanitizers_find_nothing(case: str, sanitized: str, compiled: Callable[..., Path], guests: Guests) -> None:
+SOURCES = [*(("raw.c", case) for case in CASES), *(("events.c", case) for case in EVENT_CASES)]
+
+
+@pytest.mark.parametrize(("source", "case"), SOURCES)
+def test_the_sanitizers_find_nothing(
+    source: str, case: str, sanitized: str, compiled: Callable[..., Path], guests: Guests
+) -> None:
     """No bad access, no undefined behaviour, no leak, in the client and in its use of libc."""
-    program = compiled("raw.c", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    program = compiled(source, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     options = "handle_segv=0:handle_sigbus=0:detect_leaks=1"
 
     done = run([str(program)], guests, case, LD_PRELOAD=sanitized, ASAN_OPTIONS=options)

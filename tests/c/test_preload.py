@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from c_guests import CASES, N_FRAMES, Guests, fill
+from c_guests import CASES, EVENT_CASES, N_FRAMES, Guests, fill
 from privcmd import Client
 from privcmd.broker import PrivateBroker
 
@@ -42,6 +42,16 @@ def test_a_program_finds_what_it_would_find_on_a_host(
 ) -> None:
     """Each case of raw.c holds, and nothing is said on the standard error."""
     done = run(compiled("raw.c"), guests, case, LD_PRELOAD=str(libraries / "libprivcmdd-preload.so"))
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("case", EVENT_CASES)
+def test_a_program_finds_the_event_channels_of_a_host(
+    case: str, libraries: Path, compiled: Callable[..., Path], guests: Guests
+) -> None:
+    """Each case of events.c holds: ports are masked until written back, and a file goes with its last descriptor."""
+    done = run(compiled("events.c"), guests, case, LD_PRELOAD=str(libraries / "libprivcmdd-preload.so"))
 
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.evtchn import XENBUS_PORT
 from privcmdd.service.settings import AccessRule
 from service.desk import OTHER, ROOT, USER, Desk, Refused, result, settings
 from service.tool import Tool
@@ -186,7 +187,8 @@ def test_without_an_event_there_is_no_port(on_behalf: bool) -> None:
         ask(desk, session, "alloc_unbound", remote=0 if on_behalf else dom, on=dom if on_behalf else 0)
 
     assert refused.value.name == "ENOMEM"
-    assert desk.broker.hypervisor.events.ports(0) == {} == desk.broker.hypervisor.events.ports(dom)
+    assert list(desk.broker.hypervisor.events.ports(0)) == [XENBUS_PORT]
+    assert not desk.broker.hypervisor.events.ports(dom)
     assert desk.broker.usage()[str(USER)]["fds"] == 1
 
 

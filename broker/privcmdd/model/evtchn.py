@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MOST_PORTS: Final = 4096
 N_VIRQS: Final = 24
 VIRQ_DOM_EXC: Final = 3
+# Domain 0's kernel waits for xenstored there; /proc/xen/xsd_port says so.
+XENBUS_PORT: Final = 1
 # Those that are one vcpu's: timer, debug, the profiler's, the PMU's (virq_is_global).
 VCPU_VIRQS: Final = frozenset({0, 1, 7, 13})
 
@@ -67,7 +69,7 @@ class EventChannels:
     """The ports of all domains."""
 
     def __init__(self, emit: Callable[[Effect], None]) -> None:
-        """Begin with the ports of domain 0, none of them in use.
+        """Begin with the ports of domain 0, of which its kernel has one: xenstored is to bind to it.
 
         Args:
             emit: Takes what is to be done outside.
@@ -75,6 +77,7 @@ class EventChannels:
         self._emit = emit
         self._channels = count(1)
         self._tables: dict[int, dict[int, Port]] = {0: {}}
+        assert self.alloc_unbound(0, 0) == XENBUS_PORT
 
     def add(self, domid: int) -> None:
         """A domain has been made."""

@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <sys/uio.h>
 
+#include "../evtchn.h"
 #include "../fds.h"
 #include "../mapping.h"
 #include "../syscalls.h"
@@ -41,6 +42,7 @@ void preload_mark_copy(int from, int to)
 {
     if (to >= 0 && preload_marked(from) != DEVICE_NONE)
         preload_mark(to);
+    evtchn_copied(from, to);
 }
 
 DECLARE_NEXT(close);
@@ -55,8 +57,11 @@ DECLARE_NEXT(writev);
 
 EXPORT int close(int fd)
 {
-    if (!fds_is_kept(fd))
+    if (!fds_is_kept(fd)) {
+        if (fd >= 0)
+            evtchn_closed((unsigned)fd, (unsigned)fd);
         return NEXT(close)(fd);
+    }
     errno = EBADF;
     return -1;
 }
@@ -76,6 +81,8 @@ EXPORT int dup3(int from, int to, int flags)
         return -1;
     }
     int copy = (int)syscall(SYS_dup3, from, to, flags);
+    if (copy >= 0)
+        evtchn_closed((unsigned)to, (unsigned)to);
     preload_mark_copy(from, copy);
     return copy;
 }
@@ -108,6 +115,8 @@ FCNTL(fcntl64)
 EXPORT int close_range(unsigned first, unsigned last, int flags)
 {
     unsigned ours;
+    if (!flags)
+        evtchn_closed(first, last);
     while (first <= last && fds_kept_between(first, last, &ours)) {
         if (ours > first && syscall(SYS_close_range, first, ours - 1, flags))
             return -1;
@@ -123,14 +132,17 @@ EXPORT void closefrom(int first)
 
 EXPORT ssize_t read(int fd, void *data, size_t size)
 {
-    return silent(fd) ? preload_result(-EINVAL) : NEXT(read)(fd, data, size);
+    enum device device = preload_marked(fd);
+    if (device == DEVICE_EVTCHN)
+        return preload_result(evtchn_read(fd, data, size));
+    return device ? preload_result(-EINVAL) : NEXT(read)(fd, data, size);
 }
 
 EXPORT ssize_t write(int fd, const void *data, size_t size)
 {
     enum device device = preload_marked(fd);
     if (device == DEVICE_EVTCHN)
-        return (ssize_t)(size & ~(size_t)3); /* ports to be unmasked: none is ever masked */
+        return preload_result(evtchn_write(fd, data, size));
     return device ? preload_result(-EINVAL) : NEXT(write)(fd, data, size);
 }
 

@@ -31,7 +31,7 @@ EXPORT int ioctl(int fd, unsigned long command, ...)
         break;
     case 'E':
         if (device_of(fd, &file) == DEVICE_EVTCHN)
-            return (int)preload_result(evtchn_ioctl(number, address));
+            return (int)preload_result(evtchn_ioctl(fd, number, address));
         break;
     default:
         break;
