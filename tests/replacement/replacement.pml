@@ -17,17 +17,20 @@
 #define GFNS 1      // of the domain
 #endif
 #define FRAMES (GFNS + 1) // of the machine: those taken away and mapped still are not to be had
+#ifndef PLANTED
+#define PLANTED 0
+#endif
 #define SPACES 2
 #define OBJECTS (PAGES + 1)
 
 // Chosen when the checker is run, by the environment; they never change, and are no part of the state.
-hidden byte threads = 2;        // that many clients are threads of one address space, the others of a second one
+hidden byte threads = CLIENTS - 1;  // that many clients are threads of one address space, the others of a second one
 hidden byte ops = 126;          // the requests there are, a bit each
 hidden byte most_owned = FRAMES;    // Domain.max_pages
-hidden byte most_frames = 4;    // limits.frames of the uid that all clients belong to
+hidden byte most_frames = PAGES + 1;    // limits.frames of the uid that all clients belong to
 hidden byte most_batches = 2;   // limits.batches
 hidden byte patient = CLIENTS;   // who never hangs up before its answer
-hidden byte planted_bug = 0;    // 0: none
+hidden byte planted_bug = PLANTED;    // 0: none
 hidden byte watched_law = 0;    // 0: all
 
 #define may(what) (ops >> what & 1)
@@ -747,13 +750,37 @@ inline laws() {
 #define LAST_PAGE (PAGES - 1)
 #define LAST_GFN (GFNS - 1)
 
-#ifdef REPLAY
+#ifdef REPLAY // what replay.py does to a broker, and what it then compares
+hidden byte dice;
+#define seldom (dice == 0) // else it is all coming and going
+#define say(word, i, n, value) printf(word); for (i : 0 .. (n) - 1) { printf(" %d", value) } printf("\n")
 inline begins(actor) {
-    printf("step %d %d %d %d %d %d %d %d %d\n", actor, act, page, gfn, op[actor], lo[actor], hi[actor], shift[actor], 0)
+    x = (actor < CLIENTS -> actor : 0);
+    printf("step %d %d %d %d %d %d %d %d\n", actor, act, page, gfn, op[x], lo[x], hi[x], shift[x])
+}
+inline ends() {
+    printf("outcome %d\n", outcome);
+    say("at", x, CLIENTS, at[x]);
+    say("ent", x, SPACES * PAGES, ent[x]);
+    say("pte", x, SPACES * PAGES, pte[x]);
+    say("hidden", x, SPACES, hidden_[x]);
+    say("orefs", x, SPACES * OBJECTS, orefs[x]);
+    say("base", x, SPACES * OBJECTS, base[x]);
+    say("bad", x, SPACES * OBJECTS, bad[x]);
+    say("pending", x, SPACES, pending[x]);
+    say("tally", x, SPACES, tally[x]);
+    say("refs", x, FRAMES + 1, refs[x]);
+    say("owned", x, FRAMES + 1, owned[x]);
+    say("p2m", x, GFNS, p2m[x]);
+    say("queue", x, SPACES * CLIENTS, queue[x]);
+    say("granted", x, CLIENTS, granted[x]);
+    dice = (dice + 1) % 8;
+    printf("used %d\nbatches %d\ndomain %d\ntot_pages %d\nend\n", used, batches, state_of_domain, tot_pages)
 }
 #else
+#define seldom true
 #define begins(actor) skip
-#define ends() skip
+#define ends() laws()
 #endif
 
 inline range(first, last) { lo[me] = first; hi[me] = last }
@@ -775,7 +802,7 @@ inline choose() {
     fi;
     if
     :: shift[me] = 0
-    :: op[me] <= LIST && GFNS > 1 -> shift[me] = 1
+    :: op[me] == BATCH && GFNS > 1 -> shift[me] = 1
     fi
 }
 
@@ -787,8 +814,8 @@ proctype client(byte me) {
         :: at[me] == IDLE -> act = ASK; choose()
         :: at[me] == IDLE -> act = FAULT; if :: page = 0 :: page = LAST_PAGE fi
         :: at[me] == WAITING && granted[me] || at[me] == PREPARING -> act = GO_ON
-        :: at[me] >= WAITING && me != patient -> act = CANCEL
-        :: at[me] == IDLE || at[me] > IDLE && planted(BUG_LEFT_UNCANCELLED) -> act = DISCONNECT
+        :: at[me] >= WAITING && me != patient && seldom -> act = CANCEL
+        :: (at[me] == IDLE || planted(BUG_LEFT_UNCANCELLED) && at[me] > IDLE) && seldom -> act = DISCONNECT
         fi;
         d_step {
             begins(me);
@@ -802,7 +829,6 @@ proctype client(byte me) {
             :: act == DISCONNECT -> disconnect(MINE)
             fi;
             if :: outcome == GOING_ON -> work(MINE) :: else fi;
-            laws();
             ends()
         }
     }
@@ -817,7 +843,7 @@ proctype toolstack() {
         if
         :: state_of_domain == ALIVE && p2m[gfn] != 0 -> act = DECREASE
         :: state_of_domain == ALIVE && p2m[gfn] == 0 && tot_pages < most_owned -> act = POPULATE
-        :: state_of_domain == ALIVE -> act = DESTROY
+        :: state_of_domain == ALIVE && seldom -> act = DESTROY
         :: state_of_domain == GONE -> act = CREATE
         fi;
         d_step {
@@ -829,7 +855,6 @@ proctype toolstack() {
             :: act == DESTROY -> destroy()
             :: act == CREATE -> create()
             fi;
-            laws();
             ends()
         }
     }
@@ -839,7 +864,7 @@ proctype toolstack() {
 init {
     atomic {
         setup();
-        d_step { create(); laws() }
+        d_step { create(); ends() }
         for (x : 0 .. CLIENTS - 1) { run client(x) }
         run toolstack()
     }
