@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -90,6 +91,10 @@ def test_the_retry_loop_of_xens_library_runs(mapper: str, broker: PrivateBroker,
     done = run("--no-xenstore", "--socket", broker.path, *rules, "--", mapper, "2", "3", "4", "5")
 
     assert done.stdout == "0 0 0 0 0\n"
+    assert done.stderr.splitlines()[-2:] == [
+        "privcmdctl: fault paged=3,gfns=0x5+0x1: seen 3, fired 3",
+        "privcmdctl: fault paged=1,gfns=0x2+0x1: seen 1, fired 1",
+    ]
     assert client.stats()["injected"]["paged"] == 4
     assert client.faults.list() == []
 
@@ -103,7 +108,9 @@ def test_a_program_of_the_distribution_says_so() -> None:
         return done.stdout + done.stderr
 
     assert "memcpy(1, 2) = 0\n" in compared()
-    assert compared("--fault", "frame-errno=EINVAL,gfns=4+1") == "Failed to map either 0x3[dom 1] or 0x4[dom 1]\n"
+    assert compared("--fault", "frame-errno=EINVAL,gfns=4+1").startswith(
+        "Failed to map either 0x3[dom 1] or 0x4[dom 1]\n"
+    )
 
 
 def test_a_rule_of_a_run_is_for_its_program_alone(broker: PrivateBroker, client: Client) -> None:
@@ -115,15 +122,28 @@ def test_a_rule_of_a_run_is_for_its_program_alone(broker: PrivateBroker, client:
         sys.stdin.readline()
         libc.munmap(at, 2 * PAGE)
     """
-    arguments = ["--no-xenstore", "--socket", broker.path, "--fault", "frame-errno=EIO,gfns=2+1", "--"]
+    arguments = ["--no-xenstore", "--socket", broker.path, "--json", "--fault", "frame-errno=EIO,gfns=2+1", "--"]
     with subprocess.Popen(
-        command(*arguments, *python(source)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command(*arguments, *python(source)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == f"(0, [0, {-errno.EIO}])\n"
         addr = client.mmap(0, 2 * 4096, 3)
         assert client.privcmd_mmapbatch_v2(1, addr, [1, 2]).n_failed == 0
-        running.communicate("\n")
+        end = running.communicate("\n")[1].splitlines()[-1]
 
     assert running.returncode == 0
+    assert json.loads(end)["faults"] == [
+        {
+            "id": 1,
+            "seen": 1,
+            "fired": 1,
+            "connection": 2,
+            "rule": {"frame_errno": "EIO", "gfns": [{"gfn": 2, "npages": 1}]},
+        }
+    ]
     assert run(*arguments[:3], "--", *python(source), input="\n").stdout == "(0, [0, 0])\n"

@@ -15,8 +15,6 @@ from privcmdd.cli import output
 from privcmdd.cli.arguments import number, span
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from privcmd import Client, InjectedFault
 
 PPM: Final = 1_000_000
@@ -40,13 +38,13 @@ def add(client: Client, parsed: argparse.Namespace) -> tuple[Any, str]:
     """``fault add``: what to print, as a document and as text."""
     made = client.faults.add(**keywords(parsed), keep=True)
     (rule,) = (one for one in client.faults.list() if one.id == made)
-    return asdict(rule), f"rule {made}: {spec(rule.rule or {})}"
+    return asdict(rule), f"rule {made}: {rule}"
 
 
 def listed(client: Client) -> tuple[Any, str]:
     """``fault list``."""
     rules = client.faults.list()
-    rows = [(one.id, one.seen, one.fired, until(one), spec(one.rule or {})) for one in rules]
+    rows = [(one.id, one.seen, one.fired, until(one), one) for one in rules]
     text = output.table(("rule", "seen", "fired", "until", "what"), rows, left=("until", "what"))
     return {"faults": [asdict(one) for one in rules]}, text if rows else "no rules"
 
@@ -60,23 +58,6 @@ def clear(client: Client, rule: int | None) -> tuple[Any, str]:
 def until(rule: InjectedFault) -> str:
     """When a rule ends."""
     return "cleared" if rule.connection is None else f"connection {rule.connection} ends"
-
-
-def spec(rule: Mapping[str, Any]) -> str:
-    """A rule as it travels, as a SPEC."""
-    words = []
-    for key, value in rule.items():
-        if key == "gfns":
-            words += [f"gfns={run['gfn']:#x}+{run['npages']:#x}" for run in value]
-        elif key == "probability_ppm":
-            words.append(f"probability={value / PPM:g}")
-        elif key == "when":
-            words.append("after")
-        elif key == "drop":
-            words.append("drop")
-        else:
-            words.append(f"{'delay' if key == 'delay_ms' else key.replace('_', '-')}={value}")
-    return ",".join(words)
 
 
 def options(parser: argparse.ArgumentParser) -> None:

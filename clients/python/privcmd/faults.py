@@ -43,6 +43,10 @@ class InjectedFault:
     connection: int | None = None
     rule: Mapping[str, Any] | None = None
 
+    def __str__(self) -> str:
+        """The rule in the words of ``privcmdctl fault add`` and ``run --fault``."""
+        return ",".join(word for key, value in (self.rule or {}).items() for word in words(key, value))
+
 
 def add(
     *,
@@ -133,6 +137,17 @@ def runs(frames: Iterable[int | range]) -> list[dict[str, int]]:
         else:
             found.append({"gfn": frame, "npages": n_frames})
     return found
+
+
+def words(key: str, value: Any) -> list[str]:
+    """A part of a rule, as an option without its dashes."""
+    if key == "gfns":
+        return [f"gfns={run['gfn']:#x}+{run['npages']:#x}" for run in value]
+    if key == "probability_ppm":
+        return [f"probability={value / PPM:g}"]
+    if key in ("when", "drop"):
+        return ["after" if key == "when" else key]
+    return [f"{'delay' if key == 'delay_ms' else key.replace('_', '-')}={value}"]
 
 
 def settle(rule: InjectedFault, rules: list[InjectedFault]) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmd.broker import PrivateBroker
@@ -23,6 +23,7 @@ from privcmd.run.findings import of_programs, paragraph
 from privcmd.run.leaks import Leak, Watch
 
 if TYPE_CHECKING:
+    from privcmd.faults import InjectedFault
     from privcmd.results import Finding
 
 FOUND: Final = 98
@@ -75,11 +76,13 @@ class End:
         status: Its exit status, or minus the signal that ended it.
         leaks: Mappings that it left behind.
         findings: What it did that a real host lets pass in silence.
+        faults: The rules by which its requests failed.
     """
 
     status: int
     leaks: list[Leak] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    faults: list[InjectedFault] = field(default_factory=list)
 
 
 def run(options: Options) -> int:
@@ -116,13 +119,14 @@ def _run(options: Options) -> int:
             env["XENSTORED_RUNDIR"] = str(store)
             domains = ((domain.dom, domain.name) for domain in client.domains.list() if domain.name)
             xenstore.name(store, [(0, "Domain-0"), *domains])
-        for rule in options.faults:
-            client.faults.add(**{"client": f"* {token}", **rule})
+        rules = {client.faults.add(**{"client": named(token), **rule}) for rule in options.faults}
         watch = Watch(client, token)
         status = program.execute(path, options.command[1:], env)
         try:
             leaks = watch.settle()
-            end = End(status, leaks, [] if options.findings == "ignore" else of_programs(client, token))
+            found = [] if options.findings == "ignore" else of_programs(client, token)
+            faults = [told(rule, token) for rule in client.faults.list() if rule.id in rules] if rules else []
+            end = End(status, leaks, found, faults)
         except BrokerGone as gone:
             sys.stderr.write(f"privcmdctl: what the program left mapped is not known: {gone}\n")
             end = End(status)
@@ -135,15 +139,26 @@ def _run(options: Options) -> int:
     return program.end_as(status)
 
 
+def named(token: str) -> str:
+    """The clients of a run, for a rule: theirs is the token behind the program's name."""
+    return f"* {token}"
+
+
+def told(rule: InjectedFault, token: str) -> InjectedFault:
+    """A rule as it was given, without what made it one for this run alone."""
+    return replace(rule, rule={key: value for key, value in (rule.rule or {}).items() if value != named(token)})
+
+
 def as_text(end: End) -> str:
     """What is to be said of a program, line by line: nothing when there is nothing. Leaks are findings told better."""
     said = [f"still mapped: {leak}" for leak in end.leaks]
     said += [paragraph(finding) for finding in end.findings if finding.kind != LEAKED_KIND]
+    said += [f"fault {rule}: seen {rule.seen}, fired {rule.fired}" for rule in end.faults]
     return "".join(f"privcmdctl: {one}\n" for one in said)
 
 
 def as_json(end: End) -> str:
     """The same as one line of JSON."""
     ended = {"status": None, "signal": -end.status} if end.status < 0 else {"status": end.status, "signal": None}
-    leaks, findings = map(asdict, end.leaks), map(asdict, end.findings)
-    return json.dumps({**ended, "leaks": [*leaks], "findings": [*findings]}) + "\n"
+    leaks, findings, faults = map(asdict, end.leaks), map(asdict, end.findings), map(asdict, end.faults)
+    return json.dumps({**ended, "leaks": [*leaks], "findings": [*findings], "faults": [*faults]}) + "\n"
