@@ -492,6 +492,45 @@ static void case_scattered(void)
     EXPECT(at[69999L * PAGE], 69999 % 128);
 }
 
+/* Linux 5.10, which splits a mapping of the device (oracle/RESULTS.md, sections 6 and 12). */
+static void case_parts(void)
+{
+    int fd = device(), err[6];
+    uint64_t frames[] = {0, BAD, 2, 3, 4, BAD}, frame = 9;
+    unsigned char *at = reserve(fd, 6, RW);
+    EXPECT(v2(fd, at, 6, dom, frames, err), 0);
+    EXPECT(RESULT(munmap(at, PAGE)), 0);
+    EXPECT(RESULT(munmap(at + 3 * PAGE, PAGE)), 0);
+    EXPECT(touch_read(at), SIGSEGV);
+    EXPECT(touch_read(at + 3 * PAGE), SIGSEGV);
+    EXPECT(at[2 * PAGE], 2);
+    EXPECT(at[4 * PAGE], 4);
+    EXPECT(v2(fd, at + PAGE, 1, dom, &frame, err), 0);
+    EXPECT(v2(fd, at + 5 * PAGE, 1, dom, &frame, err), 0);
+    EXPECT(v2(fd, at + 2 * PAGE, 1, dom, &frame, err), -EINVAL);
+    EXPECT(at[PAGE], 9);
+    EXPECT(RESULT(mprotect(at + 4 * PAGE, PAGE, PROT_READ)), 0);
+    EXPECT(touch_write(at + 4 * PAGE, 4), 0);
+    EXPECT(RESULT(munmap(at, 6 * PAGE)), 0);
+
+    /* Parts of a fresh one are filled each by itself, and as a whole. */
+    at = reserve(fd, 4, RW);
+    EXPECT(RESULT(mprotect(at + PAGE, PAGE, PROT_READ)), 0);
+    frames[1] = 1;
+    EXPECT(v2(fd, at, 4, dom, frames, err), -EINVAL);
+    EXPECT(v2(fd, at + 2 * PAGE, 1, dom, &frame, err), -EINVAL);
+    EXPECT(v2(fd, at, 1, dom, frames, err), 0);
+    EXPECT(v2(fd, at + PAGE, 1, dom, frames + 1, err), 0);
+    EXPECT(v2(fd, at + 2 * PAGE, 2, dom, frames + 2, err), 0);
+    EXPECT(touch_write(at + PAGE, 1), SIGSEGV);
+    EXPECT(touch_write(at + 2 * PAGE, 2), 0);
+
+    EXPECT(mremap(at + 2 * PAGE, 2 * PAGE, PAGE, 0) == at + 2 * PAGE, 1);
+    EXPECT(at[2 * PAGE], 2);
+    EXPECT(touch_read(at + 3 * PAGE), SIGSEGV);
+    EXPECT(RESULT(munmap(at, 4 * PAGE)), 0);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -499,7 +538,7 @@ static const struct {
     {"batch_v2", case_batch_v2}, {"batch_v1", case_batch_v1}, {"mmap", case_mmap},
     {"pointers", case_pointers}, {"restrict", case_restrict}, {"resource", case_resource}, {"fork", case_fork},
     {"memory_calls", case_memory_calls}, {"threads", case_threads}, {"storm", case_storm}, {"signals", case_signals},
-    {"orphan", case_orphan}, {"again", case_again}, {"scattered", case_scattered},
+    {"orphan", case_orphan}, {"again", case_again}, {"scattered", case_scattered}, {"parts", case_parts},
 };
 
 int main(int argc, char **argv)

@@ -56,6 +56,18 @@ def test_a_program_finds_the_event_channels_of_a_host(
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_linux_5_10_splits_a_mapping(libraries: Path, compiled: Callable[..., Path]) -> None:
+    """Parts of a mapping go, change and are filled by themselves, in the broker and in the process' own memory."""
+    with PrivateBroker(config='[host]\nlinux = "5.10"\n') as broker, Client(broker.path) as client:
+        dom = client.call("domain.create", kind="hvm", max_pages=N_FRAMES)["dom"]
+        fill(client, dom)
+        preload = str(libraries / "libprivcmdd-preload.so")
+        done = run(compiled("raw.c"), Guests(broker, dom, dom), "parts", LD_PRELOAD=preload)
+
+        assert (done.returncode, done.stderr) == (0, "")
+        assert client.call("domain.destroy", dom=dom) == {"state": "gone"}
+
+
 def test_too_many_runs_say_which_limit(libraries: Path, compiled: Callable[..., Path], guests: Guests) -> None:
     """More scattered frames than a process may have mappings: ENOMEM, with the limit's name and the number."""
     done = run(compiled("raw.c"), guests, "scattered", LD_PRELOAD=str(libraries / "libprivcmdd-preload.so"))

@@ -82,3 +82,23 @@ def test_ballooning_a_pv_domain_under_a_mapping() -> None:
     assert errors_of(batch(world.space(Linux(), n_pages=2), 2, BASE, [first, second])) == [0, -errno.EBUSY]
     assert world.hv.decrease_reservation(2, [first]).n_done == 0
     world.check()
+
+
+def test_a_frame_out_of_the_physmap_stays_with_its_domain() -> None:
+    """XENMEM_remove_from_physmap: it can no longer be mapped, yet counts until the domain ends, mapped or not."""
+    world = World()
+    space = world.space(Linux(), n_pages=2)
+    batch(space, 1, BASE, [5, 6])
+    total = world.hvm.tot_pages
+
+    world.hv.remove(1, 5)
+    world.hv.remove(1, 7)
+
+    assert errors_of(batch(world.space(Linux(), n_pages=2), 1, BASE, [5, 7])) == [-errno.EINVAL] * 2
+    assert not touch(space, BASE, PROT_WRITE).entered
+    space.munmap(BASE, 2 * PAGE_SIZE)
+    assert world.hvm.tot_pages == total
+    assert world.hv.populate(1, [5]).n_done == 1
+    world.check()
+    assert world.hv.destroy(1) == "gone"
+    world.check()

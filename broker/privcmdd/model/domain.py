@@ -177,6 +177,7 @@ class Domain:
         traits: What its maker said about it.
         generation: Another for each domain made, whatever its number.
         pager: Who pages its frames out and in, if anybody.
+        detached: Machine frames that were taken out of its physmap and not from it.
         tables: The levels of its machine frames that are pinned as page tables (PV).
         dirty: (gfns so far,) guest frames written to since they were last asked for; None when that is not logged.
         interrupts: The lines that device models drive.
@@ -205,6 +206,7 @@ class Domain:
     traits: Traits = field(default_factory=Traits)
     grants: GrantTable = field(default_factory=GrantTable)
     shared_info: list[int] = field(default_factory=list)
+    detached: list[int] = field(default_factory=list)
     pager: Pager | None = None
     tables: dict[int, int] = field(default_factory=dict)
     dirty: npt.NDArray[np.bool_] | None = None

@@ -138,7 +138,7 @@ def frames_are_counted(hypervisor: Hypervisor, spaces: Collection[AddressSpace])
         np.add.at(expected, there, np.int64(1))
         servers = domain.ioreq_servers.values()
         resources = [domain.shared_info, domain.grants.shared, domain.grants.status, *(s.frames for s in servers)]
-        for mfns in resources:
+        for mfns in (domain.detached, *resources):
             np.add.at(expected, mfns, np.int64(1))
         require(
             law,

@@ -36,15 +36,19 @@ class Physmap(OnDemand):
     def remove(self, domid: int, gfn: int) -> None:
         """Take a frame out of a translated domain's physmap (XENMEM_remove_from_physmap).
 
-        Xen leaves it with the domain, out of reach; here it is given back once nobody maps it.
+        It stays with the domain, out of reach, until that ends; a frame of a resource is the resource's still.
 
         Raises:
             ModelError: ESRCH; EINVAL, it is dying, PV, or has no such frame.
         """
         domain = self._translated(domid)
         mfn = self._gfn(domain, gfn)
-        domain.p2m[gfn] = NO_FRAME
-        self.give([mfn])
+        if self.frames.page[mfn] < domain.file.first_resource:
+            domain.detached.append(mfn)
+            domain.p2m[gfn] = NO_FRAME
+        else:
+            domain.p2m[gfn] = NO_FRAME
+            self.give([mfn])
 
     def set_mem_type(self, domid: int, kind: int, first: int, n_pages: int) -> None:
         """Say what guest frames are for (HVMMEM_*): 0 RAM, 1 read-only for the guest, 2 left to the device model.

@@ -191,14 +191,14 @@ class Resources(Foreign):
         domain.top_gfn = max(domain.top_gfn, gfn)
 
     def _held_by_resources(self, domain: Domain) -> list[int]:
-        """The frames that a domain's resources hold themselves."""
-        frames = domain.shared_info + domain.grants.shared + domain.grants.status
+        """The frames that a domain has elsewhere than in its physmap."""
+        frames = domain.shared_info + domain.grants.shared + domain.grants.status + domain.detached
         for server in domain.ioreq_servers.values():
             frames += server.frames
         return frames
 
     def _forget_resources(self, domain: Domain) -> None:
         """Take them from a dying domain; the caller gives their frames back."""
-        domain.shared_info = []
+        domain.shared_info, domain.detached = [], []
         domain.grants.shared, domain.grants.status = [], []
         domain.ioreq_servers = {}
