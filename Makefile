@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -q
 PROFILE ?= default
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check packages shim lint types imports generated unit container bench generate history model-check clean
+.PHONY: help demo test check packages shim lint types imports generated unit container mutants bench generate history model-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -43,6 +43,9 @@ unit: $(READY) shim
 
 container: $(READY) ## build the image and run it
 	$(PYTEST) -m container -rs
+
+mutants: $(READY) shim ## plant real bugs, one at a time; the tests must notice each
+	$(BIN)/python tests/mutants/run.py
 
 bench: $(READY) ## measure, and record in bench/README.md
 	$(BIN)/python bench/run.py

@@ -75,7 +75,6 @@ Case = tuple[str, str, dict[str, Any], str, str | None]
 CASES: list[Case] = [
     # what, method, params, errno, key
     ("no such method", "no.such", {}, "ENOSYS", None),
-    ("a method of a later part", "faults.add", {}, "ENOSYS", None),
     ("an empty name", "", {}, "ENOSYS", None),
     ("a long name", "x" * 4096, {}, "ENOSYS", None),
     ("a name with escapes in it", "\x1b[2J\n", {}, "ENOSYS", None),

@@ -66,6 +66,18 @@ def test_numbers_of_domains() -> None:
         hv.domain(1)
 
 
+def test_a_number_that_is_used_again_has_another_generation() -> None:
+    """Who remembers a domain by number and generation does not take the next one for it (ABA)."""
+    hv = Hypervisor(1024)
+    seen = set()
+    for _ in range(5):
+        domain = hv.create(Kind.HVM, 4, domid=7)
+        seen.add(domain.generation)
+        hv.destroy(7)
+
+    assert len(seen) == 5
+
+
 def test_names_of_frames() -> None:
     """Gfns of a translated domain, mfns of a PV one; all ones for a hole and past the end."""
     world = World()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model.profiles import PROFILE
@@ -286,6 +286,8 @@ def test_running_out_at_any_charge_leaves_all_as_it_was(personality: str, reques
     st.lists(st.integers(0, 70), min_size=1, max_size=40),
     st.integers(1, 41),
 )
+@example("uvm-load", [HOLE, 1, 2, 3, 4, 5], 2)
+@example("linux", [1, HOLE, 2, 3, 4, 5], 2)
 def test_slicing_does_not_change_an_answer(personality: str, names: list[int], slice_frames: int) -> None:
     """However few frames are prepared between two pauses: the same answer and the same state."""
     answers = []

@@ -67,8 +67,8 @@ def frames(*names: int) -> bytes:
 class Desk:
     """A broker, its memory, and what it said unasked."""
 
-    def __init__(self, chosen: Settings = SMALL) -> None:
-        self.backing = MemoryBacking()
+    def __init__(self, chosen: Settings = SMALL, backing: MemoryBacking | None = None) -> None:
+        self.backing = backing or MemoryBacking()
         self.events: list[Event] = []
         self.broker = Broker(chosen, self.backing, "instance-1", self._on_event)
         self._msgid = 0

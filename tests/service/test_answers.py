@@ -187,6 +187,27 @@ def test_restrict(desk: Desk) -> None:
     assert desk.call(other, "privcmd.restrict", dom=12345) == {}
 
 
+@pytest.mark.parametrize("method", [V1, V2, MMAP])
+def test_a_restricted_file_maps_one_domain(desk: Desk, method: str) -> None:
+    """In every thread of the space and in its children; another file of the same connection is as free as before."""
+    session = desk.connect()
+    desk.call(session, "space.attach", personality="uvm")
+    thread = desk.connect()
+    desk.call(thread, "space.attach", space=1)
+    desk.reserve(session, 1)
+    assert desk.call(session, "privcmd.restrict", dom=2, file=7) == {}
+
+    def refused(who: Any, file: int) -> str:
+        what = {"entry": [{"va": BASE, "mfn": 1, "npages": 1}]} if method == MMAP else {"addr": BASE, "arr": [1]}
+        return refusal(desk, who, method, dom=1, file=file, **what)
+
+    assert refused(session, 7) == refused(thread, 7) == "EPERM"
+    child = desk.connect()
+    desk.call(child, "space.attach", space=desk.call(session, "space.fork")["space"])
+    assert refused(child, 7) == "EPERM"
+    assert "EPERM" not in (refused(session, 8), refused(session, 0))
+
+
 def test_bytes_go_where_the_frames_are(desk: Desk) -> None:
     """Reads and writes run over pages, domains and files; all or nothing."""
     session, other = desk.connect(), desk.connect()

@@ -159,6 +159,15 @@ def test_memory_is_given_and_taken(tool: Tool, kind: str) -> None:
     tool.desk.broker.check()
 
 
+@pytest.mark.parametrize("command", [0, 1, 6])
+@pytest.mark.parametrize("order", [19, 31, 32, 63, 2**32 - 1])
+def test_an_absurd_order_is_refused_before_anything_is_multiplied(tool: Tool, command: int, order: int) -> None:
+    """XSA-31: an order is the caller's number, and two to the power of it is not to be counted out."""
+    _, dom = tool.create(HVM)
+
+    assert tool.reserve(command, dom, [0], order) == -errno.EINVAL
+
+
 def test_large_extents_of_a_pv_domain_are_contiguous(tool: Tool) -> None:
     """One machine frame is told for each, at a multiple of its size; the others follow it."""
     dom = tool.build(PV, n_pages=3)

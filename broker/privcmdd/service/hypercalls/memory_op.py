@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from privcmdd.model.domain import Domain
     from privcmdd.service.hypercalls.call import Call
 
 RESERVATION: Final = Layout(
@@ -234,13 +235,17 @@ def set_pod_target(call: Call, address: int) -> int:
     domain = call.domain(asked["domid"])
     call.memory.check(address, POD_TARGET.size)
     call.hypervisor.set_pod_target(domain.domid, asked["target_pages"])
-    return get_pod_target(call, address)
+    return tell_pod_target(call, address, asked, domain)
 
 
 def get_pod_target(call: Call, address: int) -> int:
     """``XENMEM_get_pod_target``."""
     asked = call.memory.get(POD_TARGET, address)
-    domain = call.domain(asked["domid"])
+    return tell_pod_target(call, address, asked, call.domain(asked["domid"]))
+
+
+def tell_pod_target(call: Call, address: int, asked: dict[str, Any], domain: Domain) -> int:
+    """Write what a domain has to be populated on demand into the structure that came."""
     if not domain.kind.translated:
         raise ModelError(errno.EINVAL, f"domain {domain.domid} is PV: nothing is populated on demand there")
     answer = {

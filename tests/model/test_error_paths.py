@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operation had taken when it ran into a refusal is given back, on every path."""
+
+from __future__ import annotations
+
+import errno
+
+import numpy as np
+import pytest
+
+from model.support import BASE, World
+from privcmdd.model.domain import RESOURCE_PAGES, Kind, State
+from privcmdd.model.effects import BuffersGone
+from privcmdd.model.errors import ModelError
+from privcmdd.model.frames import FIRST_RAM
+from privcmdd.model.hypervisor import Hypervisor
+from privcmdd.model.privcmd import Part
+from privcmdd.model.resources import IOREQ_FRAMES, Type
+from privcmdd.model.units import PAGE_SIZE
+
+
+def test_an_extent_without_frames_in_a_row_keeps_no_page_of_the_file() -> None:
+    """Frames are free, none of them in a row: nothing is made, and the guest frames get their own file pages later."""
+    hv = Hypervisor(FIRST_RAM + 8)
+    keeper = hv.create(Kind.PV, 8)
+    hv.decrease_reservation(keeper.domid, keeper.names(0, 8)[::2])
+    domain = hv.create(Kind.PV, 4, ())
+
+    assert len(hv.populate_runs(domain.domid, np.array([0], dtype=np.uint64), 1)) == 0
+    mfns = hv.populate(domain.domid, [0, 1]).mfns
+    assert hv.frames.page[mfns].tolist() == [0, 1]
+
+
+def test_a_resource_without_room_in_the_file_makes_no_frames() -> None:
+    """Pages of ioreq servers that somebody keeps mapped fill the file; then ENOMEM, and the totals are as before."""
+    world = World()
+    space = world.space(n_pages=512)
+
+    def one_more(at: int) -> None:
+        number = world.hv.create_ioreq_server(1, 1)
+        part = Part(1, Type.IOREQ_SERVER, number, 0, IOREQ_FRAMES)
+        space.personality.mmap_resource(space, part, BASE + at * IOREQ_FRAMES * PAGE_SIZE)
+        world.hv.destroy_ioreq_server(1, number)
+
+    for at in range(RESOURCE_PAGES // IOREQ_FRAMES):
+        one_more(at)
+    with pytest.raises(ModelError) as refused:
+        one_more(RESOURCE_PAGES // IOREQ_FRAMES)
+
+    assert refused.value.errno == errno.ENOMEM
+    world.check()
+    assert world.hv.destroy(1) is State.DYING
+    space.close()
+    world.spaces.clear()
+    assert 1 not in world.hv.domains
+
+
+def test_a_space_that_is_closed_again_gives_nothing_back_again() -> None:
+    """Its child still uses the buffer file that both had, whatever the parent's end does."""
+    world = World()
+    parent = world.space()
+    parent.mmap(BASE, PAGE_SIZE, 3, fixed=True, file="hypercall")
+    child = parent.fork(2)
+    world.spaces.append(child)
+    world.hv.take_effects()
+
+    parent.close()
+    parent.close()
+
+    assert [effect for effect in world.hv.take_effects() if isinstance(effect, BuffersGone)] == []
+    world.check()
+    child.close()
+    assert [effect for effect in world.hv.take_effects() if isinstance(effect, BuffersGone)] == [BuffersGone(1)]
+    child.close()
+    assert world.hv.take_effects() == []
+    assert world.account.idle

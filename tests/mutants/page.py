@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of mutants, made from their headers."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from mutants.patches import ROOT
+from privcmdd.model import invariants
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mutants.patches import Mutant
+
+PAGE = ROOT / "docs/explanation/mutants.md"
+HEAD = """# Mutants
+
+A test that cannot fail proves nothing. So the tests are tested: a *mutant* is a small patch that plants one bug in our
+code, of a kind that did happen in Xen, in the privcmd drivers of Linux and NetBSD, or in brokers like this one. The
+suite has to notice every one of them.
+
+```console
+$ make mutants
+```
+
+Each is planted in a copy of the tree, and the tests that should notice it first are run there; if they do not, the
+whole suite is. A mutant counts as killed when a test that passes without it fails with it by an assertion, a broken
+law or a wrong answer. One that does not compile, or makes an import fail, counts as broken, not as killed. The command
+exits with 1 when one survives.
+
+The patches are in [`tests/mutants`](../../tests/mutants); this page is made from their headers
+(`python tests/mutants/run.py --page`), and a test holds it against them.
+
+## The mutants
+
+| class | stands for | mutant | the bug | law | noticed first by |
+| --- | --- | --- | --- | --- | --- |
+"""
+LAWS_HEAD = """
+## The laws
+
+A law that no mutant breaks is no law. Each of [the laws](semantics.md#the-laws) is the one that catches these, with
+nothing beside it: the test that kills them compares no answer, what fails is the law, by its name
+(`python tests/mutants/run.py --law`).
+
+"""
+
+
+def law_names() -> dict[int, str]:
+    """What each law is called, from its function's docstring; of several of one number, the first."""
+    names: dict[int, str] = {}
+    for function in vars(invariants).values():
+        found = re.match(r"Law (\d+)(?:, [^:]*)?: (.*)", (getattr(function, "__doc__", None) or "").partition("\n")[0])
+        if found:
+            names.setdefault(int(found[1]), found[2].rstrip("."))
+    return names
+
+
+def law_table(mutants: Sequence[Mutant]) -> str:
+    """Each law with the mutants that it has to see."""
+    names = law_names()
+    rows = ["| law | says | catches |", "| --- | --- | --- |"]
+    for law in sorted(names):
+        caught = ", ".join(mutant.name for mutant in mutants if mutant.law == law)
+        rows.append(f"| {law} | {names[law]} | {caught} |")
+    return "\n".join(rows)
+
+
+def render(mutants: Sequence[Mutant]) -> str:
+    """The page."""
+    rows = []
+    for mutant in sorted(mutants, key=lambda mutant: (mutant.kind, mutant.name)):
+        tests = ", ".join(dict.fromkeys(f"`{test.rpartition('/')[2].partition('[')[0]}`" for test in mutant.killers))
+        cells = (mutant.kind, mutant.source, mutant.name, mutant.bug, str(mutant.law or ""), tests)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return HEAD + "\n".join(rows) + "\n" + LAWS_HEAD + law_table(mutants) + "\n"
+
+
+def write(mutants: Sequence[Mutant]) -> None:
+    """Write the page."""
+    PAGE.write_text(render(mutants), encoding="utf-8")
