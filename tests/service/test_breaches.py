@@ -10,15 +10,14 @@ import pytest
 
 from privcmdd.model.domain import State
 from privcmdd.model.errors import InternalFault
+from privcmdd.model.foreign import Foreign
 from privcmdd.model.ledger import Slot
-from privcmdd.model.privcmd import Batch
-from privcmdd.model.privcmd.uvm import Uvm
 from privcmdd.model.space import Replacement
 from privcmdd.service.incident import Incident, describe
 from service.desk import BASE, ROOT, Desk, Refused, frames, result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from privcmdd.model.space import AddressSpace
     from privcmdd.service.session import Session
@@ -90,16 +89,17 @@ def test_a_breach_of_each_law_is_found_after_the_request_that_made_it(
 def test_an_answer_that_breaks_law_6_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error and a frame for the same index."""
     desk, one, _ = mapped()
+    acquire = Foreign.acquire
 
-    def broken(*_args: object, **_named: object) -> Generator[None, None, Batch]:
-        yield
-        return Batch(0, [300, 301], [-22, 0])
+    def broken(*args: Any) -> tuple[Any, Any]:
+        return acquire(*args)[0], [-22, 0]
 
-    monkeypatch.setattr(Uvm, "mmapbatch", broken)
+    monkeypatch.setattr(Foreign, "acquire", broken)
     reply = desk.reply(one, "privcmd.mmapbatch_v2", dom=1, addr=BASE, arr=[1, 2])
 
     assert isinstance(reply.fault, InternalFault)
     assert reply.fault.law.startswith("6 every frame")
+    desk.broker.check()
 
 
 def test_what_stays_broken_is_paid_for_once() -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.privcmd import Batch, check_rights, give_back
+from privcmdd.model.privcmd import Batch, Ready, as_it_is, check_rights, give_up
 from privcmdd.model.units import PAGE_SHIFT, PAGE_SIZE, PROT_WRITE
 from privcmdd.model.vm_map import File
 
@@ -74,9 +74,19 @@ def granted(hypervisor: Hypervisor, domid: int, refs: Sequence[int], protection:
 
 
 def map_grants(
-    space: AddressSpace, domid: int, addr: int, refs: Sequence[int], read: Read, *, may_write: bool
-) -> Batch:
+    space: AddressSpace,
+    domid: int,
+    addr: int,
+    refs: Sequence[int],
+    read: Read,
+    *,
+    may_write: bool,
+    ready: Ready = as_it_is,
+) -> Any:
     """Map grants of a domain into a mapping of the gntdev device, which has none there yet.
+
+    Returns:
+        What ``ready`` makes of it, before anything has changed.
 
     Raises:
         ModelError: EINVAL, the range is no such mapping, or as ``granted``; EPERM; EDQUOT.
@@ -88,14 +98,22 @@ def map_grants(
     check_rights(entry.protection, domid, may_write=may_write)
     names = granted(space.hypervisor, domid, refs, entry.protection, read)
     space.reserve(addr, end, n_frames=len(refs))
-    mfns, errors = space.hypervisor.acquire(domid, np.array(names, dtype=np.uint64), entry.protection)
-    if errors is not None:
-        give_back(space, mfns)
+    try:
+        mfns, errors = space.hypervisor.acquire(domid, np.array(names, dtype=np.uint64), entry.protection)
+    except BaseException:
         space.abandon()
+        raise
+    if errors is not None:
+        give_up(space, mfns)
         raise ModelError(errno.EINVAL, f"a grant of domain {domid} names a frame that is not there", key="arr")
+    try:
+        answer = ready(Batch(0, mfns, None, entry.protection))
+        space.overlay(addr, end, [], mfns)
+    except BaseException:
+        give_up(space, mfns)
+        raise
     entry.used = True
     entry.domid = domid
     entry.made_by = space.maker
     entry.pte_protection = entry.protection
-    space.overlay(addr, end, [], mfns)
-    return Batch(0, mfns, None, entry.protection)
+    return answer

@@ -100,10 +100,18 @@ class Machine:
     def give_parts(self, parts: Sequence[Mfns]) -> None:
         """As ``give``, for several lists, in which ``NO_FRAME`` and barred entries may be."""
         try:
-            mfns = np.concatenate([np.asarray(part, dtype=np.uint32) for part in parts])
-            self._drop(mfns[(mfns != NO_FRAME) & (mfns != BARRED)])
+            self.drop_parts(parts)
         except MemoryError:
             self.effects.append(GiveBack(parts))
+
+    def drop_parts(self, parts: Sequence[Mfns]) -> None:
+        """As ``give_parts``, for those that were put off.
+
+        Raises:
+            MemoryError: There is still no memory for it; nothing has changed.
+        """
+        mfns = np.concatenate([np.asarray(part, dtype=np.uint32) for part in parts])
+        self._drop(mfns[(mfns != NO_FRAME) & (mfns != BARRED)])
 
     def _drop(self, mfns: Mfns) -> None:
         """Raises MemoryError; then nothing has changed."""

@@ -40,7 +40,7 @@ class Leaf:
         table: (512,) uint32, the frames.
         entry: The same table for access to single entries, where a memoryview is several times as fast.
         n_entries: How many it holds, present or barred.
-        allows: (512,) uint8, what accesses each entry allows, where that is noted.
+        allows: What accesses each of the 512 entries allows, where that is noted.
     """
 
     __slots__ = ("allows", "entry", "n_entries", "table")
@@ -49,7 +49,7 @@ class Leaf:
         self.table = np.zeros(LEAF_PAGES, dtype=np.uint32)
         self.entry = self.table.data
         self.n_entries = 0
-        self.allows: npt.NDArray[np.uint8] | None = None
+        self.allows: bytearray | None = None
 
 
 class Pmap:
@@ -257,14 +257,14 @@ class Pmap:
         for number, start, stop, _ in self._there(page, n_pages):
             leaf = self._leaves[number]
             if leaf.allows is None:
-                leaf.allows = np.zeros(LEAF_PAGES, dtype=np.uint8)
-            leaf.allows[start:stop] = protection
+                leaf.allows = bytearray(LEAF_PAGES)
+            leaf.allows[start:stop] = bytes([protection]) * (stop - start)
 
     def allowed(self, page: int) -> int:
         """What accesses the entry of a page allows, of which that was noted."""
         allows = self._leaves[page >> LEVEL_BITS].allows
         assert allows is not None
-        return int(allows[page & LEAF_MASK])
+        return allows[page & LEAF_MASK]
 
     def _there(self, page: int, n_pages: int) -> Iterator[tuple[int, int, int, int]]:
         """The spans of a range that have a leaf: a client may name a range far larger than anything it holds."""

@@ -400,7 +400,7 @@ class AddressSpace:
         parts = [entry.part(max(entry.start, addr), min(entry.end, end)) for entry in touched]
         for part in parts:
             part.protection = protection
-        self.reserve(addr, end, n_entries=self.map.growth(addr, end, len(parts)))
+        self.reserve(addr, end, n_entries=self.map.growth(addr, end, len(parts)), at_once=True)
         self.personality.protect(self, parts, protection)
         if protection == PROT_NONE:
             self.personality.withdraw(self, addr, end, parts)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from privcmdd.model.domain import Domain, Kind
+    from privcmdd.model.effects import Effect
     from privcmdd.model.faults import Faults
     from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.service.backing import Backing
@@ -414,13 +415,16 @@ class Broker:
         from privcmdd.service import outcomes  # noqa: PLC0415 - see the module's docstring
 
         failed = None
-        for effect in self._hypervisor.take_effects():
-            try:
-                outcomes.carry_out(self, session, effect)
-            except MemoryError:
-                self._hypervisor.effects.append(effect)  # with the next request, then
-            except Exception as fault:  # noqa: BLE001 - raised below, when the others have had their turn
-                failed = failed or fault
+        put_off: list[Effect] = []
+        while self._hypervisor.effects:  # to carry one out may have others
+            for effect in self._hypervisor.take_effects():
+                try:
+                    outcomes.carry_out(self, session, effect)
+                except MemoryError:
+                    put_off.append(effect)  # with the next request, then
+                except Exception as fault:  # noqa: BLE001 - raised below, when the others have had their turn
+                    failed = failed or fault
+        self._hypervisor.effects += put_off
         if failed is not None:
             raise failed
 

@@ -14,11 +14,8 @@ from privcmdd.service.privcmd import check_counts, errors_like
 from privcmdd.service.reply import WithDescriptors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy.typing as npt
 
-    from privcmdd.model.hypervisor import Extents, Hypervisor
     from privcmdd.service.broker import Broker
     from privcmdd.service.session import Session
     from privcmdd.wire.params import Frames
@@ -87,26 +84,18 @@ def machine_memory(broker: Broker, key: int, *, writable: bool) -> WithDescripto
 
 def populate(broker: Broker, session: Session, params: Params) -> Params:
     """``domain.populate``: frames for a domain, in order, until one cannot be had."""
-    done = changed(broker, session, params, type(broker.hypervisor).populate)
+    names = checked(broker, session, params)
+    frames = np.empty(len(names), dtype="<u8")  # before anything changes: afterwards there may be no memory
+    done = broker.hypervisor.populate(params["dom"], names)
+    frames[: done.n_done] = done.mfns
     translated = broker.hypervisor.domain(params["dom"]).kind.translated
-    frames = None if translated else done.mfns.astype("<u8").tobytes()
-    return {"done": done.n_done, "why": done.why, "frames": frames}
+    return {"done": done.n_done, "why": done.why, "frames": None if translated else frames[: done.n_done].tobytes()}
 
 
 def decrease_reservation(broker: Broker, session: Session, params: Params) -> Params:
     """``domain.decrease_reservation``: frames away from a domain, in order, until one is not there."""
-    done = changed(broker, session, params, type(broker.hypervisor).decrease_reservation)
+    done = broker.hypervisor.decrease_reservation(params["dom"], checked(broker, session, params))
     return {"done": done.n_done, "why": done.why}
-
-
-def changed(
-    broker: Broker,
-    session: Session,
-    params: Params,
-    operation: Callable[[Hypervisor, int, npt.NDArray[np.uint64]], Extents],
-) -> Extents:
-    """Apply a memory operation of the hypervisor to a list of frames."""
-    return operation(broker.hypervisor, params["dom"], checked(broker, session, params))
 
 
 def page_out(broker: Broker, session: Session, params: Params) -> Params:

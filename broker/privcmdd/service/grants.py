@@ -14,6 +14,7 @@ from privcmdd.service.privcmd import answer, authorise, check_counts
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from privcmdd.model.privcmd import Batch
     from privcmdd.service.broker import Broker
     from privcmdd.service.session import Session
     from privcmdd.service.spaces import Residence
@@ -34,13 +35,17 @@ def map_grants(broker: Broker, session: Session, params: Params) -> Steps:
     def read(at: int, size: int) -> bytes:
         return broker.backing.read(domid, at // PAGE_SIZE, at % PAGE_SIZE, size)
 
+    def ready(done: Batch) -> Params:
+        return answer(broker, residence, params, done, {"num": len(refs)})
+
     ticket = yield from residence.turnstile.enter()
     try:
         residence.space.maker = (session.method, session.n_requests)
-        done = grants.map_grants(residence.space, domid, params["addr"], refs, read, may_write=may_write)
+        space, addr = residence.space, params["addr"]
+        done: Params = grants.map_grants(space, domid, addr, refs, read, may_write=may_write, ready=ready)
+        return done
     finally:
         residence.turnstile.leave(ticket)
-    return answer(broker, residence, params, done, {"num": len(refs)})
 
 
 HANDLERS: Final = {"gntdev.map": map_grants}

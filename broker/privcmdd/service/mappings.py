@@ -67,9 +67,15 @@ def buffer_file(broker: Broker, space: AddressSpace) -> BufferPages:
     Raises:
         ModelError: ENOMEM, the host has none to give.
     """
-    if space.buffers is None:
-        broker.backing.create(BufferFile(space.number), N_PAGES)
-    return space.buffer_file()
+    if space.buffers is not None:
+        return space.buffers
+    key = BufferFile(space.number)
+    broker.backing.create(key, N_PAGES)
+    try:
+        return space.buffer_file()
+    except BaseException:
+        broker.backing.close(key)
+        raise
 
 
 def buffers(broker: Broker, session: Session, _: Params) -> WithDescriptors:

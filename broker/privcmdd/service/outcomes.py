@@ -72,7 +72,7 @@ OUTCOMES: Final[dict[type, Callable[[Broker, Session, Any], object]]] = {
     effects.StateChanged: state_changed,
     effects.DiscardBuffers: discard_buffers,
     effects.BuffersGone: lambda broker, _, effect: broker.backing.close(BufferFile(effect.number)),
-    effects.GiveBack: lambda broker, _, effect: broker.hypervisor.give_parts(effect.parts),
+    effects.GiveBack: lambda broker, _, effect: broker.hypervisor.drop_parts(effect.parts),
     effects.FrameWanted: lambda broker, _, effect: paging.tell(broker, effect.domid, effect.gfn),
     effects.Raised: lambda broker, _, effect: broker.backing.raise_event(effect.channel, effect.side),
     effects.ChannelGone: lambda broker, _, effect: broker.backing.close_events(effect.channel),

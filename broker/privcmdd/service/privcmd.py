@@ -8,6 +8,7 @@ personality: where two things are wrong at once, the caller learns of the same o
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,7 +24,7 @@ from privcmdd.service.machine_files import OWNERS, file_of, prepare
 from privcmdd.service.steps import CHECKPOINT
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from privcmdd.model.frames import Errors, Mfns, Names
     from privcmdd.model.ledger import Charge
@@ -42,8 +43,8 @@ MOST_RESTRICTED: Final = 65_536
 
 
 def in_turn(
-    broker: Broker, session: Session, residence: Residence, request: Generator[None, None, Batch]
-) -> Generator[Pause, None, Batch]:
+    broker: Broker, session: Session, residence: Residence, request: Generator[None, None, Any]
+) -> Generator[Pause, None, Any]:
     """Take a map request to its end, alone in its address space. One that outlives a step counts as in flight."""
     turnstile = residence.turnstile
     ticket = turnstile.try_enter()
@@ -57,8 +58,7 @@ def in_turn(
             try:
                 next(request)
             except StopIteration as stop:
-                done: Batch = stop.value
-                return done
+                return stop.value
             in_flight = in_flight or session.account.charge(Slot.BATCHES, 1)
             broker.carry_out(session)
             yield CHECKPOINT
@@ -70,8 +70,16 @@ def in_turn(
             in_flight.release()
 
 
-def batch(broker: Broker, session: Session, params: Params) -> tuple[Residence, Names, Generator[None, None, Batch]]:
+def batch(
+    broker: Broker, session: Session, params: Params, ready: Callable[[Residence, Names, Batch], Params]
+) -> tuple[Residence, Names, Generator[None, None, Params]]:
     """Begin to map single frames over one range: all checks that come before the caller's array of errors is cleared.
+
+    Args:
+        broker: The broker.
+        session: Who asks.
+        params: For what.
+        ready: Makes the answer, when all but the change itself is done.
 
     Raises:
         ModelError: EPERM, restricted or no right; EINVAL, no frames; EFAULT, the array cannot be read; E2BIG.
@@ -88,44 +96,58 @@ def batch(broker: Broker, session: Session, params: Params) -> tuple[Residence, 
     if domid >= DOMID_FIRST_RESERVED:
         file_of(broker, domid)  # before anything is mapped: the host may have none to give
     space = residence.space
-    return residence, names, space.personality.mmapbatch(space, domid, params["addr"], names, may_write=may_write)
+
+    def answered(done: Batch) -> Params:
+        if broker.settings.paranoid:
+            invariants.errors_are_in_order(done, len(names))
+        return ready(residence, names, done)
+
+    return (
+        residence,
+        names,
+        space.personality.mmapbatch(space, domid, params["addr"], names, may_write=may_write, ready=answered),
+    )
 
 
 def mmapbatch(broker: Broker, session: Session, params: Params) -> Steps:
     """``privcmd.mmapbatch``: failures come back in the array."""
-    residence, names, request = batch(broker, session, params)
-    done = yield from in_turn(broker, session, residence, request)
-    if broker.settings.paranoid:
-        invariants.errors_are_in_order(done, len(names))
-    arr = None
-    if done.errors is not None:
-        nibble = residence.space.personality.paged_nibble
-        marked = with_nibbles(names, done.errors, nibble)
-        harm.errors_hidden(broker, params, names, marked, done.errors)
-        arr = frames_like(params["arr"], marked)
+    hidden: list[Callable[[], None]] = []
+
+    def ready(residence: Residence, names: Names, done: Batch) -> Params:
+        arr = None
+        if done.errors is not None:
+            marked = with_nibbles(names, done.errors, residence.space.personality.paged_nibble)
+            hidden.append(partial(harm.errors_hidden, broker, params, names, marked, done.errors))
+            arr = frames_like(params["arr"], marked)
+        return answer(broker, residence, params, done, {"ret": done.ret, "n_failed": done.n_failed, "arr": arr})
+
+    residence, _, request = batch(broker, session, params, ready)
+    result: Params = yield from in_turn(broker, session, residence, request)
+    for tell in hidden:
+        tell()
     if residence.restrictions:
         harm.filled(broker, residence, params["dom"], params["addr"], params["file"])
-    result = {"ret": done.ret, "n_failed": done.n_failed, "arr": arr}
-    return answer(broker, residence, params, done, result)
+    return result
 
 
 def mmapbatch_v2(broker: Broker, session: Session, params: Params) -> Steps:
     """``privcmd.mmapbatch_v2``: failures come back beside the array."""
-    residence, names, request = batch(broker, session, params)
+
+    def ready(residence: Residence, _: Names, done: Batch) -> Params:
+        err = errors_like(params["arr"], done.errors)
+        return answer(broker, residence, params, done, {"ret": done.ret, "n_failed": done.n_failed, "err": err})
+
+    residence, names, request = batch(broker, session, params, ready)
     if not params["err_ok"] and len(names):
         raise ModelError(errno.EFAULT, "err_ok is false: the caller's array of errors cannot be written", key="err_ok")
     try:
-        done = yield from in_turn(broker, session, residence, request)
+        result: Params = yield from in_turn(broker, session, residence, request)
     except ModelError as error:
         error.details["cleared"] = len(names) > 0
         raise
-    if broker.settings.paranoid:
-        invariants.errors_are_in_order(done, len(names))
     if residence.restrictions:
         harm.filled(broker, residence, params["dom"], params["addr"], params["file"])
-    err = errors_like(params["arr"], done.errors)
-    result = {"ret": done.ret, "n_failed": done.n_failed, "err": err}
-    return answer(broker, residence, params, done, result)
+    return result
 
 
 def mmap_entries(broker: Broker, session: Session, params: Params) -> Steps:

@@ -16,6 +16,7 @@ from privcmdd.wire.limits import DM_OP_BUFFERS, DM_OP_BYTES
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from privcmdd.model.privcmd import Batch
     from privcmdd.service.broker import Broker
     from privcmdd.service.session import Session
     from privcmdd.service.spaces import Residence
@@ -39,18 +40,20 @@ def mmap_resource(broker: Broker, session: Session, params: Params) -> Steps:
     if not addr:
         return {"num": broker.hypervisor.resource_size(domid, params["type"], params["id"])}
     wanted = Part(domid, params["type"], params["id"], params["idx"], num)
+
+    def ready(done: Batch) -> Params:
+        where = placed(broker, domid, done.mfns, done.protection) if params["extents"] else {}
+        return {"num": num, **where}
+
     ticket = yield from residence.turnstile.enter()
     try:
         space = residence.space
         space.maker = (session.method, session.n_requests)
-        done = space.personality.mmap_resource(space, wanted, addr, may_write=may_write)
+        result: Params = space.personality.mmap_resource(space, wanted, addr, may_write=may_write, ready=ready)
     finally:
         residence.turnstile.leave(ticket)
     if residence.restrictions:
         harm.filled(broker, residence, domid, addr, params["file"])
-    result: Params = {"num": num}
-    if params["extents"]:
-        result.update(placed(broker, domid, done.mfns, done.protection))
     return result
 
 

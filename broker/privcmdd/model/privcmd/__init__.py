@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.units import PAGE_SHIFT, PROT_NONE, PROT_WRITE, VM_MAX_ADDRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from privcmdd.model.frames import Errors, Mfns, Names
     from privcmdd.model.space import AddressSpace
@@ -70,6 +69,20 @@ class Part:
     num: int
 
 
+# Makes an answer of what is about to be mapped.
+Ready: TypeAlias = "Callable[[Batch], Any]"
+
+
+def as_it_is(batch: Batch) -> Any:
+    """The plainest answer."""
+    return batch
+
+
+def out_of_memory() -> ModelError:
+    """The refusal of what there is no memory for."""
+    return ModelError(errno.ENOMEM, "the broker has no memory left for this; ask again, or for less at a time")
+
+
 class Stopped(ModelError):  # noqa: N818 - a ModelError like the others, told apart by what it carries
     """MMAP stopped at an entry; what it had mapped before that stays.
 
@@ -106,8 +119,15 @@ class Personality(Protocol):
         """Mprotect is about to change these parts of entries, copies of those in the map."""
 
     def mmapbatch(
-        self, space: AddressSpace, domid: int, addr: int, names: Names, *, may_write: bool = True
-    ) -> Generator[None, None, Batch]:
+        self,
+        space: AddressSpace,
+        domid: int,
+        addr: int,
+        names: Names,
+        *,
+        may_write: bool = True,
+        ready: Ready = as_it_is,
+    ) -> Generator[None, None, Any]:
         """MMAPBATCH and MMAPBATCH_V2, which differ only in how the answer is written down.
 
         Args:
@@ -116,9 +136,11 @@ class Personality(Protocol):
             addr: The address of the first page.
             names: Frame numbers, a page each.
             may_write: The caller has the right to map this domain writable.
+            ready: Makes what is returned, of frames that are about to be mapped: when that fails, they are not.
 
         Raises:
             ModelError: EINVAL, EPERM, EDQUOT; nothing has changed.
+            MemoryError: Likewise.
         """
 
     def mmap(
@@ -129,13 +151,16 @@ class Personality(Protocol):
         Raises:
             Stopped: at the first bad entry, with its errno; the entries before it stay mapped.
             ModelError: EINVAL, EPERM, EDQUOT before the first entry.
+            MemoryError: When entries are mapped, too.
         """
 
     def check_mmap(self) -> None:
         """Whether there is an MMAP at all. Raises ModelError ENOSYS."""
 
-    def mmap_resource(self, space: AddressSpace, wanted: Part, addr: int, *, may_write: bool = True) -> Batch:
-        """MMAP_RESOURCE: put part of a resource in the place of what is mapped.
+    def mmap_resource(
+        self, space: AddressSpace, wanted: Part, addr: int, *, may_write: bool = True, ready: Ready = as_it_is
+    ) -> Any:
+        """MMAP_RESOURCE: put part of a resource in the place of what is mapped; ``ready`` as for ``mmapbatch``.
 
         Raises:
             ModelError: EINVAL, ENOMEM, EPERM, EDQUOT, and what ``Hypervisor.resource_frames`` says.
@@ -171,7 +196,7 @@ def acquire(
             if done >= n:
                 return mfns, errors if failed else None
             yield
-    except GeneratorExit:
+    except BaseException:
         give_back(space, mfns)
         raise
 
@@ -197,8 +222,14 @@ def take_resource(space: AddressSpace, wanted: Part, frames: Mfns) -> Mfns:
 
 
 def give_back(space: AddressSpace, mfns: Mfns) -> None:
-    """Drop the references that ``acquire`` took."""
-    space.hypervisor.give([m for m in mfns if m] if isinstance(mfns, list) else mfns[mfns != NO_FRAME])
+    """Drop the references that ``acquire`` took; never fails."""
+    space.hypervisor.give_parts([mfns])
+
+
+def give_up(space: AddressSpace, mfns: Mfns) -> None:
+    """Drop the references that ``acquire`` took, and what was reserved to map them; never fails."""
+    give_back(space, mfns)
+    space.abandon()
 
 
 def check_rights(protection: int, domid: int, *, may_write: bool) -> None:

@@ -33,7 +33,10 @@ def unchecked(space: AddressSpace, domid: int, start: int, n_pages: int) -> None
 
 def enoent_lost(space: AddressSpace, domid: int, start: int, names: Names, errors: Errors) -> None:
     """A batch returned 0 while frames of it are paged out."""
-    paged = np.flatnonzero(np.asarray(errors) == -errno.ENOENT)
+    try:
+        paged = np.flatnonzero(np.asarray(errors) == -errno.ENOENT)
+    except MemoryError:  # the frames are mapped: what cannot be looked for is not found
+        return
     if not len(paged):
         return
     first = int(paged[0])

@@ -10,7 +10,7 @@ In a PVH dom0 there is no MMAP, and a page whose frame failed is no hole: someth
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -24,12 +24,15 @@ from privcmdd.model.privcmd import (
     Batch,
     MmapEntry,
     Part,
+    Ready,
     Stopped,
     acquire,
+    as_it_is,
     check_num,
     check_rights,
     check_size,
     give_back,
+    give_up,
     harm,
     run_of,
     take_resource,
@@ -107,8 +110,15 @@ class Linux:
         harm.protect(space, parts, protection)
 
     def mmapbatch(
-        self, space: AddressSpace, domid: int, addr: int, names: Names, *, may_write: bool = True
-    ) -> Generator[None, None, Batch]:
+        self,
+        space: AddressSpace,
+        domid: int,
+        addr: int,
+        names: Names,
+        *,
+        may_write: bool = True,
+        ready: Ready = as_it_is,
+    ) -> Generator[None, None, Any]:
         """Fill a fresh VMA, or holes of a used one; see ``Personality.mmapbatch``."""
         n = len(names)
         end = check_num(n, addr)
@@ -134,28 +144,35 @@ class Linux:
             )
         check_rights(vma.reach, domid, may_write=may_write)
         mfns, errors = yield from self._acquire(space, vma, domid, start, names)
-        vma.filled = vma.filled or (self.fills and not vma.used)
-        self._fill(space, vma, domid, start, mfns)
+        fills = vma.filled or (self.fills and not vma.used)
+        try:
+            batch = Batch(returned(errors), mfns, errors, vma.protection)
+            n_failed = batch.n_failed
+            answer = ready(batch)
+            self._fill(space, vma, domid, start, mfns)
+        except BaseException:
+            give_up(space, mfns)
+            raise
+        vma.filled = fills
         self._cap(vma, may_write=may_write)
-        batch = Batch(returned(errors), mfns, errors, vma.protection)
         space.counters.batches += 1
-        space.counters.frames_failed += batch.n_failed
+        space.counters.frames_failed += n_failed
         if errors is not None and not batch.ret:
             harm.enoent_lost(space, domid, start, names, errors)
-        return batch
+        return answer
 
     def _acquire(
         self, space: AddressSpace, vma: Entry, domid: int, start: int, names: Names
     ) -> Generator[None, None, tuple[Mfns, Errors | None]]:
         space.reserve(start, start + (len(names) << PAGE_SHIFT), n_frames=len(names))
-        if self._is_blind(space, vma, domid):
-            harm.unchecked(space, domid, start, len(names))
-            return np.zeros(len(names), dtype=np.uint32), None
-        if self.host.build == "debug" and self.host.dom0 == "pv":
-            names = without_marked(names)
         try:
+            if self._is_blind(space, vma, domid):
+                harm.unchecked(space, domid, start, len(names))
+                return np.zeros(len(names), dtype=np.uint32), None
+            if self.host.build == "debug" and self.host.dom0 == "pv":
+                names = without_marked(names)
             return (yield from acquire(space, domid, names, vma.reach))
-        except GeneratorExit:
+        except BaseException:
             space.abandon()
             raise
 
@@ -165,20 +182,21 @@ class Linux:
         return vma.protection == PROT_NONE and self.host.dom0 == "pv" and known
 
     def _fill(self, space: AddressSpace, vma: Entry, domid: int, start: int, mfns: Mfns) -> None:
+        """Enter frames. Raises MemoryError; nothing has changed then."""
         end = start + (len(mfns) << PAGE_SHIFT)
-        vma.used = True
-        vma.domid = domid
-        vma.made_by = space.maker
-        self._note(space, vma)
         if self._is_blind(space, vma, domid):
             space.bar(start, end)
         else:
             space.fill(start, end, mfns)
+        vma.used = True
+        vma.domid = domid
+        vma.made_by = space.maker
+        self._note(space, vma)
         if vma.mixed:
             space.pmap.note(start >> PAGE_SHIFT, len(mfns), vma.protection)
 
     def _note(self, space: AddressSpace, vma: Entry) -> None:
-        """Remember what page table entries of a VMA that is about to be filled allow (RESULTS.md 2.9)."""
+        """Remember what page table entries allow that a VMA had before it was filled (RESULTS.md 2.9)."""
         if self.host.dom0 == "pvh":  # there mprotect works on them as on any other
             return
         if vma.pte_protection not in (None, vma.protection) and not vma.mixed:
@@ -240,6 +258,9 @@ class Linux:
                     )
                 if entry.npages:
                     yield from self._map_run(space, vma, domid, at, run_of(entry.mfn, entry.npages), arrays)
+            except MemoryError:
+                vma.used = number > 0
+                raise
             except ModelError as error:
                 if error.errno == errno.EDQUOT and number == 0:  # ours, not the driver's: as if it had not been asked
                     vma.used = False
@@ -254,7 +275,9 @@ class Linux:
         if self.host.dom0 == "pvh":
             raise ModelError(errno.ENOSYS, "there is no MMAP in a PVH dom0: use MMAPBATCH_V2")
 
-    def mmap_resource(self, space: AddressSpace, wanted: Part, addr: int, *, may_write: bool = True) -> Batch:
+    def mmap_resource(
+        self, space: AddressSpace, wanted: Part, addr: int, *, may_write: bool = True, ready: Ready = as_it_is
+    ) -> Any:
         """Map over whatever is there; see ``Personality.mmap_resource``.
 
         The driver looks for a VMA and checks little else (RESULTS.md, section 9): the address may lie below the VMA,
@@ -283,22 +306,27 @@ class Linux:
         frames = space.hypervisor.resource_frames(wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
         is_blind = self._is_blind(space, vma, wanted.dom)
         mfns: Mfns = [NO_FRAME] * wanted.num if is_blind else take_resource(space, wanted, frames)
+        try:
+            answer = ready(Batch(0, mfns, None, vma.protection))
+            if is_blind:
+                harm.unchecked(space, wanted.dom, start, wanted.num)
+            harm.resource_strays(space, wanted.dom, vma, strays)
+            if self.host.dom0 == "pvh":
+                harm.partial_resource(space, wanted.dom, vma, wanted.num)
+            space.overlay(start, end, strays, mfns)
+            if is_blind:
+                space.bar(start, end)
+        except BaseException:
+            give_up(space, mfns)
+            raise
         self._note(space, vma)
         self._cap(vma, may_write=may_write)
-        if is_blind:
-            harm.unchecked(space, wanted.dom, start, wanted.num)
-        harm.resource_strays(space, wanted.dom, vma, strays)
-        if self.host.dom0 == "pvh":
-            harm.partial_resource(space, wanted.dom, vma, wanted.num)
         for entry in (vma, *strays):
             entry.domid = wanted.dom
             entry.made_by = space.maker
-        space.overlay(start, end, strays, mfns)
-        if is_blind:
-            space.bar(start, end)
         if vma.mixed:
             space.pmap.note(start >> PAGE_SHIFT, wanted.num, vma.protection)
-        return Batch(0, mfns, None, vma.protection)
+        return answer
 
     def _strays(self, space: AddressSpace, vma: Entry, start: int, end: int) -> list[Entry]:
         """Entries for those parts of a range that no VMA of the device covers."""
@@ -320,15 +348,16 @@ class Linux:
         if domid not in space.hypervisor.domains and domid not in NOBODYS:
             raise no_such_domain(domid)
         mfns, errors = yield from self._acquire(space, vma, domid, at, names)
+        try:
+            index = len(mfns) if errors is None else int(np.flatnonzero(errors)[0])
+            self._fill(space, vma, domid, at, mfns[:index])
+        except BaseException:
+            give_up(space, mfns)
+            raise
+        arrays.append(mfns[:index])
         if errors is None:
-            self._fill(space, vma, domid, at, mfns)
-            arrays.append(mfns)
             return
-        index = int(np.flatnonzero(errors)[0])
         give_back(space, mfns[index:])
-        good = mfns[:index]
-        self._fill(space, vma, domid, at, good)
-        arrays.append(good)
         space.counters.frames_failed += 1
         raise ModelError(
             -int(errors[index]),

@@ -26,12 +26,15 @@ from privcmdd.model.privcmd import (
     Batch,
     MmapEntry,
     Part,
+    Ready,
     Stopped,
     acquire,
+    as_it_is,
     check_num,
     check_rights,
     check_size,
     give_back,
+    give_up,
     run_of,
     take_resource,
 )
@@ -100,8 +103,15 @@ class Uvm:
         """It does what it says."""
 
     def mmapbatch(
-        self, space: AddressSpace, domid: int, addr: int, names: Names, *, may_write: bool = True
-    ) -> Generator[None, None, Batch]:
+        self,
+        space: AddressSpace,
+        domid: int,
+        addr: int,
+        names: Names,
+        *,
+        may_write: bool = True,
+        ready: Ready = as_it_is,
+    ) -> Generator[None, None, Any]:
         """Replace a mapped range by frames; see ``Personality.mmapbatch``."""
         if addr & PAGE_MASK:
             raise ModelError(
@@ -119,15 +129,20 @@ class Uvm:
             space.reserve(start, end, n_entries=growth, n_objects=1, n_frames=len(names))
             try:
                 mfns, errors = yield from acquire(space, domid, names)
-            except GeneratorExit:
+            except BaseException:
                 space.abandon()
                 raise
-        self._place(space, domid, start, end, protection, flagged(names, errors), mfns)
-        batch = Batch(0, mfns, errors, protection)
+        try:
+            batch = Batch(0, mfns, errors, protection)
+            n_failed = 0 if errors is None else batch.n_failed
+            answer = ready(batch)
+            self._place(space, domid, start, end, protection, flagged(names, errors), mfns)
+        except BaseException:
+            give_up(space, mfns)
+            raise
         space.counters.batches += 1
-        if errors is not None:
-            space.counters.frames_failed += batch.n_failed
-        return batch
+        space.counters.frames_failed += n_failed
+        return answer
 
     def mmap(
         self, space: AddressSpace, domid: int, entries: Sequence[MmapEntry], *, may_write: bool = True
@@ -159,9 +174,9 @@ class Uvm:
                     self._flush(space, domid, run, placed)
                 space.abandon()
                 raise Stopped(error, number, joined(placed), common) from None
-            except GeneratorExit:
+            except BaseException:
                 if run is not None:
-                    give_back(space, joined(run.mfns))
+                    space.hypervisor.give_parts(run.mfns)
                 space.abandon()
                 raise
             if run is None:
@@ -179,7 +194,9 @@ class Uvm:
     def check_mmap(self) -> None:
         """There is one."""
 
-    def mmap_resource(self, space: AddressSpace, wanted: Part, addr: int, *, may_write: bool = True) -> Batch:
+    def mmap_resource(
+        self, space: AddressSpace, wanted: Part, addr: int, *, may_write: bool = True, ready: Ready = as_it_is
+    ) -> Any:
         """Replace a mapped range, as MMAPBATCH does; see ``Personality.mmap_resource``."""
         start = addr & ~PAGE_MASK
         check_size(wanted.num)
@@ -190,8 +207,13 @@ class Uvm:
         space.reserve(start, end, n_entries=n_entries, n_objects=1, n_frames=wanted.num, at_once=True)
         frames = space.hypervisor.resource_frames(wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
         mfns = take_resource(space, wanted, frames)
-        self._place(space, wanted.dom, start, end, protection, frames.astype(np.uint64), mfns, resource=True)
-        return Batch(0, mfns, None, protection)
+        try:
+            answer = ready(Batch(0, mfns, None, protection))
+            self._place(space, wanted.dom, start, end, protection, frames.astype(np.uint64), mfns, resource=True)
+        except BaseException:
+            give_up(space, mfns)
+            raise
+        return answer
 
     def _acquire_all(self, space: AddressSpace, domid: int, names: Names) -> Generator[None, None, Mfns]:
         """All frames of an entry, or none and the first one's error."""
@@ -208,9 +230,14 @@ class Uvm:
         return mfns
 
     def _flush(self, space: AddressSpace, domid: int, run: Run, placed: list[Mfns]) -> None:
-        mfns = joined(run.mfns)
+        try:
+            mfns = joined(run.mfns)
+            self._place(space, domid, run.start, run.end, run.protection, joined(run.names), mfns)
+        except BaseException:
+            space.hypervisor.give_parts(run.mfns)
+            space.abandon()
+            raise
         placed.append(mfns)
-        self._place(space, domid, run.start, run.end, run.protection, joined(run.names), mfns)
 
     def _place(
         self,
@@ -224,15 +251,15 @@ class Uvm:
         *,
         resource: bool = False,
     ) -> None:
-        """Set the object up, then publish it: from here on nothing may fail."""
-        if not self.wires:
-            space.counters.scratch_probes += len(names)
+        """Set the object up, then publish it. Raises MemoryError; nothing has changed then."""
         made = space.new_object(domid, names)
         made.resource = resource
         entry = Entry(
             start, end, protection, protection, NOT_INHERITED, PRIVCMD, made, wired=self.wires, made_by=space.maker
         )
         space.commit(start, end, [entry], mfns)
+        if not self.wires:
+            space.counters.scratch_probes += len(names)
 
     def _protection(self, space: AddressSpace, start: int, end: int) -> int:
         protection = space.map.weakest_protection(start, end)
@@ -276,7 +303,7 @@ class Uvm:
             )
         try:
             space.enter(page, mfns)
-        except ModelError:
+        except BaseException:
             give_back(space, mfns)
             raise
         space.counters.faults += 1
