@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 
+import numpy as np
 import pytest
 
 from model.support import BASE, HOLE, World, batch, errors_of, page
@@ -47,6 +48,20 @@ def test_the_life_of_a_frame_of_a_pv_domain() -> None:
     assert world.hv.domain(2).tot_pages == 1
     other.close()
     assert 2 not in world.hv.domains
+    world.check()
+
+
+def test_a_dying_domain_has_no_page_tables() -> None:
+    """What it had pinned is an ordinary frame then: somebody who holds it read-only can have it writable as well."""
+    world = World()
+    mfn = world.mfns(0, 1)[0]
+    batch(world.space(Linux(), n_pages=1, prot=PROT_READ), 2, BASE, [mfn])
+    world.hv.pin(2, mfn, 1, np.zeros(512, dtype=np.uint64), written=False)
+    assert errors_of(batch(world.space(Linux(), n_pages=1), 2, BASE, [mfn])) == [-errno.EBUSY]
+
+    assert world.hv.destroy(2) == "dying"
+
+    assert errors_of(batch(world.space(Linux(), n_pages=1), 2, BASE, [mfn])) == [0]
     world.check()
 
 

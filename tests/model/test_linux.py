@@ -127,6 +127,7 @@ def test_a_domain_that_is_not_there(domid: int, prot: int, n: int) -> None:
         (0x7FF1, 0xFEE00, -errno.EPERM),  # the local APIC
         (0x7FF2, 300, -errno.EBUSY),
         (0x7FF2, 0xB8, -errno.EPERM),
+        *[(domid, name, EINVAL) for domid in (0x7FF0, 0x7FF1, 0x7FF2) for name in (2**40 - 1, ALL_ONES)],
         (0x7FF3, 300, ESRCH),
         (0, 300, ESRCH),
     ],

@@ -175,3 +175,18 @@ def test_a_quota_leaves_a_mapping_fresh_for_mmap() -> None:
     assert world.state() == before
     assert run(space.personality.mmap(space, 1, [MmapEntry(BASE, 0, 3)])).ret == 0
     world.check()
+
+
+def test_what_a_mapping_allows_decides_where_there_is_no_entry() -> None:
+    """Made writable after it was filled read-only: writing to a hole is SIGBUS; to a page it would never end."""
+    world = World()
+    space = world.space(Linux(), n_pages=2, prot=PROT_READ)
+    batch(space, 1, BASE, [0, HOLE])
+    space.mprotect(BASE, 2 * PAGE_SIZE, RW)
+
+    signals = []
+    for index in (0, 1):
+        with pytest.raises(ModelError, match="EFAULT") as fault:
+            touch(space, page(index), PROT_WRITE)
+        signals.append(fault.value.details.get("signal"))
+    assert signals == [None, "SIGBUS"]

@@ -8,6 +8,7 @@ import struct
 
 import pytest
 
+from privcmdd.model.host import Host
 from privcmdd.service.hypercalls import mmuext_op, shadow
 from service.desk import BASE, PAGE, Desk, errnos, frames
 from service.tool import ARRAY, BUFFERS, PV, Tool
@@ -69,6 +70,16 @@ def test_a_page_table_is_not_mapped_writable(builder: Builder) -> None:
     assert builder.op((PIN_L2, first)) == (-errno.EINVAL, 0)
     assert builder.op((UNPIN, first), (UNPIN, first)) == (-errno.EINVAL, 1)
     assert builder.map(first, RW) == []
+    builder.desk.broker.check()
+
+
+def test_a_pvh_dom0_keeps_no_frame_from_being_a_page_table(builder: Builder) -> None:
+    """By the source: its mappings take no type of a frame, so a frame that is mapped writable can be pinned."""
+    builder.desk.broker.hypervisor.host = Host(dom0="pvh")
+    mfn = builder.mfns[0]
+
+    assert builder.map(mfn, RW) == []
+    assert builder.op((PIN_L1, mfn)) == (0, 1)
     builder.desk.broker.check()
 
 
