@@ -31,7 +31,9 @@ law or a wrong answer. One that does not compile, or makes an import fail, count
 exits with 1 when one survives.
 
 The patches are in [`tests/mutants`](../../tests/mutants); this page is made from their headers
-(`python tests/mutants/run.py --page`), and a test holds it against them.
+(`python tests/mutants/run.py --page`), and tests hold it against them and them against the code: a patch that no longer
+applies is red. Then plant the same bug in the new code by hand, put `git diff -U1` in the place of the old diff, take
+the change back, and run `python tests/mutants/run.py NAME`.
 
 ## The mutants
 
