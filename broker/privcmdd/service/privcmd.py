@@ -59,7 +59,11 @@ def in_turn(
                 next(request)
             except StopIteration as stop:
                 return stop.value
-            in_flight = in_flight or session.account.charge(Slot.BATCHES, 1)
+            if in_flight is None:
+                try:
+                    in_flight = session.account.charge(Slot.BATCHES, 1)
+                except ModelError as refusal:
+                    request.throw(refusal)  # which ends as for any other quota: MMAP tells what stays mapped
             broker.carry_out(session)
             yield CHECKPOINT
     finally:

@@ -173,7 +173,7 @@ class Personality(Protocol):
 def acquire(
     space: AddressSpace, domid: int, names: Names, protection: int | None = None
 ) -> Generator[None, None, tuple[Mfns, Errors | None]]:
-    """Take references to frames, in slices, with a yield between two; closing it gives them back.
+    """Take references to frames, in slices, with a yield between two; closing it, or a refusal there, gives them back.
 
     What ``protection`` is for: ``Hypervisor.acquire``.
     """

@@ -178,9 +178,8 @@ class Linux:
 
     def _is_blind(self, space: AddressSpace, vma: Entry, domid: int) -> bool:
         """Whether Xen has nothing to check: it is given entries that are not present (RESULTS.md 2.8)."""
-        if vma.protection != PROT_NONE or self.host.dom0 != "pv":
-            return False
-        return domid in space.hypervisor.domains or domid in NOBODYS
+        known = domid in space.hypervisor.domains or domid in NOBODYS
+        return vma.protection == PROT_NONE and self.host.dom0 == "pv" and known
 
     def _fill(self, space: AddressSpace, vma: Entry, domid: int, start: int, mfns: Mfns) -> None:
         """Enter frames. Raises MemoryError; nothing has changed then."""
@@ -189,9 +188,7 @@ class Linux:
             space.bar(start, end)
         else:
             space.fill(start, end, mfns)
-        vma.used = True
-        vma.domid = domid
-        vma.made_by = space.maker
+        self._use(space, vma, domid)
         self._note(space, vma)
         if vma.mixed:
             space.pmap.note(start >> PAGE_SHIFT, len(mfns), vma.protection)
@@ -209,6 +206,12 @@ class Linux:
         """Where mprotect works on frames, it gives nobody more than the right that they were mapped with."""
         if self.fills and not may_write and not vma.private:
             vma.max_protection &= ~PROT_WRITE
+
+    def _use(self, space: AddressSpace, vma: Entry, domid: int) -> None:
+        """From now on the VMA is one that an ioctl has filled, whether it found any frame or not."""
+        vma.used = True
+        vma.domid = domid
+        vma.made_by = space.maker
 
     def _vma(self, space: AddressSpace, addr: int) -> Entry:
         vma = space.map.lookup(addr)
@@ -238,9 +241,6 @@ class Linux:
                 key="entry",
             )
         check_rights(vma.reach, domid, may_write=may_write)
-        vma.used = True
-        vma.domid = domid
-        vma.made_by = space.maker
         arrays: list[Mfns] = []
         at = vma.start
         for number, entry in enumerate(entries):
@@ -259,14 +259,12 @@ class Linux:
                     )
                 if entry.npages:
                     yield from self._map_run(space, vma, domid, at, run_of(entry.mfn, entry.npages), arrays)
-            except MemoryError:
-                vma.used = number > 0
-                raise
             except ModelError as error:
                 if error.errno == errno.EDQUOT and number == 0:  # ours, not the driver's: as if it had not been asked
-                    vma.used = False
                     raise
+                self._use(space, vma, domid)
                 raise Stopped(error, number, concatenated(arrays), vma.protection) from None
+            self._use(space, vma, domid)
             at += entry.npages << PAGE_SHIFT
         space.counters.batches += 1
         return Batch(0, concatenated(arrays), None, vma.protection)
