@@ -30,6 +30,13 @@ def nothing(_world: World, _record: Record, _params: Params) -> Answer:
     return {}
 
 
+def nothing_or_refused(record: Record) -> Answer:
+    """Whatever it was: nothing has changed."""
+    if record.error is not None:
+        raise Refused(record.error[0])
+    return {}
+
+
 def attach(world: World, record: Record, params: Params) -> Answer:
     guest = world.guest(record.client)
     if guest.home is not None:
@@ -213,7 +220,7 @@ def name_of(domain: Domain, gfn: int) -> int:
 def memory(world: World, record: Record, params: Params) -> Answer:
     world.may(record, params["dom"])
     if params["dom"] >= FIRST_RESERVED:
-        return {}
+        return nothing_or_refused(record)
     domain = world.host.domain(params["dom"])
     if params["write"]:
         world.shared.add(domain)
@@ -282,13 +289,14 @@ def paging(name: str) -> Callable[[World, Record, Params], Answer]:
 
 def beyond(_world: World, record: Record, _params: Params) -> Answer:
     """Requests that the naive machine knows nothing of; a refused one has changed nothing."""
-    if record.error is not None:
-        raise Refused(record.error[0])
-    raise Undecided(record, "the naive model does not know this request")
+    if record.error is None:
+        raise Undecided(record, "the naive model does not know this request")
+    return nothing_or_refused(record)
 
 
 HANDLERS: Final[dict[str, Callable[[World, Record, Params], Answer]]] = {
-    **dict.fromkeys(("hello", "ping", "describe", "subscribe", "findings.list", "faults.list"), nothing),
+    **dict.fromkeys(("hello", "ping", "describe", "findings.list", "faults.list"), nothing),
+    **dict.fromkeys(("subscribe", "findings.clear"), lambda _world, record, _params: nothing_or_refused(record)),
     "stats": stats,
     "space.attach": attach,
     "space.fork": fork,

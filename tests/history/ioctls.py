@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from history.order import Wrong
-from history.world import Undecided, World, numbers, travelling
-from model.naive import Batch
-from model.naive_host import Frame, Refused
+from history.world import World, numbers, travelling
+from model.naive import PRIVCMD, Batch
+from model.naive_host import NOBODYS, Frame, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 FEW: Final = 24
 """Single frames that are looked up in one step whatever the size of a slice."""
-SPECIAL: Final = (0, 0x7FF0, 0x7FF1, 0x7FF2)
-"""dom0, DOMID_SELF, DOMID_IO, DOMID_XEN: whose frames the naive model does not have."""
 FAILED: Final = 0xF000_0000
 PAGED: Final = {"uvm": 0xF000_0000, "linux": 0x8000_0000}
 
@@ -53,19 +51,12 @@ def named(world: World, record: Record, params: Params) -> tuple[Home, list[int]
     world.may_map(record, home, params["dom"], params["file"])
     if params["arr"] is None:
         raise Refused(errno.EINVAL if params["num"] == 0 else errno.EFAULT)
-    modelled(record, home, params["dom"])
     names = numbers(params["arr"].data, "Q")
     if params["num"] not in (None, len(names)):
         raise Refused(errno.EINVAL)
     if len(names) > world.setting.frames_per_batch:
         raise Refused(errno.E2BIG)
     return home, names
-
-
-def modelled(record: Record, home: Home, domid: int) -> None:
-    """Whether the naive model knows what a domain's frames are."""
-    if home.naive.kind == "linux" and domid in SPECIAL:
-        raise Undecided(record, f"the naive model does not know the frames of {domid:#x}")
 
 
 def batch(world: World, record: Record, params: Params, home: Home, names: list[int], *, v2: bool) -> Steps:
@@ -98,7 +89,8 @@ def batch(world: World, record: Record, params: Params, home: Home, names: list[
 def in_slices(world: World, request: Batch, few: int) -> Generator[Kind, None, None]:
     """Look frames up, at most so many in a step unless there are few."""
     size, n = world.setting.slice_frames, len(request.names)
-    unlooked = request.space.kind == "linux" and request.prot == 0 and request.domid in world.host.domains
+    known = request.domid in world.host.domains or request.domid in NOBODYS
+    unlooked = request.space.kind == "linux" and request.prot == 0 and known
     while n > few and not unlooked and len(request.found) + size < n:
         request.advance(size)
         yield "slice"
@@ -130,10 +122,20 @@ def mmap(world: World, record: Record, params: Params) -> Steps:
     if params["num"] not in (None, len(entries)):
         raise Refused(errno.EINVAL)
     most = world.setting.frames_per_batch
-    if len(entries) > most or (home.naive.kind == "uvm" and sum(n for _, _, n in entries) > most):
+    n_frames = sum(n for _, _, n in entries)
+    if len(entries) > most or (n_frames > most and not fails_by_itself(record, home, entries[0][0], most)):
         raise Refused(errno.E2BIG)
-    modelled(record, home, params["dom"])
     return (yield from world.in_turn(record, home, mapped(world, record, params, home, entries)))
+
+
+def fails_by_itself(record: Record, home: Home, va: int, most: int) -> bool:
+    """Linux: what is too much for a request is too much for a VMA that is no larger, which has its own errno."""
+    first = home.naive.pages.get(va >> 12)
+    if home.naive.kind == "uvm":
+        return False
+    if first is None or first.thing.what != PRIVCMD:  # it is EINVAL sooner or later
+        return record.error is None or record.error[0] != errno.E2BIG
+    return sum(page.thing is first.thing for page in home.naive.pages.values()) <= most
 
 
 def mapped(world: World, record: Record, params: Params, home: Home, entries: list[Entry]) -> Steps:
@@ -214,6 +216,9 @@ def entries_linux(
                     request.abandon()
         except Refused as refused:
             return refused.errno, done
+        except GeneratorExit:
+            vma.used = done > 0  # given up in its first entry, it is as if it had not come
+            raise
         last = at + n, 0, vma
     return 0, len(entries)
 

@@ -145,7 +145,7 @@ def in_time(history: History) -> list[Silent]:
             gone.add(client)
         elif record.received is None:
             unanswered.setdefault(client, record)
-        if record.known is None and record.received is None:
+        if record.is_silent:
             silent.append(Silent(record, max(top, done.get(client, 0))))
         if not record.steps:
             continue

@@ -62,8 +62,8 @@ class Record:
         params: As sent.
         result: What the answer holds; None for a refusal, and when there is none.
         error: ``[errno, text, details]`` of a refusal.
-        known: What a recorder inside the broker's process knows of a request that was never answered: its numbers, and
-            what the broker chose for it.
+        known: What a recorder inside the broker's process knows of a request that was given up or never begun: the
+            numbers of its steps. Where it knows the answer that nobody heard, that is in ``result`` or ``error``.
     """
 
     client: int
@@ -81,6 +81,11 @@ class Record:
         if self.result is not None:
             return self.result
         return (self.known or {}) if self.error is None else self.error[2]
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing at all is known of what the broker did for it."""
+        return self.result is None and self.error is None and self.known is None
 
     @property
     def seq(self) -> int | None:
@@ -148,18 +153,17 @@ class Recorder:
     def receive(self, index: int, error: Any, result: Any) -> None:
         """Its answer has been received; call it after."""
         with self._lock:
-            answered = replace(self._records[index], received=self._event(), result=result)
-            self._records[index] = answered if error is None else replace(answered, error=tuple(error))
+            self._records[index] = replace(with_answer(self._records[index], error, result), received=self._event())
 
     def know(self, index: int, known: Mapping[str, Any]) -> None:
-        """What only the broker's process knows of a request that is never answered.
-
-        Args:
-            index: From ``send``.
-            known: ``seq``, ``slices`` and ``queued`` as far as it came, and what the broker was free to choose for it.
-        """
+        """What only the broker's process knows of a request that was given up: ``slices`` and ``queued`` so far."""
         with self._lock:
             self._records[index] = replace(self._records[index], known=known)
+
+    def overhear(self, index: int, error: Any, result: Any) -> None:
+        """An answer that nobody received."""
+        with self._lock:
+            self._records[index] = with_answer(self._records[index], error, result)
 
     def end(self, client: int, seq: int | None = None) -> None:
         """A client goes; call it before it does, or after with the number of its end when that is known."""
@@ -175,6 +179,11 @@ class Recorder:
     def _event(self) -> int:
         self._n_events += 1
         return self._n_events
+
+
+def with_answer(record: Record, error: Any, result: Any) -> Record:
+    """A record with its answer, as it is decoded."""
+    return replace(record, result=result) if error is None else replace(record, error=tuple(error))
 
 
 def _to_json(value: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from errno import EDQUOT, ENOSYS, errorcode
+from errno import EINVAL, ENOSYS, errorcode
 from functools import partial
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -19,6 +19,7 @@ from history import domains, ioctls, memory
 from history.order import Wrong, order
 from history.record import END
 from history.world import Undecided, World
+from model.naive import READ
 from model.naive_host import Refused
 from privcmdd.wire.methods import METHODS, ParamError, validate
 
@@ -170,18 +171,22 @@ class Play:
                 ways.append(partial(self.advance, last, None))
         if not ways:
             raise Wrong(None, f"step {number} was done for nobody: no client has gone that could have asked for it")
+        self.summary.n_gaps += 1
+        ways[self.choose(len(ways))]()
+
+    def choose(self, n: int) -> int:
+        """One of several ways that things may have gone; the others are tried when this one turns out to be wrong."""
         at = len(self.taken)
         choice = self.choices[at] if at < len(self.choices) else 0
-        self.taken.append(Taken(choice, len(ways)))
-        self.summary.n_gaps += 1
-        ways[choice]()
+        self.taken.append(Taken(choice, n))
+        return choice
 
     def advance(self, record: Record, kind: Kind | None) -> None:
         """Do the next step of a request, which is to end in this way."""
         steps = self.running.pop(record, None) or self.steps(record)
         if kind == "last" and record.error is not None and self.is_refused_anytime(record.error):
             steps.close()
-            self.refused_anytime(record, record.error[0])
+            self.refused_anytime(record)
             return
         try:
             ended: Kind = next(steps)
@@ -201,12 +206,31 @@ class Play:
         """Whether it is a refusal that needs no reason; MMAP's may have done something before it."""
         return error[0] in self.history.setting.anytime and "entry" not in error[2]
 
-    def refused_anytime(self, record: Record, error: int) -> None:
-        """What such a refusal leaves behind: at most the space that the client had not had."""
-        if self.world.guest(record.client).home is None and record.method.partition(".")[0] in ("privcmd", *MEMORY):
-            if error == EDQUOT:
-                raise Undecided(record, "whether its client has a space now, nobody knows")
-            self.world.home(record)
+    def refused_anytime(self, record: Record) -> None:
+        """What such a refusal leaves behind: a space that the client had not had, and pages that faults entered."""
+        assert record.error is not None
+        if record.method.partition(".")[0] not in ("privcmd", "space", *MEMORY) or record.method == "space.attach":
+            return
+        is_homeless = self.world.guest(record.client).home is None
+        if (
+            is_homeless
+            and record.error[2].get("slot") == "spaces"
+            and (record.method != "space.fork" or self.choose(2))
+        ):
+            return
+        home = self.world.home(record)
+        if record.method in ("read", "write"):
+            addr = record.params["addr"]
+            size = record.params["len"] if record.method == "read" else len(record.params["data"])
+            vpns = range(addr >> 12, (addr + size - 1 >> 12) + 1)
+            absent = [vpn for vpn in vpns if vpn not in home.naive.ptes]
+            if not absent:
+                raise Wrong(record, f"it was refused with {record.error[1]!r}, and had nothing to pay for")
+            try:
+                for vpn in absent[: self.choose(len(absent))]:
+                    home.naive.touch(vpn, READ)
+            except Refused:
+                raise Wrong(record, f"it was refused with {record.error[1]!r}, and could not have got so far") from None
 
     def steps(self, record: Record) -> Generator[Kind, None, None]:
         """A request of the naive machine, and its reply compared."""
@@ -227,7 +251,10 @@ class Play:
         method = METHODS.get(record.method)
         if method is None:
             raise Refused(ENOSYS)
-        return HANDLERS.get(record.method, domains.beyond)(self.world, record, validate(method, record.params))
+        params = dict(record.params)
+        if params.pop("fds", 0) != 0:  # descriptors, and no method takes any
+            raise Refused(EINVAL)
+        return HANDLERS.get(record.method, domains.beyond)(self.world, record, validate(method, params))
 
     def end(self, record: Record) -> None:
         """A client goes, and what it had under way is given up."""

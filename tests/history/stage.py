@@ -98,7 +98,7 @@ class Stage:
             actor.steps.close()
         if known:
             for index, _, _, error, result in actor.inbox:
-                self.recorder.know(index, result if error is None else error[2])
+                self.recorder.overhear(index, error, result)
             for index, _, _ in actor.outbox:
                 self.recorder.know(index, actor.known)
                 actor.known = {}

@@ -181,7 +181,7 @@ class World:
         if domain is None or domain.kind != "pv":
             return
         own = [frame for frame in self.host.frames() if frame.domid == domid]
-        unknown = [name for name in names if name not in self.by_mfn and name < self.host.n_frames]
+        unknown = [name for name in names if FIRST_RAM_MFN <= name < self.host.n_frames and name not in self.by_mfn]
         if unknown and any(frame.mfn is None for frame in own):
             text = f"it names frame {unknown[0]:#x} of PV domain {domid}, whose frames no reply has told (domain.info)"
             raise Undecided(record, text)
@@ -214,8 +214,6 @@ def chosen(record: Record, key: str, expected: Any = None) -> Any:
         return record.result[key]
     if record.error is not None:
         raise Wrong(record, f"it was refused, {record.error[1]!r}, expected an answer")
-    if record.known is not None and key in record.known:
-        return record.known[key]
     if expected is None:
         raise Undecided(record, f"nobody knows its {key}")
     return expected
