@@ -27,7 +27,7 @@ def put(client: Client, dom: int, gfn: int, data: bytes) -> None:
 
 def test_resources_of_pv_and_pvh(broker: PrivateBroker, client: Client) -> None:
     """test-resource: a grant table is mapped and written, 40 grants of it are mapped; PV and PVH; nothing is left."""
-    done = run("--socket", broker.path, "--leaks=error", "--", needs("test-resource"))
+    done = run("--socket", broker.path, "--leaks=error", "--findings=error", "--", needs("test-resource"))
 
     assert (done.returncode, done.stderr) == (0, "")
     said = [line.strip() for line in done.stdout.splitlines()]
@@ -40,7 +40,7 @@ def test_resources_of_pv_and_pvh(broker: PrivateBroker, client: Client) -> None:
 
 def test_pools_of_page_tables() -> None:
     """test-paging-mempool: sizes are kept, bad ones refused, long ones continued."""
-    done = run("--", needs("test-paging-mempool"))
+    done = run("--findings=error", "--", needs("test-paging-mempool"))
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "Test set continuation" in done.stdout
@@ -70,7 +70,7 @@ def test_xl_dumps_what_is_populated_and_nothing_else(broker: PrivateBroker, clie
         put(client, dom, gfn, gfn.to_bytes(8, "little") * 512)
     core = tmp_path / "core"
 
-    done = run("--socket", broker.path, "--leaks=error", "--", xl, "dump-core", "sparse", str(core))
+    done = run("--socket", broker.path, "--leaks=error", "--findings=error", "--", xl, "dump-core", "sparse", str(core))
 
     assert (done.returncode, done.stderr) == (0, "")
     found = sections(core.read_bytes())
@@ -89,7 +89,7 @@ def test_frames_are_compared(broker: PrivateBroker, client: Client) -> None:
 
     def compared(first: int, second: int) -> tuple[int, str]:
         words = [str(one), hex(first), str(other), hex(second)]
-        done = run("--socket", broker.path, "--leaks=error", "--", mfndump, "memcmp-mfns", *words)
+        done = run("--socket", broker.path, "--leaks=error", "--findings=error", "--", mfndump, "memcmp-mfns", *words)
         return done.returncode, done.stdout + done.stderr
 
     assert "memcpy(1, 2) = 0\n" in compared(3, 4)[1]
@@ -102,7 +102,7 @@ def test_the_store_knows_the_names() -> None:
     """xenstore-ls: xenstored runs beside the program, and has the domains' names."""
     needs("xenstored")
 
-    done = run("--domain", "hvm:16M:disk", "--", needs("xenstore-ls"), "/local")
+    done = run("--domain", "hvm:16M:disk", "--findings=error", "--", needs("xenstore-ls"), "/local")
 
     assert (done.returncode, done.stderr) == (0, "")
     assert 'name = "Domain-0"' in done.stdout
@@ -113,7 +113,7 @@ def test_xenstored_is_as_good_as_elsewhere() -> None:
     """test-xenstore: reads, writes, directories and transactions through xenstored's socket."""
     needs("xenstored")
 
-    done = run("--", needs("test-xenstore"), "-i", "10")
+    done = run("--findings=error", "--", needs("test-xenstore"), "-i", "10")
 
     assert done.returncode == 0, done.stderr
     assert "fail" not in (done.stdout + done.stderr).lower()

@@ -163,6 +163,12 @@ def counters(stage: Stage, guests: Guests) -> None:
     )
     stage.check(mappings["ptps"] == mappings["wired_pages"] == 0, "page table pages: 0, wired pages: 0", mappings)
     stage.check(stats["broker"]["faults"] == 0, "faults of the broker's own: 0", stats["broker"])
+    found = sorted({finding.kind for finding in client.findings()})
+    stage.check(
+        found == ["failed-frame-touched", "mapping-leaked", "zombie-domain"],
+        "findings: only what was done on purpose, a failed frame touched, a process killed, a guest that dies mapped",
+        found,
+    )
     done = stats["done"]
     width = max(map(len, done))
     stage.show("\n".join(f"{name.ljust(width)}  {value:>12,}" for name, value in done.items()))

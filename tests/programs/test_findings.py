@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``privcmdctl run`` and ``privcmdctl findings`` say of programs that a real host would let do harm."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from programs.programs import CTL, GUARD_S, python, run
+
+if TYPE_CHECKING:
+    from privcmd import Client
+    from privcmd.broker import PrivateBroker
+
+WRONG_FRAME = python("at = mmap_pages(1); assert batch(1, at, [1 << 40 | 3]) == (0, [0]); libc.munmap(at, PAGE)")
+LEAKS_TOO = python("at = mmap_pages(1); assert batch(1, at, [1 << 40 | 3]) == (0, [0])")
+TOUCHES = python("at = mmap_pages(1); batch(1, at, [999]); ctypes.string_at(at, 1)")
+
+
+def findings(broker: PrivateBroker, *options: str) -> str:
+    """What ``privcmdctl findings`` prints."""
+    command = [*CTL, "--socket", broker.path, "findings", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=GUARD_S, check=True)
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize(("choice", "status", "n_lines"), [("report", 0, 2), ("error", 98, 2), ("ignore", 0, 0)])
+def test_a_run_ends_with_what_was_found(choice: str, status: int, n_lines: int) -> None:
+    """A paragraph each, with id, sentence, process, request and page; an exit status when asked for; or nothing."""
+    done = run("--domain", "hvm:1M", f"--findings={choice}", "--", *WRONG_FRAME)
+
+    assert done.returncode == status
+    lines = done.stderr.splitlines()
+    assert len(lines) == n_lines
+    if lines:
+        assert lines[0].startswith("privcmdctl: frame-bits-lost: frame 0x10000000003 of domain 1 was asked for")
+        assert "privcmd.mmapbatch_v2 (request " in lines[1]
+        assert lines[1].endswith("; see docs/reference/findings.md#frame-bits-lost")
+
+
+def summary(*arguments: str) -> tuple[int, dict[str, Any]]:
+    """The exit status of a run, and what it said as JSON."""
+    done = run("--json", "--domain", "hvm:1M", *arguments)
+    (line,) = done.stderr.splitlines()
+    return done.returncode, json.loads(line)
+
+
+def test_a_run_can_be_read_by_programs() -> None:
+    """--json: one line with the status or the signal, leaks and findings; a leak is a finding as well."""
+    status, said = summary("--leaks=error", "--findings=error", "--", *LEAKS_TOO)
+
+    assert (status, said["status"], said["signal"]) == (99, 0, None)
+    assert [(leak["n_pages"], leak["dom"]) for leak in said["leaks"]] == [(1, 1)]
+    assert [finding["kind"] for finding in said["findings"]] == ["frame-bits-lost", "mapping-leaked"]
+    assert summary("--findings=error", "--", *LEAKS_TOO)[0] == 98
+    assert summary("--", "true") == (0, {"status": 0, "signal": None, "leaks": [], "findings": [], "faults": []})
+
+
+def test_a_signal_is_found_and_handed_on() -> None:
+    """The touch that ends a program is told of, and ends the command as well."""
+    status, said = summary("--", *TOUCHES)
+
+    assert (status, said["status"], said["signal"]) == (-signal.SIGBUS, None, signal.SIGBUS)
+    assert [finding["kind"] for finding in said["findings"]] == ["failed-frame-touched"]
+
+
+def test_a_brokers_findings_are_listed_and_cleared(broker: PrivateBroker, client: Client) -> None:
+    """Those of the run before are not this run's; ``privcmdctl findings`` shows all, as text or as a document."""
+    assert findings(broker) == "no findings\n"
+    client.domains.create("hvm", 16)
+
+    for _ in range(2):
+        said = run("--socket", broker.path, "--", *WRONG_FRAME).stderr
+        assert said.count("frame-bits-lost: ") == 1
+
+    assert findings(broker).count("frame-bits-lost: ") == 2
+    shown = json.loads(findings(broker, "--json", "--clear"))["findings"]
+    assert [(row["kind"], row["count"], row["dom"]) for row in shown] == [("frame-bits-lost", 1, 1)] * 2
+    assert findings(broker) == "no findings\n"
