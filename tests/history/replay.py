@@ -15,7 +15,7 @@ from functools import partial
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from history import domains, ioctls, memory
+from history import conversation, domains, ioctls, memory
 from history.order import Wrong, order
 from history.record import END
 from history.world import Undecided, World
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from history.record import History, Record
 
 HANDLERS: Final[dict[str, Callable[[World, Record, dict[str, Any]], Any]]] = {
+    **conversation.HANDLERS,
     **domains.HANDLERS,
     **memory.HANDLERS,
     **ioctls.HANDLERS,
@@ -254,7 +255,7 @@ class Play:
         params = dict(record.params)
         if params.pop("fds", 0) != 0:  # descriptors, and no method takes any
             raise Refused(EINVAL)
-        return HANDLERS.get(record.method, domains.beyond)(self.world, record, validate(method, params))
+        return HANDLERS.get(record.method, conversation.beyond)(self.world, record, validate(method, params))
 
     def end(self, record: Record) -> None:
         """A client goes, and what it had under way is given up."""
