@@ -74,6 +74,34 @@ def test_a_tally_pays_all_or_nothing(slot: Slot) -> None:
     assert account.idle
 
 
+def test_a_tally_that_may_not_grow_does_not_shrink_either() -> None:
+    """What was given back before one of the three is refused is had again, whatever the limits are by now."""
+    account = Account("uid 1", {})
+    tally = Tally(account)
+    tally.pay(5, 5, 5)
+    account.relimit(dict.fromkeys(Slot, 1))
+
+    with pytest.raises(ModelError):
+        tally.pay(2, 3, 6)
+
+    assert (tally.entries, tally.objects, tally.frames) == (5, 5, 5)
+    assert [account.used[s] for s in (Slot.ENTRIES, Slot.OBJECTS, Slot.FRAMES)] == [5, 5, 5]
+
+
+def test_what_could_be_paid_for_is_not_paid() -> None:
+    """Nor when a limit was lowered below what is used, of something that is not asked for."""
+    account = Account("uid 1", {})
+    tally = Tally(account)
+    tally.pay(5, 0, 0)
+    account.relimit({Slot.ENTRIES: 1, Slot.FRAMES: 4})
+
+    tally.afford(5, 0, 4)
+
+    assert (tally.entries, tally.frames, account.used[Slot.FRAMES]) == (5, 0, 0)
+    with pytest.raises(ModelError):
+        tally.afford(5, 0, 5)
+
+
 def test_errors_say_their_name() -> None:
     """Answers begin with the errno's name, faults with the law."""
     assert str(ModelError(errno.ESRCH, "no domain 3")) == "ESRCH: no domain 3"

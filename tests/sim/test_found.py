@@ -12,7 +12,7 @@ import descriptors
 from privcmdd.model.errors import ModelError
 from privcmdd.model.units import DOMID_IO
 from privcmdd.service.machine_files import VECTORS
-from service.desk import BASE, PAGE, USER, Desk, Refused, frames, settings
+from service.desk import BASE, PAGE, USER, Desk, Refused, finish, frames, result, settings
 from sim import faults
 from sim.stage import Stage
 
@@ -91,3 +91,34 @@ def test_no_page_is_mapped_when_the_host_has_no_file_for_it(method: str) -> None
     assert desk.call(session, "stats")["mappings"]["frames"] == 0
     desk.call(session, method, dom=DOMID_IO, **params)
     assert desk.call(session, "read", addr=BASE, len=4)["data"] == VECTORS[:4]
+
+
+def test_merged_entries_stay_paid_for_while_the_next_is_prepared() -> None:
+    """The first cuts the map in three, both together only in two: what the first needs alone is not given away.
+
+    The second is bad in the end, and somebody else has asked for an entry meanwhile.
+    """
+    desk = Desk(settings(entries=4))
+    session, other = desk.connect(), desk.connect()
+    dom = desk.domain(session, ranges=[{"gfn": 0, "npages": 32}])
+    desk.call(session, "space.attach", personality="uvm", merge=True)
+    desk.reserve(session, 64)
+    desk.reserve(other, 1)
+    entries = [(16, 0, 16), (32, 0, 32)]
+    desk.call(session, "domain.decrease_reservation", dom=dom, arr=[31])
+    request = desk.start(
+        session,
+        "privcmd.mmap",
+        dom=dom,
+        entry=[{"va": BASE + at * PAGE, "mfn": mfn, "npages": n} for at, mfn, n in entries],
+    )
+    for _ in range(10):  # two frames a step
+        assert next(request) is None
+
+    with pytest.raises(Refused, match="EDQUOT"):
+        desk.call(other, "mmap", addr=BASE + 64 * PAGE, len=PAGE, prot=1, fixed=True)
+    with pytest.raises(Refused) as refused:
+        result(finish(request))
+
+    assert refused.value.details["done"] == 1
+    assert len(desk.call(session, "maps")["entries"]) == 3

@@ -73,15 +73,20 @@ class Account:
         """Nothing is charged."""
         return not any(self.used.values())
 
-    def add(self, slot: Slot, amount: int) -> None:
-        """Change the use of a slot by ``amount``; for ``Charge`` only.
+    def add(self, slot: Slot, amount: int, *, owed: bool = False) -> None:
+        """Change the use of a slot by ``amount``; for ``Charge`` and ``Tally`` only.
+
+        Args:
+            slot: Of which kind.
+            amount: Units; less than 0 to give back.
+            owed: It was given back a moment ago, by what is now undone: no limit holds.
 
         Raises:
             ModelError: EDQUOT, on growth only.
         """
         used = self.used[slot] + amount
         limit = self.limits[slot]
-        if amount > 0 and used > limit:
+        if amount > 0 and used > limit and not owed:
             raise ModelError(
                 errno.EDQUOT,
                 f"{self.name} may use {limit} {slot.value.replace('_', ' ')}, uses {self.used[slot]} and asks for "
@@ -92,7 +97,7 @@ class Account:
                 asked=amount,
             )
         if self._parent is not None:
-            self._parent.add(slot, amount)
+            self._parent.add(slot, amount, owed=owed)
         self.used[slot] = used
 
 
@@ -142,7 +147,10 @@ class Tally:
             or used[OBJECTS] + objects - self.objects > limits[OBJECTS]
             or used[FRAMES] + frames - self.frames > limits[FRAMES]
         ):
+            # Over a limit, but perhaps one that was lowered below what is used, and not by what is asked for here.
+            paid = (self.entries, self.objects, self.frames)
             self.pay(max(entries, self.entries), max(objects, self.objects), max(frames, self.frames))
+            self.pay(*paid)  # whoever asks may still be refused for another reason, and pay nothing
 
     def pay(self, entries: int, objects: int, frames: int) -> None:
         """Pay for these from now on.
@@ -164,5 +172,8 @@ class Tally:
                 self._account.add(FRAMES, frames - self.frames)
                 self.frames = frames
         except ModelError:
-            self.pay(*map(min, before, (self.entries, self.objects, self.frames)))
+            paid = (self.entries, self.objects, self.frames)
+            for slot, was, now in zip((ENTRIES, OBJECTS, FRAMES), before, paid, strict=True):
+                self._account.add(slot, was - now, owed=True)
+            self.entries, self.objects, self.frames = before
             raise

@@ -55,11 +55,16 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """Entries of MMAP that become one object: at least one, more when merging."""
+    """Entries of MMAP that become one object: at least one, more when merging.
+
+    Attributes:
+        growth: By how many entries the map may grow for the run so far; paid for.
+    """
 
     start: int
     end: int
     protection: int
+    growth: int
     names: list[Names] = field(default_factory=list)
     mfns: list[Mfns] = field(default_factory=list)
 
@@ -165,7 +170,9 @@ class Uvm:
                     run = None
                 first = start if run is None else run.start
                 n_frames = (end - first) >> PAGE_SHIFT
-                space.reserve(first, end, n_entries=space.map.growth(first, end, 1), n_objects=1, n_frames=n_frames)
+                # The run before this entry may have cost more, and is what remains when this entry is bad.
+                growth = max(space.map.growth(first, end, 1), 0 if run is None else run.growth)
+                space.reserve(first, end, n_entries=growth, n_objects=1, n_frames=n_frames)
                 names = run_of(entry.mfn, entry.npages)
                 mfns = yield from self._acquire_all(space, domid, names)
                 common &= protection
@@ -180,9 +187,10 @@ class Uvm:
                 space.abandon()
                 raise
             if run is None:
-                run = Run(start, end, protection)
+                run = Run(start, end, protection, growth)
             else:
                 run.end = end
+                run.growth = growth
                 space.counters.merged += 1
             run.names.append(names)
             run.mfns.append(mfns)
