@@ -6,9 +6,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest -q
 PROFILE ?= default
+SEEDS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check packages shim lint types imports generated unit container mutants bench generate history model-check clean
+.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants bench generate history model-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -46,6 +47,9 @@ container: $(READY) ## build the image and run it
 
 mutants: $(READY) shim ## plant real bugs, one at a time; the tests must notice each
 	$(BIN)/python tests/mutants/run.py
+
+sim: $(READY) ## simulate whole brokers: SEEDS=1000, or SEEDS=A:B
+	cd tests && ../$(BIN)/python -m sim --seeds $(SEEDS)
 
 bench: $(READY) ## measure, and record in bench/README.md
 	$(BIN)/python bench/run.py

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections import Counter
 
+from sim.coverage import met, reachable
 from sim.plan import plan
 from sim.world import Result, World
 
@@ -74,7 +75,10 @@ def main() -> int:
     for (kind, _, _), n in cells.items():
         kinds[kind] += n
     print("faults: " + ", ".join(f"{kind} {n}" for kind, n in kinds.most_common()))
-    print(f"cells of (fault, state, method) met: {len(cells)}")
+    found, wanted = met(cells), reachable()
+    print(f"coverage of (fault, state, method): {len(found)} of {len(wanted)} stated, {len(cells)} in all")
+    for cell in sorted(wanted - found):
+        print(f"not met: {', '.join(cell)}")
     return min(failed, 99)
 
 

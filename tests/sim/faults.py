@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.service.steps import Ticket
 from privcmdd.wire.codec import pack
 
 if TYPE_CHECKING:
@@ -30,7 +31,13 @@ GARBAGE: Final = (
 
 
 def inject(world: World) -> None:
-    """Let a fault happen that the plan allows, somewhere."""
+    """Let a fault happen that the plan allows, somewhere; rather where it has not been met yet, when that is asked."""
+    living = [client for client in world.clients if not client.left and not client.end.closed]
+    if world.wanted:
+        hunted = [(kind, client) for client in living for kind in CLIENT if is_wanted(world, kind, client)]
+        if hunted:
+            strike(world, *world.rng.choice(hunted))
+            return
     kinds = world.plan.faults
     if not any(kinds.values()):
         return
@@ -38,15 +45,29 @@ def inject(world: World) -> None:
     if kind in HOST:
         HOST[kind](world)
         return
-    living = [client for client in world.clients if not client.left and not client.end.closed]
-    busy = [client for client in living if client.doing is not None]
-    if kind not in ANY_TIME:
-        living = [client for client in living if not client.silent]
-        busy = [client for client in busy if not client.silent]
+    living = [client for client in living if may_meet(kind, client)]
     if living:
-        victim = world.rng.choice(busy if busy and world.rng.random() < 0.6 else living)
-        world.count(kind, victim)
-        CLIENT[kind](world, victim)
+        busy = [client for client in living if client.doing is not None]
+        waiting = [client for client in busy if isinstance(client.pause, Ticket)]
+        among = next(some for some in (waiting, busy, living) if some and (some is living or world.rng.random() < 0.6))
+        strike(world, kind, world.rng.choice(among))
+
+
+def strike(world: World, kind: str, client: Client) -> None:
+    """This, to this client."""
+    world.count(kind, client)
+    CLIENT[kind](world, client)
+
+
+def may_meet(kind: str, client: Client) -> bool:
+    """Whether it can happen to a client now."""
+    return not client.silent or kind in ANY_TIME
+
+
+def is_wanted(world: World, kind: str, client: Client) -> bool:
+    """Whether that would meet something new."""
+    state, method = world.state(client)
+    return may_meet(kind, client) and not world.wanted.isdisjoint({(kind, state, method), (kind, state, "*")})
 
 
 def delay(world: World, client: Client) -> None:
@@ -120,16 +141,23 @@ def quota(world: World) -> None:
 
 def create(world: World) -> None:
     """The next memory file or descriptor cannot be had."""
-    refusal = ModelError(errno.ENOMEM, "the host has no memory file to give")
-    world.disk.armed |= {"create": refusal, "descriptor": refusal}
+    world.disk.armed |= {"create", "descriptor"}
 
 
 def disk(world: World) -> None:
     """The next read, or the next page given back, fails."""
-    from sim.world import SimulatedFault  # noqa: PLC0415
+    world.disk.armed |= {"read", "discard"}
 
-    failure = SimulatedFault(errno.EIO, "the host's disk fails")
-    world.disk.armed |= {"read": failure, "discard": failure}
+
+class SimulatedFault(OSError):  # noqa: N818 - says what happened
+    """A failure of the host that a run asked for: the only one that may come back as a fault of the broker."""
+
+
+def failure(what: str) -> Exception:
+    """How the host fails at something."""
+    if what in ("create", "descriptor"):
+        return ModelError(errno.ENOMEM, f"the host has no {what} to give")
+    return SimulatedFault(errno.EIO, f"the host's disk fails at {what}")
 
 
 CLIENT: Final[dict[str, Callable[[World, Client], None]]] = {

@@ -100,20 +100,22 @@ def choose(rng: Random) -> Hypercall:
 def _domctl(rng: Random) -> Hypercall:
     commands = {number: layout for number, (layout, _) in domctl.COMMANDS.items()}
     commands[domctl.CREATEDOMAIN] = createdomain.CREATE
-    command = rng.choice((domctl.CREATEDOMAIN, *sorted(commands)))
-    filled = values(rng, commands[command])
-    dom = rng.choice(DOMAINS)
+    command = domctl.CREATEDOMAIN if rng.random() < 0.3 else rng.choice(sorted(commands))
     if command == domctl.CREATEDOMAIN:
         hvm = rng.random() < 0.7
-        filled |= {
+        dom = rng.choice((0, 0, 3, 4))
+        filled = {
             "flags": 3 if hvm else 0,
             "arch": {"emulation_flags": createdomain.EMU_HVM if hvm else 0},
             "max_vcpus": 1,
             "max_evtchn_port": 1023,
             "max_grant_frames": 4,
             "max_maptrack_frames": 4,
-            "grant_opts": 2,
+            "grant_opts": rng.choice((1, 2)),
         }
+    else:
+        dom = rng.choice(DOMAINS)
+        filled = values(rng, commands[command])
     head = domctl.HEAD.pack({"cmd": command, "interface_version": domctl.INTERFACE_VERSION, "domain": dom})
     data = (head + commands[command].pack(filled)).ljust(domctl.DOMCTL_BYTES, b"\0")
     return Hypercall(DOMCTL, (BUFFERS, 0, 0, 0, 0), ((BUFFERS, data),))

@@ -6,16 +6,20 @@ A run in which everything is likely is a run in which nothing goes far. (Groce e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.host import Host
 from privcmdd.service.settings import AccessRule, Limits, Machine, Settings, SpaceDefaults
+from sim.coverage import DELAYED, IN_TURN, SLICED
 from sim.vocabulary import USUAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
+
+    from sim.coverage import Cell
 
 ADMIN, USER, GUEST = 1000, 1001, 1002
 RULES: Final = (
@@ -57,6 +61,9 @@ class Plan:
         moves: Weights of what the scheduler does next: run, deliver, read, speak.
         room_bytes: Of the socket, towards the client.
         depth: Requests that a client has under way, at most.
+        crowding: Of the new clients, how many become threads of a space that is there already.
+        slowness: How often a request that could go on after a pause has to let somebody else go first.
+        uids: Whom clients run as.
     """
 
     seed: int
@@ -71,26 +78,30 @@ class Plan:
     moves: tuple[float, float, float, float]
     room_bytes: int
     depth: int
+    crowding: float
+    slowness: float
+    uids: tuple[int, ...]
 
 
 def plan(seed: int, n_asks: int) -> Plan:
-    """What a seed decides."""
+    """What a seed decides. Each third one is a crowd: threads of few processes, in each other's way."""
     rng = Random(f"plan {seed}")
+    crowd = seed % 3 == 0
     limits = Limits(
-        frames=rng.choice((60, 200, 400, 1_000)),
-        entries=rng.choice((20, 60, 200)),
-        objects=rng.choice((10, 40, 100)),
+        frames=rng.choice((100, 400, 2_000)),
+        entries=rng.choice((30, 100, 300)),
+        objects=rng.choice((20, 60, 200)),
         spaces=rng.choice((2, 8, 16)),
         batches=rng.choice((1, 3, 8)),
         queued_bytes=rng.choice((4_096, 16_384, 65_536)),
         fds=rng.choice((4, 8, 16)),
         connection_queued_bytes=rng.choice((512, 4_096, 65_536)),
-        frames_per_batch=rng.choice((30, 64, 1_024)),
-        slice_frames=rng.choice((1, 2, 4, 8, 32)),
+        frames_per_batch=rng.choice((40, 64, 1_024)),
+        slice_frames=rng.choice((1, 2) if crowd else (1, 2, 4, 8)),
     )
     settings = Settings(
         limits=limits,
-        machine=Machine(memory_mib=2, domains=6, gfns_per_domain=rng.choice((48, 64, 128))),
+        machine=Machine(memory_mib=2, domains=6, gfns_per_domain=rng.choice((80, 128))),
         space=SpaceDefaults(
             personality=rng.choice(("uvm", "uvm", "linux")),
             probe=rng.choice(("load", "scratch")),
@@ -105,15 +116,32 @@ def plan(seed: int, n_asks: int) -> Plan:
     )
     return Plan(
         seed=seed,
-        n_clients=rng.choice((1, 2, 3, 4, 5, 6, 8, 12, 16)),
+        n_clients=rng.choice((6, 8, 12, 16) if crowd else (1, 2, 3, 4, 5, 6, 8, 12, 16)),
         n_asks=n_asks,
         settings=settings,
         linger_s=rng.choice((0.001, 0.1, 5.0)),
-        methods={method: usual * rng.choice((0, 0.3, 1, 1, 1, 3)) for method, usual in USUAL.items()},
+        methods={
+            method: usual * rng.choice((0.3, 1, 3) if crowd and method in IN_TURN else (0, 0.3, 1, 1, 1, 3))
+            for method, usual in USUAL.items()
+        },
         faults={kind: rng.choice((0, 1, 1, 4)) for kind in FAULTS},
-        fault_rate=rng.choice((0.0, 0.005, 0.02, 0.05)),
+        fault_rate=rng.choice((0.005, 0.02) if crowd else (0.0, 0.005, 0.02, 0.1)),
         nonsense=rng.choice((0.0, 0.02, 0.1)),
         moves=(rng.choice((1, 2, 4)), rng.choice((1, 2, 4)), rng.choice((0.5, 1, 4)), rng.choice((1, 2, 4))),
         room_bytes=rng.choice((64, 1_000, 16_384)),
         depth=rng.choice((1, 1, 2, 8, 30)),
+        crowding=0.95 if crowd else rng.choice((0.1, 0.5, 0.9)),
+        slowness=0.95 if crowd else rng.choice((0.0, 0.8)),
+        uids=(ADMIN,) if crowd else (ADMIN, ADMIN, ADMIN, USER, GUEST),
     )
+
+
+def hunt(number: int, n_asks: int, missing: AbstractSet[Cell]) -> Plan:
+    """A crowd that says before all what leads to cells of the space of faults that nobody has met yet."""
+    sought = {method for _, _, method in missing}
+    if any(state == DELAYED for _, state, _ in missing):
+        sought.add("faults.add")
+    weights = {
+        method: usual * (20 if method in sought else 8 if method in SLICED else 1) for method, usual in USUAL.items()
+    }
+    return replace(plan(3 * number, n_asks), methods=weights, fault_rate=0.03, depth=8, faults=dict.fromkeys(FAULTS, 1))

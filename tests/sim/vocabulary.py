@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from privcmdd.wire.params import Param
 
-N_PAGES: Final = 40  # of the range that all clients quarrel about
+N_PAGES: Final = 64  # of the range that all clients quarrel about
+MAX_PAGES: Final = 72  # of a guest
 BASE: Final = 0x10_0000_0000
 GRANTS: Final = BASE + (1 << 30)
 BUFFERS: Final = hypercalls.BUFFERS
@@ -71,14 +72,20 @@ class Vocabulary:
         if method == "domain.info" and result.get("frames"):
             frames = struct.unpack(f"<{len(result['frames']) // 8}Q", result["frames"])
             self.names[params["dom"]] = [name for name in frames if name < 2**32]
+        elif method == "domain.destroy":
+            self.names.pop(params["dom"], None)
         elif method in ("space.attach", "space.fork"):
             self.spaces = [*self.spaces[-7:], result["space"]]
+
+    def greeting(self) -> list[Ask]:
+        """What most say first: a place to map to."""
+        return self.attach() if self._rng.random() < 0.8 else []
 
     # Likely requests
 
     def range(self) -> Params:
         """A range of the place that all quarrel about."""
-        n = self._rng.choice((1, 1, 2, 5, 10, 30, N_PAGES))
+        n = self._rng.choice((1, 1, 2, 5, 12, 30, 40, N_PAGES))
         at = self._rng.randrange(N_PAGES - n + 1)
         return {"addr": BASE + at * PAGE, "len": n * PAGE}
 
@@ -92,42 +99,63 @@ class Vocabulary:
         first, stride = rng.randrange(40), rng.randrange(3)
         return [first + stride * i for i in range(n)]
 
+    def first(self, dom: int, n: int) -> int:
+        """The first of a run of frames, whose end may not be there."""
+        known = self.names.get(dom)
+        return known[self._rng.randrange(max(1, len(known) - n))] if known else self._rng.randrange(40)
+
     def listed(self, names: list[int]) -> bytes | list[int]:
         """A frame list in one of its two forms."""
         return names if self._rng.random() < 0.2 else struct.pack(f"<{len(names)}Q", *names)
 
-    def batch(self) -> Params:
+    def place(self) -> Params:
+        """A range, mapped anew for what comes then: linux wants it fresh and filled as a whole."""
+        return {**self.range(), "prot": self._rng.choice((3, 3, 3, 1)), "fixed": True}
+
+    def domain(self) -> int:
+        """One that lives, if there is one that is known."""
+        rng = self._rng
+        return rng.choice(sorted(self.names)) if self.names and rng.random() < 0.85 else rng.choice(DOMAINS)
+
+    def batch(self, method: str) -> list[Ask]:
         """``privcmd.mmapbatch`` and ``_v2``."""
-        where = self.range()
-        dom = self._rng.choice(DOMAINS)
-        names = self.frames(dom, where["len"] // PAGE)
-        params: Params = {"dom": dom, "addr": where["addr"], "arr": self.listed(names)}
+        place, dom = self.place(), self.domain()
+        names = self.frames(dom, place["len"] // PAGE)
+        params: Params = {"dom": dom, "addr": place["addr"], "arr": self.listed(names)}
         if self._rng.random() < 0.3:
             params["extents"] = True
-        return params
+        return [*([Ask("mmap", place)] if self._rng.random() < 0.6 else []), Ask(method, params)]
 
-    def entries(self) -> Params:
-        """``privcmd.mmap``."""
+    def entries(self) -> list[Ask]:
+        """``privcmd.mmap``: entries that follow each other, mostly."""
         rng = self._rng
-        dom = rng.choice(DOMAINS)
-        rows = []
-        for _ in range(rng.choice((1, 1, 2, 4))):
-            where = self.range()
-            n = where["len"] // PAGE
-            rows.append({"va": where["addr"], "mfn": self.frames(dom, 1)[0], "npages": n})
-        return {"dom": dom, "entry": rows, "extents": rng.random() < 0.3}
+        place, dom = self.place(), self.domain()
+        rows: list[dict[str, int]] = []
+        at, end = place["addr"], place["addr"] + place["len"]
+        while at < end and len(rows) < 4:
+            n = rng.randint(1, (end - at) // PAGE)
+            rows.append({"va": at, "mfn": self.first(dom, n), "npages": n})
+            if rng.random() < 0.9:
+                at += n * PAGE
+        said = [Ask("mmap", place)] if rng.random() < 0.7 else []
+        return [*said, Ask("privcmd.mmap", {"dom": dom, "entry": rows, "extents": rng.random() < 0.3})]
 
     def some(self, *, most: int = 8) -> Params:
         """A few frames of a domain, to be changed."""
-        dom = self._rng.choice(DOMAINS[:8])
+        dom = self.domain()
         return {"dom": dom, "arr": self.listed(self.frames(dom, self._rng.randint(1, most)))}
 
     def reserve(self) -> Params:
         """``mmap``: mostly the place that all quarrel about, as a whole."""
         rng = self._rng
         where = self.range() if rng.random() < 0.4 else {"addr": BASE, "len": N_PAGES * PAGE}
-        file = rng.choices(("privcmd", "anon", "gntdev", "hypercall"), (8, 2, 1, 1))[0]
+        file = rng.choices((None, "privcmd", "anon", "gntdev", "hypercall"), (8, 2, 2, 1, 1))[0]
         return {**where, "prot": rng.choice((3, 3, 3, 1, 0)), "fixed": rng.random() < 0.9, "file": file}
+
+    def unmap(self) -> Params:
+        """Part of the place that all quarrel about, or the hypercall buffers."""
+        buffers = {"addr": BUFFERS, "len": hypercalls.N_BUFFERS * PAGE}
+        return buffers if self._rng.random() < 0.1 else self.range()
 
     def touch(self) -> Params:
         """An address, as a page fault has it."""
@@ -159,18 +187,18 @@ class Vocabulary:
         rng = self._rng
         dom = rng.choice((1, 2, 3, 4))
         kind = rng.choice(("hvm", "hvm", "pv", "pvh"))
-        n = rng.choice((8, 32, 32, 40))
-        params = {"dom": dom, "kind": kind, "max_pages": 48, "ranges": [{"gfn": 0, "npages": n}]}
-        return [Ask("domain.create", params), Ask("domain.info", {"dom": dom, "start": 0, "num": 48})]
+        n = rng.choice((8, 32, 64, 64))
+        params = {"dom": dom, "kind": kind, "max_pages": MAX_PAGES, "ranges": [{"gfn": 0, "npages": n}]}
+        return [Ask("domain.create", params), Ask("domain.info", {"dom": dom, "start": 0, "num": MAX_PAGES})]
 
     def info(self) -> Params:
         """What a domain's frames are called now."""
-        return {"dom": self._rng.choice(DOMAINS[:8]), "start": 0, "num": 48}
+        return {"dom": self._rng.choice(DOMAINS[:8]), "start": 0, "num": MAX_PAGES}
 
     def resource(self) -> Params:
         """Part of a grant table or of an ioreq server's pages, or how large that is."""
         rng = self._rng
-        params = {"dom": rng.choice(DOMAINS[:8]), "type": rng.choice((0, 1, 1, 1)), "id": rng.choice((0, 0, 1))}
+        params = {"dom": self.domain(), "type": rng.choice((0, 1, 1, 1)), "id": rng.choice((0, 0, 1))}
         if rng.random() < 0.2:
             return params
         return {**params, "idx": rng.choice((0, 0, 1, 3)), "num": rng.choice((1, 2, 4)), "addr": self.range()["addr"]}
@@ -178,22 +206,25 @@ class Vocabulary:
     def grant(self) -> list[Ask]:
         """A guest fills its grant table, and somebody maps what it grants."""
         rng = self._rng
-        dom = rng.choice(DOMAINS[:8])
+        dom = self.domain()
         n = rng.choice((1, 2, 4))
         rows = b"".join(struct.pack("<HHI", 1, 0, name & 0xFFFF_FFFF) for name in self.frames(dom, n))
-        table = BASE + rng.randrange(N_PAGES) * PAGE
-        refs = struct.pack(f"<{n}Q", *range(n))
+        table = {"addr": BASE + rng.randrange(N_PAGES) * PAGE, "len": PAGE, "prot": 3, "fixed": True}
+        map_them = Ask("gntdev.map", {"dom": dom, "addr": GRANTS, "arr": struct.pack(f"<{n}Q", *range(n))})
+        if rng.random() < 0.5:
+            return [map_them]
         return [
-            Ask("privcmd.mmap_resource", {"dom": dom, "type": 1, "id": 0, "idx": 0, "num": 1, "addr": table}),
-            Ask("write", {"addr": table, "data": rows}),
+            Ask("mmap", table),
+            Ask("privcmd.mmap_resource", {"dom": dom, "type": 1, "id": 0, "idx": 0, "num": 1, "addr": table["addr"]}),
+            Ask("write", {"addr": table["addr"], "data": rows}),
             Ask("mmap", {"addr": GRANTS, "len": n * PAGE, "prot": 3, "fixed": True, "file": "gntdev"}),
-            Ask("gntdev.map", {"dom": dom, "addr": GRANTS, "arr": refs}),
+            map_them,
         ]
 
     def hypercall(self) -> list[Ask]:
         """Buffers, arguments in them, the call, and a look at what it wrote."""
         place = {"addr": BUFFERS, "len": hypercalls.N_BUFFERS * PAGE, "prot": 3, "fixed": True, "file": "hypercall"}
-        said = [Ask("mmap", place)] if self._rng.random() < 0.3 else []
+        said = [Ask("mmap", place)] if self._rng.random() < 0.9 else []
         call = hypercalls.choose(self._rng)
         said += [Ask("write", {"addr": at, "data": data}) for at, data in call.buffers]
         said.append(Ask("privcmd.hypercall", {"op": call.op, "arg": struct.pack("<5Q", *call.arguments)}))
@@ -204,6 +235,22 @@ class Vocabulary:
     def dm_op(self) -> Params:
         """A device model's request."""
         return {"dom": self._rng.choice(DOMAINS[:8]), "bufs": hypercalls.dm_op(self._rng)}
+
+    def rule(self) -> Params:
+        """A fault on demand, for a few requests."""
+        rng = self._rng
+        action = rng.choice(
+            (
+                {"delay_ms": rng.choice((1, 50, 500)), "when": rng.choice(("before", "after"))},
+                {"delay_ms": rng.choice((1, 50, 500))},
+                {"drop": True, "when": rng.choice(("before", "after"))},
+                {"errno": "ENOMEM"},
+                {"frame_errno": "EINVAL", "gfns": [{"gfn": rng.randrange(64), "npages": 4}], "dom": 1},
+                {"paged": rng.choice((1, 3)), "dom": 1},
+            )
+        )
+        where: Params = {"method": rng.choice(self._methods)} if rng.random() < 0.6 else {}
+        return {**where, **action, "nth": rng.choice((1, 1, 5)), "times": rng.choice((1, 2, 8))}
 
     def restrict(self) -> Params:
         """One of a few files gives up all domains but one; the connection itself seldom does."""
@@ -257,19 +304,20 @@ class Vocabulary:
 _SPECIAL: Final[dict[str, Callable[[Vocabulary], Params | list[Ask]]]] = {
     "space.attach": Vocabulary.attach,
     "mmap": Vocabulary.reserve,
-    "munmap": Vocabulary.range,
+    "munmap": Vocabulary.unmap,
     "mprotect": lambda self: {**self.range(), "prot": 1},
     "read": Vocabulary.look,
     "write": Vocabulary.change,
     "fault": Vocabulary.touch,
     "privcmd.mmap": Vocabulary.entries,
-    "privcmd.mmapbatch": Vocabulary.batch,
-    "privcmd.mmapbatch_v2": Vocabulary.batch,
+    "privcmd.mmapbatch": lambda self: self.batch("privcmd.mmapbatch"),
+    "privcmd.mmapbatch_v2": lambda self: self.batch("privcmd.mmapbatch_v2"),
     "privcmd.mmap_resource": Vocabulary.resource,
     "privcmd.restrict": Vocabulary.restrict,
     "privcmd.hypercall": Vocabulary.hypercall,
     "privcmd.dm_op": Vocabulary.dm_op,
     "gntdev.map": Vocabulary.grant,
+    "faults.add": Vocabulary.rule,
     "domain.create": Vocabulary.create,
     "domain.info": Vocabulary.info,
     "domain.populate": Vocabulary.some,
@@ -279,15 +327,22 @@ _SPECIAL: Final[dict[str, Callable[[Vocabulary], Params | list[Ask]]]] = {
 }
 # How often each is said, before a seed has its own idea of it.
 USUAL: Final = {
-    **dict.fromkeys(METHODS, 1.0),
-    "space.attach": 3.0,
+    **dict.fromkeys(METHODS, 0.5),
+    "space.attach": 0.5,
     "mmap": 4.0,
-    "munmap": 3.0,
-    "privcmd.mmap": 6.0,
-    "privcmd.mmapbatch": 8.0,
-    "privcmd.mmapbatch_v2": 8.0,
+    "munmap": 4.0,
+    "mprotect": 2.0,
+    "read": 2.0,
+    "write": 2.0,
+    "fault": 2.0,
+    "privcmd.mmap": 8.0,
+    "privcmd.mmapbatch": 10.0,
+    "privcmd.mmapbatch_v2": 10.0,
+    "privcmd.mmap_resource": 2.0,
     "privcmd.hypercall": 3.0,
+    "gntdev.map": 1.5,
     "describe": 0.1,
-    "domain.destroy": 0.7,
     "domain.create": 3.0,
+    "domain.decrease_reservation": 1.5,
+    "domain.populate": 1.5,
 }

@@ -23,56 +23,58 @@ from privcmdd.server.peer import Conduct, Peer
 from privcmdd.service.broker import Broker
 from privcmdd.service.session import Identity
 from privcmdd.service.settings import Limits
-from privcmdd.service.steps import Ticket
+from privcmdd.service.steps import Delay, Ticket
 from service.backing import MemoryBacking
 from sim import faults
 from sim.client import IDLE, Client, Record, Violation
+from sim.coverage import DELAYED, PREPARING, TURN
 from sim.kernel import Kernel
-from sim.plan import ADMIN, GUEST, USER
+from sim.plan import ADMIN
 from sim.transport import BrokerEnd
-from sim.vocabulary import Ask, Vocabulary
+from sim.vocabulary import MAX_PAGES, Ask, Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Set as AbstractSet
 
     from privcmdd.service.backing import FileKey
     from privcmdd.service.reply import Reply
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
     from privcmdd.wire.messages import BadRequest, Request
+    from sim.coverage import Cell
+    from sim.kernel import Task
     from sim.plan import Plan
 
 LIVENESS_S: Final = 60.0
+# Faults are rather to happen while a request is under way, which is not for long.
+LIKELIER: Final = 4
 # What a step takes at most.
 STEP_S: Final = 200e-6
 # After this many steps something goes round in circles.
 MOST_STEPS: Final = 400_000
 
 
-class SimulatedFault(OSError):  # noqa: N818 - says what happened
-    """A failure of the host that a run asked for: the only one that may come back as a fault of the broker."""
-
-
 class Disk(MemoryBacking):
     """Memory files of a host that fails when it is told to.
 
     Attributes:
-        armed: What fails next, and with what.
+        armed: What fails the next time that it is asked.
         n_failed: How often something did.
     """
 
-    def __init__(self, on_failure: Callable[[str], None]) -> None:
+    def __init__(self, world: World) -> None:
         super().__init__()
-        self.armed: dict[str, Exception] = {}
+        self.armed: set[str] = set()
         self.n_failed = 0
-        self._on_failure = on_failure
+        self._world = world
 
     def _do(self, what: str, _key: FileKey) -> None:
-        if self.armed and (failure := self.armed.get(what)) is not None:
+        if what in self.armed or (self._world.wanted and self._world.wants_failure(what)):
             self.armed.clear()
             self.n_failed += 1
-            self._on_failure(what)
-            raise failure
+            self._world.host_failed(what)
+            raise faults.failure(what)
 
 
 class WatchedBroker(Broker):
@@ -163,11 +165,18 @@ class World:
         clients: Connections that live, or whose end has not been seen yet.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, wanted: AbstractSet[Cell] = frozenset()) -> None:
+        """Prepare a run.
+
+        Args:
+            plan: What its seed has decided.
+            wanted: Cells of the space of faults that are to be met, when that can be.
+        """
         self.plan = plan
+        self.wanted = set(wanted)
         self.rng = Random(plan.seed)
         self.kernel = Kernel()
-        self.disk = Disk(self._host_failed)
+        self.disk = Disk(self)
         self.by_session: dict[Session, Client] = {}
         self.clients: list[Client] = []
         self.result = Result(plan.seed)
@@ -195,7 +204,7 @@ class World:
             self._guests()
             while self.result.n_asks < self.plan.n_asks:
                 self._step()
-                if self.rng.random() < self.plan.fault_rate:
+                if self.rng.random() < self._fault_rate():
                     faults.inject(self)
             self.heal()
             self._settle("answered")
@@ -214,6 +223,9 @@ class World:
         self._healed = True
         self.disk.armed.clear()
         self.restore_limits()
+        if self.broker.faults:
+            for number in list(self.broker.faults.rules):
+                self.broker.faults.clear(number)
         for client in self.clients:
             client.stalled_until_s = client.delayed_until_s = 0.0
             client.says.clear()
@@ -228,7 +240,7 @@ class World:
 
     def promise(self, client: Client, request: Request | BadRequest, reply: Reply) -> None:
         """An answer was given."""
-        if reply.fault is not None and not isinstance(reply.fault, SimulatedFault):
+        if reply.fault is not None and not isinstance(reply.fault, faults.SimulatedFault):
             raise Violation(f"client {client.number}: {request.method}: a fault of the broker's own") from reply.fault
         if reply.close:
             client.ended.add("fault")
@@ -251,7 +263,9 @@ class World:
         clients = self.clients
         speaking = not self._healed
         if speaking and len(clients) < self.plan.n_clients and rng.random() < 0.2:
-            self.connect(rng.choice((ADMIN, ADMIN, ADMIN, USER, GUEST)))
+            client = self.connect(rng.choice(self.plan.uids))
+            if client is not None:
+                client.says.extend(self._greeting(client))
             return
         moves: tuple[tuple[list[Any], Callable[[Any], None]], ...] = (
             (self.kernel.ready(), self.run_task),
@@ -262,7 +276,11 @@ class World:
         weights = [weight if some else 0.0 for (some, _), weight in zip(moves, self.plan.moves, strict=True)]
         if any(weights):
             who, move = rng.choices(moves, weights)[0]
-            move(rng.choice(who))
+            one = rng.choice(who)
+            if move == self.run_task and self._prepares(one) and rng.random() < self.plan.slowness:
+                who, move = rng.choices(moves, weights)[0]
+                one = rng.choice(who)
+            move(one)
             self.kernel.now_s += rng.random() * STEP_S
         else:
             waiting = [c.delayed_until_s for c in clients if c.outgoing]
@@ -282,12 +300,27 @@ class World:
         elif not self._healed:
             self.connect(ADMIN)
 
-    def run_task(self, task: Any) -> None:
+    def _greeting(self, client: Client) -> list[Ask]:
+        """What a new client says first."""
+        there = [each for each in self.broker.spaces._residences.values() if each.uid == client.uid]
+        if there and self.rng.random() < self.plan.crowding:
+            return [Ask("space.attach", {"space": self.rng.choice(there).space.number})]
+        return self.words.greeting()
+
+    def _fault_rate(self) -> float:
+        """How probable a fault is now: more so while a request stands still in the middle."""
+        busy = any(client.doing is not None for client in self.clients)
+        return self.plan.fault_rate * (LIKELIER if busy else 1)
+
+    def _prepares(self, task: Task) -> bool:
+        return any(client.task is task and client.pause is None for client in self.clients)
+
+    def run_task(self, task: Task) -> None:
         """One step of a task."""
         self.kernel.step(task)
         self.finish(task)
 
-    def finish(self, task: Any) -> None:
+    def finish(self, task: Task) -> None:
         """A task has made a step: if it was the last one, it must have been a clean end."""
         if task.error is not None:
             raise Violation(f"{task.name}: its task ended with an error") from task.error
@@ -374,14 +407,16 @@ class World:
 
     def count(self, kind: str, client: Client) -> None:
         """A fault happens to a client: in which state it is, and doing what."""
-        self.result.cells[(kind, *self.state(client))] += 1
+        state, method = self.state(client)
+        self.result.cells[kind, state, method] += 1
+        self.wanted -= {(kind, state, method), (kind, state, "*")}
 
     def state(self, client: Client) -> tuple[str, str]:
         """Where a connection stands, and at which method."""
         if client.doing is not None:
             if isinstance(client.pause, Ticket):
-                return ("its turn" if client.pause.granted else "waiting for its turn"), client.doing
-            return ("preparing" if client.pause is None else "paused"), client.doing
+                return ("its turn" if client.pause.granted else TURN), client.doing
+            return (DELAYED if isinstance(client.pause, Delay) else PREPARING), client.doing
         method = client.asked[0].method if client.asked else "-"
         if client.peer._outbox.n_bytes:
             return "answers untaken", method
@@ -401,9 +436,19 @@ class World:
         self.lowered = False
         self.broker.reconfigure(self.plan.settings)
 
-    def _host_failed(self, what: str) -> None:
+    def wants_failure(self, what: str) -> bool:
+        """Whether that failure, now, would meet something new."""
+        return not self._healed and self._host_cell(what) in self.wanted
+
+    def host_failed(self, what: str) -> None:
+        """The disk has failed at what somebody does."""
+        cell = self._host_cell(what)
+        self.result.cells[cell] += 1
+        self.wanted.discard(cell)
+
+    def _host_cell(self, what: str) -> Cell:
         doing = next((c.doing for c in self.clients if c.doing is not None and c.pause is ...), None)
-        self.result.cells[f"host: {what}", "acting", doing or "disconnect"] += 1
+        return f"host: {what}", "acting", doing or "disconnect"
 
     # Ends
 
@@ -412,9 +457,9 @@ class World:
         client = self.connect(ADMIN)
         assert client is not None
         for dom, kind in ((1, "hvm"), (2, "pv")):
-            params = {"dom": dom, "kind": kind, "max_pages": 48, "ranges": [{"gfn": 0, "npages": 32}]}
+            params = {"dom": dom, "kind": kind, "max_pages": MAX_PAGES, "ranges": [{"gfn": 0, "npages": 64}]}
             self._say(client, Ask("domain.create", params))
-            self._say(client, Ask("domain.info", {"dom": dom, "start": 0, "num": 48}))
+            self._say(client, Ask("domain.info", {"dom": dom, "start": 0, "num": MAX_PAGES}))
 
     def _settle(self, what: str) -> None:
         """Until nobody has anything left to do; in time."""
@@ -449,13 +494,11 @@ class World:
                 )
 
     def _leave(self) -> None:
-        """Everybody goes, one way or another, but one who ends all domains first."""
-        last = next((c for c in self.clients if c.uid == ADMIN and c.session.restricted_to is None), None)
+        """Everybody goes, one way or another; somebody who comes then ends all domains."""
         for client in self.clients:
-            if client is not last:
-                self._go(client)
+            self._go(client)
         self._settle("let go")
-        last = last or self.connect(ADMIN)
+        last = self.connect(ADMIN)
         assert last is not None
         for dom in list(self.broker.hypervisor.domains):
             self._say(last, Ask("domain.destroy", {"dom": dom}))
