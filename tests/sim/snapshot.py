@@ -24,6 +24,7 @@ BESIDE: Final = {
     "VmMap": {"_asked", "_span_asked", "generation"},
     "Turnstile": {"_uncontended"},
     "Entry": {"made_by"},
+    "Account": {"limits"},
     "UvmObject": {"number"},
     "Domain": {"generation"},
 }

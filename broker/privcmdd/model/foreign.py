@@ -196,35 +196,39 @@ class Foreign(Tables):
         refs = self.frames.refs_of
         translated = domain.translated
         p2m = domain.p2m_of
-        for i, name in enumerate(names):
-            number = name & FRAME_MASK
-            error = 0
-            if translated:
-                mfn = p2m[number] if number < len(p2m) else NO_FRAME
-                if mfn == ON_DEMAND:
-                    self.populate_demanded(domain, np.array([number], dtype=np.int64))
-                    mfn = p2m[number]
-                if mfn < FIRST_RAM:
-                    error = -errno.EINVAL
-                elif mfn >= PAGED:
-                    error = -errno.ENOENT
-                    self.want(domain, np.array([number], dtype=np.int64))
-                elif mfn >= DEVICE:
-                    error = -errno.EINVAL
-            else:
-                mfn = number
-                if not FIRST_RAM <= number < self.frames.n_frames:
-                    error = -errno.EINVAL if number == FRAME_MASK else -errno.EPERM
-                elif self.frames.owner_of[number] != domain.domid:
-                    error = -errno.EPERM if self.frames.owner_of[number] == DOMID_IO else -errno.EBUSY
-            if error:
-                errors = errors or [0] * len(names)
-                errors[i] = error
-            else:
-                refs[mfn] += 1
-                mfns[i] = mfn
-                if number != name:
-                    self._bits_lost(domain.domid, name)
+        try:
+            for i, name in enumerate(names):
+                number = name & FRAME_MASK
+                error = 0
+                if translated:
+                    mfn = p2m[number] if number < len(p2m) else NO_FRAME
+                    if mfn == ON_DEMAND:
+                        self.populate_demanded(domain, np.array([number], dtype=np.int64))
+                        mfn = p2m[number]
+                    if mfn < FIRST_RAM:
+                        error = -errno.EINVAL
+                    elif mfn >= PAGED:
+                        error = -errno.ENOENT
+                        self.want(domain, np.array([number], dtype=np.int64))
+                    elif mfn >= DEVICE:
+                        error = -errno.EINVAL
+                else:
+                    mfn = number
+                    if not FIRST_RAM <= number < self.frames.n_frames:
+                        error = -errno.EINVAL if number == FRAME_MASK else -errno.EPERM
+                    elif self.frames.owner_of[number] != domain.domid:
+                        error = -errno.EPERM if self.frames.owner_of[number] == DOMID_IO else -errno.EBUSY
+                if error:
+                    errors = errors or [0] * len(names)
+                    errors[i] = error
+                else:
+                    refs[mfn] += 1
+                    mfns[i] = mfn
+                    if number != name:
+                        self._bits_lost(domain.domid, name)
+        except BaseException:
+            self.give([mfn for mfn in mfns if mfn])
+            raise
         return mfns, errors
 
     def take(self, domid: int, mfns: Mfns) -> tuple[Mfns, Errors | None]:

@@ -109,7 +109,6 @@ class AddressSpace:
         self.account = account
         self.personality = personality
         self.slice_frames = slice_frames
-        self._space_charge = account.charge(Slot.SPACES, 1)
         self._tally = Tally(account)
         self.map = VmMap()
         self.pmap = Pmap()
@@ -121,6 +120,7 @@ class AddressSpace:
         self.closed = False
         self.maker: Maker | None = None
         self._next_object = 1
+        self._space_charge = account.charge(Slot.SPACES, 1)
 
     # The two steps
 

@@ -97,9 +97,16 @@ class MemoryFiles:
         assert n_written == len(data), "a memory file takes all or fails"
 
     def discard(self, key: FileKey, pages: npt.NDArray[np.uint32]) -> None:
-        """Give pages back to the host, a system call for each run of them; they read as zeros afterwards."""
+        """Give pages back to the host, a system call for each run of them; they read as zeros afterwards.
+
+        Needs no memory of its own: without any, each page is a run.
+        """
+        try:
+            runs = list(_runs(pages))
+        except MemoryError:
+            runs = [(page, 1) for page in pages.tolist()]
         fd = self._fds[key]
-        for first, n_pages in _runs(pages):
+        for first, n_pages in runs:
             failed = self._fallocate(
                 fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, first * PAGE_SIZE, n_pages * PAGE_SIZE
             )

@@ -49,11 +49,18 @@ def system_call(call: Callable[[Broker, AddressSpace, Params], Params]) -> Calla
 def mmap(broker: Broker, space: AddressSpace, params: Params) -> Params:
     """``mmap``: reserve a range."""
     addr, size, prot, file = params["addr"], params["len"], params["prot"], params["file"]
-    if file == File.HYPERCALL:
+    made = file == File.HYPERCALL and space.buffers is None
+    if made:
         buffer_file(broker, space)
-    at = space.mmap(
-        addr, size, prot, fixed=params["fixed"], file=file, private=params["private"], opened=params["opened"]
-    )
+    try:
+        at = space.mmap(
+            addr, size, prot, fixed=params["fixed"], file=file, private=params["private"], opened=params["opened"]
+        )
+    except BaseException:
+        if made:
+            space.buffers = None
+            broker.backing.close(BufferFile(space.number))
+        raise
     if file != File.HYPERCALL:
         return {"addr": at}
     entry = space.map.lookup(at)

@@ -129,10 +129,14 @@ class Spaces:
             ModelError: EDQUOT.
         """
         space = parent.space.fork(self._last_number + 1)
-        child = Residence(
-            space, parent.settings, parent.uid, parent.pid, parent.client, restrictions=parent.restrictions
-        )
-        self._add(child)
+        try:
+            child = Residence(
+                space, parent.settings, parent.uid, parent.pid, parent.client, restrictions=parent.restrictions
+            )
+            self._add(child)
+        except BaseException:
+            space.close()
+            raise
         session.forked.append(child)
         return child
 

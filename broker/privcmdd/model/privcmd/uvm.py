@@ -146,7 +146,8 @@ class Uvm:
             give_up(space, mfns)
             raise
         space.counters.batches += 1
-        space.counters.frames_failed += n_failed
+        if n_failed:
+            space.counters.frames_failed += n_failed
         return answer
 
     def mmap(
