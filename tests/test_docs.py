@@ -18,6 +18,7 @@ from privcmd import Client, PrivateBroker, PrivcmdError
 from privcmd.run.program import PRELOAD_NAME
 from privcmdd.cli import broker as broker_command
 from privcmdd.cli import ctl
+from privcmdd.model.findings import Kind
 from privcmdd.server.keys import KEYS, Key, _toml, render
 from privcmdd.wire.methods import METHODS
 from transcript import MARK, XEN_MARK, Shell, alike, files_and_steps
@@ -132,6 +133,18 @@ def test_every_method_is_on_the_protocol_page() -> None:
     page = text_of("docs/reference/protocol.md")
 
     assert [name for name in METHODS if f"### {name}\n" not in page or f"| [`{name}`](#" not in page] == []
+
+
+def test_every_kind_of_finding_is_on_its_page() -> None:
+    """Each has a section under its id, where reports send their readers, and a row in the table."""
+    page = text_of("docs/reference/findings.md")
+    sections = dict(re.findall(r"^### (\S+)\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL))
+
+    assert list(sections) == list(Kind)
+    assert [kind for kind in Kind if f"| [`{kind}`](#{kind}) |" not in page] == []
+    for kind, text in sections.items():
+        for word in ("**A real host**", "**Found**", "**Instead**", "```python"):
+            assert word in text, f"{kind} has no {word}"
 
 
 def test_methods_named_in_the_documentation_exist() -> None:

@@ -45,7 +45,7 @@ static int undo(struct area *area, uint64_t start, uint64_t end, uint32_t run, u
         pages_blank(area, start, end);
     }
     if (start == area->start && end == area->end && !tell_munmap(start, end - start)) {
-        tell_mmap(area->device, start, end - start, area->prot, area->is_private, NULL);
+        tell_mmap(area, NULL);
         area->used = false;
     }
     return error;

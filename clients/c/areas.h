@@ -15,6 +15,7 @@ enum device { DEVICE_NONE, DEVICE_PRIVCMD, DEVICE_HYPERCALL, DEVICE_GNTDEV, DEVI
 
 struct area {
     uint64_t start, end;
+    uint64_t file;    /* which open file of the device is mapped: its inode number */
     int prot;
     uint8_t device;   /* enum device */
     bool is_private;  /* MAP_PRIVATE */

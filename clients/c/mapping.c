@@ -2,6 +2,7 @@
 #include "mapping.h"
 
 #include "client.h"
+#include "device.h"
 #include "files.h"
 #include "pages.h"
 
@@ -52,7 +53,12 @@ int64_t mapping_mmap_held(enum device device, int fd, uint64_t addr, uint64_t si
     if (!fixed && (at = sys_mmap(at, size, prot, flags, fd, offset)) == MAP_FAILED)
         return -errno;
     uint64_t page = 0, start = (uint64_t)at, end = start + pages_up(size);
-    error = tell_mmap(device, start, end - start, prot, (flags & MAP_TYPE) == MAP_PRIVATE, &page);
+    int mode = sys_fcntl(fd, F_GETFL, 0);
+    struct area area = {.start = start, .end = end, .prot = prot, .device = (uint8_t)device};
+    area.is_private = (flags & MAP_TYPE) == MAP_PRIVATE;
+    area.may_write = area.is_private || (mode & O_ACCMODE) == O_RDWR;
+    device_of(fd, &area.file);
+    error = tell_mmap(&area, &page);
     if (!error && fixed) {
         areas_remove(start, end);
         if (sys_mmap(at, size, prot, flags, fd, offset) == MAP_FAILED)
@@ -60,10 +66,6 @@ int64_t mapping_mmap_held(enum device device, int fd, uint64_t addr, uint64_t si
     }
     if (!error && device == DEVICE_HYPERCALL)
         error = map_buffers(start, end - start, prot, page);
-    int mode = sys_fcntl(fd, F_GETFL, 0);
-    struct area area = {.start = start, .end = end, .prot = prot, .device = (uint8_t)device};
-    area.is_private = (flags & MAP_TYPE) == MAP_PRIVATE;
-    area.may_write = area.is_private || (mode & O_ACCMODE) == O_RDWR;
     if (!error) {
         pages_settle(&area);
         if (areas_add(area))
@@ -205,20 +207,20 @@ int mapping_mprotect(uint64_t addr, uint64_t size, int prot)
 static int64_t move(const struct area *from, uint64_t target)
 {
     struct area moved = *from;
-    uint64_t size = from->end - from->start;
+    uint64_t start = from->start, size = from->end - from->start;
     if (target & PAGE_MASK || target > USER_END - size || (target < from->end && target + size > from->start))
         return -EINVAL;
     /* A PVH host's privcmd does not find its own in what was moved: no ioctl fills it again. */
     bool lost = client_host()->pvh && moved.used;
-    int error = lost ? 0 : tell_mmap(moved.device, target, size, moved.prot, moved.is_private, NULL);
+    moved.start = target;
+    moved.end = target + size;
+    int error = lost ? 0 : tell_mmap(&moved, NULL);
     if (error)
         return -error;
     if (lost && areas_touch(target, target + size) && (error = tell_munmap(target, size)))
         return -error;
     areas_remove(target, target + size);
-    int result = mapping_munmap_held(moved.start, size);
-    moved.start = target;
-    moved.end = target + size;
+    int result = mapping_munmap_held(start, size);
     moved.used = false;
     if (!result && (!pages_blank(&moved, moved.start, moved.end) || !areas_add(moved)))
         result = -ENOMEM;

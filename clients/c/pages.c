@@ -4,19 +4,20 @@
 #include "client.h"
 #include "files.h"
 
-/* Tells the broker of a new mapping at an address. */
-int tell_mmap(enum device device, uint64_t addr, uint64_t size, int prot, bool is_private, uint64_t *page)
+/* Tells the broker of a new mapping. */
+int tell_mmap(const struct area *area, uint64_t *page)
 {
-    static const char *const names[] = {[DEVICE_PRIVCMD] = "privcmd", [DEVICE_HYPERCALL] = "hypercall",
-                                        [DEVICE_GNTDEV] = "gntdev"};
+    static const char *const names[] = {[DEVICE_NONE] = "anon", [DEVICE_PRIVCMD] = "privcmd",
+                                        [DEVICE_HYPERCALL] = "hypercall", [DEVICE_GNTDEV] = "gntdev"};
     struct client_answer answer;
-    struct mp_out *out = client_begin("mmap", 6);
-    mp_str(out, "addr"), mp_uint(out, addr);
-    mp_str(out, "len"), mp_uint(out, size);
-    mp_str(out, "prot"), mp_uint(out, (uint64_t)(prot & (PROT_READ | PROT_WRITE | PROT_EXEC)));
+    struct mp_out *out = client_begin("mmap", 7);
+    mp_str(out, "addr"), mp_uint(out, area->start);
+    mp_str(out, "len"), mp_uint(out, area->end - area->start);
+    mp_str(out, "prot"), mp_uint(out, (uint64_t)(area->prot & (PROT_READ | PROT_WRITE | PROT_EXEC)));
     mp_str(out, "fixed"), mp_bool(out, true);
-    mp_str(out, "private"), mp_bool(out, is_private);
-    mp_str(out, "file"), mp_str(out, names[device]);
+    mp_str(out, "private"), mp_bool(out, area->is_private);
+    mp_str(out, "file"), mp_str(out, names[area->device]);
+    mp_str(out, "opened"), mp_uint(out, area->file);
     int error = client_call(&answer);
     if (!error && page)
         *page = (uint64_t)mp_find_int(answer.result, "page", 0);
@@ -40,6 +41,50 @@ int tell_mprotect(uint64_t addr, uint64_t size, int prot)
     mp_str(out, "len"), mp_uint(out, size);
     mp_str(out, "prot"), mp_uint(out, (uint64_t)(prot & (PROT_READ | PROT_WRITE | PROT_EXEC)));
     return client_call(&answer);
+}
+
+/* Pages looked at: who asks for more is told by the first of them. */
+#define OWN_MOST 64
+
+/* The first part of a range that no area covers; false when there is none. */
+static bool gap(uint64_t *start, uint64_t *end)
+{
+    const struct area *area;
+    while (*start < *end && (area = areas_first(*start, *end)) && area->start <= *start)
+        *start = area->end;
+    if (*start >= *end)
+        return false;
+    if ((area = areas_first(*start, *end)))
+        *end = area->start;
+    return true;
+}
+
+static bool is_mapped(uint64_t page)
+{
+    unsigned char core;
+    return !syscall(SYS_mincore, page, PAGE_SIZE, &core);
+}
+
+bool tell_own(uint64_t start, uint64_t end)
+{
+    bool told = false;
+    for (uint64_t at = start, stop = end; gap(&at, &stop); at = stop, stop = end) {
+        uint64_t limit = stop - at < OWN_MOST * PAGE_SIZE ? stop : at + OWN_MOST * PAGE_SIZE;
+        for (uint64_t page = at; page < limit; page += PAGE_SIZE) {
+            struct area own = {.start = page, .prot = PROT_READ | PROT_WRITE};
+            while (page < limit && is_mapped(page))
+                page += PAGE_SIZE;
+            own.end = page;
+            told |= own.start < own.end && !tell_mmap(&own, NULL);
+        }
+    }
+    return told;
+}
+
+void untell_own(uint64_t start, uint64_t end)
+{
+    for (uint64_t at = start, stop = end; gap(&at, &stop); at = stop, stop = end)
+        tell_munmap(at, stop - at);
 }
 
 /* The first byte of the mapping that holds an address or is the next above it; USER_END when there is none. */
@@ -71,6 +116,11 @@ static uint64_t start_of_found(uint64_t addr)
     if (fd >= 0)
         sys_close(fd);
     return found;
+}
+
+bool pages_begin(uint64_t addr)
+{
+    return start_of_found(addr) == addr;
 }
 
 bool pages_found_is_ours(uint64_t addr)

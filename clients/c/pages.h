@@ -10,10 +10,19 @@
 #include "syscalls.h"
 
 /* Each returns 0, or the broker's errno. */
-int tell_mmap(enum device device, uint64_t addr, uint64_t size, int prot, bool is_private, uint64_t *page);
+int tell_mmap(const struct area *area, uint64_t *page);
 int tell_munmap(uint64_t addr, uint64_t size);
 int tell_mprotect(uint64_t addr, uint64_t size, int prot);
 
+/*
+ * Tells the broker of memory of the process' own in a range, before a request that a real kernel would let have it;
+ * returns whether there is any. Afterwards what the request has left of it is taken back.
+ */
+bool tell_own(uint64_t start, uint64_t end);
+void untell_own(uint64_t start, uint64_t end);
+
+/* Whether a mapping begins at an address. */
+bool pages_begin(uint64_t addr);
 /* Whether the mapping that holds an address, or else the next one above it, is memory of a device (the kernel's find_vma). */
 bool pages_found_is_ours(uint64_t addr);
 /* How an area's pages are mapped: MAP_SHARED or MAP_PRIVATE. */

@@ -170,6 +170,21 @@ static bool put_entries(struct mp_out *out, uint64_t from, uint32_t n, uint64_t 
     return true;
 }
 
+/*
+ * Where MMAP is asked for over the beginning of memory that is not the device's a real kernel stops: the broker is told
+ * of that memory for as long as the request takes. Returns its end; 0 when it is not so.
+ */
+static uint64_t tell_of_own(const struct privcmd_mmap *map)
+{
+    struct privcmd_mmap_entry entry;
+    if (!map->num || !get(&entry, map->entry, sizeof entry) || entry.va & PAGE_MASK || !entry.npages)
+        return 0;
+    uint64_t end = entry.va + entry.npages * PAGE_SIZE;
+    if (entry.npages > USER_END / PAGE_SIZE || !user_range(entry.va, end - entry.va) || areas_touch(entry.va, end))
+        return 0;
+    return pages_begin(entry.va) && tell_own(entry.va, end) ? end : 0;
+}
+
 static int64_t ioctl_mmap(uint64_t file, uint64_t argument)
 {
     struct privcmd_mmap map;
@@ -179,23 +194,27 @@ static int64_t ioctl_mmap(uint64_t file, uint64_t argument)
     if (!get(&map, argument, sizeof map))
         return -EFAULT;
     uint64_t first = 0, n_pages = 0;
+    uint64_t own_end = tell_of_own(&map);
     struct mp_out *out = client_begin("privcmd.mmap", 4);
     put_uint(out, "file", file);
     put_uint(out, "dom", map.dom);
     put_bool(out, "extents", true);
     if (map.num > ENTRIES_MOST || !put_entries(out, map.entry, map.num, &first, &n_pages)) {
+        untell_own(first, own_end);
         int right = ask_right("privcmd.mmap", "entry", file, map.dom);
         if (right)
             return -right;
         return user_readable(map.entry, map.num * (uint64_t)sizeof(struct privcmd_mmap_entry)) ? -E2BIG : -EFAULT;
     }
     int error = client_call(&answer);
-    unsigned char core;
-    uint64_t page = first & ~PAGE_MASK;
-    if (error == EINVAL && map.num && !areas_touch(first, first + 1) && !syscall(SYS_mincore, page, PAGE_SIZE, &core))
-        client_complain("MMAP at %#llx, which is not the device's memory: a real kernel stops there with a BUG, and the "
-                        "process cannot be killed any more; mmap the device first",
-                        (unsigned long long)first);
+    if (own_end) {
+        untell_own(first, own_end);
+        if (error == EINVAL)
+            client_complain("MMAP at %#llx, which is not the device's memory: a real kernel stops there with a BUG, and "
+                            "the process cannot be killed any more; mmap the device first",
+                            (unsigned long long)first);
+        return -error;
+    }
     /* Of an error the details say what stays mapped. */
     int applied = mapping_apply(first, n_pages, map.dom, answer.result);
     return error ? -error : -applied;
@@ -228,6 +247,10 @@ static int64_t ioctl_mmap_resource(uint64_t file, uint64_t argument)
     uint64_t addr = resource.addr;
     if (addr && !(addr < USER_END && pages_found_is_ours(addr)))
         addr = USER_END - PAGE_SIZE;
+    uint64_t start = addr & ~PAGE_MASK, end = start;
+    if (addr && resource.num <= (USER_END - start) / PAGE_SIZE)
+        end += resource.num * PAGE_SIZE;
+    bool own = tell_own(start, end);
     struct mp_out *out = client_begin("privcmd.mmap_resource", 8);
     put_uint(out, "file", file);
     put_uint(out, "dom", resource.dom);
@@ -238,8 +261,11 @@ static int64_t ioctl_mmap_resource(uint64_t file, uint64_t argument)
     put_uint(out, "addr", addr);
     put_bool(out, "extents", true);
     int error = client_call(&answer);
-    if (error)
+    if (error) {
+        if (own)
+            untell_own(start, end);
         return -error;
+    }
     if (resource.addr || resource.num) {
         int prot = (int)mp_find_int(answer.result, "prot", PROT_READ);
         error = mapping_apply(addr, resource.num, resource.dom, answer.result);

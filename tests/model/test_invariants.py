@@ -66,6 +66,11 @@ def lose_entry(space: AddressSpace) -> None:
     space.n_wired -= 1
 
 
+def bar_without_map(space: AddressSpace) -> None:
+    """An entry that is not present, where nothing is mapped."""
+    space.bar(page(1 << 20), page((1 << 20) + 1))
+
+
 def change_under_replacement(space: AddressSpace) -> None:
     """The map changes while a replacement is being prepared."""
     space.reserve(BASE, page(1), n_frames=1)
@@ -90,8 +95,11 @@ BREACHES: list[tuple[str, Callable[[World, AddressSpace], object]]] = [
     ("3 ", lambda world, _: world.hv.frames.refs.__setitem__(world.hv.frames.n_frames - 1, 1)),
     ("3 ", lambda world, _: world.hv.frames.owner.__setitem__(world.hvm.p2m[9], 2)),
     ("3 ", lambda world, _: one(world.hv.frames, "_fresh")),
+    ("3 ", lambda world, _: world.hvm.detached.append(int(world.hvm.p2m[9]))),
     # 4: page table entries, tables, wired pages, failed frames, entries behind them
     ("4 ", lambda _, space: one(space.pmap, "n_present")),
+    ("4 ", lambda _, space: one(space.pmap, "n_entries")),
+    ("4 ", lambda _, space: bar_without_map(space)),
     ("4 ", lambda _, space: space.pmap._level2.update([77])),
     ("4 ", lambda _, space: one(space, "n_wired", -1)),
     ("4 ", lambda _, space: enter_failed(space)),
@@ -104,6 +112,7 @@ BREACHES: list[tuple[str, Callable[[World, AddressSpace], object]]] = [
     # 8: totals, and when a domain is gone
     ("8 ", lambda world, _: one(world.hvm, "tot_pages")),
     ("8 ", lambda world, _: one(world.hvm, "n_paged")),
+    ("8 ", lambda world, _: one(world.hvm, "n_on_demand")),
     ("8 ", lambda world, _: setattr(world.hvm, "state", State.GONE)),
     # 9: what is paid
     ("9 ", lambda world, _: world.account.add(Slot.ENTRIES, 1)),

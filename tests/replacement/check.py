@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MODEL: Final = Path(__file__).resolve().parent / "replacement.pml"
+BUGS: Final = MODEL.with_name("bugs.pml")
 MOST_STEPS: Final = 2_000_000  # of a run of the protocol; one that is longer is an error, not a cut
 MOST_STEPS_TO_A_BUG: Final = 20_000
 MEMORY_MIB: Final = 2_000
@@ -137,7 +138,7 @@ STARVING: Final = ("leave-grants-nobody", "granted-and-gone")  # bugs that the l
 
 def bugs() -> list[Bug]:
     """The bugs that the model knows, as its own comments say them."""
-    lines = re.findall(r"^#define BUG_(\w+) (\d+) // law (\d+): (.*)$", MODEL.read_text(encoding="utf-8"), re.MULTILINE)
+    lines = re.findall(r"^#define BUG_(\w+) (\d+) // law (\d+): (.*)$", BUGS.read_text(encoding="utf-8"), re.MULTILINE)
     return [Bug(int(number), name.lower().replace("_", "-"), law, text) for name, number, law, text in lines]
 
 

@@ -3,12 +3,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from model.profiles import PROFILE
-from replacement.check import Bug, bugs, missing
+from privcmdd.model import (
+    domain,
+    foreign,
+    frames,
+    hypervisor,
+    ledger,
+    machine,
+    pmap,
+    privcmd,
+    reservation,
+    space,
+    uobject,
+    vm_map,
+)
+from privcmdd.model.privcmd import uvm
+from privcmdd.service import mappings, spaces, turnstile
+from privcmdd.service import privcmd as requests
+from replacement.check import MODEL, Bug, bugs, missing
 from replacement.replay import Act, End, Op, Replay, walk
 
 if TYPE_CHECKING:
@@ -22,8 +40,15 @@ DIVERGING = ("no-turnstile", "cancel-keeps-references", "cancel-keeps-charge", "
 BUGS = [bug for bug in bugs() if bug.name in DIVERGING]
 
 
-@pytest.fixture(autouse=True)
-def _spin() -> None:
+NAMED = (
+    *(frames, domain, machine, foreign, reservation, hypervisor, ledger, vm_map, pmap, uobject, space, privcmd, uvm),
+    *(turnstile, spaces, mappings, requests),
+)
+
+
+@pytest.fixture
+def spin() -> None:
+    """Skip without it."""
     if "spin" in missing():
         pytest.skip("NOT TESTED: the model of replacement against the broker; spin is missing (apt-get install spin)")
 
@@ -40,6 +65,20 @@ def replayed(seed: int, directory: Path, bug: int = 0) -> set[tuple[str, str, st
     return kinds
 
 
+def test_the_model_names_what_there_is() -> None:
+    """What its comments say that a part stands for is in the code."""
+    comments = "".join(re.findall(r"//.*", "".join(path.read_text("utf-8") for path in MODEL.parent.glob("*.pml"))))
+    methods = set(re.findall(r"\b[A-Z]\w+\.\w+", comments)) - {"Class.method"}
+    functions = set(re.findall(r"`(\w+)`", comments)) - {"backquotes"}
+    classes = {name: thing for module in NAMED for name, thing in vars(module).items() if isinstance(thing, type)}
+
+    assert len(methods) > 15
+    assert [name for name in methods if not hasattr(classes.get(name.split(".")[0]), name.split(".")[1])] == []
+    assert functions
+    assert [name for name in functions if not any(hasattr(module, name) for module in NAMED)] == []
+
+
+@pytest.mark.usefixtures("spin")
 def test_the_broker_does_what_the_model_does(tmp_path: Path) -> None:
     """Random walks: the same answers, and after each step the same state; and they came to where it is interesting."""
     kinds: set[tuple[str, str, str]] = set()
@@ -59,6 +98,7 @@ def test_the_broker_does_what_the_model_does(tmp_path: Path) -> None:
     assert {op for act, op, _ in kinds if act == "CANCEL"} == {op.name for op in Op}
 
 
+@pytest.mark.usefixtures("spin")
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_bug_in_the_model_is_seen_in_the_broker(bug: Bug, tmp_path: Path) -> None:
     """Were the two to differ, it would be noticed."""

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from privcmdd.model.findings import Kind
+from privcmdd.service.hypercalls import memory_op
 from privcmdd.service.session import Session
 from privcmdd.service.settings import AccessRule
 from service.desk import BASE, OTHER, PAGE, ROOT, USER, Desk, Refused, frames, settings
+from service.tool import Tool
 
 DOM = 1
 V1, V2, RESOURCE = "privcmd.mmapbatch", "privcmd.mmapbatch_v2", "privcmd.mmap_resource"
@@ -76,7 +78,8 @@ def hide_an_error(desk: Desk, session: Session) -> None:
 
 def crash(desk: Desk, session: Session) -> None:
     """Map a frame that is to be populated on demand, of a domain that has no memory for it."""
-    desk.broker.hypervisor.demand(DOM, [40])
+    tool = Tool(desk, desk.connect(ROOT))
+    assert tool.reserve(6, DOM, [40], flags=memory_op.POPULATE_ON_DEMAND) == 1
     desk.reserve(session, 1)
     assert desk.call(session, V2, dom=DOM, addr=BASE, arr=[40])["err"] == [-errno.EINVAL]
 

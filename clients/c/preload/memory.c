@@ -28,6 +28,8 @@ EXPORT void *mmap(void *addr, size_t size, int prot, int flags, int fd, off_t of
 {
     uint64_t file;
     enum device device = flags & MAP_ANONYMOUS ? DEVICE_NONE : device_of(fd, &file);
+    if (device == DEVICE_PRIVCMD)
+        preload_watch_signals();
     if (device == DEVICE_PRIVCMD || device == DEVICE_HYPERCALL)
         return (void *)preload_result(mapping_mmap(device, fd, (uint64_t)addr, size, prot, flags, offset));
     if (device == DEVICE_GNTDEV)

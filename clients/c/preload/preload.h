@@ -53,6 +53,9 @@ bool preload_path(const char *path, struct xen_path *found);
 /* Opens it: a descriptor, or -1 and errno. */
 int preload_open(const struct xen_path *found, int flags);
 
+/* The broker hears of touches of the device's memory that raise a signal, from now on. */
+void preload_watch_signals(void);
+
 /* Which descriptors may stand for a device. One that was handed on behind our back is only missing, never wrong. */
 void preload_mark(int fd);
 void preload_mark_copy(int from, int to);

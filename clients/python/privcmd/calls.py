@@ -427,7 +427,7 @@ def _channel(method: str, on: int, **params: int) -> Call[EventChannel]:
 
 
 def ioreq_servers(dom: int) -> Call[list[IoreqServer]]:
-    """The ioreq servers of a domain, in the order in which Xen asks them.
+    """The ioreq servers of a domain, by number; of those that emulate the same Xen asks the highest.
 
     Raises:
         PrivcmdError: ESRCH, EPERM.

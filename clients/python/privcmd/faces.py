@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from privcmd.calls import Call
+    from privcmd.guest.steps import Steps, Vcpu
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,17 +50,60 @@ def awaiting(make: Callable[P, Call[T]]) -> Callable[Concatenate[Awaiting, P], C
     return _dressed(method, make)
 
 
+class Stepping(Protocol):
+    """Whatever has a vcpu and can take steps to their end."""
+
+    steps: Vcpu
+
+    def drive(self, steps: Steps[T]) -> T:
+        """Ask and wait for what the steps want; their value."""
+        ...
+
+
+class SteppingAsync(Protocol):
+    """The same in a task."""
+
+    steps: Vcpu
+
+    async def drive(self, steps: Steps[T]) -> T:
+        """Ask and wait for what the steps want; their value."""
+        ...
+
+
+def stepping(make: Callable[Concatenate[Vcpu, P], Steps[T]]) -> Callable[Concatenate[Stepping, P], T]:
+    """A method that takes the steps that ``make`` begins."""
+
+    def method(self: Stepping, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.drive(make(self.steps, *args, **kwargs))
+
+    return _dressed(method, make)
+
+
+def stepping_async(
+    make: Callable[Concatenate[Vcpu, P], Steps[T]],
+) -> Callable[Concatenate[SteppingAsync, P], Coroutine[Any, Any, T]]:
+    """The same for a task."""
+
+    async def method(self: SteppingAsync, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.drive(make(self.steps, *args, **kwargs))
+
+    return _dressed(method, make)
+
+
 M = TypeVar("M", bound=Callable[..., Any])
 
 
-def _dressed(method: M, make: Callable[..., Call[Any]]) -> M:
+def _dressed(method: M, make: Callable[..., Any]) -> M:
     """Name, words and signature of ``make``, with ``self`` before it and the answer instead of the call."""
     functools.update_wrapper(method, make)
     del method.__wrapped__  # type: ignore[attr-defined]  # help() would show it without self
     signature = inspect.signature(make)
     self_parameter = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    answer = str(signature.return_annotation).removeprefix("Call[").removesuffix("]").strip("\"'")
+    answer = (
+        str(signature.return_annotation).removeprefix("Call[").removeprefix("Steps[").removesuffix("]").strip("\"'")
+    )
     method.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[self_parameter, *signature.parameters.values()], return_annotation=answer
+        parameters=[self_parameter, *(p for p in signature.parameters.values() if p.name != "vcpu")],
+        return_annotation=answer,
     )
     return method

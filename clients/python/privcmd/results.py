@@ -101,7 +101,7 @@ class IoreqServer:
     """An ioreq server: a device model's connection to a domain.
 
     Attributes:
-        id: Its number; lower ones are asked first.
+        id: Its number; of those that emulate the same Xen asks the highest.
         bufioreq_port: The guest's port for buffered requests, or 0.
         ports: The guest's port for each vcpu's requests.
         ranges: ``port``, ``memory`` and ``pci``: pairs of first and last.

@@ -11,5 +11,14 @@ then everything is undone.
 from privcmd.aio.client import AsyncClient, AsyncDomains, AsyncEvents
 from privcmd.aio.events import wait_event
 from privcmd.aio.foreign import AsyncForeignMemory, AsyncMapping
+from privcmd.aio.guest import AsyncGuest
 
-__all__ = ["AsyncClient", "AsyncDomains", "AsyncEvents", "AsyncForeignMemory", "AsyncMapping", "wait_event"]
+__all__ = [
+    "AsyncClient",
+    "AsyncDomains",
+    "AsyncEvents",
+    "AsyncForeignMemory",
+    "AsyncGuest",
+    "AsyncMapping",
+    "wait_event",
+]

@@ -79,6 +79,10 @@ class AsyncClient:
         """End the connection; idempotent. A call in flight in another task gets `BrokerGone`."""
         self._end(BrokerGone(errno.ENOTCONN, "this client is closed"))
 
+    def fileno(self) -> int:
+        """The connection's descriptor: readable when the broker has said something. Only to be waited for."""
+        return self._socket.fileno()
+
     @property
     def closed(self) -> bool:
         """Whether the connection has ended, here or there, as far as is known."""

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * SIGBUS and SIGSEGV on memory of the device: the broker hears of the touch, then the signal takes its course.
+ *
+ * Whether a touch is a finding is the broker's to say: it is asked to touch the page itself. From the first mapping of
+ * the device on the process' handlers of these two signals are ours, with the flags and the mask that the program gave
+ * to its own; sigaction and signal say what the program believes to have. Without a handler of the program's own, the
+ * touch is made again under the default action: the process ends by the same signal, at the same place.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <ucontext.h>
+
+#include "../client.h"
+#include "../syscalls.h"
+#include "preload.h"
+
+DECLARE_NEXT(sigaction);
+DECLARE_NEXT(signal);
+
+#define WATCHED 2
+static const int watched[WATCHED] = {SIGBUS, SIGSEGV};
+static struct sigaction theirs[WATCHED];
+/* The process that the handlers are set in. A child of vfork shares this memory, and not the handlers. */
+static _Atomic pid_t owner;
+
+static int slot_of(int number)
+{
+    return number == SIGBUS ? 0 : number == SIGSEGV ? 1 : -1;
+}
+
+static bool is_write(const void *context)
+{
+#ifdef __x86_64__
+    return ((const ucontext_t *)context)->uc_mcontext.gregs[REG_ERR] & 2;
+#else
+    (void)context;
+    return false;
+#endif
+}
+
+static void tell(uint64_t addr, bool write)
+{
+    struct client_hold hold;
+    struct client_answer answer;
+    client_lock(&hold);
+    const struct area *area = areas_first(addr, addr + 1);
+    if (area && area->device == DEVICE_PRIVCMD) {
+        struct mp_out *out = client_begin("fault", 2);
+        mp_str(out, "addr"), mp_uint(out, addr);
+        mp_str(out, "access"), mp_str(out, write ? "write" : "read");
+        client_call(&answer);
+    }
+    client_unlock(&hold);
+}
+
+static void on_signal(int number, siginfo_t *info, void *context)
+{
+    int before = errno;
+    bool sent = info->si_code <= 0; /* by kill, not by a touch */
+    uint64_t addr = (uint64_t)info->si_addr;
+    if (!sent && areas_near(addr, addr + 1))
+        tell(addr, is_write(context));
+    struct sigaction *known = &theirs[slot_of(number)], action = *known;
+    if ((unsigned)action.sa_flags & SA_RESETHAND)
+        known->sa_handler = SIG_DFL;
+    errno = before;
+    if (action.sa_handler == SIG_DFL || (action.sa_handler == SIG_IGN && !sent)) {
+        struct sigaction by_default = {.sa_handler = SIG_DFL};
+        NEXT(sigaction)(number, &by_default, NULL);
+        if (sent)
+            syscall(SYS_tgkill, getpid(), (pid_t)syscall(SYS_gettid), number);
+    } else if (action.sa_handler != SIG_IGN) {
+        if (action.sa_flags & SA_SIGINFO)
+            action.sa_sigaction(number, info, context);
+        else
+            action.sa_handler(number);
+    }
+    errno = before;
+}
+
+static int install(int slot, const struct sigaction *action)
+{
+    struct sigaction ours = *action;
+    ours.sa_sigaction = on_signal;
+    ours.sa_flags |= SA_SIGINFO;
+    return NEXT(sigaction)(watched[slot], &ours, NULL);
+}
+
+static void own(void)
+{
+    if (owner)
+        owner = getpid();
+}
+
+void preload_watch_signals(void)
+{
+    static _Atomic bool follows;
+    if (owner == getpid())
+        return;
+    for (int i = 0; i < WATCHED; i++) {
+        struct sigaction now;
+        if (!NEXT(sigaction)(watched[i], NULL, &now) && now.sa_sigaction != on_signal)
+            theirs[i] = now;
+        install(i, &theirs[i]);
+    }
+    if (!atomic_exchange(&follows, true))
+        pthread_atfork(NULL, NULL, own);
+    owner = getpid();
+}
+
+EXPORT int sigaction(int number, const struct sigaction *restrict action, struct sigaction *restrict before)
+{
+    int slot = slot_of(number);
+    if (slot < 0 || owner != getpid())
+        return NEXT(sigaction)(number, action, before);
+    struct sigaction was = theirs[slot];
+    if (action) {
+        theirs[slot] = *action;
+        if (install(slot, action)) {
+            theirs[slot] = was;
+            return -1;
+        }
+    }
+    if (before)
+        *before = was;
+    return 0;
+}
+
+EXPORT sighandler_t signal(int number, sighandler_t handler)
+{
+    if (slot_of(number) < 0 || owner != getpid())
+        return NEXT(signal)(number, handler);
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART}, before;
+    sigemptyset(&action.sa_mask);
+    sigaddset(&action.sa_mask, number);
+    return sigaction(number, &action, &before) ? SIG_ERR : before.sa_handler;
+}

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that a test can script, for trio."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import trio
+
+from privcmd.faces import stepping_async
+from privcmd.guest import operations
+from privcmd.guest.steps import Readable, Steps, Vcpu
+
+if TYPE_CHECKING:
+    from privcmd.aio.client import AsyncClient
+
+T = TypeVar("T")
+
+
+class AsyncGuest:
+    """A guest that does what it is told; `privcmd.guest.Guest` says what the methods do and raise.
+
+    Args:
+        dom: The domain.
+        client: The connection to use, for this alone; it stays open.
+        vcpu: Which vcpu to be, for one task at a time.
+
+    There is no timeout but the caller's. An operation that is cancelled while the device model works on it is waited
+    for by the next one.
+    """
+
+    def __init__(self, dom: int, client: AsyncClient, *, vcpu: int = 0) -> None:
+        self.client = client
+        self.steps = Vcpu(dom, vcpu, client.fileno())
+        client.listeners.append(self.steps.notice)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the device models. Idempotent."""
+        self.steps.close()
+        if self.steps.notice in self.client.listeners:
+            self.client.listeners.remove(self.steps.notice)
+
+    async def drive(self, steps: Steps[T]) -> T:
+        """Take steps to their end."""
+        await trio.lowlevel.checkpoint()
+        answers: list[Any] | None = None
+        while True:
+            try:
+                step = next(steps) if answers is None else steps.send(answers)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            if isinstance(step, Readable):
+                await trio.lowlevel.wait_readable(step.fd)
+                answers = []
+            else:
+                answers = await self.client.exchange(step)
+
+    port_read = stepping_async(operations.port_read)
+    port_write = stepping_async(operations.port_write)
+    mmio_read = stepping_async(operations.mmio_read)
+    mmio_write = stepping_async(operations.mmio_write)
+    buffered_write = stepping_async(operations.buffered_write)
+    rep_ins = stepping_async(operations.rep_ins)
+    rep_outs = stepping_async(operations.rep_outs)
+    pci_read = stepping_async(operations.pci_read)
+    pci_write = stepping_async(operations.pci_write)
+    read = stepping_async(operations.read)
+    write = stepping_async(operations.write)
+    interrupts = stepping_async(operations.interrupts)
+    wait_interrupt = stepping_async(operations.wait_interrupt)
+    invalidate_mapcache = stepping_async(operations.invalidate_mapcache)

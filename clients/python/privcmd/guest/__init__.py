@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that a test can script: what its vcpu does to devices, and what it sees of them.
+
+>>> from privcmd.guest import Guest, bdf
+>>> with Guest(dom=1) as guest:                   # doctest: +SKIP
+...     guest.pci_read(bdf(1, 1), 0, size=2)      # the IDE controller's vendor
+...     guest.port_write(0x3f6, 2)
+"""
+
+from privcmd.guest.blocking import Guest
+from privcmd.guest.operations import bdf
+
+__all__ = ["Guest", "bdf"]

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guest's blocking face."""
+
+from __future__ import annotations
+
+import errno
+import select
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from privcmd.client import Client
+from privcmd.errors import PrivcmdError
+from privcmd.faces import stepping
+from privcmd.guest import operations
+from privcmd.guest.steps import Readable, Steps, Vcpu
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+T = TypeVar("T")
+ANSWER_TIMEOUT_S = 10.0
+
+
+class Guest:
+    """A guest that does what it is told: a vcpu without a processor, to drive a device model with.
+
+    Ports, memory and PCI configuration go to the device model through the real ioreq pages and event channels; the
+    broker has no part in it once they are set up. What no device model emulates reads as ones, as on Xen.
+
+    Args:
+        dom: The domain, which must be HVM or PVH; the caller needs the right to write to it.
+        client: The connection to use, for this alone; by default a new one, closed together with this.
+        vcpu: Which vcpu to be. Several may be played at the same time, each by one thread.
+        timeout_s: How long a device model may take to answer, in seconds; None is for ever.
+
+    Operations raise PrivcmdError: ETIMEDOUT, with a sentence that says what was waited for; ESRCH, EPERM.
+    """
+
+    def __init__(
+        self, dom: int, client: Client | None = None, *, vcpu: int = 0, timeout_s: float | None = ANSWER_TIMEOUT_S
+    ) -> None:
+        self._owns_client = client is None
+        self.client = client if client is not None else Client()
+        self.timeout_s = timeout_s
+        self.steps = Vcpu(dom, vcpu, self.client.fileno())
+        self.client.listeners.append(self.steps.notice)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the device models. Idempotent."""
+        self.steps.close()
+        if self.steps.notice in self.client.listeners:
+            self.client.listeners.remove(self.steps.notice)
+        if self._owns_client:
+            self.client.close()
+
+    def drive(self, steps: Steps[T]) -> T:
+        """Take steps to their end."""
+        answers: list[Any] | None = None
+        while True:
+            try:
+                step = next(steps) if answers is None else steps.send(answers)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            if isinstance(step, Readable):
+                self._wait(step)
+                answers = []
+            else:
+                answers = self.client.exchange(step)
+
+    def _wait(self, step: Readable) -> None:
+        poller = select.poll()
+        poller.register(step.fd, select.POLLIN)
+        if not poller.poll(None if self.timeout_s is None else self.timeout_s * 1000):
+            raise PrivcmdError(errno.ETIMEDOUT, f"{step.what} has not come within {self.timeout_s} s")
+
+    port_read = stepping(operations.port_read)
+    port_write = stepping(operations.port_write)
+    mmio_read = stepping(operations.mmio_read)
+    mmio_write = stepping(operations.mmio_write)
+    buffered_write = stepping(operations.buffered_write)
+    rep_ins = stepping(operations.rep_ins)
+    rep_outs = stepping(operations.rep_outs)
+    pci_read = stepping(operations.pci_read)
+    pci_write = stepping(operations.pci_write)
+    read = stepping(operations.read)
+    write = stepping(operations.write)
+    interrupts = stepping(operations.interrupts)
+    wait_interrupt = stepping(operations.wait_interrupt)
+    invalidate_mapcache = stepping(operations.invalidate_mapcache)

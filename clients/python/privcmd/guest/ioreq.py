@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a vcpu and a device model write to each other (xen/include/public/hvm/ioreq.h)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import mmap
+
+
+class Type(IntEnum):
+    """IOREQ_TYPE_*."""
+
+    PIO = 0
+    COPY = 1
+    PCI_CONFIG = 2
+    INVALIDATE = 8
+
+
+class State(IntEnum):
+    """STATE_IOREQ_*, STATE_IORESP_*."""
+
+    NONE = 0
+    READY = 1
+    IN_PROCESS = 2
+    ANSWERED = 3
+
+
+# addr, data, count, size; then the port, which Xen writes, padding, and two bytes: bits with the state, and the type.
+REQUEST = struct.Struct("<QQII")
+SLOT_BYTES = 32
+BITS_OFFSET = 30
+TYPE_OFFSET = 31
+DATA = struct.Struct("<Q")
+DATA_OFFSET = 8
+STATE_BITS = 0xF
+DATA_IS_POINTER = 1 << 4
+READ = 1 << 5
+DESCENDING = 1 << 6
+
+# A page of buffered requests: two counters, then slots of two words.
+COUNTERS = struct.Struct("<II")
+BUFFERED = struct.Struct("<II")
+N_BUFFERED = 511
+BUFFERED_SIZES = {1: 0, 2: 1, 4: 2}
+BUFFERED_ADDRESSES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Ioreq:
+    """One request to a device model.
+
+    Attributes:
+        addr: Port, guest physical address, or for PCI_CONFIG function << 32 | register.
+        data: What is written; or where in the guest's memory it is, when ``is_pointer``.
+        size: Bytes of one access: 1, 2, 4 or 8.
+        count: Accesses, one after the other.
+        descending: Later ones are at lower addresses.
+    """
+
+    type: Type
+    addr: int
+    size: int = 0
+    data: int = 0
+    count: int = 1
+    read: bool = False
+    is_pointer: bool = False
+    descending: bool = False
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The first and the last byte that memory accesses touch, or the ports of an access to one."""
+        if self.type is Type.PIO:
+            return self.addr, self.addr + self.size - 1
+        behind = (self.count - 1) * self.size
+        first = self.addr - behind if self.descending else self.addr
+        return first, first + behind + self.size - 1
+
+
+class Slot:
+    """Where one vcpu's requests are, in a page that it shares with a device model."""
+
+    def __init__(self, page: mmap.mmap, offset: int) -> None:
+        self._page = page
+        self._offset = offset
+
+    @property
+    def state(self) -> State:
+        """Whose turn it is. What a device model that is astray has written there counts as in process."""
+        bits = self._page[self._offset + BITS_OFFSET] & STATE_BITS
+        return State(bits) if bits <= State.ANSWERED else State.IN_PROCESS
+
+    def put(self, request: Ioreq) -> None:
+        """Write a request: its state last, which hands it over."""
+        at = self._offset
+        self._page[at : at + REQUEST.size] = REQUEST.pack(request.addr, request.data, request.count, request.size)
+        self._page[at + TYPE_OFFSET] = request.type
+        flags = (READ * request.read) | (DATA_IS_POINTER * request.is_pointer) | (DESCENDING * request.descending)
+        self._page[at + BITS_OFFSET] = flags | State.READY
+
+    def take(self) -> int:
+        """The data of an answer; the slot is free afterwards."""
+        (data,) = DATA.unpack_from(self._page, self._offset + DATA_OFFSET)
+        self._page[self._offset + BITS_OFFSET] = State.NONE
+        return int(data)
+
+
+def put_buffered(page: mmap.mmap, address: int, size: int, data: int) -> bool:
+    """Write a buffered memory write; False when the ring is full.
+
+    Args:
+        page: The page of buffered requests.
+        address: Guest physical, below 1 MiB.
+        size: 1, 2 or 4 bytes.
+        data: What is written.
+    """
+    read, written = COUNTERS.unpack_from(page, 0)
+    if (written - read) & 0xFFFF_FFFF >= N_BUFFERED:
+        return False
+    first = Type.COPY | BUFFERED_SIZES[size] << 10 | address << 12
+    BUFFERED.pack_into(page, COUNTERS.size + written % N_BUFFERED * BUFFERED.size, first, data)
+    struct.pack_into("<I", page, 4, (written + 1) & 0xFFFF_FFFF)
+    return True

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest can be told to do, for both faces: each a function from a vcpu to its steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from privcmd.guest.ioreq import Ioreq, Type
+
+if TYPE_CHECKING:
+    from privcmd.guest.steps import Steps, Vcpu
+    from privcmd.results import Interrupts
+
+
+def port_read(vcpu: Vcpu, port: int, size: int = 1) -> Steps[int]:
+    """Read an I/O port (in): all ones when nobody emulates it.
+
+    Args:
+        port: Its number.
+        size: 1, 2 or 4 bytes.
+    """
+    return vcpu.request(Ioreq(Type.PIO, port, size, read=True))
+
+
+def port_write(vcpu: Vcpu, port: int, data: int, size: int = 1) -> Steps[None]:
+    """Write an I/O port (out); returns when the device model has done it."""
+    yield from vcpu.request(Ioreq(Type.PIO, port, size, data))
+
+
+def mmio_read(vcpu: Vcpu, addr: int, size: int = 4) -> Steps[int]:
+    """Read memory that a device model emulates, at a guest physical address; all ones when nobody does."""
+    return vcpu.request(Ioreq(Type.COPY, addr, size, read=True))
+
+
+def mmio_write(vcpu: Vcpu, addr: int, data: int, size: int = 4) -> Steps[None]:
+    """Write to memory that a device model emulates."""
+    yield from vcpu.request(Ioreq(Type.COPY, addr, size, data))
+
+
+def buffered_write(vcpu: Vcpu, addr: int, data: int, size: int = 1) -> Steps[bool]:
+    """Write without waiting, as Xen does to the VGA's memory; False when nobody takes it, or the ring is full."""
+    return vcpu.buffered_write(addr, data, size)
+
+
+def rep_ins(vcpu: Vcpu, port: int, addr: int, count: int, size: int = 2, *, descending: bool = False) -> Steps[None]:
+    """Read a port many times, into the guest's memory (rep ins): the device model writes there itself.
+
+    Args:
+        port: Its number.
+        addr: Guest physical address of the first item.
+        count: How many.
+        size: Bytes of each: 1, 2 or 4.
+        descending: Go down from there (the direction flag).
+    """
+    request = Ioreq(Type.PIO, port, size, addr, count, read=True, is_pointer=True, descending=descending)
+    yield from vcpu.request(request)
+
+
+def rep_outs(vcpu: Vcpu, port: int, addr: int, count: int, size: int = 2, *, descending: bool = False) -> Steps[None]:
+    """Write a port many times, from the guest's memory (rep outs)."""
+    yield from vcpu.request(Ioreq(Type.PIO, port, size, addr, count, is_pointer=True, descending=descending))
+
+
+def pci_read(vcpu: Vcpu, function: int, register: int, size: int = 4) -> Steps[int]:
+    """Read a register of a PCI function's configuration space.
+
+    Args:
+        function: bus << 8 | device << 3 | function, as ``bdf`` makes it.
+        register: 0 to 255.
+        size: 1, 2 or 4 bytes.
+    """
+    return vcpu.config_access(function, register, size, 0, read=True)
+
+
+def pci_write(vcpu: Vcpu, function: int, register: int, data: int, size: int = 4) -> Steps[None]:
+    """Write a register of a PCI function's configuration space."""
+    yield from vcpu.config_access(function, register, size, data, read=False)
+
+
+def read(vcpu: Vcpu, addr: int, length: int) -> Steps[bytes]:
+    """Read the guest's memory, at a guest physical address.
+
+    Raises:
+        PrivcmdError: EFAULT, a guest frame is not there.
+    """
+    return vcpu.read_memory(addr, length)
+
+
+def write(vcpu: Vcpu, addr: int, data: bytes) -> Steps[None]:
+    """Write to the guest's memory.
+
+    Raises:
+        PrivcmdError: EFAULT, a guest frame is not there; what is before its chunk of 4 MiB has been written.
+    """
+    return vcpu.write_memory(addr, data)
+
+
+def interrupts(vcpu: Vcpu) -> Steps[Interrupts]:
+    """The interrupt lines, as the device models drive them."""
+    return vcpu.interrupts()
+
+
+def wait_interrupt(vcpu: Vcpu, irq: int) -> Steps[None]:
+    """Wait until an ISA interrupt is asserted, directly or through a PCI link."""
+    return vcpu.wait_interrupt(irq)
+
+
+def invalidate_mapcache(vcpu: Vcpu) -> Steps[None]:
+    """Tell every device model to let go of the guest memory that it keeps mapped."""
+    return vcpu.invalidate_mapcache()
+
+
+def bdf(device: int, function: int = 0, bus: int = 0) -> int:
+    """The number of a PCI function."""
+    return bus << 8 | device << 3 | function

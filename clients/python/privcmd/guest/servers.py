@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which device model a request goes to, as Xen chooses it (xen/common/ioreq.c, ioreq_server_select)."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from privcmd.guest.ioreq import SLOT_BYTES, Ioreq, Slot, Type
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from privcmd.evtchn import EventChannel
+    from privcmd.results import IoreqServer
+
+PAGE_SIZE = 4096
+CONFIG_ADDRESS = 0xCF8
+CONFIG_DATA = 0xCFC
+CONFIG_ENABLED = 1 << 31
+
+
+@dataclass
+class Connected:
+    """An ioreq server, and our end of it.
+
+    Attributes:
+        server: What the broker says of it.
+        pages: Its page of requests, and that of buffered ones when it has one.
+        channel: How this vcpu's requests are announced.
+        buffered: How buffered ones are.
+    """
+
+    server: IoreqServer
+    pages: list[mmap.mmap]
+    channel: EventChannel
+    buffered: EventChannel | None
+
+    def slot(self, vcpu: int) -> Slot:
+        """Where a vcpu's requests go."""
+        return Slot(self.pages[0], vcpu * SLOT_BYTES)
+
+    def close(self) -> None:
+        """Give back pages and descriptors. Idempotent."""
+        for page in self.pages:
+            page.close()
+        for channel in (self.channel, self.buffered):
+            if channel is not None:
+                channel.close()
+
+
+def map_pages(fd: int, file_pages: Iterable[int]) -> list[mmap.mmap]:
+    """Map single pages of a domain's memory file; closes the descriptor."""
+    try:
+        return [mmap.mmap(fd, PAGE_SIZE, offset=page * PAGE_SIZE) for page in file_pages]
+    finally:
+        os.close(fd)
+
+
+def select(connected: Iterable[Connected], request: Ioreq, config_address: int) -> tuple[Connected, Ioreq] | None:
+    """The server that a port or memory access goes to, and the request as it is told.
+
+    Args:
+        connected: The servers that are enabled; of those that claim it the one with the highest number is asked.
+        request: The access.
+        config_address: What was last written to port 0xcf8.
+
+    Returns:
+        None when nobody emulates that.
+    """
+    as_config = config_access(request, config_address)
+    for one in sorted(connected, key=lambda one: one.server.id, reverse=True):
+        ranges = one.server.ranges
+        if as_config is not None:
+            function = as_config.addr >> 32
+            if contains(ranges["pci"], function, function):
+                return one, as_config
+        elif contains(ranges["port" if request.type is Type.PIO else "memory"], *request.span):
+            return one, request
+    return None
+
+
+def config_access(request: Ioreq, config_address: int) -> Ioreq | None:
+    """An access to port 0xcfc and the three after it, while 0xcf8 selects a function: to that function's registers."""
+    if request.type is not Type.PIO or request.addr & ~3 != CONFIG_DATA or not config_address & CONFIG_ENABLED:
+        return None
+    function = config_address >> 8 & 0xFFFF
+    register = (config_address & 0xFC) | (request.addr & 3)
+    return replace(request, type=Type.PCI_CONFIG, addr=function << 32 | register)
+
+
+def contains(ranges: Iterable[list[int]], first: int, last: int) -> bool:
+    """Whether one of some ranges has all of this one."""
+    return any(low <= first and last <= high for low, high in ranges)
