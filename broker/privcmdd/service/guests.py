@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def servers(broker: Broker, session: Session, params: Params) -> Params:
-    """``ioreq.servers``: the ioreq servers of a domain, in the order in which Xen asks them."""
+    """``ioreq.servers``: the ioreq servers of a domain, by number."""
     session.check("read", params["dom"])
     known = broker.hypervisor.domain(params["dom"]).ioreq_servers
     return {"servers": [server_row(number, known[number]) for number in sorted(known)]}

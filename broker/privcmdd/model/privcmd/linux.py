@@ -178,8 +178,9 @@ class Linux:
 
     def _is_blind(self, space: AddressSpace, vma: Entry, domid: int) -> bool:
         """Whether Xen has nothing to check: it is given entries that are not present (RESULTS.md 2.8)."""
-        known = domid in space.hypervisor.domains or domid in NOBODYS
-        return vma.protection == PROT_NONE and self.host.dom0 == "pv" and known
+        if vma.protection != PROT_NONE or self.host.dom0 != "pv":
+            return False
+        return domid in space.hypervisor.domains or domid in NOBODYS
 
     def _fill(self, space: AddressSpace, vma: Entry, domid: int, start: int, mfns: Mfns) -> None:
         """Enter frames. Raises MemoryError; nothing has changed then."""

@@ -16,7 +16,7 @@ ROWS: Final = (
             Field(
                 "servers",
                 "maps",
-                "by number, which is the order in which Xen asks them",
+                "by number; of those that emulate the same Xen asks the highest",
                 fields=(
                     Field("id", "int", "its number, the `id` of privcmd.mmap_resource for its pages"),
                     Field("enabled", "bool", "whether requests go to it"),
