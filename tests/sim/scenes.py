@@ -185,6 +185,22 @@ CASES: Final[dict[str, Case]] = {
     "mprotect": Case("mprotect", {"addr": MAPPED, "len": N * PAGE, "prot": 1}),
     "mprotect to nothing": Case("mprotect", {"addr": MAPPED, "len": N * PAGE, "prot": 0}, before=balloon),
     "mmap": Case("privcmd.mmap", {"dom": HVM, "entry": ROWS, "extents": True}, partly=PREFIX),
+    "mmap, runs of two protections": Case(
+        "privcmd.mmap",
+        {"dom": HVM, "entry": [*ROWS, {"va": FREE, "mfn": 1, "npages": 28}], "extents": True},
+        before=lambda scene: (
+            scene.desk.reserve(scene.actor, 28, addr=FREE),
+            scene.call("mprotect", addr=BASE, len=12 * PAGE, prot=1),
+        ),
+        partly=PREFIX,
+        only="merge",
+    ),
+    "mmap, a bad entry behind good ones": Case(
+        "privcmd.mmap",
+        {"dom": HVM, "entry": [*ROWS, {"va": FREE, "mfn": 1, "npages": 28}], "extents": True},
+        partly=PREFIX,
+        only="merge",
+    ),
     "resource": Case(
         "privcmd.mmap_resource",
         {"dom": HVM, "type": 1, "id": 0, "num": N, "addr": BASE, "extents": True},

@@ -189,8 +189,8 @@ SURE = frozenset({
     "Account.add", "AddressSpace.abandon", "AddressSpace.bar", "AddressSpace.close", "AddressSpace.commit",
     "AddressSpace.enter", "AddressSpace.fill", "AddressSpace.overlay", "AddressSpace.relabel", "AddressSpace.withdraw",
     "Charge.release", "Charge.resize", "EventChannels.add", "FilePages.hold", "FrameTable._assign",
-    "Hypervisor.destroy", "Linux._cap", "Linux._note", "Machine._announce", "Machine.give", "Machine.give_parts",
-    "Spaces._add", "Tally.pay", "Turnstile.leave", "carry_out", "enoent_lost",
+    "Hypervisor.destroy", "Linux._cap", "Linux._note", "Linux._use", "Machine._announce", "Machine.give",
+    "Machine.give_parts", "Spaces._add", "Tally.pay", "Turnstile.leave", "carry_out", "enoent_lost", "stamped",
 })  # fmt: skip
 
 

@@ -167,8 +167,8 @@ class Uvm:
                 protection = self._protection(space, start, end)
                 check_rights(protection, domid, may_write=may_write)
                 if run is not None and protection != run.protection:
-                    self._flush(space, domid, run, placed)
-                    run = None
+                    complete, run = run, None
+                    self._flush(space, domid, complete, placed)
                 first = start if run is None else run.start
                 n_frames = (end - first) >> PAGE_SHIFT
                 # The run before this entry may have cost more, and is what remains when this entry is bad.
