@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MODEL: Final = Path(__file__).resolve().parent / "replacement.pml"
 BUGS: Final = MODEL.with_name("bugs.pml")
-MOST_STEPS: Final = 2_000_000  # of a run of the protocol; one that is longer is an error, not a cut
+MOST_STEPS: Final = 3_000_000  # of a run of the protocol; one that is longer is an error, not a cut
 MOST_STEPS_TO_A_BUG: Final = 20_000
 MEMORY_MIB: Final = 2_000
 NO_LAW: Final = 99
@@ -103,6 +103,12 @@ SCOPES: Final = (
         "spaces",
         "2 threads of a space and 1 of another with the same frames: batches; a quota that does not suffice for all",
         {"THREADS": 2, "OPS": BATCH | RESERVE, "MOST_FRAMES": 3, "MOST_OWNED": 1},
+    ),
+    Scope(
+        "frames",
+        "2 threads of a space and 1 of another: batches; a frame taken away and another in its place",
+        {"THREADS": 2, "OPS": BATCH | RESERVE, "MOST_FRAMES": 3},
+        thorough=True,
     ),
     Scope(
         "lists",
