@@ -253,7 +253,8 @@ def domains_live_as_long_as_referred_to(hypervisor: Hypervisor) -> None:
         require(
             law,
             n_waiting == domain.n_on_demand,
-            f"domain {domain.domid} counts {domain.n_on_demand} guest frames that wait, {n_waiting} do",
+            f"{subject} counts {domain.n_on_demand} guest frames that wait, {n_waiting} do",
+            subject,
         )
         require(law, domain.alive or n_owned > 0, f"{subject} is {domain.state} and owns nothing", subject)
         require(law, domain.state is not State.GONE, f"{subject} is gone and still listed", subject)
