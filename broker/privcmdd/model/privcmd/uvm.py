@@ -55,16 +55,17 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """Entries of MMAP that become one object: at least one, more when merging.
+    """Entries of MMAP that become one object: one, or more when merging.
 
     Attributes:
         growth: By how many entries the map may grow for the run so far; paid for.
+        mfns: The frames of each, with references that are given back unless the run is placed.
     """
 
     start: int
     end: int
     protection: int
-    growth: int
+    growth: int = 0
     names: list[Names] = field(default_factory=list)
     mfns: list[Mfns] = field(default_factory=list)
 
@@ -157,46 +158,42 @@ class Uvm:
         placed: list[Mfns] = []
         common = PROT_ALL
         run: Run | None = None
-        for number, entry in enumerate(entries):
-            start = entry.va & ~PAGE_MASK
-            if run is not None and not (self.merge and start == run.end):
-                self._flush(space, domid, run, placed)
-                run = None
-            try:
-                end = check_num(entry.npages, start, "npages")
-                protection = self._protection(space, start, end)
-                check_rights(protection, domid, may_write=may_write)
-                if run is not None and protection != run.protection:
-                    complete, run = run, None
-                    self._flush(space, domid, complete, placed)
-                first = start if run is None else run.start
-                n_frames = (end - first) >> PAGE_SHIFT
-                # The run before this entry may have cost more, and is what remains when this entry is bad.
-                growth = max(space.map.growth(first, end, 1), 0 if run is None else run.growth)
-                space.reserve(first, end, n_entries=growth, n_objects=1, n_frames=n_frames)
-                names = run_of(entry.mfn, entry.npages)
-                mfns = yield from self._acquire_all(space, domid, names)
-                common &= protection
-            except ModelError as error:
-                if run is not None:
+        try:
+            for number, entry in enumerate(entries):
+                start = entry.va & ~PAGE_MASK
+                if run is not None and not (self.merge and start == run.end):
                     self._flush(space, domid, run, placed)
-                space.abandon()
-                raise Stopped(error, number, joined(placed), common) from None
-            except BaseException:
-                if run is not None:
-                    space.hypervisor.give_parts(run.mfns)
-                space.abandon()
-                raise
-            if run is None:
-                run = Run(start, end, protection, growth)
-            else:
-                run.end = end
-                run.growth = growth
-                space.counters.merged += 1
-            run.names.append(names)
-            run.mfns.append(mfns)
-        if run is not None:
-            self._flush(space, domid, run, placed)
+                    run = None
+                try:
+                    end = check_num(entry.npages, start, "npages")
+                    protection = self._protection(space, start, end)
+                    check_rights(protection, domid, may_write=may_write)
+                    if run is not None and protection != run.protection:
+                        self._flush(space, domid, run, placed)
+                        run = None
+                    run = run or Run(start, start, protection)
+                    n_frames = (end - run.start) >> PAGE_SHIFT
+                    # The run before this entry may have cost more, and is what remains when this entry is bad.
+                    growth = max(space.map.growth(run.start, end, 1), run.growth)
+                    space.reserve(run.start, end, n_entries=growth, n_objects=1, n_frames=n_frames)
+                    names = run_of(entry.mfn, entry.npages)
+                    run.mfns.append((yield from self._acquire_all(space, domid, names)))
+                except ModelError as error:
+                    if run is not None:
+                        self._flush(space, domid, run, placed)
+                    space.abandon()
+                    raise Stopped(error, number, joined(placed), common) from None
+                common &= protection
+                space.counters.merged += bool(run.names)
+                run.names.append(names)
+                run.end, run.growth = end, growth
+            if run is not None:
+                self._flush(space, domid, run, placed)
+        except BaseException:
+            if run is not None and run.mfns:
+                space.hypervisor.give_parts(run.mfns)
+            space.abandon()
+            raise
         space.counters.batches += 1
         return Batch(0, joined(placed), None, common)
 
@@ -239,14 +236,12 @@ class Uvm:
         return mfns
 
     def _flush(self, space: AddressSpace, domid: int, run: Run, placed: list[Mfns]) -> None:
-        try:
+        """Place what a run has; its references are the entries' from then on, and no longer the run's."""
+        if run.mfns:
             mfns = joined(run.mfns)
             self._place(space, domid, run.start, run.end, run.protection, joined(run.names), mfns)
-        except BaseException:
-            space.hypervisor.give_parts(run.mfns)
-            space.abandon()
-            raise
-        placed.append(mfns)
+            run.mfns.clear()
+            placed.append(mfns)
 
     def _place(
         self,
