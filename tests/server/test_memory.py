@@ -14,6 +14,7 @@ import pytest
 
 from privcmdd.model.errors import ModelError
 from privcmdd.server.memory import MemoryFiles
+from sim.scarcity import SCARCITY
 
 PAGE = 4096
 NOBODY = 65534
@@ -179,3 +180,16 @@ def test_running_out_of_descriptors_is_an_answer(files: MemoryFiles) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     files.create(2, 1)
+
+
+def test_discarding_needs_no_memory(files: MemoryFiles) -> None:
+    """Without any, each page is punched out on its own: none of them is left with what it held."""
+    pages = np.array([3, 4, 5, 14], dtype=np.uint32)
+    for page in pages.tolist():
+        files.write(1, page, 0, b"secret")
+
+    with SCARCITY.running_out(1, for_good=True):
+        files.discard(1, pages)
+
+    assert SCARCITY.n_refused > 0
+    assert [files.read(1, page, 0, 6) for page in pages.tolist()] == [bytes(6)] * 4
