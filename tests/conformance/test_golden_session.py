@@ -41,6 +41,20 @@ SESSION = [
     "space.buffers",
     "mprotect",
     "space.fork",
+    "faults.add",
+    "faults.list",
+    "faults.clear",
+    "ioreq.servers",
+    "guest.interrupts",
+    "evtchn.alloc_unbound",
+    "evtchn.bind_interdomain",
+    "evtchn.bind_virq",
+    "evtchn.attach",
+    "evtchn.notify",
+    "evtchn.pending",
+    "evtchn.list",
+    "evtchn.close",
+    "evtchn.restrict",
     "privcmd.restrict",
     "domain.destroy",
     "munmap",
@@ -51,7 +65,18 @@ SESSION = [
 ]
 
 # Answers that name this run, or count what happened in it.
-OF_THIS_RUN = {"ping", "describe", "stats", "hello", "findings.list", "findings.clear"}
+OF_THIS_RUN = {
+    "ping",
+    "describe",
+    "stats",
+    "hello",
+    "findings.list",
+    "findings.clear",
+    "faults.list",
+    "ioreq.servers",
+    "guest.interrupts",
+    "evtchn.list",
+}
 
 
 def value_at(data: bytes, at: int) -> tuple[Any, int]:
