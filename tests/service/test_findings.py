@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 
 from privcmdd.model.findings import Kind
+from privcmdd.model.host import Host
 from privcmdd.service.hypercalls import memory_op
 from privcmdd.service.session import Session
 from privcmdd.service.settings import AccessRule
-from service.desk import BASE, OTHER, PAGE, ROOT, USER, Desk, Refused, frames, settings
+from service.desk import BASE, OTHER, PAGE, ROOT, USER, Desk, Refused, errnos, frames, settings
 from service.tool import Tool
 
 DOM = 1
@@ -300,3 +302,87 @@ def test_a_pause_does_not_put_it_down_to_somebody_else(desk: Desk) -> None:
     assert found(desk, other) == []
     assert len(found(desk, session)) == 1
     steps.close()
+
+
+def on(dom0: Literal["pv", "pvh"]) -> Desk:
+    """As ``built``, with another domain 0."""
+    chosen = replace(settings(), host=Host(dom0=dom0))
+    made = Desk(chosen)
+    made.domain(made.connect(ROOT), dom=DOM, ranges=[{"gfn": 0, "npages": 32}])
+    return made
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_what_stops_the_kernel_of_a_pvh_dom0(second: bool) -> None:
+    """RESULTS section 9: fewer pages of a resource than the mapping has, and a second resource over it."""
+    desk = on("pvh")
+    session = linux(desk)
+    desk.reserve(session, 4)
+    desk.call(session, RESOURCE, dom=DOM, type=1, id=0, addr=BASE, num=4 if second else 2)
+    if second:
+        assert found(desk, session) == []
+        assert refused(desk, session, RESOURCE, dom=DOM, type=1, id=0, addr=BASE, num=4) == "ENOTRECOVERABLE"
+
+    assert found(desk, session) == [("kernel-oops", 1)]
+
+
+def test_what_a_pvh_dom0_does_right_is_no_finding() -> None:
+    """RESULTS sections 2, 4 and 6: frame numbers are checked to the last bit, mprotect works, PROT_NONE is checked."""
+    desk = on("pvh")
+    session = linux(desk)
+    desk.reserve(session, 2, prot=0)
+    batch = desk.call(session, V2, dom=DOM, addr=BASE, arr=frames(1 << 40 | 5, 5))
+    assert errnos(batch["err"]) == [-errno.EINVAL, 0]
+    for prot in (1, 3, 0, 1):
+        desk.call(session, "mprotect", addr=BASE, len=2 * PAGE, prot=prot)
+    desk.call(session, "read", addr=BASE + PAGE, len=1)
+    desk.call(session, "munmap", addr=BASE, len=2 * PAGE)
+
+    assert found(desk, session) == []
+
+
+def test_what_uvm_does_right_is_no_finding(desk: Desk) -> None:
+    """NetBSD's mprotect works, and a frame that a range without access would be for is refused."""
+    session = desk.connect()
+    desk.reserve(session, 2)
+    desk.call(session, V2, dom=DOM, addr=BASE, arr=[1, 2])
+    for prot in (1, 3, 0, 1):
+        desk.call(session, "mprotect", addr=BASE, len=2 * PAGE, prot=prot)
+    desk.call(session, "read", addr=BASE, len=1)
+    desk.call(session, V2, dom=DOM, addr=BASE, arr=[3, 4])
+    desk.call(session, "munmap", addr=BASE, len=2 * PAGE)
+    desk.broker.disconnect(session)
+
+    assert found(desk, desk.connect()) == []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Kind.FRAME_BITS_LOST,
+        Kind.ERROR_HIDDEN,
+        Kind.DOMAIN_CRASHED,
+        Kind.RESOURCE_SIZE_BOGUS,
+        Kind.FAILED_FRAME_TOUCHED,
+        Kind.ZOMBIE_DOMAIN,
+        Kind.MAPPING_LEAKED,
+    ],
+)
+def test_what_both_personalities_let_pass(kind: Kind) -> None:
+    """Harm that is Xen's, or the protocol's, is found in personality uvm as well."""
+    desk = built()
+
+    MAKING[kind](desk, desk.connect())
+
+    assert found(desk, desk.connect()) == [(kind, 1)]
+
+
+def test_a_mapping_made_before_its_file_was_restricted(desk: Desk) -> None:
+    """Frames that were there at RESTRICT are no finding; those of the domain that is left are none."""
+    session = linux(desk)
+    desk.call(session, "mmap", addr=BASE, len=2 * PAGE, prot=3, fixed=True, opened=77)
+    desk.call(session, V2, dom=DOM, addr=BASE, arr=[1, 40], file=77)
+    desk.call(session, "privcmd.restrict", dom=DOM, file=77)
+    desk.call(session, V2, dom=DOM, addr=BASE + PAGE, arr=[2], file=78)
+
+    assert found(desk, session) == []
