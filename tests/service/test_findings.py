@@ -155,6 +155,12 @@ def stop_the_kernel(desk: Desk, session: Session) -> None:
     assert refused(desk, session, "privcmd.mmap", dom=DOM, entry=[{"va": BASE, "mfn": 1, "npages": 1}]) == "EINVAL"
 
 
+def balloon_under_a_mapping(desk: Desk, session: Session) -> None:
+    """Take a frame from a domain while it is mapped."""
+    mapped(desk, session)
+    assert desk.call(desk.connect(ROOT), "domain.decrease_reservation", dom=DOM, arr=[0, 1, 2])["done"] == 3
+
+
 def keep_a_zombie(desk: Desk, session: Session) -> None:
     """Have a domain mapped while somebody destroys it."""
     mapped(desk, session)
@@ -173,6 +179,7 @@ MAKING: dict[Kind, Making] = {
     Kind.ENOENT_LOST: page_out_in_the_middle,
     Kind.ERROR_HIDDEN: hide_an_error,
     Kind.DOMAIN_CRASHED: crash,
+    Kind.STALE_MAPPING: balloon_under_a_mapping,
     Kind.RESOURCE_SIZE_BOGUS: ask_a_size,
     Kind.RESOURCE_PAST_VMA: map_past_the_end,
     Kind.OTHER_MEMORY_REPLACED: map_over_anonymous_memory,

@@ -20,6 +20,7 @@ class Kind(StrEnum):
     ENOENT_LOST = "enoent-lost"
     ERROR_HIDDEN = "error-hidden"
     DOMAIN_CRASHED = "domain-crashed"
+    STALE_MAPPING = "stale-mapping"
     RESOURCE_SIZE_BOGUS = "resource-size-bogus"
     RESOURCE_PAST_VMA = "resource-past-vma"
     OTHER_MEMORY_REPLACED = "other-memory-replaced"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from privcmdd.model.domain import DEVICE, FLAGS, ON_DEMAND, PAGED
+from privcmdd.model.findings import Kind
 from privcmdd.model.frames import NO_FRAME, NOTHING
 from privcmdd.model.machine import Machine, as_array
 
@@ -200,6 +201,17 @@ class Reservation(Machine):
         for mfn in domain.tables.keys() & set(mfns.tolist()) if domain.tables else ():
             del domain.tables[mfn]
         self.give(mfns)
+        held = np.flatnonzero(self.frames.refs[mfns])
+        if len(held):
+            first = int(asked[:n_done][~waits][held[0]])
+            others = f", and so were {len(held) - 1} others of the list" if len(held) > 1 else ""
+            self.found(
+                Kind.STALE_MAPPING,
+                f"frame {first:#x} was taken from domain {domid} while somebody had it mapped{others}: the mapping "
+                "goes on showing the old frame, also when the guest frame is populated anew; unmap before memory is "
+                "given back",
+                dom=domid,
+            )
         return Extents(n_done, why, mfns)
 
     def _waiting(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:

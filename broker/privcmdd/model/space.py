@@ -9,6 +9,7 @@ what makes a replacement all or nothing (law 5).
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -431,7 +432,8 @@ class AddressSpace:
         if self.closed:
             return
         if self.pmap.n_present:
-            self._tell_of_leaks()
+            with suppress(MemoryError):  # a finding is not worth a space that stays
+                self._tell_of_leaks()
         self.counters.frames_removed += self.pmap.n_present
         if self.personality.wires:
             self.n_wired -= self.pmap.n_present
