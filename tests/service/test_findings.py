@@ -212,7 +212,7 @@ def test_what_a_kind_is_found_by(kind: Kind) -> None:
 
     MAKING[kind](desk, session)
 
-    watcher = desk.connect(USER)
+    watcher = desk.connect(ROOT)
     assert sorted(found(desk, watcher)) == sorted((each, 1) for each in {kind, *WITH.get(kind, ())})
     assert desk.call(watcher, "stats")["broker"]["findings"] == dict(found(desk, watcher))
     desk.broker.check()

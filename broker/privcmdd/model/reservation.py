@@ -193,6 +193,7 @@ class Reservation(Machine):
         is_ram = mfns < DEVICE
         mfns &= ~np.uint32(FLAGS)
         gfns = self.frames.gfn[mfns]
+        self._tell_of_stale(domain, asked[:n_done][~waits][is_ram & (self.frames.refs[mfns] > 1)])
         if domain.n_on_demand:
             self._reclaim(domain, asked[:n_done][waits].astype(np.int64), mfns[is_ram])
         domain.n_paged -= n_paged
@@ -201,18 +202,19 @@ class Reservation(Machine):
         for mfn in domain.tables.keys() & set(mfns.tolist()) if domain.tables else ():
             del domain.tables[mfn]
         self.give(mfns)
-        held = np.flatnonzero(self.frames.refs[mfns])
-        if len(held):
-            first = int(asked[:n_done][~waits][held[0]])
-            others = f", and so were {len(held) - 1} others of the list" if len(held) > 1 else ""
+        return Extents(n_done, why, mfns)
+
+    def _tell_of_stale(self, domain: Domain, names: npt.NDArray[np.uint64]) -> None:
+        """Frames are about to be taken away; these are mapped."""
+        if len(names):
+            others = f", and so were {len(names) - 1} others of the list" if len(names) > 1 else ""
             self.found(
                 Kind.STALE_MAPPING,
-                f"frame {first:#x} was taken from domain {domid} while somebody had it mapped{others}: the mapping "
-                "goes on showing the old frame, also when the guest frame is populated anew; unmap before memory is "
-                "given back",
-                dom=domid,
+                f"frame {int(names[0]):#x} was taken from domain {domain.domid} while somebody had it mapped{others}: "
+                "the mapping goes on showing the old frame, also when the guest frame is populated anew; unmap before "
+                "memory is given back",
+                dom=domain.domid,
             )
-        return Extents(n_done, why, mfns)
 
     def _waiting(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         """Which guest frames wait to be populated on demand."""
