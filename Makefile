@@ -66,8 +66,8 @@ shim: ## the C client and the preload library
 generate: $(READY) ## make the generated files anew
 	$(BIN)/python clients/protocol/generate.py
 
-history: $(READY) ## check a recorded history: FILE=its name
-	cd tests && ../$(BIN)/python -m history $(abspath $(FILE))
+history: $(READY) ## check a recorded history, FILE=its name; or many random ones
+	cd tests && ../$(BIN)/python -m history $(if $(FILE),$(abspath $(FILE)),--seeds 0:2000 --simulated 0:400)
 
 clean: ## forget what was installed and cached
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist

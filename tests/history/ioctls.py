@@ -40,7 +40,7 @@ def mmapbatch(world: World, record: Record, params: Params) -> Steps:
 def mmapbatch_v2(world: World, record: Record, params: Params) -> Steps:
     """V2: failures beside it."""
     home, names = named(world, record, params)
-    if not params["err_ok"]:
+    if not params["err_ok"] and names:  # of no frames there are no errors to clear
         raise Refused(errno.EFAULT)
     return (yield from world.in_turn(record, home, batch(world, record, params, home, names, v2=True)))
 

@@ -64,6 +64,11 @@ class Summary:
     n_trials: int = 1
     undecided: str | None = None
 
+    def __add__(self, other: Summary) -> Summary:
+        """Two histories together."""
+        sums = {name: getattr(self, name) + getattr(other, name) for name in self.__slots__ if name != "undecided"}
+        return Summary(**sums)
+
     def __str__(self) -> str:
         """For people."""
         text = (
