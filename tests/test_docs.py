@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from privcmd import Client, PrivateBroker, PrivcmdError
+from privcmd.run import qemu, xenstore
 from privcmd.run.program import PRELOAD_NAME
 from privcmdd.cli import broker as broker_command
 from privcmdd.cli import ctl
 from privcmdd.model.findings import Kind
 from privcmdd.server.keys import KEYS, Key, _toml, render
 from privcmdd.wire.methods import METHODS
-from transcript import MARK, XEN_MARK, Shell, alike, files_and_steps
+from transcript import MARK, QEMU_MARK, XEN_MARK, Shell, alike, files_and_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PLAYED = [page for page in PAGES if MARK in re.sub(r"`[^`\n]*`", "", page.read_text())]
 PLAYED_WITH_XEN = [page for page in PAGES if XEN_MARK in re.sub(r"`[^`\n]*`", "", page.read_text())]
+PLAYED_WITH_QEMU = [page for page in PAGES if QEMU_MARK in re.sub(r"`[^`\n]*`", "", page.read_text())]
 PAGE = 4096
 
 
@@ -108,6 +110,18 @@ def test_examples_over_xens_libraries_print_what_the_page_says(page: Path) -> No
     if not (ROOT / "clients/c/build" / PRELOAD_NAME).exists():
         pytest.skip(f"NOT TESTED: {name_of(page)}; the preload library is not built (make shim)")
     play(page, XEN_MARK)
+
+
+@pytest.mark.parametrize("page", PLAYED_WITH_QEMU, ids=name_of)
+def test_examples_with_a_device_model_print_what_the_page_says(page: Path) -> None:
+    """The same with QEMU's Xen device model and xenstored."""
+    try:
+        qemu.find()
+    except PrivcmdError as missing:
+        pytest.skip(f"NOT TESTED: {name_of(page)}; {missing}")
+    if xenstore.find() is None or not (ROOT / "clients/c/build" / PRELOAD_NAME).exists():
+        pytest.skip(f"NOT TESTED: {name_of(page)}; xenstored or the preload library is missing (make packages shim)")
+    play(page, QEMU_MARK)
 
 
 def play(page: Path, mark: str) -> None:

@@ -4,7 +4,7 @@
 A block marked ``<!-- run -->`` is played. A program is saved under the name in its first line (``# name.py``); Python
 without one is run at once, and must print what a block marked ``<!-- prints -->`` behind it says. In a console block
 each ``$ command`` is run and must print what follows it. Blocks marked ``<!-- run with Xen's libraries -->`` are played
-apart, where those libraries and ours are.
+apart, where those libraries and ours are; ``<!-- run with QEMU -->``, where that is.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Self
 
 MARK = "<!-- run -->"
 XEN_MARK = "<!-- run with Xen's libraries -->"
+QEMU_MARK = "<!-- run with QEMU -->"
 BLOCK = r"^{}\n+```(\w+)\n(.*?)^```$(?:\n+<!-- prints -->\n+```text\n(.*?)^```$)?"
 NAMED = re.compile(r"(?:#|/\*) (\w+\.\w+)\b")
 # What no two runs agree on: addresses, processes, runs of the broker, times.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from privcmd import PAGE_SIZE
 
 if TYPE_CHECKING:
-    from privcmd.run import Guest
+    from privcmd.run.host import Guest
 
 
 def memory(text: str) -> int:
@@ -37,7 +37,7 @@ def number(text: str) -> int:
 
 def guest(text: str) -> Guest:
     """A domain to make: KIND:SIZE[:NAME]. Raises argparse.ArgumentTypeError."""
-    from privcmd.run import Guest  # noqa: PLC0415 - no other command needs it
+    from privcmd.run.host import Guest  # noqa: PLC0415 - no other command needs it
 
     kind, _, rest = text.partition(":")
     size, _, name = rest.partition(":")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -327,6 +328,7 @@ def _run(parsed: argparse.Namespace) -> int:
             faults=parsed.fault,
             findings=parsed.findings,
             as_json=parsed.json,
+            device_model=parsed.qemu,
         )
     )
 
@@ -414,9 +416,14 @@ def _parser() -> argparse.ArgumentParser:
         help="what findings are: a paragraph each, also exit status 98, or nothing",
     )  # fmt: skip
     run.add_argument(
-        "--no-xenstore", dest="xenstore", action="store_false",
-        help="do not run xenstored beside the program, which is done where it is installed and XENSTORED_RUNDIR "
-        "names no other",
+        "--xenstore", action=argparse.BooleanOptionalAction,
+        help="run Xen's xenstored beside the program, or do not (default: where it is installed and XENSTORED_RUNDIR "
+        "names no other)",
+    )  # fmt: skip
+    run.add_argument(
+        "--qemu", metavar="ARGUMENTS", type=shlex.split,
+        help="run QEMU's Xen device model for the first hvm domain, with these arguments as well, and wait until it is "
+        "running; as --qemu='-drive file=disk.img,if=ide,format=raw'",
     )  # fmt: skip
     run.add_argument(
         "--fault", metavar="SPEC", type=faults.rule_of, action="append", default=[],

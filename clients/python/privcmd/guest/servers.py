@@ -59,7 +59,7 @@ def map_pages(fd: int, file_pages: Iterable[int]) -> list[mmap.mmap]:
         os.close(fd)
 
 
-def select(connected: Iterable[Connected], request: Ioreq, config_address: int) -> tuple[Connected, Ioreq] | None:
+def chosen(connected: Iterable[Connected], request: Ioreq, config_address: int) -> tuple[Connected, Ioreq] | None:
     """The server that a port or memory access goes to, and the request as it is told.
 
     Args:

@@ -8,6 +8,7 @@ places), or a ``Readable`` to be waited for.
 from __future__ import annotations
 
 import errno
+import select
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -16,7 +17,7 @@ from privcmd import calls
 from privcmd.calls import Call
 from privcmd.errors import PrivcmdError
 from privcmd.guest.ioreq import BUFFERED_ADDRESSES, BUFFERED_SIZES, Ioreq, State, Type, put_buffered
-from privcmd.guest.servers import CONFIG_ADDRESS, CONFIG_DATA, CONFIG_ENABLED, PAGE_SIZE, Connected, map_pages, select
+from privcmd.guest.servers import CONFIG_ADDRESS, CONFIG_DATA, CONFIG_ENABLED, PAGE_SIZE, Connected, chosen, map_pages
 
 if TYPE_CHECKING:
     from privcmd.protocol import Notice
@@ -64,9 +65,11 @@ class Vcpu:
         self._stale = True
         self._subscribed = False
         self._config_address = 0
+        self._n_heard = 0
 
     def notice(self, notice: Notice) -> None:
         """Hear what the broker says unasked."""
+        self._n_heard += 1
         if notice.topic == "ioreq" and notice.body["dom"] == self.dom:
             self._stale = True
 
@@ -86,7 +89,7 @@ class Vcpu:
         ones = (1 << 8 * request.size) - 1
         if request.type is Type.PIO and not request.read and (request.addr, request.size) == (CONFIG_ADDRESS, 4):
             self._config_address = request.data
-        found = select(self._connected.values(), request, self._config_address)
+        found = chosen(self._connected.values(), request, self._config_address)
         if found is None:
             return ones
         return (yield from self._exchange(*found)) & ones
@@ -106,7 +109,7 @@ class Vcpu:
         if size not in BUFFERED_SIZES or not 0 <= addr < BUFFERED_ADDRESSES:
             raise PrivcmdError(errno.EINVAL, f"{size} bytes at {addr:#x}: 1, 2 or 4 below 1 MiB can be buffered")
         yield from self._follow()
-        found = select(self._connected.values(), Ioreq(Type.COPY, addr, size, data), 0)
+        found = chosen(self._connected.values(), Ioreq(Type.COPY, addr, size, data), 0)
         if found is None or found[0].buffered is None:
             return False
         connected, channel = found[0], found[0].buffered
@@ -137,7 +140,9 @@ class Vcpu:
     # --- ioreq servers -----------------------------------------------------------------------------------
 
     def _follow(self) -> Steps[None]:
-        """Know the ioreq servers as they are."""
+        """Know the ioreq servers as they are: what one claims while it answers counts for the next request."""
+        if self._subscribed and is_readable(self._fileno):
+            yield from ask(calls.ping())  # brings what the broker has said
         if not self._subscribed:
             yield from ask(calls.subscribe("ioreq", "interrupt"))
             self._subscribed = True
@@ -229,8 +234,12 @@ class Vcpu:
     def wait_interrupt(self, irq: int) -> Steps[None]:
         """Wait until an ISA interrupt is asserted, directly or through a PCI link."""
         yield from self._follow()
-        while irq not in (yield from self.interrupts()).isa:
-            yield Readable(self._fileno, f"ISA interrupt {irq} of domain {self.dom}")
+        while True:
+            n_heard = self._n_heard
+            if irq in (yield from self.interrupts()).isa:
+                return
+            if self._n_heard == n_heard:  # else something has changed behind that answer, and been read with it
+                yield Readable(self._fileno, f"ISA interrupt {irq} of domain {self.dom}")
 
     # --- PCI ---------------------------------------------------------------------------------------------
 
@@ -247,6 +256,13 @@ class Vcpu:
         address = CONFIG_ENABLED | function << 8 | (register & 0xFC)
         yield from self.request(Ioreq(Type.PIO, CONFIG_ADDRESS, 4, address))
         return (yield from self.request(Ioreq(Type.PIO, CONFIG_DATA + register % 4, size, data, read=read)))
+
+
+def is_readable(fd: int) -> bool:
+    """Whether there is anything to read, without waiting."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def ask(*wanted: Call[Any]) -> Steps[list[Any]]:

@@ -7,17 +7,14 @@ or signal is handed on. What it left mapped is said at the end.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from privcmd.broker import PrivateBroker
-from privcmd.client import Client
 from privcmd.errors import BrokerGone
-from privcmd.run import program, reach, xenstore
+from privcmd.run import host, program, reach
 from privcmd.run.findings import LEAKED as LEAKED_KIND
 from privcmd.run.findings import of_programs, paragraph
 from privcmd.run.leaks import Leak, Watch
@@ -25,20 +22,12 @@ from privcmd.run.leaks import Leak, Watch
 if TYPE_CHECKING:
     from privcmd.faults import InjectedFault
     from privcmd.results import Finding
+    from privcmd.run.host import Guest
 
 FOUND: Final = 98
 """Exit status of a program of which something was found, when findings are errors."""
 LEAKED: Final = 99
 """Exit status of a program that left mappings behind, when leaks are errors."""
-
-
-@dataclass(frozen=True, slots=True)
-class Guest:
-    """A domain to make before the program starts."""
-
-    kind: str
-    n_pages: int
-    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +40,8 @@ class Options:
         config: Configuration of our own broker, as TOML text.
         guests: Domains to make first.
         leaks: ``report`` or ``error``.
-        xenstore: Whether to run xenstored beside the program, where it is installed.
+        xenstore: Whether to run xenstored beside the program: None, where it is installed; True, or else fail.
+        device_model: Arguments of a QEMU for the first HVM guest; None for none.
         findings: ``report``, ``error`` or ``ignore``.
         as_json: Say what there is to say at the end as one line of JSON.
         faults: Rules by which requests of the program fail, as arguments of ``Client.faults.add``.
@@ -62,7 +52,8 @@ class Options:
     config: str | None = None
     guests: list[Guest] = field(default_factory=list)
     leaks: str = "report"
-    xenstore: bool = True
+    xenstore: bool | None = None
+    device_model: list[str] | None = None
     faults: list[dict[str, Any]] = field(default_factory=list)
     findings: str = "report"
     as_json: bool = False
@@ -106,22 +97,18 @@ def run(options: Options) -> int:
 def _run(options: Options) -> int:
     path = reach.check(options.command[0])
     token = f"run-{os.getpid()}"
-    with contextlib.ExitStack() as stack:
-        socket = options.socket
-        if socket is None:
-            socket = stack.enter_context(PrivateBroker(options.config)).path
-        store = stack.enter_context(xenstore.running(socket)) if options.xenstore else None
-        client = stack.enter_context(Client(socket))
-        for guest in options.guests:
-            client.domains.create(guest.kind, guest.n_pages, name=guest.name)
-        env = program.environment(socket, token)
-        if store is not None:
-            env["XENSTORED_RUNDIR"] = str(store)
-            domains = ((domain.dom, domain.name) for domain in client.domains.list() if domain.name)
-            xenstore.name(store, [(0, "Domain-0"), *domains])
+    up = host.running(
+        options.guests,
+        socket=options.socket,
+        config=options.config,
+        store=options.xenstore,
+        device_model=options.device_model,
+    )
+    with up as here:
+        client = here.client
         rules = {client.faults.add(**{"client": named(token), **rule}) for rule in options.faults}
         watch = Watch(client, token)
-        status = program.execute(path, options.command[1:], env)
+        status = program.execute(path, options.command[1:], here.environment(token))
         try:
             leaks = watch.settle()
             found = [] if options.findings == "ignore" else of_programs(client, token)

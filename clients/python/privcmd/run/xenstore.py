@@ -8,11 +8,10 @@ in a directory of its own, and knows the names of the domains.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import shutil
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from privcmd.errors import PrivcmdError
 from privcmd.run import program
+from privcmd.run.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,8 +30,6 @@ NAME: Final = "xenstored"
 PLACES: Final = ("/usr/sbin", "/usr/lib/xen-*/bin", "/usr/local/sbin")
 START_TIMEOUT_S: Final = 10.0
 TICK_MS: Final = 2
-WRITE: Final = 11  # XS_WRITE, xen/include/public/io/xs_wire.h
-HEADER: Final = struct.Struct("<4I")  # type, request, transaction, size
 
 
 def find() -> str | None:
@@ -41,17 +40,30 @@ def find() -> str | None:
 
 
 @contextlib.contextmanager
-def running(broker_path: str) -> Iterator[Path | None]:
+def running(broker_path: str, *, needed: bool = False) -> Iterator[Path | None]:
     """Have one for as long as the block lasts.
 
     Args:
         broker_path: The broker that it is to find.
+        needed: Whether it is an error when there is none to be had.
 
     Returns:
         The directory that its clients name in ``XENSTORED_RUNDIR``; None when there is none of ours.
+
+    Raises:
+        PrivcmdError: ENOENT, it is needed and not installed; EEXIST, somebody has named another one; EIO, it did not
+            come up.
     """
+    named = {"XENSTORED_PATH", "XENSTORED_RUNDIR"} & os.environ.keys()
     path = find()
-    if path is None or {"XENSTORED_PATH", "XENSTORED_RUNDIR"} & os.environ.keys():
+    if path is None or named:
+        if needed:
+            raise PrivcmdError(
+                errno.EEXIST if named else errno.ENOENT,
+                f"{min(named)} names a xenstored already"
+                if named
+                else f"{NAME} is not installed; Debian has it in xen-utils-4.17",
+            )
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="xs-", dir="/tmp") as made, contextlib.ExitStack() as stack:
@@ -66,18 +78,17 @@ def running(broker_path: str) -> Iterator[Path | None]:
         answers = _answers(process, directory)
         if not answers:
             said = (directory / "output").read_text(errors="replace").strip()
+            if needed:
+                raise PrivcmdError(errno.EIO, f"{path} did not come up: {said}")
             sys.stderr.write(f"privcmdctl: {path} did not come up, programs will find no xenstore: {said}\n")
         yield directory if answers else None
 
 
 def name(directory: Path, names: Iterable[tuple[int, str]]) -> None:
     """Give domains their names, as a toolstack does."""
-    with contextlib.closing(_connected(directory)) as connected:
-        for number, (dom, text) in enumerate(names):
-            body = f"/local/domain/{dom}/name\0{text}".encode()
-            connected.sendall(HEADER.pack(WRITE, number, 0, len(body)) + body)
-            _, _, _, size = HEADER.unpack(connected.recv(HEADER.size, socket.MSG_WAITALL))
-            connected.recv(size, socket.MSG_WAITALL)
+    with Store(directory) as store:
+        for dom, text in names:
+            store.write(f"/local/domain/{dom}/name", text)
 
 
 def _answers(process: subprocess.Popen[bytes], directory: Path) -> bool:
@@ -89,19 +100,8 @@ def _answers(process: subprocess.Popen[bytes], directory: Path) -> bool:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and not poller.poll(TICK_MS):
             with contextlib.suppress(OSError):
-                _connected(directory).close()
+                Store(directory).close()
                 return True
         return False
     finally:
         os.close(ended)
-
-
-def _connected(directory: Path) -> socket.socket:
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        made.settimeout(START_TIMEOUT_S)
-        made.connect(str(directory / "socket"))
-    except OSError:
-        made.close()
-        raise
-    return made

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QEMU's Xen device model for a simulated domain: the distribution's own, unmodified, under the shim.
+
+It attaches to a domain that is there (``-xen-attach``), as on a host whose toolstack has made one, and says in
+xenstore when it is running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from privcmd.errors import PrivcmdError
+from privcmd.run import program
+from privcmd.run.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+NAMES: Final = ("xen-qemu-system-i386", "qemu-system-i386")
+PLACES: Final = ("/usr/libexec", "/usr/lib/xen*/bin", "/usr/local/lib/xen/bin")
+START_TIMEOUT_S: Final = 60.0
+MIB_PAGES: Final = 256
+# A machine with nothing on it but what Xen's always has, and nothing that waits for a person.
+BARE: Final = ("-nodefaults", "-no-user-config", "-display", "none", "-serial", "none", "-monitor", "none")
+
+
+def find() -> str:
+    """The program.
+
+    Raises:
+        PrivcmdError: ENOENT, it is not installed.
+    """
+    for name in NAMES:
+        for place in PLACES:
+            for path in sorted(Path("/").glob(f"{place[1:]}/{name}"), reverse=True):
+                return str(path)
+        if found := shutil.which(name):
+            return found
+    raise PrivcmdError(errno.ENOENT, "QEMU's Xen device model is not installed; Debian has it in qemu-system-xen")
+
+
+def command(dom: int, n_pages: int, arguments: Sequence[str] = ()) -> list[str]:
+    """The command line for a domain."""
+    memory_mib = max(1, n_pages // MIB_PAGES)
+    which = ["-xen-domid", str(dom), "-xen-attach", "-machine", "xenfv,suppress-vmdesc=on", "-m", str(memory_mib)]
+    return [find(), *which, "-smp", "1,maxcpus=1", *BARE, *arguments]
+
+
+@contextlib.contextmanager
+def running(broker_path: str, store: Path, dom: int, n_pages: int, arguments: Sequence[str] = ()) -> Iterator[int]:
+    """Have one for as long as the block lasts, running when it begins.
+
+    Args:
+        broker_path: The broker that it is to find.
+        store: The directory of the xenstored that it is to find.
+        dom: Its domain, HVM.
+        n_pages: Memory of the domain, in pages.
+        arguments: More of its command line: drives, devices, a display.
+
+    Returns:
+        Its process.
+
+    Raises:
+        PrivcmdError: ENOENT, it is not installed; EIO, it ended, or did not say that it is running, with what it said.
+    """
+    env = {**program.environment(broker_path, f"qemu-{dom}"), "XENSTORED_RUNDIR": str(store)}
+    state = f"/local/domain/0/device-model/{dom}/state"
+    with contextlib.ExitStack() as stack:
+        words = command(dom, n_pages, arguments)
+        output = stack.enter_context(tempfile.TemporaryFile())
+        process = subprocess.Popen(  # noqa: S603 - found by us
+            words, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True,
+        )  # fmt: skip
+        stack.callback(process.wait)
+        stack.callback(process.send_signal, signal.SIGTERM)
+        pidfd = os.pidfd_open(process.pid)
+        stack.callback(os.close, pidfd)
+        with Store(store) as client:
+            runs = client.wait_for(state, "running", pidfd=pidfd, timeout_s=START_TIMEOUT_S)
+        if not runs:
+            process.kill()
+            ended = process.wait()
+            output.seek(0)
+            said = output.read().decode(errors="replace").strip()
+            how = f"ended with status {ended}" if ended >= 0 else "did not come up"
+            raise PrivcmdError(errno.EIO, f"{words[0]} {how}: {said or 'it said nothing'}")
+        yield process.pid
