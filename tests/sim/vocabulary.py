@@ -150,7 +150,8 @@ class Vocabulary:
         rng = self._rng
         where = self.range() if rng.random() < 0.4 else {"addr": BASE, "len": N_PAGES * PAGE}
         file = rng.choices((None, "privcmd", "anon", "gntdev", "hypercall"), (8, 2, 2, 1, 1))[0]
-        return {**where, "prot": rng.choice((3, 3, 3, 1, 0)), "fixed": rng.random() < 0.9, "file": file}
+        params = {**where, "prot": rng.choice((3, 3, 3, 1, 0)), "fixed": rng.random() < 0.9}
+        return params if file is None else {**params, "file": file}
 
     def unmap(self) -> Params:
         """Part of the place that all quarrel about, or the hypercall buffers."""
