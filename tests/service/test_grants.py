@@ -8,12 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from privcmdd.model.errors import InternalFault
 from service.desk import BASE, PAGE, SMALL, Desk, Refused, frames, triples
 
 PERMIT, READ_ONLY, TRANSFER = 1, 4, 2
 TABLE = BASE + (1 << 30)  # where the guest's grant table is mapped, to be filled
 GNTDEV = "gntdev"
+READING, WRITING = 8, 16
 
 
 class Granting:
@@ -36,6 +40,11 @@ class Granting:
     def grant(self, ref: int, frame: int, flags: int = PERMIT, to: int = 0) -> None:
         """Write an entry of version 1."""
         self.call("write", addr=TABLE + 8 * ref, data=struct.pack("<HHI", flags, to, frame))
+
+    def flags(self, ref: int) -> int:
+        """The flags of an entry of version 1, as the guest reads them."""
+        flags: int = struct.unpack("<H", self.call("read", addr=TABLE + 8 * ref, len=2)["data"])[0]
+        return flags
 
     def map(self, *refs: int, addr: int = BASE, prot: int = 3, **more: Any) -> Any:
         """Map grants at a fresh mapping of the device: the answer, or the name of the errno."""
@@ -125,3 +134,113 @@ def test_a_child_has_none() -> None:
     guest.desk.call(child, "space.attach", space=guest.call("space.fork")["space"])
 
     assert guest.desk.call(child, "maps") == {"entries": []}
+
+
+def test_the_guest_sees_what_is_in_use() -> None:
+    """GTF_reading while a grant is mapped, GTF_writing while that may be written; the rest of the entry stays."""
+    guest = Granting()
+    guest.grant(8, 5)
+    guest.grant(9, 6, flags=PERMIT | READ_ONLY)
+    guest.map(8, 9, 8, prot=1)
+    assert (guest.flags(8), guest.flags(9)) == (PERMIT | READING, PERMIT | READ_ONLY | READING)
+
+    guest.map(8, addr=BASE + 16 * PAGE)
+    assert guest.flags(8) == PERMIT | READING | WRITING
+    guest.call("munmap", addr=BASE + 16 * PAGE, len=PAGE)
+    assert guest.flags(8) == PERMIT | READING
+
+    guest.call("munmap", addr=BASE, len=PAGE)
+    assert guest.flags(8) == PERMIT | READING
+    guest.call("mmap", addr=BASE + 2 * PAGE, len=PAGE, prot=3, fixed=True)
+    assert (guest.flags(8), guest.flags(9)) == (PERMIT, PERMIT | READ_ONLY | READING)
+
+
+def test_version_2_shows_it_in_the_status_frames() -> None:
+    """The entries are 16 bytes, their bits lie in frames of their own, which are there when they are needed."""
+    guest = Granting()
+    guest.desk.broker.hypervisor.domains[guest.dom].grants.version = 2
+    guest.call("write", addr=TABLE + 16 * 8, data=struct.pack("<HHIQ", PERMIT, 0, 0, 5))
+    guest.map(8)
+    status = TABLE + 8 * PAGE
+    guest.call("mmap", addr=status, len=PAGE, prot=3, fixed=True)
+    guest.call("privcmd.mmap_resource", dom=guest.dom, type=1, id=1, num=1, addr=status)
+
+    assert guest.call("read", addr=status, len=32)["data"] == bytes(16) + bytes([READING | WRITING]) + bytes(15)
+    guest.call("munmap", addr=BASE, len=PAGE)
+    assert guest.call("read", addr=status, len=32)["data"] == bytes(32)
+
+
+def test_a_process_that_ends_uses_nothing_any_more() -> None:
+    """However it ends, the guest may end its grants then."""
+    guest = Granting()
+    guest.grant(8, 5)
+    other = guest.desk.connect()
+    guest.desk.call(other, "space.attach", personality="linux")
+    guest.desk.call(other, "mmap", addr=BASE, len=PAGE, prot=3, fixed=True, file=GNTDEV)
+    guest.desk.call(other, "gntdev.map", dom=guest.dom, addr=BASE, arr=frames(8))
+    assert guest.flags(8) == PERMIT | READING | WRITING
+
+    guest.desk.broker.disconnect(other)
+
+    assert guest.flags(8) == PERMIT
+
+
+def test_a_grant_in_use_is_what_it_was() -> None:
+    """What the guest writes over a grant that is mapped changes nothing for who maps it again, as in Xen."""
+    guest = Granting()
+    guest.grant(8, 5)
+    guest.map(8)
+    guest.grant(8, 7, flags=0)
+
+    again = guest.map(8, addr=BASE + PAGE, extents=True)
+
+    assert triples(again["extents"]) == [(0, 5, 1)]
+    guest.call("munmap", addr=BASE, len=2 * PAGE)
+    assert guest.map(8) == "EINVAL"
+
+
+def test_a_count_that_is_wrong_is_found() -> None:
+    """Law 11 counts again, in both directions."""
+    guest = Granting()
+    guest.grant(8, 5)
+    guest.map(8)
+    domain = guest.desk.broker.hypervisor.domains[guest.dom]
+    pin = domain.grants.pins[8]
+
+    pin.n_writable -= 1
+    with pytest.raises(InternalFault, match="11 grants"):
+        guest.desk.broker.check()
+    pin.n_writable += 1
+    guest.desk.broker.check()
+    del domain.grants.pins[8]
+    with pytest.raises(InternalFault, match="mapped and not counted"):
+        guest.desk.broker.check()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rubbish=st.binary(min_size=1, max_size=64),
+    at=st.integers(0, 48),
+    version=st.sampled_from([1, 2]),
+    refs=st.lists(st.integers(0, 12), min_size=1, max_size=6),
+    prot=st.sampled_from([1, 3]),
+)
+def test_rubbish_in_a_table_harms_its_guest_alone(
+    rubbish: bytes, at: int, version: int, refs: list[int], prot: int
+) -> None:
+    """Whatever a guest writes, before and while its grants are mapped: the laws hold and others are served."""
+    guest = Granting()
+    guest.desk.broker.hypervisor.domains[guest.dom].grants.version = version
+    other = guest.desk.connect()
+    for ref in range(6):
+        guest.grant(ref, ref)
+    guest.call("write", addr=TABLE + at, data=rubbish)
+    answer = guest.map(*refs, prot=prot)
+    assert answer == "EINVAL" or answer["num"] == len(refs)
+    guest.call("write", addr=TABLE + 128 - at - len(rubbish), data=rubbish)
+    guest.map(*refs, addr=BASE + 8 * PAGE)
+    guest.call("munmap", addr=BASE, len=16 * PAGE)
+
+    assert not guest.desk.broker.hypervisor.domains[guest.dom].grants.pins
+    assert guest.desk.call(other, "ping")["instance"]
+    guest.desk.broker.check()

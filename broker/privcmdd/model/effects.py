@@ -101,7 +101,21 @@ class GuestChanged:
     topic: str
 
 
+@dataclass(frozen=True, slots=True)
+class GrantsInUse:
+    """Grants came into use or went out of it: the guest is to see that in its table.
+
+    Attributes:
+        domid: Whose grants.
+        rows: For each the page of the domain's memory file, the byte in it, and the bits (GTF_reading, GTF_writing)
+            that are up from now on.
+    """
+
+    domid: int
+    rows: list[tuple[int, int, int]]
+
+
 Effect: TypeAlias = (
     "GiveBack | Discard | StateChanged | DiscardBuffers | BuffersGone | FrameWanted | Raised | ChannelGone "
-    "| GuestChanged | Found"
+    "| GuestChanged | GrantsInUse | Found"
 )

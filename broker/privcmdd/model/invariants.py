@@ -61,6 +61,7 @@ def breaches(
     yield from _broken(frames_are_counted, "machine", hypervisor, spaces)
     yield from _broken(domains_live_as_long_as_referred_to, "machine", hypervisor)
     yield from _broken(channels_have_two_ends, "machine", hypervisor)
+    yield from _broken(grants_in_use_are_counted, "machine", hypervisor, spaces)
     yield from _broken(charges_add_up, "machine", spaces, accounts)
 
 
@@ -276,6 +277,30 @@ def channels_have_two_ends(hypervisor: Hypervisor) -> None:
                 there = events.port(port.remote, port.remote_port)
                 back = (there.remote, there.remote_port, there.channel, there.side)
                 require(law, back == (domid, number, port.channel, 1 - port.side), f"{where} is not who it is bound to")
+
+
+def grants_in_use_are_counted(hypervisor: Hypervisor, spaces: Collection[AddressSpace]) -> None:
+    """Law 11: a grant is in use as often as pages map it, and each of these pages has a frame of the domain."""
+    law = "11 grants are in use as often as they are mapped"
+    mapped: Counter[tuple[int, int]] = Counter()
+    written: Counter[tuple[int, int]] = Counter()
+    for space in spaces:
+        for page, (domain, ref, writes) in space.grants.items():
+            where = f"page {page:#x} of space {space.number}"
+            alike = hypervisor.domains.get(domain.domid) is domain
+            require(law, alike, f"{where} maps a grant of domain {domain.domid}, which is gone")
+            mfn = space.pmap.get(page)
+            there = mfn not in (NO_FRAME, BARRED) and hypervisor.owner(mfn) == domain.domid
+            require(law, there, f"{where} maps grant {ref} of domain {domain.domid} and none of its frames")
+            mapped[domain.domid, ref] += 1
+            written[domain.domid, ref] += writes
+    for domain in hypervisor.domains.values():
+        for ref, pin in domain.grants.pins.items():
+            real = mapped.pop((domain.domid, ref), 0), written[domain.domid, ref]
+            counted = pin.n_mappings, pin.n_writable
+            text = f"grant {ref} of domain {domain.domid} is counted {counted} times mapped, and writable; it is {real}"
+            require(law, counted == real and counted[0] > 0, text, f"domain {domain.domid}")
+    require(law, not mapped, f"mapped and not counted (domain, grant): {list(mapped)[:4]}")
 
 
 def charges_add_up(spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]) -> None:

@@ -131,6 +131,14 @@ class Resources(Foreign):
             frames += self._make(domain, n_needed - len(frames))
         return frames
 
+    def make_status_frames(self, domain: Domain) -> None:
+        """Have as many status frames as the shared frames of a table of version 2 need.
+
+        Raises:
+            ModelError: ENOMEM.
+        """
+        self._grant_frames(domain, GrantId.STATUS, -(-len(domain.grants.shared) // STATUS_PER_SHARED))
+
     def _ioreq_frames(self, domain: Domain, number: int, first: int) -> list[int]:
         server = domain.ioreq_servers.get(number)
         if server is None or (first == 0 and not server.bufioreq):

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from privcmdd.model import pins
 from privcmdd.model.buffers import BufferPages
 from privcmdd.model.effects import BuffersGone, DiscardBuffers
 from privcmdd.model.errors import ModelError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from privcmdd.model.frames import Mfns, Names
     from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.model.ledger import Account
+    from privcmdd.model.pins import Held
     from privcmdd.model.privcmd import Personality
     from privcmdd.model.vm_map import Maker
 
@@ -67,6 +69,7 @@ class AddressSpace:
         map: Its entries.
         pmap: Its page tables.
         buffers: The pages of its buffer file; None as long as it has no hypercall buffer.
+        grants: The grant that each of its pages maps, of those that map one.
         pending: The replacement that is being prepared, if any (at most one: callers take turns).
         slice_frames: Frames prepared between two checkpoints.
         maker: The request that is at work here, for people.
@@ -80,6 +83,7 @@ class AddressSpace:
         "buffers",
         "closed",
         "counters",
+        "grants",
         "hypervisor",
         "maker",
         "map",
@@ -114,6 +118,7 @@ class AddressSpace:
         self.map = VmMap()
         self.pmap = Pmap()
         self.buffers: BufferPages | None = None
+        self.grants: dict[int, Held] = {}
         self.objects = ObjectCounters(hypervisor.objects)
         self.counters = SpaceCounters()
         self.n_wired = 0
@@ -205,6 +210,8 @@ class AddressSpace:
             MemoryError: As ``commit``.
         """
         old = self.pmap.withdraw(start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT)
+        if self.grants:
+            pins.unmapped(self, start, end)
         dead = self.map.replace(start, end, new)
         self.counters.frames_removed += len(old)
         self._attach(new, dead)
@@ -254,6 +261,8 @@ class AddressSpace:
         pmap = self.pmap
         before = pmap.n_present
         old = pmap.swap(start >> PAGE_SHIFT, mfns, (end - start) >> PAGE_SHIFT)
+        if self.grants:
+            pins.unmapped(self, start, end)
         n_more = pmap.n_present - before
         n_removed = len(old)
         counters = self.counters
@@ -438,6 +447,8 @@ class AddressSpace:
         if self.personality.wires:
             self.n_wired -= self.pmap.n_present
         held = self.pmap.clear()
+        if self.grants:
+            pins.unmapped(self, 0, VM_MAX_ADDRESS)
         self._attach((), self.map.replace(0, VM_MAX_ADDRESS, ()))
         if held:
             self.hypervisor.give_parts(held)

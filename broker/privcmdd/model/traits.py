@@ -40,6 +40,22 @@ class Traits:
 
 
 @dataclass(slots=True)
+class Pin:
+    """A grant that somebody has mapped.
+
+    Attributes:
+        frame: What the guest granted when it was first mapped; what its entry says later changes nothing for those
+            who have it.
+        n_mappings: Pages of address spaces that map it.
+        n_writable: Those of them that were mapped to be written.
+    """
+
+    frame: int
+    n_mappings: int = 0
+    n_writable: int = 0
+
+
+@dataclass(slots=True)
 class GrantTable:
     """The frames of a grant table, made when they are first asked for.
 
@@ -49,6 +65,7 @@ class GrantTable:
         version: What it chose; Xen starts with 1.
         shared: Machine frames.
         status: Machine frames; only version 2 has some.
+        pins: The grants that are mapped, by number.
     """
 
     max_frames: int = MAX_GRANT_FRAMES
@@ -56,6 +73,7 @@ class GrantTable:
     version: int = 1
     shared: list[int] = field(default_factory=list)
     status: list[int] = field(default_factory=list)
+    pins: dict[int, Pin] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

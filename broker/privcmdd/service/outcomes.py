@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from privcmdd.model import effects
 from privcmdd.model.domain import State
 from privcmdd.model.findings import Found
+from privcmdd.model.pins import GTF_READING, GTF_WRITING
 from privcmdd.service import findings
 from privcmdd.service.backing import BufferFile
 from privcmdd.service.harm import zombies
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from privcmdd.service.broker import Broker
     from privcmdd.service.session import Session
+
+
+IN_USE: Final = GTF_READING | GTF_WRITING
 
 
 def carry_out(broker: Broker, session: Session, effect: effects.Effect) -> None:
@@ -62,6 +66,14 @@ def guest_changed(broker: Broker, _session: Session, effect: effects.GuestChange
     broker.tell(effect.topic, {"dom": effect.domid}, lambda session: session.sees(effect.domid))
 
 
+def grants_in_use(broker: Broker, _session: Session, effect: effects.GrantsInUse) -> None:
+    """Bits in the guest's own table; all others stay as the guest has them."""
+    backing, domid = broker.backing, effect.domid
+    for page, offset, bits in effect.rows:
+        (flags,) = backing.read(domid, page, offset, 1)
+        backing.write(domid, page, offset, bytes([flags & ~IN_USE | bits]))
+
+
 def found(broker: Broker, session: Session, effect: Found) -> None:
     """Put down to the client that did it."""
     broker.findings.record(effect, findings.serving(session, effect))
@@ -77,5 +89,6 @@ OUTCOMES: Final[dict[type, Callable[[Broker, Session, Any], object]]] = {
     effects.Raised: lambda broker, _, effect: broker.backing.raise_event(effect.channel, effect.side),
     effects.ChannelGone: lambda broker, _, effect: broker.backing.close_events(effect.channel),
     effects.GuestChanged: guest_changed,
+    effects.GrantsInUse: grants_in_use,
     Found: found,
 }

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Grants in use, counted: whatever is mapped over, cut, protected or given up, the counts are the mappings."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from model.support import PERSONALITIES, RW, World, page
+from privcmdd.model.errors import ModelError
+from privcmdd.model.grants import GTF_PERMIT_ACCESS, V1, map_grants
+from privcmdd.model.resources import Type
+from privcmdd.model.units import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from privcmdd.model.space import AddressSpace
+
+N_PAGES = 24
+
+
+class Walk:
+    """Two processes and a guest that grants frame g by its grant g."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.world = World()
+        self.domid = self.world.hvm.domid
+        self.world.hv.resource_frames(self.domid, Type.GRANT_TABLE, 0, 0, 1)
+        self.spaces = [self.world.space(PERSONALITIES["linux"]) for _ in range(2)]
+
+    def entry(self, at: int, _size: int) -> bytes:
+        """The guest's table."""
+        return V1.pack(GTF_PERMIT_ACCESS, 0, at % PAGE_SIZE // V1.size)
+
+    def range(self) -> tuple[int, int]:
+        """Some pages: the address of the first, and the bytes."""
+        first = self.random.randrange(N_PAGES)
+        return page(first), self.random.randint(1, N_PAGES - first) * PAGE_SIZE
+
+    def map(self, space: AddressSpace) -> None:
+        """Map grants over whatever is there."""
+        start, size = self.range()
+        space.mmap(start, size, self.random.choice([1, RW]), fixed=True, file="gntdev")
+        refs = [self.random.randrange(64) for _ in range(size // PAGE_SIZE)]
+        map_grants(space, self.domid, start, refs, self.entry, may_write=True)
+
+    def munmap(self, space: AddressSpace) -> None:
+        """Unmap, whole or in parts."""
+        space.munmap(*self.range())
+
+    def mprotect(self, space: AddressSpace) -> None:
+        """Take access away, or give it."""
+        space.mprotect(*self.range(), self.random.choice([0, 1, RW]))
+
+    def again(self, space: AddressSpace) -> None:
+        """Map into what has grants already."""
+        start, size = self.range()
+        map_grants(space, self.domid, start, [1] * (size // PAGE_SIZE), self.entry, may_write=True)
+
+    def replace(self, _space: AddressSpace) -> None:
+        """A process ends, another begins."""
+        which = self.random.randrange(2)
+        self.spaces[which].close()
+        self.spaces[which] = self.world.space(PERSONALITIES["linux"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_breaks_the_law_of_grants(seed: int) -> None:
+    """Law 11, and all others, after every step."""
+    walk = Walk(seed)
+    for _ in range(60):
+        step = walk.random.choice([walk.map, walk.map, walk.again, walk.munmap, walk.mprotect, walk.replace])
+        with contextlib.suppress(ModelError):
+            step(walk.random.choice(walk.spaces))
+        walk.world.check()
+    for space in walk.spaces:
+        space.close()
+        walk.world.check()
+    assert not walk.world.hvm.grants.pins
