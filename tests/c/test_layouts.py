@@ -13,6 +13,7 @@ import pytest
 
 from privcmdd.service import hypercalls
 from privcmdd.service.hypercalls.layout import Layout
+from privcmdd.service.hypercalls.names import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +71,23 @@ VALUES = {
     "multicall.RESULT_OFFSET": "offsetof(struct multicall_entry, result)",
 }
 
+PREFIXES = {
+    "hypercall": "__HYPERVISOR_",
+    "memory_op": "XENMEM_",
+    "mmuext_op": "MMUEXT_",
+    "event_channel_op": "EVTCHNOP_",
+    "hvm_op": "HVMOP_",
+    "sysctl": "XEN_SYSCTL_",
+    "cpupool_op": "XEN_SYSCTL_CPUPOOL_OP_",
+    "domctl": "XEN_DOMCTL_",
+    "dm_op": "XEN_DMOP_",
+}
+
+
+def constant(kind: str, name: str) -> str:
+    """What the headers call an operation."""
+    return PREFIXES[kind] + (name.upper() if kind in ("mmuext_op", "cpupool_op") else name)
+
 
 def modules() -> Iterator[tuple[str, object]]:
     """The modules of the room, by their names."""
@@ -107,6 +125,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
         asked += [f"offsetof({name}, {member.name})" for member in layout.members]
         asked += [f"sizeof((({name} *)0)->{member.name})" for member in layout.members]
     asked += VALUES.values()
+    asked += [constant(kind, name) for kind, names in NAMES.items() for name in names.values()]
     lines = "\n".join(f'    printf("%lld %s\\n", (long long)({text}), "{text}");' for text in asked)
     directory: Path = tmp_path_factory.mktemp("layouts")
     source = directory / "layouts.c"
@@ -138,3 +157,9 @@ def test_constants_are_those_of_the_headers(name: str, measured: dict[str, int])
     module, constant = name.split(".")
 
     assert vars(dict(modules())[module])[constant] == measured[VALUES[name]]
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_names_are_those_of_the_headers(kind: str, measured: dict[str, int]) -> None:
+    """An operation that has no answer is told of by its own name."""
+    assert NAMES[kind] == {measured[constant(kind, name)]: name for name in NAMES[kind].values()}

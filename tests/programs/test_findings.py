@@ -58,7 +58,10 @@ def test_a_run_can_be_read_by_programs() -> None:
     assert [(leak["n_pages"], leak["dom"]) for leak in said["leaks"]] == [(1, 1)]
     assert [finding["kind"] for finding in said["findings"]] == ["frame-bits-lost", "mapping-leaked"]
     assert summary("--findings=error", "--", *LEAKS_TOO)[0] == 98
-    assert summary("--", "true") == (0, {"status": 0, "signal": None, "leaks": [], "findings": [], "faults": []})
+    assert summary("--", "true") == (
+        0,
+        {"status": 0, "signal": None, "leaks": [], "findings": [], "faults": [], "unanswered": {}},
+    )
 
 
 def test_a_signal_is_found_and_handed_on() -> None:

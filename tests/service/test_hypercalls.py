@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from privcmdd.model.host import Host
+from privcmdd.service.broker import MOST_NAMES, OTHERS
 from privcmdd.service.hypercalls import domctl, events, hvm_op, info, memory_op, multicall, shadow, sysctl, version
 from privcmdd.service.settings import AccessRule
 from service.desk import BASE, PAGE, Desk, Refused, errnos, frames, settings
@@ -338,10 +339,21 @@ def test_what_is_not_answered_is_counted(tool: Tool) -> None:
     """By name, in stats, so that one can see what a program wanted."""
     tool.call(60)
     tool.call(60)
+    tool.call(27)
     tool.domctl(9999, tool.build())
+    tool.domctl(14, tool.build())
 
     counted = tool.desk.call(tool.session, "stats")["broker"]["unanswered"]
-    assert counted == {"hypercall 60": 2, "domctl 9999": 1}
+    assert counted == {"hypercall 60": 2, "hypercall xsm_op": 1, "domctl 9999": 1, "domctl getvcpuinfo": 1}
+
+
+def test_names_that_nobody_expected_are_counted_together(tool: Tool) -> None:
+    """However many numbers a client makes up, a bounded number of names is kept, and no call goes uncounted."""
+    for number in range(1000, 1000 + 2 * MOST_NAMES):
+        tool.call(number)
+
+    counted = tool.desk.call(tool.session, "stats")["broker"]["unanswered"]
+    assert (len(counted), counted[OTHERS], sum(counted.values())) == (MOST_NAMES + 1, MOST_NAMES, 2 * MOST_NAMES)
 
 
 @pytest.mark.parametrize("rights", ["read", "write"])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import privcmd
+from privcmd.run import unanswered
 from privcmdd import __version__
 from privcmdd.cli import faults, findings, output
 from privcmdd.cli.arguments import guest, memory, number, span
@@ -71,7 +72,7 @@ end, with the request that made each, and so is what a real host would have let 
 (`privcmdctl findings --help`). Where Xen's own xenstored is installed, one runs beside the program.
 
 With --json all that `run` itself has to say of the program is one line of JSON on standard error, the last one:
-status, signal, leaks, findings. Standard output is the program's.
+status, signal, leaks, findings, faults, unanswered. Standard output is the program's.
 
 Programs that are statically linked or setuid cannot be preloaded into, and are refused with the reason.
 """
@@ -202,7 +203,12 @@ def _maps(parsed: argparse.Namespace) -> int:
 def _stats(parsed: argparse.Namespace) -> int:
     with _client(parsed) as client:
         stats = client.stats()
-    _show(parsed, stats, output.tree(stats))
+    if parsed.unanswered:
+        counts = unanswered.most_often(stats["broker"]["unanswered"])
+        text = output.table(("asked for", "times"), counts.items(), left=("asked for",))
+        _show(parsed, {"unanswered": counts}, text if counts else "all that was asked for has been answered")
+    else:
+        _show(parsed, stats, output.tree(stats))
     return 0
 
 
@@ -392,7 +398,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     maps = add(commands, "maps", _maps, "print the map entries of an address space", _MAPS)
     maps.add_argument("--space", metavar="N", type=number, required=True, help="the address space")
-    add(commands, "stats", _stats, "print the broker's counters")
+    stats = add(commands, "stats", _stats, "print the broker's counters")
+    stats.add_argument(
+        "--unanswered", action="store_true",
+        help="only the operations of Xen's that programs asked for and that the broker does not have, by name",
+    )  # fmt: skip
     found = add(commands, "findings", _findings, "list what a real host would have let pass in silence", findings.ABOUT)
     found.add_argument("--clear", action="store_true", help="forget them afterwards")
     fault = commands.add_parser("fault", help="make requests and frames fail on demand")

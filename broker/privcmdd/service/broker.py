@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 FRAMES_PER_MIB: Final = 256
 # Names of operations that are counted apart: they come from clients.
 MOST_NAMES: Final = 256
+OTHERS: Final = "others"  # what is counted when that many names are taken
 MOST_RECENT: Final = 128  # characters of a method's name or of an outcome that are remembered of a request
 
 
@@ -338,8 +339,8 @@ class Broker:
             The refusal, for the caller to raise.
         """
         counts = self.unanswered
-        if what in counts or len(counts) < MOST_NAMES:
-            counts[what] = counts.get(what, 0) + 1
+        name = what if what in counts or len(counts) < MOST_NAMES else OTHERS
+        counts[name] = counts.get(name, 0) + 1
         return ModelError(number, f"{what} is not answered here", op=what)
 
     def usage(self) -> dict[str, dict[str, int]]:

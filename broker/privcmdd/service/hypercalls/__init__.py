@@ -77,7 +77,7 @@ def perform(call: Call, number: int, arguments: tuple[int, ...]) -> int:
             return do_multicall(call, arguments, perform)
         handler = TABLE.get(number)
         if handler is None:
-            raise call.unanswered(f"hypercall {number}")
+            raise call.unanswered("hypercall", number)
         return handler(call, arguments)
     except ModelError as refusal:
         return -refusal.errno

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.units import DOMID_SELF
+from privcmdd.service.hypercalls.names import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,9 +52,9 @@ class Call:
         self.session.check("admin", domid)
         return self.hypervisor.domain(domid)
 
-    def unanswered(self, what: str) -> ModelError:
-        """An operation that is not there."""
-        return self.broker.count_unanswered(what, errno.ENOSYS)
+    def unanswered(self, kind: str, number: int, of: str = "") -> ModelError:
+        """An operation that is not there, or not for that: ``of`` says of what."""
+        return self.broker.count_unanswered(named(kind, number) + of, errno.ENOSYS)
 
 
 def versioned(

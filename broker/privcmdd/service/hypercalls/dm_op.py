@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from privcmdd.model.errors import ModelError
 from privcmdd.service.hypercalls import dm_interrupts, dm_ioreq, dm_memory
 from privcmdd.service.hypercalls.layout import Layout
+from privcmdd.service.hypercalls.names import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +37,7 @@ def device_model(broker: Broker, domid: int, op: bytearray, more: Sequence[bytea
         raise ModelError(errno.EINVAL, f"pad of struct xen_dm_op is {head['pad']}, expected 0", key="bufs")
     found = REQUESTS.get(head["op"])
     if found is None:
-        raise broker.count_unanswered(f"dm_op {NAMES.get(head['op'], head['op'])}", errno.EOPNOTSUPP)
+        raise broker.count_unanswered(named("dm_op", head["op"]), errno.EOPNOTSUPP)
     layout, do = found
     if len(op) < HEAD.size + layout.size:
         raise ModelError(errno.EFAULT, f"the first buffer is too short for DM_OP {head['op']}", key="bufs")
@@ -72,5 +73,3 @@ REQUESTS: Final[dict[int, tuple[Layout, Callable[[Broker, int, dict[str, Any]], 
     18: (dm_memory.CACHE_ATTRIBUTE, dm_memory.pin_cache_attribute),
     20: (N_VCPUS, count_vcpus),
 }
-# Those that Xen has and we do not, by what people call them.
-NAMES: Final = {13: "inject_event", 15: "map_mem_type_to_ioreq_server", 19: "set_irq_level"}

@@ -74,10 +74,10 @@ def domctl(call: Call, arguments: tuple[int, ...]) -> int:
         layout, answer = DOMAIN_INFO, next_domain(call, head["domain"])
         head["domain"] = answer["domain"]
     elif found is None:
-        raise call.unanswered(f"domctl {number}")
+        raise call.unanswered("domctl", number)
     else:
         if is_self(head["domain"]):
-            raise call.unanswered(f"domctl {number} of dom0")
+            raise call.unanswered("domctl", number, " of dom0")
         layout, do = found
         domain = call.domain(head["domain"])
         answer = do(call, domain, layout.unpack(data, HEAD.size))

@@ -41,7 +41,7 @@ def event_channel_op(call: Call, arguments: tuple[int, ...]) -> int:
     command, address = arguments[:2]
     found = COMMANDS.get(command)
     if found is None:
-        raise call.unanswered(f"event_channel_op {command}")
+        raise call.unanswered("event_channel_op", command)
     layout, do = found
     asked = call.memory.get(layout, address)
     call.memory.check(address, layout.size)
@@ -52,7 +52,7 @@ def event_channel_op(call: Call, arguments: tuple[int, ...]) -> int:
 def alloc_unbound(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
     """``EVTCHNOP_alloc_unbound``: the port is the answer."""
     if is_self(asked["dom"]):
-        raise call.unanswered("event_channel_op 6 of dom0")
+        raise call.unanswered("event_channel_op", 6, " of dom0")
     domain = call.domain(asked["dom"])
     remote = 0 if asked["remote_dom"] == DOMID_SELF else asked["remote_dom"]
     return {**asked, "port": call.hypervisor.events.alloc_unbound(domain.domid, remote)}
@@ -72,7 +72,7 @@ def status(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
 def reset(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
     """``EVTCHNOP_reset``: close all ports of a domain."""
     if is_self(asked["dom"]):
-        raise call.unanswered("event_channel_op 10 of dom0")
+        raise call.unanswered("event_channel_op", 10, " of dom0")
     call.hypervisor.events.reset(call.domain(asked["dom"]).domid)
     return asked
 

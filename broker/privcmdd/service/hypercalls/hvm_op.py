@@ -33,7 +33,7 @@ def hvm_op(call: Call, arguments: tuple[int, ...]) -> int:
         return param(call, address, is_set=command == SET_PARAM)
     if command == GET_MEM_TYPE:
         return mem_type(call, address)
-    raise call.unanswered(f"hvm_op {command}")
+    raise call.unanswered("hvm_op", command)
 
 
 def param(call: Call, address: int, *, is_set: bool) -> int:

@@ -89,9 +89,10 @@ def memory_op(call: Call, arguments: tuple[int, ...]) -> int:
         ModelError: EFAULT; EPERM; ESRCH; as the subcommand says; ENOSYS.
     """
     command, address = arguments[:2]
-    do = COMMANDS.get(command & ((1 << COMMAND_BITS) - 1))
+    number = command & ((1 << COMMAND_BITS) - 1)
+    do = COMMANDS.get(number)
     if do is None:
-        raise call.unanswered(f"memory_op {command & ((1 << COMMAND_BITS) - 1)}")
+        raise call.unanswered("memory_op", number)
     return do(call, address)
 
 
@@ -103,7 +104,7 @@ def reservation(call: Call, address: int) -> tuple[dict[str, Any], npt.NDArray[n
     """
     asked = call.memory.get(RESERVATION, address)
     if is_self(asked["domid"]):
-        raise call.unanswered("a change of dom0's reservation")
+        raise call.unanswered("hypercall", 12, " on dom0's reservation")
     if asked["extent_order"] > MOST_ORDER:
         raise ModelError(errno.EINVAL, f"extent_order is {asked['extent_order']}, expected at most {MOST_ORDER}")
     call.domain(asked["domid"])
@@ -135,7 +136,7 @@ def increase_reservation(call: Call, address: int) -> int:
     """``XENMEM_increase_reservation``: machine frames for a PV domain."""
     asked = call.memory.get(RESERVATION, address)
     if is_self(asked["domid"]):
-        raise call.unanswered("a change of dom0's reservation")
+        raise call.unanswered("hypercall", 12, " on dom0's reservation")
     if asked["extent_order"] > MOST_ORDER:
         raise ModelError(errno.EINVAL, f"extent_order is {asked['extent_order']}, expected at most {MOST_ORDER}")
     domid, start, order = asked["domid"], asked["extent_start"], asked["extent_order"]

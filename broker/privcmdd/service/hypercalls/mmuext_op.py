@@ -34,7 +34,7 @@ def mmuext_op(call: Call, arguments: tuple[int, ...]) -> int:
     if n_operations > MOST_OPERATIONS:
         raise ModelError(errno.E2BIG, f"{n_operations} operations in one, at most {MOST_OPERATIONS} may be")
     if domid > 0xFFFF or is_self(domid):
-        raise call.unanswered("mmuext_op of dom0")
+        raise call.unanswered("hypercall", 26, " of dom0")
     call.domain(domid)
     if done_at:
         call.memory.check(done_at, 4)
@@ -43,7 +43,7 @@ def mmuext_op(call: Call, arguments: tuple[int, ...]) -> int:
     try:
         for operation in operations:
             if operation["cmd"] > UNPIN:
-                raise call.unanswered(f"mmuext_op {operation['cmd']}")
+                raise call.unanswered("mmuext_op", operation["cmd"])
             if operation["cmd"] == UNPIN:
                 call.hypervisor.unpin(domid, operation["arg1"])
             else:

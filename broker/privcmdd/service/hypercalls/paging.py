@@ -48,7 +48,7 @@ INDEXES: Final = struct.Struct("<4I")  # req_prod, req_event, rsp_prod, rsp_even
 def event_op(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_vm_event_op``, for a pager: the answer is an event channel."""
     if values["mode"] != PAGING_MODE:
-        raise call.unanswered(f"vm_event_op of mode {values['mode']}")
+        raise call.unanswered("domctl", 56, f" of mode {values['mode']}")
     hypervisor = call.hypervisor
     if values["op"] == 0:
         hypervisor.enable_paging(domain.domid, domain.traits.params.get(RING_PARAM, 0))

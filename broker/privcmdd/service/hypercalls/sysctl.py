@@ -101,7 +101,7 @@ def sysctl(call: Call, arguments: tuple[int, ...]) -> int:
     data, head = versioned(call, address, SYSCTL_BYTES, HEAD, INTERFACE_VERSION, "sysctl")
     found = COMMANDS.get(head["cmd"])
     if found is None:
-        raise call.unanswered(f"sysctl {head['cmd']}")
+        raise call.unanswered("sysctl", head["cmd"])
     layout, do = found
     answer = do(call, layout.unpack(data, HEAD.size))
     data[HEAD.size : HEAD.size + layout.size] = layout.pack(answer)
@@ -176,7 +176,7 @@ def node_info(call: Call, values: dict[str, Any]) -> dict[str, Any]:
 def cpupool(call: Call, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_cpupool_op``: there is pool 0, it has the processor, and one can ask about that."""
     if values["op"] not in (POOL_INFO, POOL_FREE_INFO):
-        raise call.unanswered(f"cpupool_op {values['op']}")
+        raise call.unanswered("cpupool_op", values["op"])
     if values["op"] == POOL_INFO and values["cpupool_id"]:
         raise ModelError(errno.ENOENT, f"there is no cpupool from {values['cpupool_id']} on")
     bitmap = values["cpumap"]

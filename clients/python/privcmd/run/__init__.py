@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmd.errors import BrokerGone
-from privcmd.run import host, program, reach
+from privcmd.run import host, program, reach, unanswered
 from privcmd.run.findings import LEAKED as LEAKED_KIND
 from privcmd.run.findings import of_programs, paragraph
 from privcmd.run.leaks import Leak, Watch
@@ -68,12 +68,14 @@ class End:
         leaks: Mappings that it left behind.
         findings: What it did that a real host lets pass in silence.
         faults: The rules by which its requests failed.
+        unanswered: What of Xen's the programs on the host asked for meanwhile and did not get, and how often.
     """
 
     status: int
     leaks: list[Leak] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     faults: list[InjectedFault] = field(default_factory=list)
+    unanswered: dict[str, int] = field(default_factory=dict)
 
 
 def run(options: Options) -> int:
@@ -108,12 +110,13 @@ def _run(options: Options) -> int:
         client = here.client
         rules = {client.faults.add(**{"client": named(token), **rule}) for rule in options.faults}
         watch = Watch(client, token)
+        before = unanswered.counts(client)
         status = program.execute(path, options.command[1:], here.environment(token))
         try:
             leaks = watch.settle()
             found = [] if options.findings == "ignore" else of_programs(client, token)
             faults = [told(rule, token) for rule in client.faults.list() if rule.id in rules] if rules else []
-            end = End(status, leaks, found, faults)
+            end = End(status, leaks, found, faults, unanswered.since(client, before))
         except BrokerGone as gone:
             sys.stderr.write(f"privcmdctl: what the program left mapped is not known: {gone}\n")
             end = End(status)
@@ -137,9 +140,14 @@ def told(rule: InjectedFault, token: str) -> InjectedFault:
 
 
 def as_text(end: End) -> str:
-    """What is to be said of a program, line by line: nothing when there is nothing. Leaks are findings told better."""
+    """What is to be said of a program, line by line: nothing when there is nothing. Leaks are findings told better.
+
+    Xen's own tools ask for what they can do without, so what was not answered is said of a program that failed.
+    """
     said = [f"still mapped: {leak}" for leak in end.leaks]
     said += [paragraph(finding) for finding in end.findings if finding.kind != LEAKED_KIND]
+    if end.unanswered and (end.status or "errors" in os.environ.get("PRIVCMDD_SAY", "")):
+        said.append(unanswered.sentence(end.unanswered))
     said += [f"fault {rule}: seen {rule.seen}, fired {rule.fired}" for rule in end.faults]
     return "".join(f"privcmdctl: {one}\n" for one in said)
 
@@ -148,4 +156,5 @@ def as_json(end: End) -> str:
     """The same as one line of JSON."""
     ended = {"status": None, "signal": -end.status} if end.status < 0 else {"status": end.status, "signal": None}
     leaks, findings, faults = map(asdict, end.leaks), map(asdict, end.findings), map(asdict, end.faults)
-    return json.dumps({**ended, "leaks": [*leaks], "findings": [*findings], "faults": [*faults]}) + "\n"
+    said = {**ended, "leaks": [*leaks], "findings": [*findings], "faults": [*faults], "unanswered": end.unanswered}
+    return json.dumps(said) + "\n"

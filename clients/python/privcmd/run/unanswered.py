@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What programs asked of Xen and did not get, as the broker has no such operation: how often each, by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from privcmd.client import Client
+
+PAGE: Final = "docs/reference/hypercalls.md"
+
+
+def counts(client: Client) -> dict[str, int]:
+    """What was asked so far."""
+    found: dict[str, int] = client.stats()["broker"]["unanswered"]
+    return found
+
+
+def since(client: Client, before: Mapping[str, int]) -> dict[str, int]:
+    """What was asked after those were counted."""
+    grown = {what: n - before.get(what, 0) for what, n in counts(client).items()}
+    return most_often({what: n for what, n in grown.items() if n})
+
+
+def most_often(asked: Mapping[str, int]) -> dict[str, int]:
+    """The same, what was asked most often first."""
+    return dict(sorted(asked.items(), key=lambda one: (-one[1], one[0])))
+
+
+def sentence(asked: Mapping[str, int]) -> str:
+    """All of it in one line."""
+    told = ", ".join(f"{what} ({n} times)" if n > 1 else what for what, n in asked.items())
+    return f"asked for and not answered: {told}; see {PAGE}"
