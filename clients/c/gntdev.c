@@ -37,18 +37,46 @@ struct get_offset {
     uint32_t pad;
 };
 
+/* An address, or a grant. */
+union copy_end {
+    uint64_t virt;
+    struct {
+        uint32_t ref;
+        uint16_t offset;
+        uint16_t dom;
+    } grant;
+};
+
+struct copy_segment {
+    union copy_end source, dest;
+    uint16_t len;
+    uint16_t flags;
+    int16_t status; /* answered */
+};
+
 struct grant_copy {
     uint32_t count;
     uint64_t segments;
 };
 
+struct unmap_notify {
+    uint64_t index;
+    uint32_t action;
+    uint32_t port;
+};
+
 #define MAP_GRANT_REF GNTDEV_IOCTL(0, sizeof(struct map_grant_ref))
 #define UNMAP_GRANT_REF GNTDEV_IOCTL(1, sizeof(struct unmap_grant_ref))
 #define GET_OFFSET_FOR_VADDR GNTDEV_IOCTL(2, sizeof(struct get_offset))
+#define SET_UNMAP_NOTIFY GNTDEV_IOCTL(7, sizeof(struct unmap_notify))
 #define GRANT_COPY GNTDEV_IOCTL(8, sizeof(struct grant_copy))
 
 /* The module's parameter `limit`. */
 #define COUNT_MOST (64 * 1024)
+/* What the broker takes in one request. */
+#define COPY_MOST 256
+#define COPY_SOURCE_GREF 1
+#define COPY_DEST_GREF 2
 
 /* Grants that were named to a file, in the order of their offsets. Each lies in pages of its own, with its refs. */
 struct grants {
@@ -56,6 +84,7 @@ struct grants {
     uint64_t file;
     uint64_t index;
     uint64_t addr; /* where they are mapped, or 0 */
+    struct unmap_notify notify;
     uint32_t count;
     struct grant_ref refs[];
 };
@@ -140,12 +169,112 @@ static int64_t get_offset_for_vaddr(uint64_t file, uint64_t argument)
     return user_write(argument, &asked, sizeof asked) == sizeof asked ? 0 : -EFAULT;
 }
 
+/* Tells the broker what is to be done at the end of grants that are mapped. */
+static int tell_notify(const struct grants *grants)
+{
+    struct client_answer answer;
+    struct mp_out *out = client_begin("gntdev.notify", 3);
+    mp_str(out, "addr"), mp_uint(out, grants->addr + grants->notify.index - grants->index);
+    mp_str(out, "action"), mp_uint(out, grants->notify.action);
+    mp_str(out, "port"), mp_uint(out, grants->notify.port);
+    return client_call(&answer);
+}
+
+static int64_t set_unmap_notify(uint64_t file, uint64_t argument)
+{
+    struct unmap_notify asked;
+    if (user_read(&asked, argument, sizeof asked) < sizeof asked)
+        return -EFAULT;
+    if (asked.action & ~3u)
+        return -EINVAL;
+    struct grants *found = all;
+    while (found && (found->file != file || asked.index < found->index ||
+                     asked.index >= found->index + found->count * PAGE_SIZE))
+        found = found->next;
+    if (!found)
+        return -ENOENT;
+    struct unmap_notify before = found->notify;
+    found->notify = asked;
+    int error = found->addr ? tell_notify(found) : 0;
+    if (error == ENOENT) /* not mapped any more: when it is again, then */
+        error = 0;
+    if (error)
+        found->notify = before;
+    return -error;
+}
+
+static void put_end(struct mp_out *out, const char *const names[3], const union copy_end *end, bool is_grant)
+{
+    mp_str(out, names[0]), mp_uint(out, is_grant ? end->grant.dom : 0);
+    mp_str(out, names[1]), mp_uint(out, is_grant ? end->grant.ref : 0);
+    mp_str(out, names[2]), mp_uint(out, is_grant ? end->grant.offset : 0);
+}
+
+/* Copies a batch of segments and sets their status. 0, or an errno. */
+static int copy_batch(struct copy_segment *segments, uint32_t n)
+{
+    static const char *const source[] = {"source_dom", "source_ref", "source_offset"};
+    static const char *const dest[] = {"dest_dom", "dest_ref", "dest_offset"};
+    struct client_answer answer;
+    uint32_t n_own = 0;
+    struct mp_out *out = client_begin("gntdev.copy", 2);
+    mp_str(out, "segments"), mp_array(out, n);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct copy_segment *segment = &segments[i];
+        if (segment->len > PAGE_SIZE)
+            return EINVAL;
+        if (!(segment->flags & COPY_SOURCE_GREF))
+            n_own += segment->len;
+        mp_map(out, 8);
+        mp_str(out, "flags"), mp_uint(out, segment->flags);
+        mp_str(out, "len"), mp_uint(out, segment->len);
+        put_end(out, source, &segment->source, segment->flags & COPY_SOURCE_GREF);
+        put_end(out, dest, &segment->dest, segment->flags & COPY_DEST_GREF);
+    }
+    mp_str(out, "data");
+    uint8_t *own = mp_bin_room(out, n_own);
+    for (uint32_t i = 0; own && i < n; i++)
+        if (!(segments[i].flags & COPY_SOURCE_GREF)) {
+            if (user_read(own, segments[i].source.virt, segments[i].len) < segments[i].len)
+                return EFAULT;
+            own += segments[i].len;
+        }
+    int error = client_call(&answer);
+    if (error)
+        return error;
+    struct mp_in status = answer.result;
+    if (!mp_find(answer.result, "status", &status) || mp_next(&status).size != n)
+        return client_fail(EIO, "the broker did not say how copying went");
+    struct mp_value data = mp_find_bin(answer.result, "data");
+    for (uint32_t i = 0; i < n; i++) {
+        segments[i].status = (int16_t)mp_next(&status).number;
+        if (segments[i].flags & COPY_DEST_GREF || data.size < segments[i].len)
+            continue;
+        if (!segments[i].status && user_write(segments[i].dest.virt, data.data, segments[i].len) < segments[i].len)
+            return EFAULT;
+        data.data += segments[i].len;
+        data.size -= segments[i].len;
+    }
+    return 0;
+}
+
 static int64_t grant_copy(uint64_t argument)
 {
+    static struct copy_segment batch[COPY_MOST];
     struct grant_copy asked;
     if (user_read(&asked, argument, sizeof asked) < sizeof asked)
         return -EFAULT;
-    return asked.count ? -EOPNOTSUPP : 0;
+    int error = client_connect();
+    for (uint32_t first = 0, n; !error && first < asked.count; first += n) {
+        uint64_t at = asked.segments + first * sizeof *batch;
+        n = asked.count - first < COPY_MOST ? asked.count - first : COPY_MOST;
+        if (user_read(batch, at, n * sizeof *batch) < n * sizeof *batch)
+            return -EFAULT;
+        error = copy_batch(batch, n);
+        if (!error && user_write(at, batch, n * sizeof *batch) < n * sizeof *batch)
+            return -EFAULT;
+    }
+    return -error;
 }
 
 int64_t gntdev_ioctl(uint64_t file, uint32_t command, uint64_t argument)
@@ -159,6 +288,8 @@ int64_t gntdev_ioctl(uint64_t file, uint32_t command, uint64_t argument)
         result = unmap_grant_ref(file, argument);
     else if (command == GET_OFFSET_FOR_VADDR)
         result = get_offset_for_vaddr(file, argument);
+    else if (command == SET_UNMAP_NOTIFY)
+        result = set_unmap_notify(file, argument);
     else if (command == GRANT_COPY)
         result = grant_copy(argument);
     client_unlock(&hold);
@@ -211,10 +342,11 @@ int64_t gntdev_mmap(int fd, uint64_t file, uint64_t addr, uint64_t size, int pro
         for (struct grants *other = all; other && !error; other = other->next)
             if (other->addr == (uint64_t)result)
                 other->addr = 0;
+        grants->addr = error ? 0 : (uint64_t)result;
+        if (!error && grants->notify.action)
+            error = -tell_notify(grants);
         if (error)
             mapping_munmap_held((uint64_t)result, count * PAGE_SIZE);
-        else
-            grants->addr = (uint64_t)result;
         result = error ? error : result;
     }
     client_unlock(&hold);

@@ -45,6 +45,7 @@ def _param(param: Param) -> dict[str, Any]:
         "frames": _ref("frames"),
         "entries": _rows("entries"),
         "ranges": _rows("ranges"),
+        "segments": _rows("segments"),
         "ints": {"type": "array", "items": _SAFE, "maxItems": limits.NAMES},
         "strs": {"type": "array", "items": _NAME, "maxItems": limits.NAMES},
     }

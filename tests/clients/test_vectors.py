@@ -50,6 +50,8 @@ CALLS: dict[str, Call[Any]] = {
         calls.hypercall(17, 0),
         calls.dm_op(1, [b"x"]),
         calls.map_grants(1, 0, [1]),
+        calls.copy_grants([]),
+        calls.notify_unmapped(0, 0),
         calls.buffers(),
         calls.evtchn_alloc_unbound(0, on=1),
         calls.evtchn_bind_interdomain(1, 1),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privcmdd.model.errors import InternalFault
-from service.desk import BASE, PAGE, SMALL, Desk, Refused, frames, triples
+from service.desk import BASE, PAGE, SMALL, Desk, Refused, frames, result, triples
 
 PERMIT, READ_ONLY, TRANSFER = 1, 4, 2
 TABLE = BASE + (1 << 30)  # where the guest's grant table is mapped, to be filled
@@ -244,3 +245,149 @@ def test_rubbish_in_a_table_harms_its_guest_alone(
     assert not guest.desk.broker.hypervisor.domains[guest.dom].grants.pins
     assert guest.desk.call(other, "ping")["instance"]
     guest.desk.broker.check()
+
+
+def end(prefix: str, dom: int, ref: int, offset: int = 0) -> dict[str, int]:
+    """One end of a segment that is a grant."""
+    return {f"{prefix}_dom": dom, f"{prefix}_ref": ref, f"{prefix}_offset": offset}
+
+
+def segment(size: int, source: dict[str, int] | None = None, dest: dict[str, int] | None = None) -> dict[str, int]:
+    """A segment of so many bytes; an end that is None is the caller's own memory."""
+    flags = (1 if source else 0) | (2 if dest else 0)
+    return {"flags": flags, "len": size, **(source or end("source", 0, 0)), **(dest or end("dest", 0, 0))}
+
+
+def test_bytes_are_copied_from_and_to_grants() -> None:
+    """Own to grant, grant to grant, grant to own, in the order of the request; nothing is mapped and nothing in use."""
+    guest = Granting()
+    guest.grant(8, 5)
+    guest.grant(9, 6)
+    dom = guest.dom
+
+    answer = guest.call(
+        "gntdev.copy",
+        segments=[
+            segment(4, None, end("dest", dom, 8, 4092)),
+            segment(4, end("source", dom, 8, 4092), end("dest", dom, 9, 1)),
+            segment(6, end("source", dom, 9)),
+            segment(0, end("source", dom, 99)),
+        ],
+        data=b"ring",
+    )
+
+    assert answer == {"status": [0, 0, 0, 0], "data": b"\0ring\0"}
+    assert (guest.flags(8), guest.flags(9), guest.held()) == (PERMIT, PERMIT, 0)
+
+
+def test_each_segment_has_its_own_status() -> None:
+    """Xen's words; one that fails gives zeros, and the next is copied all the same."""
+    guest = Granting()
+    guest.grant(8, 5)
+    guest.grant(9, 5, flags=PERMIT | READ_ONLY)
+    guest.grant(10, 5, to=3)
+    guest.grant(11, 40)
+    guest.grant(12, 7)
+    guest.call("domain.page_out", dom=guest.dom, arr=[7])
+    dom = guest.dom
+    sources = [end("source", *which) for which in ((dom + 1, 8), (dom, 2**32), (dom, 10), (dom, 11), (dom, 12))]
+    asked = [segment(2, None, end("dest", dom, 9)), *(segment(2, source) for source in sources)]
+    asked += [segment(2, None, end("dest", dom, 8)), segment(2, end("source", dom, 9))]
+
+    answer = guest.call("gntdev.copy", segments=asked, data=b"noyo")
+
+    assert answer == {"status": [-1, -2, -3, -1, -9, -12, 0, 0], "data": bytes(10) + b"yo"}
+
+
+def test_version_2_gives_parts_of_frames() -> None:
+    """GTF_sub_page: these bytes can be copied and no others, and the frame cannot be mapped."""
+    guest = Granting()
+    guest.desk.broker.hypervisor.domains[guest.dom].grants.version = 2
+    guest.call("write", addr=TABLE + 16 * 8, data=struct.pack("<HHHHQ", PERMIT | 256, 0, 100, 16, 5))
+    ends = [segment(8, None, end("dest", guest.dom, 8, offset)) for offset in (99, 100, 108, 109)]
+
+    assert guest.call("gntdev.copy", segments=ends, data=b"." * 32)["status"] == [-1, 0, 0, -1]
+    assert guest.map(8) == "EINVAL"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"flags": 0}, "neither end"),
+        ({"flags": 4}, "neither end"),
+        ({"dest_offset": 4093}, "4096"),
+        ({"len": 3}, "data has 4 bytes"),
+    ],
+)
+def test_the_driver_refuses_before_anything_is_copied(change: dict[str, int], expected: str) -> None:
+    """EINVAL for the whole request, whichever segment it is."""
+    guest = Granting()
+    guest.grant(8, 5)
+    good = segment(4, None, end("dest", guest.dom, 8))
+
+    with pytest.raises(Refused, match=expected):
+        guest.call("gntdev.copy", segments=[good, {**good, **change}], data=b"ring" * (1 if "len" in change else 2))
+
+    assert guest.call("gntdev.copy", segments=[segment(4, end("source", guest.dom, 8))])["data"] == bytes(4)
+
+
+def taken(desk: Desk, session: Any, method: str, **params: int) -> int:
+    """A port, without its descriptors."""
+    reply = desk.reply(session, method, **params)
+    for fd in reply.fds:
+        os.close(fd)
+    port: int = result(reply)["port"]
+    return port
+
+
+@pytest.mark.parametrize("how", ["munmap", "replaced", "process ends", "page replaced"])
+def test_unmapping_clears_a_byte_and_sends_an_event(how: str) -> None:
+    """Of one page, once, however it comes to be unmapped; the event also when its port is closed by then."""
+    guest = Granting()
+    guest.grant(8, 5)
+    mine = guest.desk.connect()
+    port = taken(guest.desk, guest.session, "evtchn.alloc_unbound", on=guest.dom, remote=0)
+    local = taken(guest.desk, mine, "evtchn.bind_interdomain", dom=guest.dom, port=port)
+    there = guest.desk.connect()
+    guest.desk.call(there, "space.attach", personality="linux")
+    guest.desk.call(there, "mmap", addr=BASE, len=PAGE, prot=3, fixed=True, file=GNTDEV)
+    guest.desk.call(there, "gntdev.map", dom=guest.dom, addr=BASE, arr=frames(8))
+    guest.desk.call(there, "write", addr=BASE, data=b"\xff\xff\xff")
+    guest.desk.call(there, "gntdev.notify", addr=BASE + 2, action=3, port=local)
+    guest.desk.call(there, "gntdev.notify", addr=BASE + 1, action=3, port=local)
+    guest.desk.broker.disconnect(mine)
+    pending = [guest.call("evtchn.pending", on=guest.dom, port=port)["pending"]]
+
+    if how == "process ends":
+        guest.desk.broker.disconnect(there)
+    elif how == "page replaced":
+        guest.grant(9, 6)
+        guest.desk.call(there, "gntdev.map", dom=guest.dom, addr=BASE, arr=frames(9))
+    elif how == "replaced":
+        guest.desk.call(there, "mmap", addr=BASE, len=PAGE, prot=3, fixed=True)
+    else:
+        guest.desk.call(there, "munmap", addr=BASE, len=PAGE)
+
+    pending += [guest.call("evtchn.pending", on=guest.dom, port=port)["pending"] for _ in range(2)]
+    assert pending == [False, True, False]
+    guest.map(8)
+    assert guest.call("read", addr=BASE, len=3)["data"] == b"\xff\0\xff"
+
+
+def test_what_cannot_be_notified_is_refused() -> None:
+    """No grant there: ENOENT. No such action, nobody's port, a byte that may not be written: EINVAL."""
+    guest = Granting()
+    guest.grant(8, 5)
+    guest.map(8, prot=1)
+
+    for asked, name in (
+        ({"addr": BASE + PAGE, "action": 1}, "ENOENT"),
+        ({"addr": TABLE, "action": 0}, "ENOENT"),
+        ({"addr": BASE, "action": 1}, "EINVAL"),
+        ({"addr": BASE, "action": 4}, "EINVAL"),
+        ({"addr": BASE, "action": 2, "port": 77}, "EINVAL"),
+    ):
+        with pytest.raises(Refused) as refused:
+            guest.call("gntdev.notify", **asked)
+        assert refused.value.name == name
+    guest.call("gntdev.notify", addr=BASE, action=0)

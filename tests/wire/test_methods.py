@@ -102,7 +102,7 @@ def test_a_wrong_type_is_named(method: Method) -> None:
 
 def _example(param: Param) -> object:
     empty: dict[str, object] = {"bin": b"", "frames": b"", "str": "", "bool": False}
-    lists = ("entries", "ranges", "ints", "strs", "bins")
+    lists = ("entries", "ranges", "segments", "ints", "strs", "bins")
     return param.choices[0] if param.choices else [] if param.type in lists else empty.get(param.type, 0)
 
 

@@ -102,6 +102,15 @@ class GuestChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ByteCleared:
+    """A byte of a domain's memory file is 0 from now on: who had its page mapped has let go of it."""
+
+    domid: int
+    page: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class GrantsInUse:
     """Grants came into use or went out of it: the guest is to see that in its table.
 
@@ -117,5 +126,5 @@ class GrantsInUse:
 
 Effect: TypeAlias = (
     "GiveBack | Discard | StateChanged | DiscardBuffers | BuffersGone | FrameWanted | Raised | ChannelGone "
-    "| GuestChanged | GrantsInUse | Found"
+    "| GuestChanged | GrantsInUse | ByteCleared | Found"
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -34,62 +35,81 @@ GTF_PERMIT_ACCESS: Final = 1
 GTF_READONLY: Final = 4
 GTF_SUB_PAGE: Final = 256
 V1: Final = struct.Struct("<HHI")  # flags, domid, frame (struct grant_entry_v1)
-V2: Final = struct.Struct("<HHIQ")  # flags, domid, padding, frame (struct grant_entry_v2, full_page)
+V2: Final = struct.Struct("<HHHHQ")  # flags, domid, of a part: where it begins, its bytes; frame (grant_entry_v2)
 
 
-class Entry(NamedTuple):
-    """An entry of a grant table, of either version of the interface."""
+class Status(IntEnum):
+    """GNTST_*, as far as mapping and copying answer them (xen/include/public/grant_table.h)."""
 
-    flags: int
-    mapper: int
+    OKAY = 0
+    GENERAL_ERROR = -1
+    BAD_DOMAIN = -2
+    BAD_GNTREF = -3
+    BAD_PAGE = -9
+    EAGAIN = -12
+
+
+class Granted(NamedTuple):
+    """What a grant gives.
+
+    Attributes:
+        frame: As the guest names it.
+        start: The first byte of it.
+        end: The one behind the last.
+    """
+
     frame: int
+    start: int = 0
+    end: int = PAGE_SIZE
 
 
-def entry_of(hypervisor: Hypervisor, domain: Domain, ref: int, read: Read) -> Entry | None:
-    """What a domain's table says of a grant; None past its end."""
-    layout = V1 if domain.grants.version == 1 else V2
-    index, rest = divmod(ref, PAGE_SIZE // layout.size)
-    if index >= len(domain.grants.shared):
-        return None
-    page = int(hypervisor.frames.page[domain.grants.shared[index]])
-    values = layout.unpack(read(page * PAGE_SIZE + rest * layout.size, layout.size))
-    return Entry(values[0], values[1], values[-1])
+def refused(status: Status, text: str, ref: int) -> ModelError:
+    """EINVAL, the one errno that the driver has for all that Xen may say; the details have Xen's own word."""
+    return ModelError(errno.EINVAL, f"{text} ({status.name.lower()})", key="arr", ref=ref, status=int(status))
 
 
-def granted(hypervisor: Hypervisor, domain: Domain, refs: Sequence[int], read: Read, *, writes: bool) -> list[int]:
-    """The frames that grants give to domain 0.
+def granted(
+    hypervisor: Hypervisor, domain: Domain, ref: int, read: Read, *, writes: bool, whole: bool = True
+) -> Granted:
+    """What a grant gives to domain 0.
 
     Args:
         hypervisor: The machine.
         domain: Who granted.
-        refs: Numbers of its grants.
+        ref: The grant's number.
         read: Reads the domain's memory file: from a byte of the file on, so many bytes.
-        writes: They are to be mapped writable.
+        writes: It is to be written to.
+        whole: It must be a whole frame: that is what can be mapped.
 
     Returns:
-        As the guest names them; of one that is mapped already what it named then.
+        Of a grant that is mapped already what it gave then.
 
     Raises:
-        ModelError: EINVAL, one of them is no grant to domain 0, or read-only; the driver has one errno for all that
-            Xen may say.
+        ModelError: EINVAL, it is no grant to domain 0, or read-only.
     """
-    frames = []
-    for ref in refs:
-        held = domain.grants.pins.get(ref)
-        if held is not None and (held.n_writable or not writes):
-            frames.append(held.frame)
-            continue
-        entry = entry_of(hypervisor, domain, ref, read)
-        if entry is None:
-            raise ModelError(errno.EINVAL, f"domain {domain.domid} has no grant {ref}", key="arr", ref=ref)
-        if entry.flags & (GTF_TYPE | GTF_SUB_PAGE) != GTF_PERMIT_ACCESS or entry.mapper != 0:
-            raise ModelError(
-                errno.EINVAL, f"grant {ref} of domain {domain.domid} lets domain 0 map nothing", key="arr", ref=ref
-            )
-        if entry.flags & GTF_READONLY and writes:
-            raise ModelError(errno.EINVAL, f"grant {ref} of domain {domain.domid} is read-only", key="arr", ref=ref)
-        frames.append(entry.frame if held is None else held.frame)
-    return frames
+    held = domain.grants.pins.get(ref)
+    if held is not None and (held.n_writable or not writes):
+        return Granted(held.frame)
+    layout = V1 if domain.grants.version == 1 else V2
+    index, rest = divmod(ref, PAGE_SIZE // layout.size)
+    if index >= len(domain.grants.shared):
+        raise refused(Status.BAD_GNTREF, f"domain {domain.domid} has no grant {ref}", ref)
+    page = int(hypervisor.frames.page[domain.grants.shared[index]])
+    values = layout.unpack(read(page * PAGE_SIZE + rest * layout.size, layout.size))
+    flags, mapper, frame = values[0], values[1], values[-1]
+    part = layout is V2 and flags & GTF_SUB_PAGE
+    if flags & GTF_TYPE != GTF_PERMIT_ACCESS or mapper != 0 or (part and whole):
+        raise refused(
+            Status.GENERAL_ERROR,
+            f"grant {ref} of domain {domain.domid} (flags {flags:#x}, to domain {mapper}) gives domain 0 no "
+            f"{'frame' if whole else 'access'}",
+            ref,
+        )
+    if flags & GTF_READONLY and writes:
+        raise refused(Status.GENERAL_ERROR, f"grant {ref} of domain {domain.domid} is read-only", ref)
+    if held is not None:
+        return Granted(held.frame)
+    return Granted(frame, values[2], values[2] + values[3]) if part else Granted(frame)
 
 
 def map_grants(
@@ -121,7 +141,7 @@ def map_grants(
         raise ModelError(errno.EINVAL, f"there is no domain {domid} that could grant anything", key="dom", dom=domid)
     if domain.grants.version == 2:
         hypervisor.make_status_frames(domain)
-    names = granted(hypervisor, domain, refs, read, writes=writes)
+    names = [granted(hypervisor, domain, ref, read, writes=writes).frame for ref in refs]
     space.reserve(addr, end, n_frames=len(refs))
     try:
         mfns, errors = hypervisor.acquire(domid, np.array(names, dtype=np.uint64), entry.protection)

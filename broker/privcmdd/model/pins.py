@@ -9,11 +9,13 @@ up. The counts are kept here and never read back from the guest, so what it writ
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from privcmdd.model.effects import GrantsInUse
+from privcmdd.model.effects import ByteCleared, GrantsInUse, Raised
+from privcmdd.model.errors import ModelError
 from privcmdd.model.traits import Pin
-from privcmdd.model.units import PAGE_SHIFT, PAGE_SIZE
+from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,6 +42,34 @@ class Held(NamedTuple):
     domain: Domain
     ref: int
     writes: bool
+
+
+class Notice(NamedTuple):
+    """What is to be done when a page that maps a grant is unmapped.
+
+    Attributes:
+        byte: The domain, the page of its memory file and the byte of it that is to be cleared, if any.
+        event: The channel, and which of its events, that is to be raised, if any.
+    """
+
+    byte: tuple[int, int, int] | None
+    event: tuple[int, int] | None
+
+
+def notify(space: AddressSpace, addr: int, event: tuple[int, int] | None, *, clear: bool) -> None:
+    """Say what is to be done when a page is unmapped, in the place of what was said before.
+
+    Raises:
+        ModelError: ENOENT, it maps no grant; EINVAL, it is mapped read-only and to be written to.
+    """
+    page, offset = addr >> PAGE_SHIFT, addr & PAGE_MASK
+    held = space.grants.get(page)
+    if held is None:
+        raise ModelError(errno.ENOENT, f"no grant is mapped at {addr:#x}", key="addr")
+    if clear and not held.writes:
+        raise ModelError(errno.EINVAL, f"a byte is to be cleared at {addr:#x}, which is mapped read-only", key="addr")
+    file_page = int(space.hypervisor.frames.page[space.pmap.get(page)])
+    space.notices[page] = Notice((held.domain.domid, file_page, offset) if clear else None, event)
 
 
 def pin(hypervisor: Hypervisor, domain: Domain, refs: Sequence[int], frames: Sequence[int], *, writes: bool) -> None:
@@ -76,6 +106,13 @@ def unmapped(space: AddressSpace, start: int, end: int) -> None:
         pages = [page for page in range(first, last) if page in grants]
     if pages:
         unpin(space.hypervisor, [grants.pop(page) for page in pages])
+        for page in pages:
+            if notice := space.notices.pop(page, None):
+                effects = space.hypervisor.effects
+                if notice.byte is not None:
+                    effects.append(ByteCleared(*notice.byte))
+                if notice.event is not None:
+                    effects.append(Raised(*notice.event))
 
 
 def show(hypervisor: Hypervisor, domain: Domain, refs: Iterable[int]) -> None:

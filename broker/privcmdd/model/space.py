@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from privcmdd.model.frames import Mfns, Names
     from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.model.ledger import Account
-    from privcmdd.model.pins import Held
+    from privcmdd.model.pins import Held, Notice
     from privcmdd.model.privcmd import Personality
     from privcmdd.model.vm_map import Maker
 
@@ -70,6 +70,7 @@ class AddressSpace:
         pmap: Its page tables.
         buffers: The pages of its buffer file; None as long as it has no hypercall buffer.
         grants: The grant that each of its pages maps, of those that map one.
+        notices: What is to be done when such a page is unmapped.
         pending: The replacement that is being prepared, if any (at most one: callers take turns).
         slice_frames: Frames prepared between two checkpoints.
         maker: The request that is at work here, for people.
@@ -88,6 +89,7 @@ class AddressSpace:
         "maker",
         "map",
         "n_wired",
+        "notices",
         "number",
         "objects",
         "pending",
@@ -119,6 +121,7 @@ class AddressSpace:
         self.pmap = Pmap()
         self.buffers: BufferPages | None = None
         self.grants: dict[int, Held] = {}
+        self.notices: dict[int, Notice] = {}
         self.objects = ObjectCounters(hypervisor.objects)
         self.counters = SpaceCounters()
         self.n_wired = 0

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/dev/xen/gntdev: mapping what guests grant."""
+"""/dev/xen/gntdev: mapping what guests grant, and copying from and to it."""
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from privcmdd.model import grants
+from privcmdd.model import grant_copy, grants, pins
+from privcmdd.model.errors import ModelError
+from privcmdd.model.grant_copy import DEST_GREF, SOURCE_GREF, Segment, check
 from privcmdd.model.units import PAGE_SIZE
 from privcmdd.service.privcmd import answer, authorise, check_counts
 
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
     Params = dict[str, Any]
     Steps = Generator[Pause, None, Params]
+
+CLEAR_BYTE: Final = 1  # UNMAP_NOTIFY_*
+SEND_EVENT: Final = 2
 
 
 def map_grants(broker: Broker, session: Session, params: Params) -> Steps:
@@ -48,4 +54,64 @@ def map_grants(broker: Broker, session: Session, params: Params) -> Steps:
         residence.turnstile.leave(ticket)
 
 
-HANDLERS: Final = {"gntdev.map": map_grants}
+class GuestMemory:
+    """Domains' memory files, as copying sees them."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._backing = broker.backing
+
+    def read(self, domid: int, at: int, size: int) -> bytes:
+        """Bytes of a domain's file."""
+        return self._backing.read(domid, at // PAGE_SIZE, at % PAGE_SIZE, size)
+
+    def write(self, domid: int, at: int, data: bytes) -> None:
+        """Change bytes of a domain's file."""
+        self._backing.write(domid, at // PAGE_SIZE, at % PAGE_SIZE, data)
+
+
+def copy(broker: Broker, session: Session, params: Params) -> Params:
+    """``gntdev.copy``: each segment, or why not."""
+    residence: Residence = broker.residence(session)
+    segments = [Segment(**row) for row in params["segments"]]
+    for segment in segments:
+        if segment.flags & SOURCE_GREF:
+            authorise(session, residence, segment.source_dom, 0)
+        if segment.flags & DEST_GREF and not authorise(session, residence, segment.dest_dom, 0):
+            raise ModelError(
+                errno.EPERM,
+                f"domain {segment.dest_dom} may only be mapped read-only, and copying to it changes it",
+                dom=segment.dest_dom,
+            )
+    check(segments)
+    given = params["data"] or b""
+    n_given = sum(segment.len for segment in segments if not segment.flags & SOURCE_GREF)
+    if n_given != len(given):
+        raise ModelError(errno.EINVAL, f"data has {len(given)} bytes, the segments take {n_given}", key="data")
+    memory, at, statuses, taken = GuestMemory(broker), 0, [], []
+    for segment in segments:
+        own = b"" if segment.flags & SOURCE_GREF else given[at : at + segment.len]
+        at += len(own)
+        status, data = grant_copy.copy(broker.hypervisor, segment, own, memory)
+        statuses.append(int(status))
+        if not segment.flags & DEST_GREF:
+            taken.append(data.ljust(segment.len, b"\0"))
+    return {"status": statuses, "data": b"".join(taken)}
+
+
+def notify(broker: Broker, session: Session, params: Params) -> Params:
+    """``gntdev.notify``: what is to be done when a page is unmapped."""
+    action, event = params["action"], None
+    if action & ~(CLEAR_BYTE | SEND_EVENT):
+        raise ModelError(errno.EINVAL, f"action is {action:#x}, expected a sum of 1 and 2", key="action")
+    if action & SEND_EVENT:
+        uid, number = session.identity.uid, params["port"]
+        if not any(number in other.ports for other in broker.sessions.values() if other.identity.uid == uid):
+            raise ModelError(errno.EINVAL, f"port {number} is none of this uid's", key="port")
+        port = broker.hypervisor.events.port(0, number)
+        event = port.channel, 1 - port.side
+    residence: Residence = broker.residence(session)
+    pins.notify(residence.space, params["addr"], event, clear=bool(action & CLEAR_BYTE))
+    return {}
+
+
+HANDLERS: Final = {"gntdev.map": map_grants, "gntdev.copy": copy, "gntdev.notify": notify}

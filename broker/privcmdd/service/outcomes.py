@@ -74,6 +74,12 @@ def grants_in_use(broker: Broker, _session: Session, effect: effects.GrantsInUse
         backing.write(domid, page, offset, bytes([flags & ~IN_USE | bits]))
 
 
+def byte_cleared(broker: Broker, _session: Session, effect: effects.ByteCleared) -> None:
+    """Of a domain that is gone nobody reads it."""
+    if effect.domid in broker.hypervisor.domains:
+        broker.backing.write(effect.domid, effect.page, effect.offset, b"\0")
+
+
 def found(broker: Broker, session: Session, effect: Found) -> None:
     """Put down to the client that did it."""
     broker.findings.record(effect, findings.serving(session, effect))
@@ -90,5 +96,6 @@ OUTCOMES: Final[dict[type, Callable[[Broker, Session, Any], object]]] = {
     effects.ChannelGone: lambda broker, _, effect: broker.backing.close_events(effect.channel),
     effects.GuestChanged: guest_changed,
     effects.GrantsInUse: grants_in_use,
+    effects.ByteCleared: byte_cleared,
     Found: found,
 }

@@ -42,6 +42,9 @@ REQUEST_ENTRIES: Final = 1024
 READ_BYTES: Final = 8 * 1024 * 1024
 """Bytes of one `read` or `write`: half a message, so that the answer always fits."""
 
+COPY_SEGMENTS: Final = 256
+"""Segments of one `gntdev.copy`: 4,353 values, see NODES; at most 1 MiB of bytes each way."""
+
 INFO_FRAMES: Final = 1024 * 1024
 """Frame numbers in one answer of `domain.info`: 8 MiB of bin."""
 

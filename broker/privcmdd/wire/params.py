@@ -237,7 +237,20 @@ def _rows(param: Param, value: Any, fields: tuple[str, ...]) -> list[dict[str, i
     return rows
 
 
-ROWS: Final = {"entries": ("va", "mfn", "npages"), "ranges": ("gfn", "npages")}
+ROWS: Final = {
+    "entries": ("va", "mfn", "npages"),
+    "ranges": ("gfn", "npages"),
+    "segments": (
+        "flags",
+        "len",
+        "source_dom",
+        "source_ref",
+        "source_offset",
+        "dest_dom",
+        "dest_ref",
+        "dest_offset",
+    ),
+}
 """Fields of the maps in lists of maps, under their type's name."""
 
 
@@ -247,6 +260,10 @@ def _check_entries(param: Param, value: Any) -> list[dict[str, int]]:
 
 def _check_ranges(param: Param, value: Any) -> list[dict[str, int]]:
     return _rows(param, value, ROWS["ranges"])
+
+
+def _check_segments(param: Param, value: Any) -> list[dict[str, int]]:
+    return _rows(param, value, ROWS["segments"])
 
 
 CHECKS: Final[Mapping[str, Callable[[Param, Any], object]]] = {
@@ -263,6 +280,7 @@ CHECKS: Final[Mapping[str, Callable[[Param, Any], object]]] = {
     "frames": _check_frames,
     "entries": _check_entries,
     "ranges": _check_ranges,
+    "segments": _check_segments,
     "ints": _check_ints,
     "strs": _check_strs,
 }
@@ -281,6 +299,7 @@ TYPES: Final[Mapping[str, str]] = {
     "frames": f"frame numbers: bin of little-endian u64, or array of at most {limits.ARRAY_FRAMES} integers below 2^53",
     "entries": "array of maps {va, mfn, npages}",
     "ranges": "array of maps {gfn, npages}",
+    "segments": "array of maps {flags, len, source_dom, source_ref, source_offset, dest_dom, dest_ref, dest_offset}",
     "ints": "array of integers",
     "strs": "array of strings",
 }

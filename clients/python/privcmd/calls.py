@@ -311,6 +311,43 @@ def map_grants(dom: int, addr: int, refs: Sequence[int], *, extents: bool = Fals
     return plain("gntdev.map", {"dom": dom, "addr": addr, "arr": list(refs), "extents": extents})
 
 
+def copy_grants(segments: Sequence[Mapping[str, int]], data: bytes = b"") -> Call[tuple[list[int], bytes]]:
+    """Copy bytes from and to grants, each segment by itself.
+
+    Args:
+        segments: ``flags`` (1: the source is a grant, 2: the destination is one), ``len``, and of each end that is a
+            grant ``source_dom``, ``source_ref``, ``source_offset``, ``dest_dom``, ``dest_ref``, ``dest_offset``.
+        data: The bytes of those whose source is no grant, one after another.
+
+    Returns:
+        Of each segment 0 or Xen's negative GNTST number, and the bytes of those whose destination is no grant.
+
+    Raises:
+        PrivcmdError: EINVAL, neither end of one is a grant, one runs over the end of its page, or ``data`` is not as
+            long as they say; EPERM; E2BIG.
+    """
+    rows = [{**_NO_GRANTS, **segment} for segment in segments]
+    params = {"segments": rows, "data": data}
+    return Call("gntdev.copy", params, lambda answer, _: (answer["status"], answer["data"]))
+
+
+_NO_GRANTS = dict.fromkeys(("source_dom", "source_ref", "source_offset", "dest_dom", "dest_ref", "dest_offset"), 0)
+
+
+def notify_unmapped(addr: int, action: int, port: int = 0) -> Call[None]:
+    """Say what is to be done when the page at an address is unmapped, or this process ends.
+
+    Args:
+        addr: A byte of a page that maps a grant.
+        action: 1 to clear that byte, 2 to notify the other end of ``port``, or-ed.
+        port: A port of domain 0.
+
+    Raises:
+        PrivcmdError: ENOENT, no grant is mapped there; EINVAL.
+    """
+    return Call("gntdev.notify", {"addr": addr, "action": action, "port": port}, _nothing)
+
+
 def buffers() -> Call[Memory]:
     """The file of the address space's hypercall buffers; the descriptor is the caller's to close."""
     return Call("space.buffers", {}, _memory)

@@ -239,6 +239,8 @@ class Client:
     restrict = blocking(calls.restrict)
     mmap_resource = blocking(calls.mmap_resource)
     map_grants = blocking(calls.map_grants)
+    copy_grants = blocking(calls.copy_grants)
+    notify_unmapped = blocking(calls.notify_unmapped)
     hypercall = blocking(calls.hypercall)
     dm_op = blocking(calls.dm_op)
     buffers = blocking(calls.buffers)

@@ -194,27 +194,4 @@ ROWS: Final = (
         doc="Without buffers it only says whether the request would be allowed: ret is 0. Changes of a domain need "
         "the right to map it writable.",
     ),
-    Method(
-        "gntdev.map",
-        "Map grants of a domain, into a mapping of the gntdev device.",
-        (
-            DOM,
-            Param("addr", "addr", "where, inside a mapping of file gntdev", unit="bytes"),
-            Param("arr", "frames", "the grants' numbers, one a page", unit="grants"),
-            EXTENTS,
-        ),
-        (
-            Field("num", "int", "as many as were asked for", unit="frames"),
-            EXTENTS_RESULT,
-            PROT_RESULT,
-            GENERATION_RESULT,
-        ),
-        "map",
-        {
-            **MAPPING_ERRORS,
-            "EINVAL": "no grants, the range is no mapping of file gntdev, or one of them is not granted to domain 0",
-            "E2BIG": "more grants than one batch may have frames",
-        },
-        doc="All or none. What the grant table, in the domain's own memory, says when this is asked counts.",
-    ),
 )

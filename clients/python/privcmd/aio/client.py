@@ -189,6 +189,8 @@ class AsyncClient:
     restrict = awaiting(calls.restrict)
     mmap_resource = awaiting(calls.mmap_resource)
     map_grants = awaiting(calls.map_grants)
+    copy_grants = awaiting(calls.copy_grants)
+    notify_unmapped = awaiting(calls.notify_unmapped)
     hypercall = awaiting(calls.hypercall)
     dm_op = awaiting(calls.dm_op)
     buffers = awaiting(calls.buffers)
