@@ -210,6 +210,14 @@ static void put_end(struct mp_out *out, const char *const names[3], const union 
     mp_str(out, names[2]), mp_uint(out, is_grant ? end->grant.offset : 0);
 }
 
+/* What the driver looks at before it looks at the program's memory. */
+static bool is_copy(const struct copy_segment *segment)
+{
+    bool source = segment->flags & COPY_SOURCE_GREF, dest = segment->flags & COPY_DEST_GREF;
+    return (source || dest) && (!source || segment->source.grant.offset + segment->len <= (int)PAGE_SIZE) &&
+           (!dest || segment->dest.grant.offset + segment->len <= (int)PAGE_SIZE);
+}
+
 /* Copies a batch of segments and sets their status. 0, or an errno. */
 static int copy_batch(struct copy_segment *segments, uint32_t n)
 {
@@ -221,7 +229,7 @@ static int copy_batch(struct copy_segment *segments, uint32_t n)
     mp_str(out, "segments"), mp_array(out, n);
     for (uint32_t i = 0; i < n; i++) {
         const struct copy_segment *segment = &segments[i];
-        if (segment->len > PAGE_SIZE)
+        if (!is_copy(segment))
             return EINVAL;
         if (!(segment->flags & COPY_SOURCE_GREF))
             n_own += segment->len;
