@@ -75,6 +75,7 @@ PREFIXES = {
     "hypercall": "__HYPERVISOR_",
     "memory_op": "XENMEM_",
     "mmuext_op": "MMUEXT_",
+    "grant_table_op": "GNTTABOP_",
     "event_channel_op": "EVTCHNOP_",
     "hvm_op": "HVMOP_",
     "sysctl": "XEN_SYSCTL_",

@@ -216,3 +216,26 @@ async def test_the_same_in_a_task(broker: PrivateBroker, dom: int, model: Device
             model.silent = False
             model._answer(model._channels[0])
             assert await guest.port_read(0x60) == 7
+
+
+def test_a_grant_is_ended_when_nobody_has_it(broker: PrivateBroker, dom: int) -> None:
+    """What the guest grants can be mapped; while it is, ending it is EBUSY, as a front end finds it."""
+    with Client(broker.path) as back_end, Guest(dom, Client(broker.path)) as guest:
+        guest.write(5 * 4096, b"ring")
+        guest.grant(5, 8)
+        guest.grant(6, 700, readonly=True)
+        back_end.attach(personality="linux")
+        back_end.mmap(1 << 32, 4096, 3, fixed=True, file="gntdev")
+        back_end.map_grants(dom, 1 << 32, [8])
+        assert back_end.read(1 << 32, 4) == b"ring"
+        assert [guest.grant_in_use(ref) for ref in (8, 700, 9)] == [True, False, False]
+        with pytest.raises(PrivcmdError, match="EBUSY: grant 8"):
+            guest.end_grant(8)
+        back_end.munmap(1 << 32, 4096)
+        for ref in (8, 700):
+            guest.end_grant(ref)
+        statuses, _ = back_end.copy_grants([{"flags": 1, "len": 4, "source_dom": dom, "source_ref": 8}])
+        assert statuses == [-1]
+        with pytest.raises(PrivcmdError, match="EINVAL"):
+            guest.grant(5, 64 * 512)
+        guest.client.close()

@@ -117,3 +117,12 @@ def test_xenstored_is_as_good_as_elsewhere() -> None:
 
     assert done.returncode == 0, done.stderr
     assert "fail" not in (done.stdout + done.stderr).lower()
+
+
+def test_xen_diag_says_how_large_a_grant_table_is() -> None:
+    """Xen-diag gnttab_query_size, of a domain whose table has not been looked at, and of none."""
+    done = run("--domain", "pvh:8M", "--", needs("xen-diag"), "gnttab_query_size", "1")
+
+    assert done.returncode == 0, done.stderr
+    assert "nr_frames=0" in done.stdout
+    assert "max_nr_frames=64" in done.stdout

@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privcmdd.model.errors import InternalFault
+from privcmdd.service.hypercalls import grant_table_op
 from service.desk import BASE, PAGE, SMALL, Desk, Refused, frames, result, triples
+from service.tool import Tool
 
 PERMIT, READ_ONLY, TRANSFER = 1, 4, 2
 TABLE = BASE + (1 << 30)  # where the guest's grant table is mapped, to be filled
@@ -391,3 +393,25 @@ def test_what_cannot_be_notified_is_refused() -> None:
             guest.call("gntdev.notify", **asked)
         assert refused.value.name == name
     guest.call("gntdev.notify", addr=BASE, action=0)
+
+
+def test_tools_ask_through_a_hypercall() -> None:
+    """Size and version of a table; a domain that is not there is a status of the one and an errno of the other."""
+    desk = Desk()
+    tool = Tool(desk)
+    dom = desk.domain(tool.session)
+
+    def call(command: int, layout: Any, *domids: int) -> tuple[int, list[dict[str, Any]]]:
+        tool.put(b"".join(layout.pack({"dom": domid}) for domid in domids))
+        ret = tool.call(20, command, 0x20_0000_0000, len(domids))
+        data = tool.get(len(domids) * layout.size)
+        return ret, [layout.unpack(data, index * layout.size) for index in range(len(domids))]
+
+    ret, sizes = call(6, grant_table_op.QUERY_SIZE, dom, dom + 1)
+    assert (ret, sizes[0]) == (0, {"dom": dom, "nr_frames": 0, "max_nr_frames": 64, "status": 0})
+    assert sizes[1]["status"] == -2
+    assert call(10, grant_table_op.GET_VERSION, dom)[1][0]["version"] == 1
+    assert call(10, grant_table_op.GET_VERSION, dom + 1)[0] == -3
+    assert call(6, grant_table_op.QUERY_SIZE, 0)[0] == -38
+    assert call(2, grant_table_op.QUERY_SIZE, dom)[0] == -38
+    assert tool.call(20, 6, 0x20_0000_0000, 1 << 20) == -7

@@ -15,6 +15,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.service.hypercalls.call import Call
 from privcmdd.service.hypercalls.domctl import domctl as do_domctl
 from privcmdd.service.hypercalls.events import event_channel_op as do_event_channel_op
+from privcmdd.service.hypercalls.grant_table_op import grant_table_op as do_grant_table_op
 from privcmdd.service.hypercalls.hvm_op import hvm_op as do_hvm_op
 from privcmdd.service.hypercalls.memory import CallerMemory
 from privcmdd.service.hypercalls.memory_op import memory_op as do_memory_op
@@ -38,6 +39,7 @@ ARGUMENTS: Final = struct.Struct("<5Q")
 TABLE: Final[dict[int, Handler]] = {
     12: do_memory_op,
     17: do_xen_version,
+    20: do_grant_table_op,
     26: do_mmuext_op,
     32: do_event_channel_op,
     34: do_hvm_op,

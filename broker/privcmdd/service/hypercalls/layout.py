@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CODES: Final = {"u8": "B", "u16": "H", "u32": "I", "i32": "i", "u64": "Q"}
+CODES: Final = {"u8": "B", "u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64": "Q"}
 
 
 @dataclass(frozen=True, slots=True)

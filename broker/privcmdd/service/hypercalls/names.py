@@ -48,6 +48,12 @@ NAMES: Final = {
         19:mark_super 20:unmark_super
         """
     ),
+    "grant_table_op": _numbered(
+        """
+        0:map_grant_ref 1:unmap_grant_ref 2:setup_table 3:dump_table 4:transfer 5:copy 6:query_size
+        7:unmap_and_replace 8:set_version 9:get_status_frames 10:get_version 11:swap_grant_ref 12:cache_flush
+        """
+    ),
     "event_channel_op": _numbered(
         """
         0:bind_interdomain 1:bind_virq 2:bind_pirq 3:close 4:send 5:status 6:alloc_unbound 7:bind_ipi

@@ -75,3 +75,6 @@ class AsyncGuest:
     interrupts = stepping_async(operations.interrupts)
     wait_interrupt = stepping_async(operations.wait_interrupt)
     invalidate_mapcache = stepping_async(operations.invalidate_mapcache)
+    grant = stepping_async(operations.grant)
+    end_grant = stepping_async(operations.end_grant)
+    grant_in_use = stepping_async(operations.grant_in_use)

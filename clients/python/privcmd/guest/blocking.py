@@ -94,3 +94,6 @@ class Guest:
     interrupts = stepping(operations.interrupts)
     wait_interrupt = stepping(operations.wait_interrupt)
     invalidate_mapcache = stepping(operations.invalidate_mapcache)
+    grant = stepping(operations.grant)
+    end_grant = stepping(operations.end_grant)
+    grant_in_use = stepping(operations.grant_in_use)

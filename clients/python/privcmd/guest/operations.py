@@ -110,6 +110,36 @@ def invalidate_mapcache(vcpu: Vcpu) -> Steps[None]:
     return vcpu.invalidate_mapcache()
 
 
+def grant(vcpu: Vcpu, gfn: int, ref: int, *, to: int = 0, readonly: bool = False) -> Steps[None]:
+    """Grant a frame in the guest's grant table (version 1), over what the entry said before.
+
+    Args:
+        gfn: The guest frame.
+        ref: The grant's number. Those below 8 are Xen's by custom.
+        to: The domain that may map it.
+        readonly: It may not be written to.
+
+    Raises:
+        PrivcmdError: EINVAL, the table has no such entry.
+    """
+    entry = yield from vcpu.grant_entry(ref)
+    entry.permit(gfn, to, readonly=readonly)
+
+
+def end_grant(vcpu: Vcpu, ref: int) -> Steps[None]:
+    """Take a grant back, as a front end does.
+
+    Raises:
+        PrivcmdError: EBUSY, somebody has it mapped: the grant stays.
+    """
+    return vcpu.end_grant(ref)
+
+
+def grant_in_use(vcpu: Vcpu, ref: int) -> Steps[bool]:
+    """Whether somebody has a grant mapped, as the guest sees it."""
+    return (yield from vcpu.grant_entry(ref)).in_use
+
+
 def bdf(device: int, function: int = 0, bus: int = 0) -> int:
     """The number of a PCI function."""
     return bus << 8 | device << 3 | function

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from privcmd import calls
 from privcmd.calls import Call
 from privcmd.errors import PrivcmdError
+from privcmd.guest.grants import ENTRIES_PER_PAGE, Entry
 from privcmd.guest.ioreq import BUFFERED_ADDRESSES, BUFFERED_SIZES, Ioreq, State, Type, put_buffered
 from privcmd.guest.servers import CONFIG_ADDRESS, CONFIG_DATA, CONFIG_ENABLED, PAGE_SIZE, Connected, chosen, map_pages
 
 if TYPE_CHECKING:
+    import mmap
+
     from privcmd.protocol import Notice
     from privcmd.results import Interrupts, IoreqServer
 
@@ -62,6 +65,7 @@ class Vcpu:
         self.vcpu = vcpu
         self._fileno = fileno
         self._connected: dict[int, Connected] = {}
+        self._table: dict[int, mmap.mmap] = {}
         self._stale = True
         self._subscribed = False
         self._config_address = 0
@@ -74,10 +78,13 @@ class Vcpu:
             self._stale = True
 
     def close(self) -> None:
-        """Give back what is held of ioreq servers. Idempotent."""
+        """Give back what is held of ioreq servers and the grant table. Idempotent."""
         for connected in self._connected.values():
             connected.close()
         self._connected.clear()
+        for page in self._table.values():
+            page.close()
+        self._table.clear()
 
     # --- requests ----------------------------------------------------------------------------------------
 
@@ -164,20 +171,40 @@ class Vcpu:
                 self._connected[number] = yield from self._connect(server)
 
     def _connect(self, server: IoreqServer) -> Steps[Connected]:
-        """Map the pages of a server; the broker's picture of this process has them for a moment only."""
+        """Map the pages of a server, and have its event channels."""
         first = 0 if server.bufioreq else 1
-        n_pages = 2 - first
-        space = calls.mmap(SCRATCH, n_pages * PAGE_SIZE, READ_WRITE, fixed=True)
-        resource = calls.mmap_resource(self.dom, 0, server.id, idx=first, num=n_pages, addr=SCRATCH, extents=True)
-        back = calls.munmap(SCRATCH, n_pages * PAGE_SIZE)
-        _, mapped, _, memory = yield from ask(space, resource, back, calls.domain_memory(self.dom, write=True))
-        file_pages = pages_of(mapped["extents"])
-        pages = map_pages(memory.fd, reversed(file_pages))
+        pages = yield from self._map_resource(0, server.id, first, 2 - first)
+        pages.reverse()
         (channel,) = yield from ask(calls.evtchn_attach(server.ports[self.vcpu], on=self.dom))
         buffered = None
         if server.bufioreq_port:
             (buffered,) = yield from ask(calls.evtchn_attach(server.bufioreq_port, on=self.dom))
         return Connected(server, pages, channel, buffered)
+
+    def _map_resource(self, kind: int, number: int, first: int, n_pages: int) -> Steps[list[mmap.mmap]]:
+        """Map pages of a resource; the broker's picture of this process has them for a moment only."""
+        space = calls.mmap(SCRATCH, n_pages * PAGE_SIZE, READ_WRITE, fixed=True)
+        resource = calls.mmap_resource(self.dom, kind, number, idx=first, num=n_pages, addr=SCRATCH, extents=True)
+        back = calls.munmap(SCRATCH, n_pages * PAGE_SIZE)
+        _, mapped, _ = yield from ask(space, resource, back)
+        (memory,) = yield from ask(calls.domain_memory(self.dom, write=True))  # when nothing can leave it open
+        return map_pages(memory.fd, pages_of(mapped["extents"]))
+
+    # --- grants ------------------------------------------------------------------------------------------
+
+    def grant_entry(self, ref: int) -> Steps[Entry]:
+        """An entry of the guest's grant table, which is mapped when it is first asked for."""
+        index = ref // ENTRIES_PER_PAGE
+        if index not in self._table:
+            (self._table[index],) = yield from self._map_resource(1, 0, index, 1)
+        return Entry(self._table[index], ref)
+
+    def end_grant(self, ref: int) -> Steps[None]:
+        """End a grant that is not in use."""
+        entry = yield from self.grant_entry(ref)
+        if entry.in_use:
+            raise PrivcmdError(errno.EBUSY, f"grant {ref} of domain {self.dom} is in use (flags {entry.flags:#x})")
+        entry.end()
 
     # --- memory ------------------------------------------------------------------------------------------
 
