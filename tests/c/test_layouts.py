@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from privcmdd.service import hypercalls
+from privcmdd.service.hypercalls import hvm_context
 from privcmdd.service.hypercalls.layout import Layout
 from privcmdd.service.hypercalls.names import NAMES
 
@@ -31,11 +32,13 @@ HEADERS = """\
 #include <xen/domctl.h>
 #include <xen/sysctl.h>
 #include <xen/event_channel.h>
+#include <xen/sched.h>
 #include <xen/grant_table.h>
 #include <xen/vm_event.h>
 #include <xen/hvm/hvm_op.h>
 #include <xen/hvm/dm_op.h>
 #include <xen/hvm/params.h>
+#include <xen/hvm/save.h>
 """
 # Layouts that are less than a structure: a beginning of one, or none at all.
 HEADS = {"struct xen_domctl", "struct xen_sysctl", "struct xen_dm_op", "struct xen_build_id", "struct vm_event_st"}
@@ -67,14 +70,27 @@ VALUES = {
     "paging.REQUEST_VERSION": "VM_EVENT_INTERFACE_VERSION",
     "paging.PAGING_MODE": "XEN_DOMCTL_VM_EVENT_OP_PAGING",
     "paging.RING_PARAM": "HVM_PARAM_PAGING_RING_PFN",
+    "domctl.PINNED": "XEN_DOMCTL_PFINFO_LPINTAB",
+    "domctl.TABLE_SHIFT": "XEN_DOMCTL_PFINFO_LTAB_SHIFT",
+    "sched_op.REMOTE_SHUTDOWN": "SCHEDOP_remote_shutdown",
+    "cpu_policy.NONE": "XEN_CPUID_NO_SUBLEAF",
+    "cpu_policy.N_POLICIES": "XEN_SYSCTL_cpu_policy_hvm_default + 1",
+    "hvm_context.MAGIC": "HVM_FILE_MAGIC",
+    "hvm_context.VERSION": "HVM_FILE_VERSION",
     "multicall.NUMBER": "__HYPERVISOR_multicall",
     "multicall.RESULT_OFFSET": "offsetof(struct multicall_entry, result)",
 }
+# HVM_SAVE_CODE of the records whose size is always the same.
+HVM_RECORDS = [
+    *("CPU", "PIC", "IOAPIC", "LAPIC", "LAPIC_REGS", "PCI_IRQ", "ISA_IRQ", "PCI_LINK", "PIT", "RTC", "HPET"),
+    *("PMTIMER", "MTRR", "VIRIDIAN_DOMAIN", "VIRIDIAN_VCPU", "VMCE_VCPU", "TSC_ADJUST"),
+]
 
 PREFIXES = {
     "hypercall": "__HYPERVISOR_",
     "memory_op": "XENMEM_",
     "mmuext_op": "MMUEXT_",
+    "sched_op": "SCHEDOP_",
     "grant_table_op": "GNTTABOP_",
     "event_channel_op": "EVTCHNOP_",
     "hvm_op": "HVMOP_",
@@ -127,6 +143,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
         asked += [f"sizeof((({name} *)0)->{member.name})" for member in layout.members]
     asked += VALUES.values()
     asked += [constant(kind, name) for kind, names in NAMES.items() for name in names.values()]
+    asked += [f"{what}({name})" for name in HVM_RECORDS for what in ("HVM_SAVE_CODE", "HVM_SAVE_LENGTH")]
     lines = "\n".join(f'    printf("%lld %s\\n", (long long)({text}), "{text}");' for text in asked)
     directory: Path = tmp_path_factory.mktemp("layouts")
     source = directory / "layouts.c"
@@ -164,3 +181,10 @@ def test_constants_are_those_of_the_headers(name: str, measured: dict[str, int])
 def test_names_are_those_of_the_headers(kind: str, measured: dict[str, int]) -> None:
     """An operation that has no answer is told of by its own name."""
     assert NAMES[kind] == {measured[constant(kind, name)]: name for name in NAMES[kind].values()}
+
+
+def test_records_of_virtual_hardware_are_those_of_the_headers(measured: dict[str, int]) -> None:
+    """Their numbers and sizes."""
+    known = {measured[f"HVM_SAVE_CODE({name})"]: measured[f"HVM_SAVE_LENGTH({name})"] for name in HVM_RECORDS}
+
+    assert {code: record.n_bytes for code, record in hvm_context.RECORDS.items() if record.n_bytes} == known

@@ -176,6 +176,14 @@ class Machine:
             domain.shutdown = reason & 0xFF
             self.events.raise_virq(0, VIRQ_DOM_EXC)
 
+    def resume(self, domid: int) -> None:
+        """A domain that has stopped by itself goes on.
+
+        Raises:
+            ModelError: ESRCH.
+        """
+        self.domain(domid).shutdown = None
+
     def found(self, kind: Kind, text: str, *, dom: int | None = None, addr: int | None = None) -> None:
         """Note harm that a real host does without a word; see ``findings``."""
         self.effects.append(Found(kind, text, dom, addr))

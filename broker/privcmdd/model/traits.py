@@ -5,8 +5,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+# The frequency of the processor.
+TSC_KHZ = 2_000_000
+# The registers of a CPUID leaf: EAX, EBX, ECX, EDX.
+Leaf = tuple[int, int, int, int]
 # What Xen gives a domain whose maker does not say (opt_max_grant_frames), and the most it gives.
 MAX_GRANT_FRAMES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Tsc:
+    """How a guest's time stamp counter counts.
+
+    Attributes:
+        mode: 0 to 3, when reads of it are emulated (XEN_CPUID_TSC_MODE_*).
+        khz: At which frequency.
+        incarnation: How often the guest has been moved or restored.
+        elapsed_ns: Since it was started.
+    """
+
+    mode: int = 0
+    khz: int = TSC_KHZ
+    incarnation: int = 0
+    elapsed_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -24,6 +45,10 @@ class Traits:
         contexts: The registers of those, as they were given (vcpu_guest_context), by vcpu.
         mempool_bytes: For page tables of a translated domain.
         params: HVM_PARAM_*, by index.
+        leaves: What CPUID says where that differs from the processor, by leaf and subleaf.
+        msrs: MSRs that belong to that, likewise.
+        tsc: Its time stamp counter.
+        records: The virtual hardware of an HVM domain as it was loaded (HVM_SAVE_TYPE), by type and instance.
     """
 
     handle: bytes = bytes(16)
@@ -37,6 +62,10 @@ class Traits:
     contexts: dict[int, bytes] = field(default_factory=dict)
     mempool_bytes: int = 0
     params: dict[int, int] = field(default_factory=dict)
+    leaves: dict[tuple[int, int], Leaf] = field(default_factory=dict)
+    msrs: dict[int, int] = field(default_factory=dict)
+    tsc: Tsc = Tsc()
+    records: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from privcmdd.service.hypercalls.memory_op import memory_op as do_memory_op
 from privcmdd.service.hypercalls.mmuext_op import mmuext_op as do_mmuext_op
 from privcmdd.service.hypercalls.multicall import NUMBER as MULTICALL
 from privcmdd.service.hypercalls.multicall import multicall as do_multicall
+from privcmdd.service.hypercalls.sched_op import sched_op as do_sched_op
 from privcmdd.service.hypercalls.sysctl import sysctl as do_sysctl
 from privcmdd.service.hypercalls.version import xen_version as do_xen_version
 from privcmdd.service.privcmd import check_file
@@ -41,6 +42,7 @@ TABLE: Final[dict[int, Handler]] = {
     17: do_xen_version,
     20: do_grant_table_op,
     26: do_mmuext_op,
+    29: do_sched_op,
     32: do_event_channel_op,
     34: do_hvm_op,
     35: do_sysctl,

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.traits import TSC_KHZ, Tsc
 from privcmdd.model.units import DOMID_FIRST_RESERVED
-from privcmdd.service.hypercalls import info
+from privcmdd.service.hypercalls import hvm_context, info
 from privcmdd.service.hypercalls.call import is_self, versioned
+from privcmdd.service.hypercalls.cpu_policy import DOMAIN_POLICY, PolicyError, get_domain_policy, set_domain_policy
 from privcmdd.service.hypercalls.createdomain import CREATE, create
 from privcmdd.service.hypercalls.info import DOMAIN_INFO
 from privcmdd.service.hypercalls.layout import Bytes, Layout
@@ -50,8 +52,11 @@ TSC_INFO: Final = Layout(
 )
 
 NO_TABLE: Final = 0  # XEN_DOMCTL_PFINFO_NOTAB: an ordinary page
+TABLE_SHIFT: Final = 28  # XEN_DOMCTL_PFINFO_LTAB_SHIFT: above it, the level of a page table
+PINNED: Final = 1 << 31  # XEN_DOMCTL_PFINFO_LPINTAB
 NO_PAGE: Final = 0xF << 28  # XEN_DOMCTL_PFINFO_XTAB
 MOST_FRAME_INFO: Final = 1024
+TSC_MODES: Final = 4
 VCPU_CONTEXT_BYTES: Final = 5168  # vcpu_guest_context_x86_64
 MOST_PAGES: Final = 1 << 40  # more than any machine has; a number that can still travel
 
@@ -80,7 +85,13 @@ def domctl(call: Call, arguments: tuple[int, ...]) -> int:
             raise call.unanswered("domctl", number, " of dom0")
         layout, do = found
         domain = call.domain(head["domain"])
-        answer = do(call, domain, layout.unpack(data, HEAD.size))
+        values = layout.unpack(data, HEAD.size)
+        try:
+            answer = do(call, domain, values)
+        except PolicyError as refusal:
+            data[HEAD.size : HEAD.size + layout.size] = layout.pack({**values, **refusal.place})
+            call.memory.write(address, bytes(data))
+            raise
     data[: HEAD.size] = HEAD.pack(head)
     data[HEAD.size : HEAD.size + layout.size] = layout.pack(answer)
     call.memory.write(address, bytes(data))
@@ -137,6 +148,8 @@ def frame_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, 
     types = np.full(len(names), NO_TABLE, dtype=np.uint64)
     if errors is not None:
         types[np.asarray(errors) != 0] = NO_PAGE
+    for mfn, level in domain.tables.items():
+        types[names == mfn] = PINNED | level << TABLE_SHIFT
     call.memory.put_numbers(values["array"], types)
     return values
 
@@ -205,9 +218,31 @@ def set_address_size(_call: Call, domain: Domain, values: dict[str, Any]) -> dic
     return values
 
 
-def get_tsc(_call: Call, _domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_gettscinfo``: the default mode, at the frequency that ``sysctl`` tells."""
-    return {**values, "tsc_mode": 0, "gtsc_khz": 2_000_000, "incarnation": 0, "elapsed_nsec": 0}
+def get_tsc(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_gettscinfo``."""
+    tsc = domain.traits.tsc
+    return {
+        **values,
+        "tsc_mode": tsc.mode,
+        "gtsc_khz": tsc.khz,
+        "incarnation": tsc.incarnation,
+        "elapsed_nsec": tsc.elapsed_ns,
+    }
+
+
+def set_tsc(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_settscinfo``: kept; without a frequency that of the processor."""
+    if values["tsc_mode"] >= TSC_MODES:
+        raise ModelError(errno.EINVAL, f"tsc_mode is {values['tsc_mode']}, expected 0 to {TSC_MODES - 1}")
+    khz = values["gtsc_khz"] or TSC_KHZ
+    domain.traits.tsc = Tsc(values["tsc_mode"], khz, values["incarnation"], values["elapsed_nsec"])
+    return values
+
+
+def resume(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_resumedomain``: it has not stopped any more."""
+    call.hypervisor.resume(domain.domid)
+    return values
 
 
 def accepted(_call: Call, _domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
@@ -232,13 +267,18 @@ COMMANDS: Final[dict[int, tuple[Layout, Callable[[Call, Domain, dict[str, Any]],
     19: (NOTHING, accepted),  # irq_permission
     20: (NOTHING, accepted),  # iomem_permission
     21: (NOTHING, accepted),  # ioport_permission
-    27: (NOTHING, accepted),  # resumedomain
+    27: (NOTHING, resume),
+    33: (hvm_context.CONTEXT, hvm_context.get_context),
+    34: (hvm_context.CONTEXT, hvm_context.set_context),
     35: (ADDRESS_SIZE, set_address_size),
     36: (ADDRESS_SIZE, get_address_size),
+    55: (hvm_context.PARTIAL, hvm_context.get_one_record),
     56: (EVENT_OP, event_op),
     59: (TSC_INFO, get_tsc),
-    60: (TSC_INFO, accepted),
+    60: (TSC_INFO, set_tsc),
     61: (FRAME_INFO, frame_info),
+    82: (DOMAIN_POLICY, get_domain_policy),
+    83: (DOMAIN_POLICY, set_domain_policy),
     85: (MEMPOOL, get_mempool),
     86: (MEMPOOL, set_mempool),
 }

@@ -15,7 +15,8 @@ def _numbered(text: str) -> dict[int, str]:
     return {int(number): name for number, _, name in (word.partition(":") for word in text.split())}
 
 
-# __HYPERVISOR_*, XENMEM_*, MMUEXT_*, EVTCHNOP_*, HVMOP_*, XEN_SYSCTL_*, XEN_DOMCTL_*, XEN_DMOP_* of xen/include/public.
+# __HYPERVISOR_*, XENMEM_*, MMUEXT_*, SCHEDOP_*, EVTCHNOP_*, HVMOP_*, XEN_SYSCTL_*, XEN_DOMCTL_* and XEN_DMOP_* of
+# xen/include/public.
 NAMES: Final = {
     "hypercall": _numbered(
         """
@@ -46,6 +47,11 @@ NAMES: Final = {
         6:tlb_flush_local 7:invlpg_local 8:tlb_flush_multi 9:invlpg_multi 10:tlb_flush_all 11:invlpg_all
         12:flush_cache 13:set_ldt 15:new_user_baseptr 16:clear_page 17:copy_page 18:flush_cache_global
         19:mark_super 20:unmark_super
+        """
+    ),
+    "sched_op": _numbered(
+        """
+        0:yield 1:block 2:shutdown 3:poll 4:remote_shutdown 5:shutdown_code 6:watchdog 7:pin_override
         """
     ),
     "grant_table_op": _numbered(

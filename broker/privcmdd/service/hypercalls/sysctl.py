@@ -7,7 +7,9 @@ import errno
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.traits import TSC_KHZ
 from privcmdd.service.hypercalls.call import versioned
+from privcmdd.service.hypercalls.cpu_policy import SYSTEM_POLICY, get_system_policy
 from privcmdd.service.hypercalls.domctl import info_list
 from privcmdd.service.hypercalls.info import DOMAIN_INFO
 from privcmdd.service.hypercalls.layout import Bytes, Layout
@@ -80,7 +82,6 @@ CPUPOOL_OP: Final = Layout(
     ("cpumap", BITMAP),
 )
 
-CPU_KHZ: Final = 2_000_000
 # XEN_SYSCTL_PHYSCAP_*: hvm, pv, hap, both versions of grants.
 CAPABILITIES: Final = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 8 | 1 << 9
 SCHED_CREDIT2: Final = 6
@@ -122,7 +123,7 @@ def physical_info(call: Call, _values: dict[str, Any]) -> dict[str, Any]:
         "cores_per_socket": 1,
         "nr_cpus": 1,
         "nr_nodes": 1,
-        "cpu_khz": CPU_KHZ,
+        "cpu_khz": TSC_KHZ,
         "capabilities": CAPABILITIES,
         "total_pages": frames.n_frames,
         "free_pages": frames.n_free,
@@ -197,4 +198,5 @@ COMMANDS: Final[dict[int, tuple[Layout, Callable[[Call, dict[str, Any]], dict[st
     16: (CPU_TOPOLOGY, cpu_topology),
     17: (NODE_INFO, node_info),
     18: (CPUPOOL_OP, cpupool),
+    29: (SYSTEM_POLICY, get_system_policy),
 }
