@@ -18,7 +18,7 @@ from privcmdd.model.effects import ChannelGone, Raised
 from privcmdd.model.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from privcmdd.model.effects import Effect
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 MOST_PORTS: Final = 4096
 N_VIRQS: Final = 24
 VIRQ_DOM_EXC: Final = 3
-# Domain 0's kernel waits for xenstored there; /proc/xen/xsd_port says so.
-XENBUS_PORT: Final = 1
 # Those that are one vcpu's: timer, debug, the profiler's, the PMU's (virq_is_global).
 VCPU_VIRQS: Final = frozenset({0, 1, 7, 13})
 
@@ -64,12 +62,16 @@ class Port:
     vcpu: int = 0
     for_xen: bool = False
 
+    def is_virq(self, virq: int, vcpu: int) -> bool:
+        """Whether it is for this virtual interrupt."""
+        return self.state is PortState.VIRQ and (self.virq, self.vcpu) == (virq, vcpu)
+
 
 class EventChannels:
     """The ports of all domains."""
 
     def __init__(self, emit: Callable[[Effect], None]) -> None:
-        """Begin with the ports of domain 0, of which its kernel has one: xenstored is to bind to it.
+        """Begin with the ports of domain 0, none of them in use.
 
         Args:
             emit: Takes what is to be done outside.
@@ -77,7 +79,6 @@ class EventChannels:
         self._emit = emit
         self._channels = count(1)
         self._tables: dict[int, dict[int, Port]] = {0: {}}
-        assert self.alloc_unbound(0, 0) == XENBUS_PORT
 
     def add(self, domid: int) -> None:
         """A domain has been made."""
@@ -160,12 +161,15 @@ class EventChannels:
     def bind_virq(self, domid: int, virq: int, vcpu: int = 0) -> int:
         """Take a port for a virtual interrupt (EVTCHNOP_bind_virq).
 
+        Of domain 0 every process may have one for the same interrupt, where Xen gives it to one: several toolstacks
+        share a broker.
+
         Raises:
             ModelError: ESRCH; EINVAL, no such interrupt, or a global one on another vcpu than 0; EEXIST; ENOSPC.
         """
         if not 0 <= virq < N_VIRQS or (virq not in VCPU_VIRQS and vcpu):
             raise ModelError(errno.EINVAL, f"there is no virtual interrupt {virq} of vcpu {vcpu}", key="virq")
-        if self._virq(domid, virq, vcpu) is not None:
+        if domid and any(self._bound(domid, virq, vcpu)):
             raise ModelError(errno.EEXIST, f"virtual interrupt {virq} of domain {domid} is bound already", key="virq")
         return self._take(domid, Port(PortState.VIRQ, 0, virq=virq, vcpu=vcpu))
 
@@ -200,13 +204,12 @@ class EventChannels:
 
     def raise_virq(self, domid: int, virq: int) -> None:
         """Tell a domain of a virtual interrupt, if it has bound it."""
-        port = self._virq(domid, virq, 0)
-        if port is not None:
+        for port in self._bound(domid, virq, 0):
             self._emit(Raised(port.channel, port.side))
 
-    def _virq(self, domid: int, virq: int, vcpu: int) -> Port | None:
-        bound = (port for port in self.ports(domid).values() if port.state is PortState.VIRQ)
-        return next((port for port in bound if (port.virq, port.vcpu) == (virq, vcpu)), None)
+    def _bound(self, domid: int, virq: int, vcpu: int) -> Iterator[Port]:
+        """The ports of a domain that are for a virtual interrupt."""
+        return (port for port in self.ports(domid).values() if port.is_virq(virq, vcpu))
 
     def _take(self, domid: int, port: Port) -> int:
         table = self.ports(domid)

@@ -159,7 +159,7 @@ class AddressSpace:
     def abandon(self) -> None:
         """Give up what ``reserve`` paid for."""
         self.pending = None
-        self._settle()
+        self._pay()
 
     def commit(self, start: int, end: int, new: Sequence[Entry], mfns: Mfns | None = None) -> None:
         """Swap entries and page table entries of a range, in one step, whole or not at all.
@@ -181,12 +181,12 @@ class AddressSpace:
             self.counters.replacements += 1
         if len(old):
             self.hypervisor.give(old)
-        self._settle()
+        self._settle(start)
 
     def relabel(self, start: int, end: int, new: Sequence[Entry]) -> None:
         """Swap the entries of a range and leave its frames alone."""
         self._attach(new, self.map.replace(start, end, new))
-        self._settle()
+        self._settle(start)
 
     def fill(self, start: int, end: int, mfns: Mfns) -> None:
         """Enter frames into a range that has none, and leave its entries alone.
@@ -195,7 +195,7 @@ class AddressSpace:
             MemoryError: As ``commit``.
         """
         self._swap_frames(start, end, mfns)
-        self._settle()
+        self._settle(start)
 
     def bar(self, start: int, end: int) -> None:
         """Enter page table entries that are not present into a range that has none; its map entries stay.
@@ -204,7 +204,7 @@ class AddressSpace:
             MemoryError: As ``commit``.
         """
         self.pmap.bar(start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT)
-        self._settle()
+        self._settle(start)
 
     def withdraw(self, start: int, end: int, new: Sequence[Entry]) -> None:
         """Swap the entries of a range and bar its page table entries: they are there, and refer to no frame.
@@ -220,7 +220,7 @@ class AddressSpace:
         self._attach(new, dead)
         if len(old):
             self.hypervisor.give(old)
-        self._settle()
+        self._settle(start)
 
     def overlay(self, start: int, end: int, new: Sequence[Entry], mfns: Mfns) -> None:
         """Put frames in the place of whatever a range has, and leave its entries alone but for some.
@@ -239,7 +239,7 @@ class AddressSpace:
             self._attach([entry], self.map.replace(entry.start, entry.end, [entry]))
         if len(old):
             self.hypervisor.give(old)
-        self._settle()
+        self._settle(start)
 
     def enter(self, page: int, mfns: Mfns) -> None:
         """Enter the frame that a fault has found.
@@ -301,9 +301,14 @@ class AddressSpace:
         if runs:
             self.hypervisor.effects.append(DiscardBuffers(buffers, runs))
 
-    def _settle(self) -> None:
+    def _settle(self, start: int) -> None:
+        """A change that begins there is done. Another one's replacement, if one is prepared, stays under law 5."""
+        if self.pending is not None and self.pending.start == start:
+            self.pending = None
+        self._pay()
+
+    def _pay(self) -> None:
         """Pay for exactly what is there: never more than was reserved, so this cannot fail."""
-        self.pending = None
         self._tally.pay(len(self.map), self.objects.made - self.objects.freed, self.pmap.n_entries)
 
     def new_object(self, domid: int, names: Names) -> UvmObject:
@@ -455,7 +460,7 @@ class AddressSpace:
         self._attach((), self.map.replace(0, VM_MAX_ADDRESS, ()))
         if held:
             self.hypervisor.give_parts(held)
-        self._settle()
+        self.abandon()
         self._space_charge.release()
         self.closed = True
         if self.buffers is not None:

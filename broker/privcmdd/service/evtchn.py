@@ -129,6 +129,9 @@ def bind_virq(broker: Broker, session: Session, params: Params) -> WithDescripto
     if not on:
         check_unrestricted(session, None)
         session.check("admin", None)
+        ports = broker.hypervisor.events.ports(0)
+        if any(ports[number].is_virq(virq, vcpu) for number in session.ports):
+            raise ModelError(errno.EEXIST, f"this connection has bound virtual interrupt {virq} already", key="virq")
     return take(broker, session, on, lambda channels: channels.bind_virq(on, virq, vcpu))
 
 

@@ -11,7 +11,8 @@
 /* The page that the kernel's own xenstore client shares with xenstored; there is none, so it stays empty. */
 static const char ring[4096];
 /* Texts that depend on the host that is simulated. */
-static const char guest_type[] = "guest_type", major[] = "major", minor[] = "minor", extra[] = "extra";
+static const char guest_type[] = "guest_type", major[] = "major", minor[] = "minor", extra[] = "extra",
+                  xsd_port[] = "xsd_port";
 
 static const struct {
     const char *path;
@@ -23,7 +24,7 @@ static const struct {
     {"/dev/xen/gntdev", {DEVICE_GNTDEV, NULL, NULL}},
     {"/dev/xen/evtchn", {DEVICE_EVTCHN, NULL, NULL}},
     {"/proc/xen/capabilities", {DEVICE_NONE, "control_d\n", NULL}},
-    {"/proc/xen/xsd_port", {DEVICE_NONE, "1\n", NULL}},
+    {"/proc/xen/xsd_port", {DEVICE_NONE, xsd_port, NULL}},
     {"/proc/xen/xsd_kva", {DEVICE_NONE, ring, NULL}},
     {"/sys/hypervisor/type", {DEVICE_NONE, "xen\n", NULL}},
     {"/sys/hypervisor/guest_type", {DEVICE_NONE, guest_type, NULL}},
@@ -62,13 +63,25 @@ bool preload_path(const char *path, struct xen_path *found)
     return false;
 }
 
+/* A port at which domain 0's kernel waits for its xenstored: one for each that asks, as there may be several. */
+static int64_t kernel_port(void)
+{
+    struct client_answer answer;
+    struct mp_out *out = client_begin("evtchn.alloc_unbound", 1);
+    mp_str(out, "remote"), mp_uint(out, 0);
+    if (client_call(&answer))
+        return 0;
+    client_drop_fds(&answer);
+    return mp_find_int(answer.result, "port", 0);
+}
+
 /* The text of a file, and its length; or NULL without a broker. */
 static const char *content(const char *text, char *room, size_t size, size_t *length)
 {
     *length = sizeof ring;
     if (text == ring)
         return text;
-    if (text == guest_type || text == major || text == minor || text == extra) {
+    if (text == guest_type || text == major || text == minor || text == extra || text == xsd_port) {
         struct client_hold hold;
         client_lock(&hold);
         int error = client_connect();
@@ -76,6 +89,8 @@ static const char *content(const char *text, char *room, size_t size, size_t *le
         const char *dot = strchr(host->xen, '.');
         if (text == guest_type)
             snprintf(room, size, "%s\n", host->pvh ? "PVH" : "PV");
+        else if (text == xsd_port)
+            snprintf(room, size, "%lld\n", error ? 0LL : (long long)kernel_port());
         else if (text == major)
             snprintf(room, size, "%.*s\n", dot ? (int)(dot - host->xen) : 4, host->xen);
         else if (text == minor)

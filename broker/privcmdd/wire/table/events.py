@@ -56,7 +56,11 @@ ROWS: Final = (
         ),
         (NEW_PORT,),
         "map",
-        {**TAKING, "EINVAL": "there is no such interrupt of that vcpu", "EEXIST": "it is bound already"},
+        {
+            **TAKING,
+            "EINVAL": "there is no such interrupt of that vcpu",
+            "EEXIST": "the guest, or this connection, has bound it already",
+        },
         fds_out=2,
         doc="For domain 0 it takes the right to administer all domains. Nobody is at the other end, and the second "
         "descriptor leads nowhere. " + EVENTS,

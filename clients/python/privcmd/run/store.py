@@ -115,7 +115,10 @@ class Store:
         return kind, self._received(size)
 
     def _received(self, size: int) -> bytes:
-        data = self._socket.recv(size, socket.MSG_WAITALL) if size else b""
+        try:
+            data = self._socket.recv(size, socket.MSG_WAITALL) if size else b""
+        except ConnectionError:
+            data = b""
         if len(data) < size:
             raise PrivcmdError(errno.EIO, "xenstored has hung up")
         return data

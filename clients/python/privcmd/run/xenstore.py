@@ -92,15 +92,15 @@ def name(directory: Path, names: Iterable[tuple[int, str]]) -> None:
 
 
 def _answers(process: subprocess.Popen[bytes], directory: Path) -> bool:
-    """Wait until it listens; it says so in no other way."""
+    """Wait until it answers; it says so in no other way."""
     ended = os.pidfd_open(process.pid)
     try:
         poller = select.poll()
         poller.register(ended, select.POLLIN)
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and not poller.poll(TICK_MS):
-            with contextlib.suppress(OSError):
-                Store(directory).close()
+            with contextlib.suppress(OSError), Store(directory) as store:  # it listens before it knows that all is well
+                store.read("/tool")
                 return True
         return False
     finally:
