@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import batch
+import ioreq
 import roundtrip
 import shim
 import startup
@@ -20,6 +21,7 @@ BENCHMARKS = (
     ("Round trip", roundtrip),
     ("Big batches", batch),
     ("C client", shim),
+    ("Device models", ioreq),
     ("Start", startup),
 )
 
@@ -29,6 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="rounds that are counted (default 7)")
     parser.add_argument("--dry", action="store_true", help="print only, do not record")
+    parser.add_argument(
+        "--only", choices=[module.__name__ for _, module in BENCHMARKS], help="one of them; implies --dry"
+    )
     options = parser.parse_args()
     versions = ", ".join(f"{name} {version(name)}" for name in ("trio", "msgpack", "numpy"))
     system = platform.release().split("-")[0]
@@ -39,12 +44,14 @@ def main() -> None:
         "| --- | --- | --- | --- |\n",
     ]
     for title, benchmark in BENCHMARKS:
+        if options.only not in (None, benchmark.__name__):
+            continue
         if sys.stderr.isatty():
             sys.stderr.write(f"{title} ...\n")
         lines += [f"| {' | '.join(row)} |\n" for row in benchmark.rows(options.rounds)]
     table = "".join(lines)
     sys.stdout.write(table)
-    if not options.dry:
+    if not (options.dry or options.only):
         text = README.read_text()
         head, rest = text.split(BEGIN)
         README.write_text(head + BEGIN + "\n" + table + "\n" + END + rest.split(END)[1])

@@ -43,7 +43,7 @@ struct file {
 };
 
 static struct file files[MOST_FILES] = {[0 ... MOST_FILES - 1] = {.marker = -1, .connection = {.fd = -1}}};
-/* Which file each of the program's descriptors is: its index + 1. Only to know when the last one is closed. */
+/* Which file each of the program's descriptors should be: its index + 1. Tells when the last one is closed. */
 static _Atomic uint8_t used_by[MOST_FDS];
 static _Atomic int n_files;
 
@@ -53,18 +53,34 @@ static int control(int epoll, int operation, int fd, uint32_t events, uint32_t p
     return (int)syscall(SYS_epoll_ctl, epoll, operation, fd, &event);
 }
 
-/* The file that a descriptor is, or NULL. Leaves errno alone. */
+static int expected(int fd)
+{
+    return fd >= 0 && fd < MOST_FDS ? atomic_load_explicit(&used_by[fd], memory_order_relaxed) - 1 : -1;
+}
+
+bool evtchn_expected(int fd)
+{
+    return expected(fd) >= 0;
+}
+
+static bool is_file(int fd, int which)
+{
+    return which >= 0 && files[which].marker >= 0 && !control(fd, EPOLL_CTL_MOD, files[which].marker, 0, 0);
+}
+
+/* The file that a descriptor is, or NULL; the one that it should be is asked first. Leaves errno alone. */
 static struct file *file_of(int fd)
 {
     if (fd < 0 || !atomic_load_explicit(&n_files, memory_order_relaxed))
         return NULL;
-    int before = errno;
-    struct file *found = NULL;
-    for (int i = 0; i < MOST_FILES && !found; i++)
-        if (files[i].marker >= 0 && !control(fd, EPOLL_CTL_MOD, files[i].marker, 0, 0))
-            found = &files[i];
+    int before = errno, which = expected(fd);
+    if (!is_file(fd, which)) {
+        which = 0;
+        while (which < MOST_FILES && !is_file(fd, which))
+            which++;
+    }
     errno = before;
-    return found;
+    return which < MOST_FILES ? &files[which] : NULL;
 }
 
 bool evtchn_is(int fd)
@@ -318,12 +334,13 @@ ssize_t evtchn_read(int fd, void *data, size_t size)
     if (!most)
         return 0;
     while (!n_taken) {
-        int flags = sys_fcntl(fd, F_GETFL, 0);
-        long n = syscall(SYS_epoll_pwait, fd, events, most, flags & O_NONBLOCK ? 0 : -1, NULL, 0);
+        long n = syscall(SYS_epoll_pwait, fd, events, most, 0, NULL, 0);
+        if (!n && sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK)
+            return -EAGAIN;
+        if (!n)
+            n = syscall(SYS_epoll_pwait, fd, events, most, -1, NULL, 0);
         if (n < 0)
             return -errno;
-        if (!n)
-            return -EAGAIN;
         n_taken = take_events(fd, events, (int)n, ports);
     }
     size_t taken = n_taken * sizeof *ports;

@@ -19,6 +19,8 @@
 int evtchn_open(int flags);
 /* Whether a descriptor is such a file. */
 bool evtchn_is(int fd);
+/* Whether it should be, going by what the program did: costs nothing, and the kernel is to be asked. */
+bool evtchn_expected(int fd);
 /* A port, 0, or a negative errno. */
 int64_t evtchn_ioctl(int fd, uint32_t command, uint64_t argument);
 /* Ports that have an event, as many as fit; waits for one unless the file is O_NONBLOCK. */

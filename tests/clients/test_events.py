@@ -56,6 +56,7 @@ def test_events_add_up_to_one(broker: PrivateBroker, guest: int) -> None:
                 theirs.notify()
             ready, _, _ = select.select([ours], [], [], GUARD_S)
             assert ready == [ours]
+            assert (ours.fds[0], theirs.fds[0]) == (ours.fileno(), theirs.fileno())
             assert ours.take()
             assert not ours.take()
 

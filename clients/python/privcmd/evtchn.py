@@ -43,6 +43,11 @@ class EventChannel:
         """The descriptor that is readable while there is an event."""
         return self._own
 
+    @property
+    def fds(self) -> tuple[int, int]:
+        """Both descriptors, its own event and the other end's, for another process to be handed."""
+        return self._own, self._remote
+
     def notify(self) -> None:
         """Notify the other end; when nobody is there nothing happens.
 
