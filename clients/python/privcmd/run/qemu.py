@@ -75,6 +75,8 @@ def running(broker_path: str, store: Path, dom: int, n_pages: int, arguments: Se
     state = f"/local/domain/0/device-model/{dom}/state"
     with contextlib.ExitStack() as stack:
         words = command(dom, n_pages, arguments)
+        client = stack.enter_context(Store(store))
+        client.write(state, "")  # one that ran before and was killed has left its own word there
         output = stack.enter_context(tempfile.TemporaryFile())
         process = subprocess.Popen(  # noqa: S603 - found by us
             words, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
@@ -84,8 +86,8 @@ def running(broker_path: str, store: Path, dom: int, n_pages: int, arguments: Se
         stack.callback(process.send_signal, signal.SIGTERM)
         pidfd = os.pidfd_open(process.pid)
         stack.callback(os.close, pidfd)
-        with Store(store) as client:
-            runs = client.wait_for(state, "running", pidfd=pidfd, timeout_s=START_TIMEOUT_S)
+        runs = client.wait_for(state, "running", pidfd=pidfd, timeout_s=START_TIMEOUT_S)
+        client.close()
         if not runs:
             process.kill()
             ended = process.wait()
