@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from privcmd.guest import pv
 from privcmdd.service import hypercalls
 from privcmdd.service.hypercalls import hvm_context
 from privcmdd.service.hypercalls.layout import Layout
@@ -76,9 +77,24 @@ VALUES = {
     "cpu_policy.NONE": "XEN_CPUID_NO_SUBLEAF",
     "cpu_policy.N_POLICIES": "XEN_SYSCTL_cpu_policy_hvm_default + 1",
     "hvm_context.MAGIC": "HVM_FILE_MAGIC",
+    "memory_op.MAX_PFN_OFFSET": "offsetof(struct shared_info, arch.max_pfn)",
     "hvm_context.VERSION": "HVM_FILE_VERSION",
     "multicall.NUMBER": "__HYPERVISOR_multicall",
     "multicall.RESULT_OFFSET": "offsetof(struct multicall_entry, result)",
+}
+# Where the kernel of a PV guest puts things.
+PV = {
+    "INFO_SHARED_INFO": "offsetof(struct xen_domctl, u) + offsetof(struct xen_domctl_getdomaininfo, shared_info_frame)",
+    "MAX_PFN": "offsetof(struct shared_info, arch.max_pfn)",
+    "START_PAGES": "offsetof(struct start_info, nr_pages)",
+    "START_STORE": "offsetof(struct start_info, store_mfn)",
+    "START_CONSOLE": "offsetof(struct start_info, console.domU.mfn)",
+    "CONTEXT_BYTES": "sizeof(struct vcpu_guest_context)",
+    "CONTEXT_RDX": "offsetof(struct vcpu_guest_context, user_regs.rdx)",
+    "CONTEXT_CR3": "offsetof(struct vcpu_guest_context, ctrlreg[3])",
+    "PIN_L4": "MMUEXT_PIN_L4_TABLE",
+    "DOMCTL_VERSION": "XEN_DOMCTL_INTERFACE_VERSION",
+    "DOMCTL_BYTES": "sizeof(struct xen_domctl)",
 }
 # HVM_SAVE_CODE of the records whose size is always the same.
 HVM_RECORDS = [
@@ -141,7 +157,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
             asked.append(f"sizeof({name})")
         asked += [f"offsetof({name}, {member.name})" for member in layout.members]
         asked += [f"sizeof((({name} *)0)->{member.name})" for member in layout.members]
-    asked += VALUES.values()
+    asked += [*VALUES.values(), *PV.values()]
     asked += [constant(kind, name) for kind, names in NAMES.items() for name in names.values()]
     asked += [f"{what}({name})" for name in HVM_RECORDS for what in ("HVM_SAVE_CODE", "HVM_SAVE_LENGTH")]
     lines = "\n".join(f'    printf("%lld %s\\n", (long long)({text}), "{text}");' for text in asked)
@@ -181,6 +197,11 @@ def test_constants_are_those_of_the_headers(name: str, measured: dict[str, int])
 def test_names_are_those_of_the_headers(kind: str, measured: dict[str, int]) -> None:
     """An operation that has no answer is told of by its own name."""
     assert NAMES[kind] == {measured[constant(kind, name)]: name for name in NAMES[kind].values()}
+
+
+def test_the_kernel_of_a_pv_guest_goes_by_the_headers(measured: dict[str, int]) -> None:
+    """Offsets, sizes and numbers that the client library has of them."""
+    assert {name: vars(pv)[name] for name in PV} == {name: measured[text] for name, text in PV.items()}
 
 
 def test_records_of_virtual_hardware_are_those_of_the_headers(measured: dict[str, int]) -> None:

@@ -18,7 +18,10 @@ from hypothesis import strategies as st
 
 from model.profiles import PROFILE
 from privcmd.broker import PrivateBroker
-from programs.programs import GUARD_S, needs, run
+from privcmd.errors import PrivcmdError
+from privcmd.guest import PvKernel
+from privcmd.results import HOLE
+from programs.programs import GUARD_S, needs, run, sections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
 SOURCE = Path(__file__).with_name("saverestore.c")
 VERIFY = Path("/usr/lib/xen-4.17/bin/verify-stream-v2")
 PAGE = 4096
-MAX_PAGES = 0x600
 HVM_OP, PARAM = 34, struct.Struct("<HHIQ")
 STORE_PFN, CONSOLE_PFN, IDENT_PT, VM86_TSS_SIZED = 1, 17, 12, 37
 # A few examples: each is two runs of a program.
@@ -62,19 +64,22 @@ def mapped(client: Client, dom: int, gfns: Sequence[int]) -> int:
 
 def fill(client: Client, dom: int, gfns: Sequence[int], seed: int) -> None:
     """Random bytes into every other page; the rest stays zero."""
-    chosen = gfns[::2]
+    frames = client.domains.info(dom, num=client.domains.info(dom).gfn_limit).frames
+    assert frames is not None
+    chosen = [frames[gfn] for gfn in gfns[::2]]
     addr = mapped(client, dom, chosen)
     client.write(addr, random.Random(seed).randbytes(len(chosen) * PAGE))
     client.munmap(addr, len(chosen) * PAGE)
 
 
 def content(client: Client, dom: int) -> dict[int, bytes]:
-    """The bytes of each page that is populated."""
-    addr = client.mmap(0, MAX_PAGES * PAGE, 1)
-    errors = client.privcmd_mmapbatch_v2(dom, addr, range(MAX_PAGES)).frames
-    assert errors is not None
-    pages = {gfn: client.read(addr + gfn * PAGE, PAGE) for gfn in range(MAX_PAGES) if not errors[gfn]}
-    client.munmap(addr, MAX_PAGES * PAGE)
+    """The bytes of each page that is populated, by guest frame number (of a PV guest: pseudo-physical)."""
+    frames = client.domains.info(dom, num=client.domains.info(dom).gfn_limit).frames
+    assert frames is not None
+    names = {gfn: name for gfn, name in enumerate(frames) if name != HOLE}
+    addr = mapped(client, dom, list(names.values()))
+    pages = {gfn: client.read(addr + index * PAGE, PAGE) for index, gfn in enumerate(names)}
+    client.munmap(addr, len(names) * PAGE)
     return pages
 
 
@@ -213,6 +218,71 @@ def test_pages_that_change_in_a_live_save_are_sent_again(
     assert content(client, new) == {**after, 5: before[5]}
     assert client.stats()["broker"]["unanswered"] == {}
     verified(stream)
+
+
+def pv_guest(client: Client) -> tuple[int, PvKernel, list[int]]:
+    """A PV domain with holes, pages that were ballooned out and a kernel; its pages that are not the kernel's."""
+    dom = client.domains.create("pv", 2048, ranges=[(0, 100), (120, 1000)], name="guest")
+    pfns = [*range(100), *range(120, 1120)]
+    fill(client, dom, pfns, 3)
+    frames = client.domains.info(dom, num=1120).frames
+    assert frames is not None
+    client.domains.decrease_reservation(dom, [frames[pfn] for pfn in (7, 500)])
+    kernel = PvKernel(client, dom)
+    left = [pfn for pfn in pfns if pfn not in (7, 500)]
+    assert (kernel.start_info, len(left) - left.index(kernel.start_info)) == (1111, kernel.n_pages)
+    return dom, kernel, left[: -kernel.n_pages]
+
+
+def test_a_pv_guest_is_restored(broker: PrivateBroker, client: Client, tmp_path: Path, driver: str) -> None:
+    """All pages but those that hold frame numbers are the same; its p2m has the new numbers, its tables are pinned."""
+    dom, kernel, pfns = pv_guest(client)
+    kernel.suspend()
+    stream = tmp_path / "stream"
+
+    save(broker, driver, dom, stream)
+    new = restore(broker, driver, "pv", 2048, stream)
+
+    before, after = content(client, dom), content(client, new)
+    assert sorted(after) == sorted(before)
+    assert [pfn for pfn in pfns if after[pfn] != before[pfn]] == []
+    frames = client.domains.info(new, num=1120).frames
+    assert frames is not None
+    leaves = sorted(before)[-3:]
+    assert struct.unpack("<1536Q", b"".join(after[pfn] for pfn in leaves))[:1120] == tuple(frames)
+    start_info = after[kernel.start_info]
+    assert struct.unpack_from("<Q", start_info, 56) == (frames[kernel.store],)
+    assert client.stats()["broker"]["unanswered"] == {}
+    assert "vcpu0 basic context, 5168 bytes" in verified(stream)
+
+
+def test_a_pv_guest_is_dumped(broker: PrivateBroker, client: Client, tmp_path: Path) -> None:
+    """Xl dump-core goes by the p2m of the guest: every page that is there, with its frame number and its bytes."""
+    xl = needs("xl")
+    needs("xenstored")
+    dom, _, _ = pv_guest(client)
+    core = tmp_path / "core"
+
+    done = run("--socket", broker.path, "--leaks=error", "--findings=error", "--", xl, "dump-core", "guest", str(core))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    found = sections(core.read_bytes())
+    pages = content(client, dom)
+    frames = client.domains.info(dom, num=1120).frames
+    assert frames is not None
+    assert list(struct.iter_unpack("<2Q", found[".xen_p2m"])) == [(pfn, frames[pfn]) for pfn in sorted(pages)]
+    assert found[".xen_pages"] == b"".join(pages[pfn] for pfn in sorted(pages))
+
+
+def test_only_a_pv_guest_with_room_has_such_a_kernel(client: Client) -> None:
+    """EINVAL and ENOMEM, and nothing is written."""
+    hvm, small = client.domains.create("hvm", 64), client.domains.create("pv", 6)
+
+    for dom, name in ((hvm, "EINVAL"), (small, "ENOMEM")):
+        with pytest.raises(PrivcmdError) as refused:
+            PvKernel(client, dom)
+        assert refused.value.name == name
+    assert set(content(client, small).values()) == {bytes(PAGE)}
 
 
 def test_a_stream_that_is_cut_short_is_refused(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from privcmdd.model.host import Host
-from privcmdd.service.hypercalls import cpu_policy, domctl, hvm_context, mmuext_op, sched_op, sysctl
+from privcmdd.service.hypercalls import cpu_policy, domctl, hvm_context, memory_op, mmuext_op, sched_op, sysctl
 from privcmdd.service.hypercalls.cpu_policy import EXTENDED, LEAF, MSR, NONE
 from service.desk import Desk, settings
 from service.tool import ARRAY, BUFFERS, DOMCTL, HVM, PV, PVH, SYSCTL, Tool
@@ -303,6 +303,54 @@ def test_page_tables_are_told_from_other_frames(tool: Tool) -> None:
     assert types() == [0, 0xC000_0000]
     assert pin(mmuext_op.UNPIN) == 0
     assert types() == [0, 0]
+
+
+def test_vcpus_of_a_pv_guest(tool: Tool) -> None:
+    """What libxenguest asks of each: whether it is online, callbacks as they were set, no XSAVE area, no MSRs."""
+    dom = tool.build(PV)
+    callbacks: dict[str, Any] = {"syscall32_callback_eip": 1 << 40, "sysenter_callback_cs": 7, "vmce": {"caps": 9}}
+
+    def extended() -> dict[str, Any]:
+        ret, answer = tool.domctl(43, dom, domctl.EXTENDED_CONTEXT)
+        assert (ret, answer["size"]) == (0, 64)
+        return answer
+
+    assert tool.domctl(14, dom, domctl.VCPU_INFO)[1]["online"] == 0
+    tool.put(b"\1" * domctl.VCPU_CONTEXT_BYTES, ARRAY)
+    assert tool.domctl(12, dom, domctl.VCPU_CONTEXT, ctxt=ARRAY)[0] == 0
+    assert tool.domctl(14, dom, domctl.VCPU_INFO)[1]["online"] == 1
+    assert extended()["syscall32_callback_eip"] == 0
+    assert tool.domctl(42, dom, domctl.EXTENDED_CONTEXT, size=64, **callbacks)[0] == 0
+    assert tool.domctl(42, dom, domctl.EXTENDED_CONTEXT, size=8)[0] == -errno.EINVAL
+    found = extended()
+    assert (found["syscall32_callback_eip"], found["sysenter_callback_cs"], found["vmce"]["caps"]) == (1 << 40, 7, 9)
+    assert tool.domctl(63, dom, domctl.XSAVE_AREA, size=99)[1]["size"] == 0
+    assert tool.domctl(72, dom, domctl.VCPU_MSRS, msr_count=99)[1]["msr_count"] == 0
+    for command, layout in ((14, domctl.VCPU_INFO), (43, domctl.EXTENDED_CONTEXT), (63, domctl.XSAVE_AREA)):
+        assert tool.domctl(command, dom, layout, vcpu=1)[0] == -errno.EINVAL
+
+
+def test_a_pv_guest_says_how_far_its_p2m_goes(tool: Tool) -> None:
+    """In its shared_info page, which has a frame of its own from when it is told of; 0 until the guest says more."""
+    dom = tool.build(PV)
+
+    def top() -> int:
+        return tool.memory(14, memory_op.DOMAIN, domid=dom)[0]
+
+    assert top() == 0
+    tot_pages = tool.info(dom)["tot_pages"]
+    frame = tool.info(dom)["shared_info_frame"]
+    assert frame not in tool.array(16)
+    assert top() == 0
+    broker = tool.desk.broker
+    page = int(broker.hypervisor.frames.page[frame])
+    for said, answered in ((17, 16), (1, 0), (0, 0), (2**64 - 1, memory_op.MOST_PFNS)):
+        broker.backing.write(dom, page, memory_op.MAX_PFN_OFFSET, said.to_bytes(8, "little"))
+        assert top() == answered
+    assert tool.info(dom)["shared_info_frame"] == frame
+    assert tool.info(dom)["tot_pages"] == tot_pages
+    assert tool.domctl(2, dom)[0] == 0
+    broker.check()
 
 
 @pytest.mark.parametrize(

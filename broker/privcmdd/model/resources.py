@@ -160,6 +160,15 @@ class Resources(Foreign):
         domain.n_resource += n_frames
         return made
 
+    def shared_info_frame(self, domain: Domain) -> int:
+        """The machine frame of a domain's shared_info page.
+
+        Raises:
+            ModelError: ENOMEM, it is not there yet and cannot be made.
+        """
+        domain.shared_info = domain.shared_info or self._make(domain, 1)
+        return domain.shared_info[0]
+
     def place(self, domid: int, space: int, index: int, gfn: int) -> None:
         """Put a page that Xen keeps for a translated domain into its physmap (XENMEM_add_to_physmap).
 
@@ -178,8 +187,7 @@ class Resources(Foreign):
         if space == 0:
             if index:
                 raise ModelError(errno.EINVAL, f"there is one shared_info page, asked for {index}", dom=domid)
-            domain.shared_info = domain.shared_info or self._make(domain, 1)
-            mfn = domain.shared_info[0]
+            mfn = self.shared_info_frame(domain)
         else:
             number = GrantId.STATUS if index & STATUS_INDEX else GrantId.SHARED
             frame = index & (STATUS_INDEX - 1)

@@ -43,6 +43,7 @@ class Traits:
         n_vcpus: Made so far.
         n_online: Set up, so that they could run.
         contexts: The registers of those, as they were given (vcpu_guest_context), by vcpu.
+        extended_contexts: What a PV guest has beside those (xen_domctl_ext_vcpucontext), likewise.
         mempool_bytes: For page tables of a translated domain.
         params: HVM_PARAM_*, by index.
         leaves: What CPUID says where that differs from the processor, by leaf and subleaf.
@@ -60,6 +61,7 @@ class Traits:
     n_vcpus: int = 1
     n_online: int = 1
     contexts: dict[int, bytes] = field(default_factory=dict)
+    extended_contexts: dict[int, bytes] = field(default_factory=dict)
     mempool_bytes: int = 0
     params: dict[int, int] = field(default_factory=dict)
     leaves: dict[tuple[int, int], Leaf] = field(default_factory=dict)

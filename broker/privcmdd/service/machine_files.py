@@ -2,12 +2,13 @@
 """Memory that is no guest's: what a PV dom0 finds when it maps I/O frames, or Xen's machine-to-phys table.
 
 Devices are memory here that keeps what is written to it; the first page has a BIOS' interrupt vectors. The table
-says of each frame which guest frame it is, as it was when the page was last mapped.
+says of each frame which guest frame it is, as it was when the page was last mapped, or when a hypercall gave PV
+domains frames since.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.units import DOMID_FIRST_RESERVED, DOMID_IO, DOMID_SELF, DOMID_XEN, INVALID_FRAME, MMIO_END
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from privcmdd.model.frames import FrameTable, Mfns
     from privcmdd.service.broker import Broker
 
@@ -48,8 +51,19 @@ def prepare(broker: Broker, domid: int, mfns: Mfns) -> None:
     mapped = mapped[mapped != NO_FRAME]
     if not len(mapped) or file_of(broker, domid) != DOMID_XEN:
         return
+    write_table(broker, np.unique(broker.hypervisor.frames.page[mapped]))
+
+
+def follow(broker: Broker, mfns: npt.NDArray[np.uint32]) -> None:
+    """Frames were given to a PV domain: the machine-to-phys table says so, if anybody has ever mapped it."""
+    if DOMID_XEN in broker.machine_files and len(mfns):
+        write_table(broker, np.unique(mfns // ENTRIES))
+
+
+def write_table(broker: Broker, pages: npt.NDArray[np.integer[Any]]) -> None:
+    """Write pages of the table as the frames are now."""
     frames = broker.hypervisor.frames
-    for page in np.unique(frames.page[mapped]).tolist():
+    for page in pages.tolist():
         part = slice(page * ENTRIES, (page + 1) * ENTRIES)
         owned = frames.owner[part] < DOMID_FIRST_RESERVED
         table = np.full(ENTRIES, INVALID_FRAME, dtype="<u8")

@@ -40,6 +40,40 @@ FRAME_INFO: Final = Layout("struct xen_domctl_getpageframeinfo3", ("num", "u64")
 MAX_MEM: Final = Layout("struct xen_domctl_max_mem", ("max_memkb", "u64"))
 MAX_VCPUS: Final = Layout("struct xen_domctl_max_vcpus", ("max", "u32"))
 VCPU_CONTEXT: Final = Layout("struct xen_domctl_vcpucontext", ("vcpu", "u32"), ("ctxt", "u64"))
+VCPU_INFO: Final = Layout(
+    "struct xen_domctl_getvcpuinfo",
+    ("vcpu", "u32"),
+    ("online", "u8"),
+    ("blocked", "u8"),
+    ("running", "u8"),
+    ("cpu_time", "u64"),
+    ("cpu", "u32"),
+)
+EXTENDED_CONTEXT: Final = Layout(
+    "struct xen_domctl_ext_vcpucontext",
+    ("vcpu", "u32"),
+    ("size", "u32"),
+    ("syscall32_callback_eip", "u64"),
+    ("sysenter_callback_eip", "u64"),
+    ("syscall32_callback_cs", "u16"),
+    ("sysenter_callback_cs", "u16"),
+    ("syscall32_disables_events", "u8"),
+    ("sysenter_disables_events", "u8"),
+    (
+        "vmce",
+        Layout(
+            "struct hvm_vmce_vcpu",
+            ("caps", "u64"),
+            ("mci_ctl2_bank0", "u64"),
+            ("mci_ctl2_bank1", "u64"),
+            ("mcg_ext_ctl", "u64"),
+        ),
+    ),
+)
+XSAVE_AREA: Final = Layout(
+    "struct xen_domctl_vcpuextstate", ("vcpu", "u32"), ("xfeature_mask", "u64"), ("size", "u64"), ("buffer", "u64")
+)
+VCPU_MSRS: Final = Layout("struct xen_domctl_vcpu_msrs", ("vcpu", "u32"), ("msr_count", "u32"), ("msrs", "u64"))
 ADDRESS_SIZE: Final = Layout("struct xen_domctl_address_size", ("size", "u32"))
 HANDLE: Final = Layout("struct xen_domctl_setdomainhandle", ("handle", Bytes(16)))
 TSC_INFO: Final = Layout(
@@ -117,7 +151,7 @@ def info_list(call: Call, first: int, most: int) -> list[dict[str, Any]]:
     hypervisor, sees = call.hypervisor, call.session.sees
     found = [info.of_dom0(hypervisor.host)] if first == 0 else []
     shown = sorted(domid for domid in hypervisor.domains if domid >= first and sees(domid))
-    found += [info.of_domain(hypervisor.domains[domid]) for domid in shown[:most]]
+    found += [info.of_domain(hypervisor, hypervisor.domains[domid]) for domid in shown[:most]]
     return found[:most]
 
 
@@ -187,6 +221,40 @@ def set_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str,
     else:
         domain.traits.contexts.pop(vcpu, None)
     return values
+
+
+def vcpu_info(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_getvcpuinfo``: none ever runs, and so none blocks."""
+    vcpu = checked_vcpu(domain, values["vcpu"])
+    return {"vcpu": vcpu, "online": int(vcpu < domain.traits.n_online)}
+
+
+def get_extended_context(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_get_ext_vcpucontext``: as it was set; zeros where nobody did."""
+    vcpu = checked_vcpu(domain, values["vcpu"])
+    found = EXTENDED_CONTEXT.unpack(domain.traits.extended_contexts.get(vcpu, bytes(EXTENDED_CONTEXT.size)))
+    return {**found, "vcpu": vcpu, "size": EXTENDED_CONTEXT.size}
+
+
+def set_extended_context(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_set_ext_vcpucontext``: kept."""
+    vcpu = checked_vcpu(domain, values["vcpu"])
+    if values["size"] < EXTENDED_CONTEXT.members[-1].offset:
+        raise ModelError(errno.EINVAL, f"size is {values['size']}, too few bytes for the callbacks of a vcpu")
+    domain.traits.extended_contexts[vcpu] = EXTENDED_CONTEXT.pack(values)
+    return values
+
+
+def no_xsave_area(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_getvcpuextstate``: the processor has no XSAVE, so there is no such area."""
+    checked_vcpu(domain, values["vcpu"])
+    return {**values, "xfeature_mask": 0, "size": 0}
+
+
+def no_msrs(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_get_vcpu_msrs``: none differs from what it is after a reset."""
+    checked_vcpu(domain, values["vcpu"])
+    return {**values, "msr_count": 0}
 
 
 def checked_vcpu(domain: Domain, vcpu: int) -> int:
@@ -262,6 +330,7 @@ COMMANDS: Final[dict[int, tuple[Layout, Callable[[Call, Domain, dict[str, Any]],
     11: (MAX_MEM, max_mem),
     12: (VCPU_CONTEXT, set_context),
     13: (VCPU_CONTEXT, get_context),
+    14: (VCPU_INFO, vcpu_info),
     15: (MAX_VCPUS, max_vcpus),
     17: (HANDLE, set_handle),
     19: (NOTHING, accepted),  # irq_permission
@@ -270,6 +339,8 @@ COMMANDS: Final[dict[int, tuple[Layout, Callable[[Call, Domain, dict[str, Any]],
     27: (NOTHING, resume),
     33: (hvm_context.CONTEXT, hvm_context.get_context),
     34: (hvm_context.CONTEXT, hvm_context.set_context),
+    42: (EXTENDED_CONTEXT, set_extended_context),
+    43: (EXTENDED_CONTEXT, get_extended_context),
     35: (ADDRESS_SIZE, set_address_size),
     36: (ADDRESS_SIZE, get_address_size),
     55: (hvm_context.PARTIAL, hvm_context.get_one_record),
@@ -277,6 +348,8 @@ COMMANDS: Final[dict[int, tuple[Layout, Callable[[Call, Domain, dict[str, Any]],
     59: (TSC_INFO, get_tsc),
     60: (TSC_INFO, set_tsc),
     61: (FRAME_INFO, frame_info),
+    63: (XSAVE_AREA, no_xsave_area),
+    72: (VCPU_MSRS, no_msrs),
     82: (DOMAIN_POLICY, get_domain_policy),
     83: (DOMAIN_POLICY, set_domain_policy),
     85: (MEMPOOL, get_mempool),

@@ -6,12 +6,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.domain import State
+from privcmdd.model.errors import ModelError
 from privcmdd.service.hypercalls.layout import Bytes, Layout
 from privcmdd.service.hypercalls.memory_op import DOM0_PAGES
 
 if TYPE_CHECKING:
     from privcmdd.model.domain import Domain
     from privcmdd.model.host import Host
+    from privcmdd.model.hypervisor import Hypervisor
 
 ARCH_CONFIG: Final = Layout("struct xen_arch_domainconfig", ("emulation_flags", "u32"), ("misc_flags", "u32"))
 DOMAIN_INFO: Final = Layout(
@@ -49,8 +51,8 @@ NO_FRAME: Final = 0xFFFF_FFFF_FFFF_FFFF
 PHYSICAL_BITS: Final = 46
 
 
-def of_domain(domain: Domain) -> dict[str, Any]:
-    """The values of that structure."""
+def of_domain(hypervisor: Hypervisor, domain: Domain) -> dict[str, Any]:
+    """The values of that structure; a PV domain's shared_info page is made when it is first told of."""
     traits = domain.traits
     flags = PAUSED if domain.n_pauses else 0
     if domain.state is State.DYING:
@@ -65,7 +67,7 @@ def of_domain(domain: Domain) -> dict[str, Any]:
         "tot_pages": domain.tot_pages + domain.n_cached,
         "max_pages": domain.max_pages,
         "paged_pages": domain.n_paged,
-        "shared_info_frame": NO_FRAME,
+        "shared_info_frame": shared_info_frame(hypervisor, domain),
         "nr_online_vcpus": traits.n_online,
         "max_vcpu_id": traits.n_vcpus - 1 if traits.n_vcpus else NO_VCPU,
         "ssidref": traits.ssidref,
@@ -73,6 +75,16 @@ def of_domain(domain: Domain) -> dict[str, Any]:
         "gpaddr_bits": PHYSICAL_BITS,
         "arch_config": {"emulation_flags": traits.emulation_flags, "misc_flags": traits.misc_flags},
     }
+
+
+def shared_info_frame(hypervisor: Hypervisor, domain: Domain) -> int:
+    """Where it is; a translated domain's is nowhere until the domain places it."""
+    if domain.translated or not domain.alive:
+        return NO_FRAME
+    try:
+        return hypervisor.shared_info_frame(domain)
+    except ModelError:
+        return NO_FRAME
 
 
 def of_dom0(host: Host) -> dict[str, Any]:

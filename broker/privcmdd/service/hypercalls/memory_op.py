@@ -11,6 +11,7 @@ import numpy as np
 from privcmdd.model.errors import ModelError
 from privcmdd.model.reservation import pages_of
 from privcmdd.model.units import DOMID_SELF
+from privcmdd.service import machine_files
 from privcmdd.service.hypercalls.call import is_self
 from privcmdd.service.hypercalls.layout import Layout
 from privcmdd.service.hypercalls.paging import paging_op
@@ -78,6 +79,8 @@ MOST_ORDER: Final = 18  # MAX_ORDER: 1 GiB
 MAPSPACE_SHARED_INFO: Final = 0
 MAPSPACE_GRANT_TABLE: Final = 1
 MAPSPACE_GMFN: Final = 2
+MAX_PFN_OFFSET: Final = 3088  # shared_info.arch.max_pfn
+MOST_PFNS: Final = 1 << 52  # a guest may write there what it wants
 DOM0_PAGES: Final = 262_144  # what domain 0 says it has: 1 GiB
 NO_FRAMES: Final[npt.NDArray[np.uint64]] = np.zeros(0, dtype=np.uint64)
 
@@ -128,6 +131,7 @@ def populate_physmap(call: Call, address: int) -> int:
         return hypervisor.demand(domid, pages_of(gfns, order)) >> order
     mfns = hypervisor.populate_runs(domid, gfns, order) if order else hypervisor.populate(domid, gfns).mfns
     if not domain.kind.translated:
+        machine_files.follow(call.broker, mfns)
         call.memory.put_numbers(start, mfns)
     return len(mfns)
 
@@ -145,6 +149,7 @@ def increase_reservation(call: Call, address: int) -> int:
     if start:
         call.memory.check(start, 8 * n)
     mfns = call.hypervisor.increase(domid, n, order)
+    machine_files.follow(call.broker, mfns)
     if start:
         call.memory.put_numbers(start, mfns)
     return len(mfns)
@@ -187,9 +192,15 @@ def maximum_reservation(call: Call, domid: int) -> int:
 
 
 def maximum_gpfn(call: Call, domid: int) -> int:
-    """``XENMEM_maximum_gpfn``: a PV guest says itself how far its p2m goes, and none here has said so."""
+    """``XENMEM_maximum_gpfn``: a PV guest says itself how far its p2m goes, in its shared_info page."""
     domain = call.hypervisor.domain(domid)
-    return domain.top_gfn if domain.kind.translated else -1
+    if domain.kind.translated:
+        return domain.top_gfn
+    if not domain.shared_info:
+        return 0
+    page = int(call.hypervisor.frames.page[domain.shared_info[0]])
+    n_pfns = int.from_bytes(call.broker.backing.read(domid, page, MAX_PFN_OFFSET, 8), "little")
+    return min(max(n_pfns, 1) - 1, MOST_PFNS)
 
 
 def machphys_mfn_list(call: Call, address: int) -> int:

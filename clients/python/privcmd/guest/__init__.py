@@ -9,5 +9,6 @@
 
 from privcmd.guest.blocking import Guest
 from privcmd.guest.operations import bdf
+from privcmd.guest.pv import PvKernel
 
-__all__ = ["Guest", "bdf"]
+__all__ = ["Guest", "PvKernel", "bdf"]
