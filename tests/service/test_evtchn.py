@@ -232,3 +232,23 @@ def test_a_toolstack_asks_through_hypercalls() -> None:
     assert call(6, events.ALLOC_UNBOUND, dom=0, remote_dom=dom)[0] == -38
     assert call(10, events.RESET, dom=dom)[0] == 0
     assert call(5, events.STATUS, dom=dom, port=1)[1]["status"] == 0
+
+
+def test_a_reset_leaves_xens_own_ports() -> None:
+    """Else an ioreq server would go on with the number of a port that somebody else takes, and close that one."""
+    from privcmdd.service.hypercalls import events  # noqa: PLC0415 - beside its use
+
+    desk = Desk()
+    tool = Tool(desk)
+    dom = desk.domain(tool.session)
+    made = desk.call(tool.session, "privcmd.dm_op", dom=dom, bufs=[bytes([1] + 7 * [0] + [2] + 7 * [0])])
+    assert made["ret"] == 0
+    ask(desk, tool.session, "alloc_unbound", on=dom, remote=0)
+
+    tool.put(events.RESET.pack({"dom": dom}))
+    assert tool.call(32, 10, 0x20_0000_0000) == 0
+
+    desk.broker.check()
+    (server,) = desk.call(tool.session, "ioreq.servers", dom=dom)["servers"]
+    rows = ask(desk, tool.session, "list", on=dom)["ports"]
+    assert [row["port"] for row in rows] == [*server["ports"], server["bufioreq_port"]]

@@ -85,7 +85,8 @@ def state(tool: Tool) -> Any:
             domain.n_on_demand,
             domain.n_resource,
             domain.p2m[domain.p2m != 0].tobytes(),
-            repr(domain.traits),
+            repr((domain.traits, domain.ioreq_servers, domain.interrupts, domain.pager)),
+            sorted(map(repr, hypervisor.events.ports(domain.domid).items())) if domain.alive else [],
         )
 
     hypervisor = tool.desk.broker.hypervisor

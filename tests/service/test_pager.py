@@ -8,7 +8,11 @@ import struct
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from model.profiles import PROFILE
+from privcmdd.model.evtchn import MOST_PORTS
 from privcmdd.service.hypercalls import hvm_op, paging
 from service.desk import BASE, PAGE, Desk, errnos, frames
 from service.tool import BUFFERS, HVM_OP, MEMORY_OP, PV, Tool
@@ -127,3 +131,40 @@ def test_without_a_pager_nothing_is_moved() -> None:
     assert pager.move(7, 3) == -errno.ENOSYS
     assert pager.tool.domctl(56, pager.dom, paging.EVENT_OP, op=1, mode=1)[0] == 0
     assert pager.move(NOMINATE, 3) == -errno.ENODEV
+
+
+def test_a_pager_has_a_port_while_it_lasts() -> None:
+    """It is Xen's own, and given back; a domain without a free one gets no pager at all."""
+    pager = Pager()
+    ports = pager.desk.broker.hypervisor.events.ports(pager.dom)
+    for _ in range(3):
+        assert pager.enable() == 0
+        assert [port.for_xen for port in ports.values()] == [True]
+        assert pager.tool.domctl(56, pager.dom, paging.EVENT_OP, op=1, mode=1)[0] == 0
+        assert not ports
+
+    for _ in range(MOST_PORTS - 1):
+        pager.desk.broker.hypervisor.events.alloc_unbound(pager.dom, 0)
+    assert pager.enable() == -errno.ENOSPC
+    assert pager.move(NOMINATE, 3) == -errno.ENODEV
+
+
+@given(st.lists(st.tuples(st.binary(min_size=16, max_size=64), st.integers(0, 9)), min_size=1, max_size=6))
+@PROFILE.law
+def test_rubbish_in_the_ring_harms_nobody_else(written: list[tuple[bytes, int]]) -> None:
+    """Whoever writes the indexes as it likes loses requests, in a ring of its own; the frames' errors stay right."""
+    pager = Pager()
+    assert pager.enable() == 0
+    other = pager.tool.build()
+    for gfn in range(10):
+        assert (pager.move(NOMINATE, gfn), pager.move(EVICT, gfn)) == (0, 0)
+    files = pager.desk.backing.files
+
+    for rubbish, gfn in written:
+        pager.desk.backing.write(pager.dom, RING, 0, rubbish)
+        before = {page: bytes(data) for page, data in files[pager.dom].items() if page != RING}
+        assert pager.map(10, gfn) == (-errno.ENOENT, [0, -errno.ENOENT])
+        assert {page: bytes(data) for page, data in files[pager.dom].items() if page != RING} == before
+        assert len(files[pager.dom][RING]) == PAGE
+        assert files[other] == {}
+        pager.desk.broker.check()

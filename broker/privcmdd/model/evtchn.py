@@ -86,16 +86,17 @@ class EventChannels:
 
     def remove(self, domid: int) -> None:
         """A domain dies: its ends are closed, and can be bound no more."""
-        self.reset(domid)
+        for number in list(self.ports(domid)):
+            self._close(domid, number)
         del self._tables[domid]
 
     def reset(self, domid: int) -> None:
-        """Close all ports of a domain, Xen's own ones as well (EVTCHNOP_reset).
+        """Close the ports of a domain but those that are Xen's own (EVTCHNOP_reset).
 
         Raises:
             ModelError: ESRCH.
         """
-        for number in list(self.ports(domid)):
+        for number in [number for number, port in self.ports(domid).items() if not port.for_xen]:
             self._close(domid, number)
 
     def ports(self, domid: int) -> dict[int, Port]:

@@ -262,7 +262,10 @@ def domains_live_as_long_as_referred_to(hypervisor: Hypervisor) -> None:
 
 
 def channels_have_two_ends(hypervisor: Hypervisor) -> None:
-    """Law 10: a bound port's other end is bound to it and has the channel's other event; nobody else has either."""
+    """Law 10: a bound port's other end is bound to it and has the channel's other event; nobody else has either.
+
+    Xen's own ports are those of the domain's ioreq servers and of its pager.
+    """
     law = "10 event channels have two ends"
     events = hypervisor.events
     seen: set[tuple[int, int]] = set()
@@ -277,6 +280,16 @@ def channels_have_two_ends(hypervisor: Hypervisor) -> None:
                 there = events.port(port.remote, port.remote_port)
                 back = (there.remote, there.remote_port, there.channel, there.side)
                 require(law, back == (domid, number, port.channel, 1 - port.side), f"{where} is not who it is bound to")
+    for domain in hypervisor.domains.values():
+        if domain.alive:
+            own = {number for number, port in events.ports(domain.domid).items() if port.for_xen}
+            used = {port for server in domain.ioreq_servers.values() for port in (*server.ports, server.bufioreq_port)}
+            used.add(domain.pager.port if domain.pager is not None else 0)
+            subject = f"domain {domain.domid}"
+            text = (
+                f"ports {sorted(own)} of {subject} are Xen's own, its servers and its pager have {sorted(used - {0})}"
+            )
+            require(law, own == used - {0}, text, subject)
 
 
 def grants_in_use_are_counted(hypervisor: Hypervisor, spaces: Collection[AddressSpace]) -> None:

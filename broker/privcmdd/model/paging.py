@@ -92,12 +92,15 @@ class Paging(Physmap):
 
     # With a pager
 
-    def enable_paging(self, domid: int, ring: int) -> None:
+    def enable_paging(self, domid: int, ring: int) -> int:
         """A pager begins: it is told of wanted frames in the ring at guest frame ``ring``.
+
+        Returns:
+            The guest's port that waits for it.
 
         Raises:
             ModelError: ESRCH; EINVAL, the domain is dying, or has no such frame; EOPNOTSUPP, it is PV; EBUSY, there is
-                one; ENOSYS, ``ring`` is 0: nobody has said where it is.
+                one; ENOSYS, ``ring`` is 0: nobody has said where it is; ENOSPC, there is no port left.
         """
         domain = self.living(domid)
         if not domain.kind.translated:
@@ -108,7 +111,10 @@ class Paging(Physmap):
             raise ModelError(errno.EBUSY, f"domain {domid} has a pager", dom=domid)
         if not ring:
             raise ModelError(errno.ENOSYS, "HVM_PARAM_PAGING_RING_PFN does not say where the ring is", dom=domid)
-        domain.pager = Pager(int(self.frames.page[self._gfn(domain, ring)]))
+        pager = Pager(int(self.frames.page[self._gfn(domain, ring)]))
+        pager.port = self.events.alloc_unbound(domid, 0, for_xen=True)
+        domain.pager = pager
+        return pager.port
 
     def disable_paging(self, domid: int) -> None:
         """The pager ends; what it has paged out stays so.
@@ -116,7 +122,10 @@ class Paging(Physmap):
         Raises:
             ModelError: ESRCH.
         """
-        self.domain(domid).pager = None
+        domain = self.domain(domid)
+        if domain.pager is not None:
+            self.events.close_for_xen(domid, domain.pager.port)
+            domain.pager = None
 
     def pager(self, domid: int) -> tuple[Domain, Pager]:
         """The pager of a domain.

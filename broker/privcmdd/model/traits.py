@@ -115,8 +115,10 @@ class Pager:
         ring_page: Where its ring lies in the domain's memory file.
         nominated: Guest frames that are to be evicted.
         asked: Evicted guest frames that it has been told of.
+        port: The guest's port that waits for it, Xen's own; 0 is none.
     """
 
     ring_page: int
     nominated: set[int] = field(default_factory=set)
     asked: set[int] = field(default_factory=set)
+    port: int = 0

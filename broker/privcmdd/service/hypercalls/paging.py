@@ -51,8 +51,7 @@ def event_op(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, An
         raise call.unanswered("domctl", 56, f" of mode {values['mode']}")
     hypervisor = call.hypervisor
     if values["op"] == 0:
-        hypervisor.enable_paging(domain.domid, domain.traits.params.get(RING_PARAM, 0))
-        return {**values, "u": hypervisor.events.alloc_unbound(domain.domid, 0, for_xen=True)}
+        return {**values, "u": hypervisor.enable_paging(domain.domid, domain.traits.params.get(RING_PARAM, 0))}
     if values["op"] == 1:
         hypervisor.disable_paging(domain.domid)
     elif values["op"] == 2:
