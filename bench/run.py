@@ -12,6 +12,7 @@ from pathlib import Path
 import batch
 import ioreq
 import roundtrip
+import saverestore
 import shim
 import startup
 
@@ -21,6 +22,7 @@ BENCHMARKS = (
     ("Round trip", roundtrip),
     ("Big batches", batch),
     ("C client", shim),
+    ("Save and restore", saverestore),
     ("Device models", ioreq),
     ("Start", startup),
 )

@@ -4,13 +4,15 @@
 //     saverestore save DOM FILE [live COMMAND]
 //     saverestore restore hvm|pvh|pv MAX_PAGES FILE
 //
-// A live save runs COMMAND between its first round and the next. A restore prints the number of the new domain.
+// A live save runs COMMAND between its first round and the next. A restore prints the number of the new domain. Both
+// say last how long libxenguest has taken.
 
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <xenctrl.h>
 #include <xenguest.h>
@@ -21,6 +23,14 @@ struct saving {
     const char *command;
     bool commanded;
 };
+
+static double now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
 
 static int suspend(void *data)
 {
@@ -61,15 +71,18 @@ static int save(xc_interface *xch, int argc, char **argv)
         .data = &saving,
     };
     int fd = open(argv[3], O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    double begun;
     int ret;
 
     if (fd < 0) {
         perror(argv[3]);
         return 1;
     }
+    begun = now();
     ret = xc_domain_save(xch, fd, saving.dom, argc > 4 ? XCFLAGS_LIVE : 0, &callbacks, XC_STREAM_PLAIN, -1);
     if (ret)
         perror("xc_domain_save");
+    fprintf(stderr, "took %.6f s\n", now() - begun);
     close(fd);
     return ret != 0;
 }
@@ -89,6 +102,7 @@ static int restore(xc_interface *xch, char **argv)
     struct restore_callbacks callbacks = {0};
     unsigned long store, console;
     uint32_t dom = 0;
+    double begun;
     int fd = open(argv[4], O_RDONLY);
 
     if (fd < 0) {
@@ -100,10 +114,12 @@ static int restore(xc_interface *xch, char **argv)
         perror("a new domain");
         return 1;
     }
+    begun = now();
     if (xc_domain_restore(xch, fd, dom, 0, &store, 0, 0, &console, 0, XC_STREAM_PLAIN, &callbacks, -1)) {
         perror("xc_domain_restore");
         return 1;
     }
+    fprintf(stderr, "took %.6f s\n", now() - begun);
     close(fd);
     printf("%u\n", dom);
     return 0;
