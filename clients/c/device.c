@@ -15,6 +15,7 @@ static const char *const names[] = {
     [DEVICE_PRIVCMD] = "privcmdd.privcmd",
     [DEVICE_HYPERCALL] = "privcmdd.hypercall",
     [DEVICE_GNTDEV] = "privcmdd.gntdev",
+    [DEVICE_GNTALLOC] = "privcmdd.gntalloc",
 };
 #define DEVICES (sizeof names / sizeof *names)
 

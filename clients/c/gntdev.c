@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "client.h"
+#include "gntalloc.h"
 #include "mapping.h"
 #include "syscalls.h"
 #include "usermem.h"
@@ -304,8 +305,23 @@ int64_t gntdev_ioctl(uint64_t file, uint32_t command, uint64_t argument)
     return result;
 }
 
+/* What another process of domain 0 shares. The driver has one errno for all that Xen may say. */
+static int map_shared(uint64_t addr, const struct grant_ref *refs, uint32_t n, int prot)
+{
+    static uint32_t chunk[SHARES_MOST];
+    for (uint32_t first = 0, some; first < n; first += some) {
+        some = n - first < SHARES_MOST ? n - first : SHARES_MOST;
+        for (uint32_t i = 0; i < some; i++)
+            chunk[i] = refs[first + i].ref;
+        int error = gntalloc_map(addr + first * PAGE_SIZE, chunk, some, prot, false);
+        if (error)
+            return error == ENOENT ? EINVAL : error;
+    }
+    return 0;
+}
+
 /* Maps grants, those of one domain at a time. */
-static int64_t map_all(const struct grants *grants, uint64_t addr)
+static int64_t map_all(const struct grants *grants, uint64_t addr, int prot)
 {
     struct client_answer answer;
     for (uint32_t first = 0, n = 0; first < grants->count; first += n) {
@@ -315,6 +331,12 @@ static int64_t map_all(const struct grants *grants, uint64_t addr)
             ;
         if (refs->dom > UINT16_MAX)
             return -EINVAL;
+        if (!refs->dom) {
+            int error = map_shared(base, refs, n, prot);
+            if (error)
+                return -error;
+            continue;
+        }
         struct mp_out *out = client_begin("gntdev.map", 4);
         mp_str(out, "dom"), mp_uint(out, refs->dom);
         mp_str(out, "addr"), mp_uint(out, base);
@@ -346,7 +368,7 @@ int64_t gntdev_mmap(int fd, uint64_t file, uint64_t addr, uint64_t size, int pro
     if (grants)
         result = mapping_mmap_held(DEVICE_GNTDEV, fd, addr, size, prot, flags & ~(MAP_LOCKED | MAP_POPULATE), 0);
     if (result >= 0) {
-        int64_t error = map_all(grants, (uint64_t)result);
+        int64_t error = map_all(grants, (uint64_t)result, prot);
         for (struct grants *other = all; other && !error; other = other->next)
             if (other->addr == (uint64_t)result)
                 other->addr = 0;

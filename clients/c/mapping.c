@@ -270,4 +270,5 @@ void mapping_in_child(void)
 {
     areas_forget(DEVICE_PRIVCMD);
     areas_forget(DEVICE_GNTDEV);
+    areas_forget(DEVICE_GNTALLOC);
 }

@@ -8,7 +8,8 @@
 int tell_mmap(const struct area *area, uint64_t *page)
 {
     static const char *const names[] = {[DEVICE_NONE] = "anon", [DEVICE_PRIVCMD] = "privcmd",
-                                        [DEVICE_HYPERCALL] = "hypercall", [DEVICE_GNTDEV] = "gntdev"};
+                                        [DEVICE_HYPERCALL] = "hypercall", [DEVICE_GNTDEV] = "gntdev",
+                                        [DEVICE_GNTALLOC] = "gntdev"};
     struct client_answer answer;
     struct mp_out *out = client_begin("mmap", 7);
     mp_str(out, "addr"), mp_uint(out, area->start);

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from model.support import PERSONALITIES, RW, World, page
+from privcmdd.model import pins
 from privcmdd.model.errors import ModelError
 from privcmdd.model.grants import GTF_PERMIT_ACCESS, V1, map_grants
 from privcmdd.model.resources import Type
+from privcmdd.model.shares import Holder
 from privcmdd.model.units import PAGE_SIZE
 
 if TYPE_CHECKING:
     from privcmdd.model.space import AddressSpace
 
 N_PAGES = 24
+CONNECTION = Holder("connection", 1)
 
 
 class Walk:
@@ -30,6 +33,9 @@ class Walk:
         self.domid = self.world.hvm.domid
         self.world.hv.resource_frames(self.domid, Type.GRANT_TABLE, 0, 0, 1)
         self.spaces = [self.world.space(PERSONALITIES["linux"]) for _ in range(2)]
+
+        maps = (self.map, self.map, self.again, self.share, self.map_share)
+        self.steps = (*maps, self.let_go, self.munmap, self.mprotect, self.replace)
 
     def entry(self, at: int, _size: int) -> bytes:
         """The guest's table."""
@@ -60,6 +66,24 @@ class Walk:
         start, size = self.range()
         map_grants(space, self.domid, start, [1] * (size // PAGE_SIZE), self.entry, may_write=True)
 
+    def fresh(self, space: AddressSpace) -> int:
+        """A page of the device with no grant yet."""
+        return space.mmap(self.range()[0], PAGE_SIZE, RW, fixed=True, file="gntdev")
+
+    def share(self, space: AddressSpace) -> None:
+        """Make a page of domain 0's own, and hold it twice."""
+        shares = self.world.hv.shares
+        (ref,) = shares.allocate(shares.next_file(), 1, 0, 1000, CONNECTION, writable=True)
+        pins.share(space, self.fresh(space), [ref], RW, owned=True)
+
+    def map_share(self, space: AddressSpace) -> None:
+        """Be the other side."""
+        pins.share(space, self.fresh(space), [self.random.randrange(8, 12)], RW, owned=False)
+
+    def let_go(self, _space: AddressSpace) -> None:
+        """Its maker frees a page that may still be mapped."""
+        self.world.hv.shares.let_go(self.random.randrange(8, 12), CONNECTION)
+
     def replace(self, _space: AddressSpace) -> None:
         """A process ends, another begins."""
         which = self.random.randrange(2)
@@ -69,14 +93,16 @@ class Walk:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_breaks_the_law_of_grants(seed: int) -> None:
-    """Law 11, and all others, after every step."""
+    """Laws 11 and 12, and all others, after every step."""
     walk = Walk(seed)
-    for _ in range(60):
-        step = walk.random.choice([walk.map, walk.map, walk.again, walk.munmap, walk.mprotect, walk.replace])
+    for _ in range(80):
+        step = walk.random.choice(walk.steps)
         with contextlib.suppress(ModelError):
             step(walk.random.choice(walk.spaces))
         walk.world.check()
     for space in walk.spaces:
         space.close()
         walk.world.check()
+    walk.world.hv.shares.let_go_of_all(CONNECTION)
     assert not walk.world.hvm.grants.pins
+    assert not walk.world.hv.shares.refs

@@ -43,6 +43,10 @@ CALLS: dict[str, dict[str, Any]] = {
     "gntdev.map": {"dom": DOM, "addr": BASE, "arr": frames(1)},
     "gntdev.copy": {"segments": [{"flags": 1, "len": 0, "source_dom": DOM, **dict.fromkeys(COPY, 0)}]},
     "gntdev.notify": {"addr": BASE, "action": 0},
+    "gntalloc.alloc": {"dom": DOM, "num": 1},
+    "gntalloc.free": {"refs": [8]},
+    "gntalloc.notify": {"ref": 8, "action": 0},
+    "gntalloc.map": {"refs": [8], "on": DOM},
     "space.buffers": {},
     "evtchn.alloc_unbound": {"on": DOM, "remote": 0},
     "evtchn.bind_interdomain": {"on": DOM, "dom": DOM, "port": 1},
@@ -71,9 +75,14 @@ CALLS: dict[str, dict[str, Any]] = {
     "findings.clear": {},
 }
 # Acting for a guest wants the right to write to it.
-ACTING = {name for name in CALLS if name.startswith("evtchn.")} - {"evtchn.list", "evtchn.restrict"}
+ACTING = {name for name in CALLS if name.startswith("evtchn.")} - {"evtchn.list", "evtchn.restrict"} | {
+    "gntalloc.alloc",
+    "gntalloc.map",
+}
 WRITABLE = {"privcmd.mmap", "privcmd.mmapbatch", "privcmd.mmapbatch_v2"}  # over a range that is writable
-NOTHING_MAPPED = {("gntdev.map", "EINVAL"), ("gntdev.notify", "ENOENT")}
+NOTHING_MAPPED = {("gntdev.map", "EINVAL"), ("gntdev.notify", "ENOENT")} | {
+    (f"gntalloc.{name}", "ENOENT") for name in ("free", "notify", "map")
+}
 NEEDS = {"any": 0, "map": 1, "admin": 3}
 HELD = {"none": 0, "read": 1, "write": 2, "admin": 3}
 

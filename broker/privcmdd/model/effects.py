@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from privcmdd.model.domain import State
     from privcmdd.model.findings import Found
     from privcmdd.model.frames import Mfns
+    from privcmdd.model.shares import SharedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +103,17 @@ class GuestChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class ByteCleared:
-    """A byte of a domain's memory file is 0 from now on: who had its page mapped has let go of it."""
+class SharedFileGone:
+    """Nobody holds a page of an allocation of gntalloc any more."""
 
-    domid: int
+    file: SharedFile
+
+
+@dataclass(frozen=True, slots=True)
+class ByteCleared:
+    """A byte of a memory file, a domain's or that of shared pages, is 0 from now on: its page was let go of."""
+
+    file: int | SharedFile
     page: int
     offset: int
 
@@ -126,5 +134,5 @@ class GrantsInUse:
 
 Effect: TypeAlias = (
     "GiveBack | Discard | StateChanged | DiscardBuffers | BuffersGone | FrameWanted | Raised | ChannelGone "
-    "| GuestChanged | GrantsInUse | ByteCleared | Found"
+    "| GuestChanged | GrantsInUse | ByteCleared | SharedFileGone | Found"
 )

@@ -18,6 +18,7 @@ from privcmdd.model.errors import InternalFault
 from privcmdd.model.evtchn import PortState
 from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.ledger import Slot
+from privcmdd.model.pins import Shared
 from privcmdd.model.pmap import BARRED, LEVEL_BITS
 from privcmdd.model.units import DOMID_INVALID, DOMID_IO, DOMID_XEN, INVALID_FRAME, PAGE_MASK, VM_MAX_ADDRESS
 
@@ -62,6 +63,7 @@ def breaches(
     yield from _broken(domains_live_as_long_as_referred_to, "machine", hypervisor)
     yield from _broken(channels_have_two_ends, "machine", hypervisor)
     yield from _broken(grants_in_use_are_counted, "machine", hypervisor, spaces)
+    yield from _broken(shares_are_held, "machine", hypervisor, spaces)
     yield from _broken(charges_add_up, "machine", spaces, accounts)
 
 
@@ -298,7 +300,10 @@ def grants_in_use_are_counted(hypervisor: Hypervisor, spaces: Collection[Address
     mapped: Counter[tuple[int, int]] = Counter()
     written: Counter[tuple[int, int]] = Counter()
     for space in spaces:
-        for page, (domain, ref, writes) in space.grants.items():
+        for page, held in space.grants.items():
+            if isinstance(held, Shared):
+                continue
+            domain, ref, writes = held
             where = f"page {page:#x} of space {space.number}"
             alike = hypervisor.domains.get(domain.domid) is domain
             require(law, alike, f"{where} maps a grant of domain {domain.domid}, which is gone")
@@ -314,6 +319,27 @@ def grants_in_use_are_counted(hypervisor: Hypervisor, spaces: Collection[Address
             text = f"grant {ref} of domain {domain.domid} is counted {counted} times mapped, and writable; it is {real}"
             require(law, counted == real and counted[0] > 0, text, f"domain {domain.domid}")
     require(law, not mapped, f"mapped and not counted (domain, grant): {list(mapped)[:4]}")
+
+
+def shares_are_held(hypervisor: Hypervisor, spaces: Collection[AddressSpace]) -> None:
+    """Law 12: a page that domain 0 grants is there as long as somebody holds it, and the pages that do map it."""
+    law = "12 shared pages are there as long as they are held"
+    numbers = {space.number for space in spaces}
+    holding = set()
+    for ref, share in hypervisor.shares.refs.items():
+        holders = share.owners | share.mappers
+        require(law, bool(holders), f"nobody holds grant {ref} of domain 0")
+        for holder in holders:
+            if holder.what == "page":
+                require(law, holder.number in numbers, f"grant {ref} is held by space {holder.number}, which is gone")
+                holding.add((holder.number, holder.page, ref))
+    mapping = {
+        (space.number, page, held.ref)
+        for space in spaces
+        for page, held in space.grants.items()
+        if isinstance(held, Shared)
+    }
+    require(law, holding == mapping, f"held or mapped alone (space, page, grant): {list(holding ^ mapping)[:4]}")
 
 
 def charges_add_up(spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]) -> None:

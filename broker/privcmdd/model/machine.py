@@ -21,6 +21,7 @@ from privcmdd.model.findings import Found
 from privcmdd.model.frames import FEW, NO_FRAME, FrameTable
 from privcmdd.model.host import Host
 from privcmdd.model.pmap import BARRED
+from privcmdd.model.shares import Shares
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 from privcmdd.model.uobject import ObjectCounters
 
@@ -56,6 +57,7 @@ class Machine:
         self.domains: dict[int, Domain] = {}
         self.effects: list[Effect] = []
         self.events = EventChannels(self._emit)
+        self.shares = Shares(self._emit)
         self.objects = ObjectCounters()
         self.max_domains = max_domains
         self.max_gfns = max_gfns

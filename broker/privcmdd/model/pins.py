@@ -12,16 +12,19 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from privcmdd.model.effects import ByteCleared, GrantsInUse, Raised
+from privcmdd.model.effects import GrantsInUse
 from privcmdd.model.errors import ModelError
+from privcmdd.model.shares import Holder, Notice
 from privcmdd.model.traits import Pin
-from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_WRITE
+from privcmdd.model.vm_map import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from privcmdd.model.domain import Domain
     from privcmdd.model.hypervisor import Hypervisor
+    from privcmdd.model.shares import SharedFile
     from privcmdd.model.space import AddressSpace
 
 GTF_READING: Final = 8
@@ -44,16 +47,16 @@ class Held(NamedTuple):
     writes: bool
 
 
-class Notice(NamedTuple):
-    """What is to be done when a page that maps a grant is unmapped.
+class Shared(NamedTuple):
+    """What a page of an address space maps, when that is a page of domain 0's own.
 
     Attributes:
-        byte: The domain, the page of its memory file and the byte of it that is to be cleared, if any.
-        event: The channel, and which of its events, that is to be raised, if any.
+        ref: The grant's number.
+        writes: It was mapped to be written.
     """
 
-    byte: tuple[int, int, int] | None
-    event: tuple[int, int] | None
+    ref: int
+    writes: bool
 
 
 def notify(space: AddressSpace, addr: int, event: tuple[int, int] | None, *, clear: bool) -> None:
@@ -66,10 +69,40 @@ def notify(space: AddressSpace, addr: int, event: tuple[int, int] | None, *, cle
     held = space.grants.get(page)
     if held is None:
         raise ModelError(errno.ENOENT, f"no grant is mapped at {addr:#x}", key="addr")
+    file: int | SharedFile
+    if isinstance(held, Shared):
+        share = space.hypervisor.shares.share(held.ref)
+        file, file_page = share.file, share.page
+    else:
+        file, file_page = held.domain.domid, int(space.hypervisor.frames.page[space.pmap.get(page)])
     if clear and not held.writes:
         raise ModelError(errno.EINVAL, f"a byte is to be cleared at {addr:#x}, which is mapped read-only", key="addr")
-    file_page = int(space.hypervisor.frames.page[space.pmap.get(page)])
-    space.notices[page] = Notice((held.domain.domid, file_page, offset) if clear else None, event)
+    space.notices[page] = Notice((file, file_page, offset) if clear else None, event)
+
+
+def share(space: AddressSpace, addr: int, refs: Sequence[int], prot: int, *, owned: bool) -> None:
+    """Pages of a mapping of the gntdev device hold domain 0's own grants, whose bytes are the process' to map.
+
+    Raises:
+        ModelError: EINVAL, the range is no such mapping, or is mapped to allow more than ``prot``.
+    """
+    end = addr + (len(refs) << PAGE_SHIFT)
+    entry = space.map.lookup(addr)
+    if entry is None or entry.file is not File.GNTDEV or end > entry.end or addr & PAGE_MASK:
+        raise ModelError(errno.EINVAL, f"{addr:#x} to {end:#x} is no mapping of the gntdev device", key="addr")
+    writes = bool(entry.protection & PROT_WRITE)
+    if writes and not prot & PROT_WRITE:
+        raise ModelError(errno.EINVAL, "one of these grants is read-only, and the mapping is not", key="refs")
+    first = addr >> PAGE_SHIFT
+    if any(page in space.grants for page in range(first, first + len(refs))):
+        raise ModelError(errno.EINVAL, f"{addr:#x} to {end:#x} maps grants already", key="addr")
+    for page, ref in enumerate(refs, first):
+        held = space.hypervisor.shares.share(ref)
+        (held.owners if owned else held.mappers).add(Holder("page", space.number, page))
+        space.grants[page] = Shared(ref, writes)
+    entry.used = True
+    entry.domid = 0
+    entry.made_by = space.maker
 
 
 def pin(hypervisor: Hypervisor, domain: Domain, refs: Sequence[int], frames: Sequence[int], *, writes: bool) -> None:
@@ -105,14 +138,13 @@ def unmapped(space: AddressSpace, start: int, end: int) -> None:
     else:
         pages = [page for page in range(first, last) if page in grants]
     if pages:
-        unpin(space.hypervisor, [grants.pop(page) for page in pages])
-        for page in pages:
+        gone = [(page, grants.pop(page)) for page in pages]
+        unpin(space.hypervisor, [held for _, held in gone if isinstance(held, Held)])
+        for page, held in gone:
             if notice := space.notices.pop(page, None):
-                effects = space.hypervisor.effects
-                if notice.byte is not None:
-                    effects.append(ByteCleared(*notice.byte))
-                if notice.event is not None:
-                    effects.append(Raised(*notice.event))
+                space.hypervisor.effects.extend(notice.effects())
+            if isinstance(held, Shared):
+                space.hypervisor.shares.let_go(held.ref, Holder("page", space.number, page))
 
 
 def show(hypervisor: Hypervisor, domain: Domain, refs: Iterable[int]) -> None:

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from privcmdd.model.frames import Mfns, Names
     from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.model.ledger import Account
-    from privcmdd.model.pins import Held, Notice
+    from privcmdd.model.pins import Held, Shared
     from privcmdd.model.privcmd import Personality
+    from privcmdd.model.shares import Notice
     from privcmdd.model.vm_map import Maker
 
 
@@ -120,7 +121,7 @@ class AddressSpace:
         self.map = VmMap()
         self.pmap = Pmap()
         self.buffers: BufferPages | None = None
-        self.grants: dict[int, Held] = {}
+        self.grants: dict[int, Held | Shared] = {}
         self.notices: dict[int, Notice] = {}
         self.objects = ObjectCounters(hypervisor.objects)
         self.counters = SpaceCounters()

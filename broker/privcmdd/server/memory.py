@@ -16,6 +16,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.shares import SharedFile
 from privcmdd.model.units import PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -135,7 +136,9 @@ class MemoryFiles:
 
 def label(key: FileKey) -> str:
     """What a file is called, in /proc and in messages."""
-    return f"domain-{key}" if isinstance(key, int) else f"buffers-{key.number}"
+    if isinstance(key, int):
+        return f"domain-{key}"
+    return f"{'shared' if isinstance(key, SharedFile) else 'buffers'}-{key.number}"
 
 
 def _no_memory(what: str, problem: Exception) -> ModelError:

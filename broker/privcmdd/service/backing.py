@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from privcmdd.model.shares import SharedFile
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -24,7 +26,7 @@ class BufferFile(NamedTuple):
     number: int
 
 
-FileKey = int | BufferFile
+FileKey = int | BufferFile | SharedFile
 """A domain's memory file goes by its domid."""
 
 

@@ -164,11 +164,15 @@ class Broker:
                 from privcmdd.service import evtchn  # noqa: PLC0415 - see the module's docstring
 
                 evtchn.give_up_all(self, session)
+            if self._hypervisor is not None and self._hypervisor.shares.refs:
+                from privcmdd.service import gntalloc  # noqa: PLC0415 - see the module's docstring
+
+                self._hypervisor.shares.let_go_of_all(gntalloc.connection(session))
         except Exception as fault:  # noqa: BLE001 - a law broken by one session: the rest of it goes all the same
             self.report(fault, session)
         if self.faults:
             self.faults.leave(session.number)
-        for charge in (*session.charges, session.output):
+        for charge in (*session.charges, *session.shares.values(), session.output):
             charge.release()
         del self.sessions[session.number]
         if session.uid_account.idle:
@@ -437,6 +441,7 @@ def machine_handlers() -> Mapping[str, Handler]:
         evtchn,
         faults,
         findings,
+        gntalloc,
         grants,
         guests,
         hypercalls,
@@ -446,7 +451,7 @@ def machine_handlers() -> Mapping[str, Handler]:
         spaces,  # noqa: F401
     )
 
-    rooms = (mappings, privcmd, resources, evtchn, grants, hypercalls, domains, faults, findings, guests)
+    rooms = (mappings, privcmd, resources, evtchn, grants, gntalloc, hypercalls, domains, faults, findings, guests)
     return {name: handler for room in rooms for name, handler in room.HANDLERS.items()}
 
 

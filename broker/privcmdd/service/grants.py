@@ -100,18 +100,28 @@ def copy(broker: Broker, session: Session, params: Params) -> Params:
 
 def notify(broker: Broker, session: Session, params: Params) -> Params:
     """``gntdev.notify``: what is to be done when a page is unmapped."""
-    action, event = params["action"], None
+    event = event_of(broker, session, params)
+    residence: Residence = broker.residence(session)
+    pins.notify(residence.space, params["addr"], event, clear=bool(params["action"] & CLEAR_BYTE))
+    return {}
+
+
+def event_of(broker: Broker, session: Session, params: Params) -> tuple[int, int] | None:
+    """The event that a notice is to raise: its channel, and which end.
+
+    Raises:
+        ModelError: EINVAL, there is no such action, or no such port.
+    """
+    action = params["action"]
     if action & ~(CLEAR_BYTE | SEND_EVENT):
         raise ModelError(errno.EINVAL, f"action is {action:#x}, expected a sum of 1 and 2", key="action")
-    if action & SEND_EVENT:
-        uid, number = session.identity.uid, params["port"]
-        if not any(number in other.ports for other in broker.sessions.values() if other.identity.uid == uid):
-            raise ModelError(errno.EINVAL, f"port {number} is none of this uid's", key="port")
-        port = broker.hypervisor.events.port(0, number)
-        event = port.channel, 1 - port.side
-    residence: Residence = broker.residence(session)
-    pins.notify(residence.space, params["addr"], event, clear=bool(action & CLEAR_BYTE))
-    return {}
+    if not action & SEND_EVENT:
+        return None
+    uid, number = session.identity.uid, params["port"]
+    if not any(number in other.ports for other in broker.sessions.values() if other.identity.uid == uid):
+        raise ModelError(errno.EINVAL, f"port {number} is none of this uid's", key="port")
+    port = broker.hypervisor.events.port(0, number)
+    return port.channel, 1 - port.side
 
 
 HANDLERS: Final = {"gntdev.map": map_grants, "gntdev.copy": copy, "gntdev.notify": notify}

@@ -9,6 +9,7 @@ from privcmdd.model import effects
 from privcmdd.model.domain import State
 from privcmdd.model.findings import Found
 from privcmdd.model.pins import GTF_READING, GTF_WRITING
+from privcmdd.model.shares import SharedFile
 from privcmdd.service import findings
 from privcmdd.service.backing import BufferFile
 from privcmdd.service.harm import zombies
@@ -76,8 +77,16 @@ def grants_in_use(broker: Broker, _session: Session, effect: effects.GrantsInUse
 
 def byte_cleared(broker: Broker, _session: Session, effect: effects.ByteCleared) -> None:
     """Of a domain that is gone nobody reads it."""
-    if effect.domid in broker.hypervisor.domains:
-        broker.backing.write(effect.domid, effect.page, effect.offset, b"\0")
+    if isinstance(effect.file, SharedFile) or effect.file in broker.hypervisor.domains:
+        broker.backing.write(effect.file, effect.page, effect.offset, b"\0")
+
+
+def shared_file_gone(broker: Broker, _session: Session, effect: effects.SharedFileGone) -> None:
+    """Who made it pays for it until then, or until it ends itself."""
+    broker.backing.close(effect.file)
+    for maker in broker.sessions.values():
+        if charge := maker.shares.pop(effect.file, None):
+            charge.release()
 
 
 def found(broker: Broker, session: Session, effect: Found) -> None:
@@ -97,5 +106,6 @@ OUTCOMES: Final[dict[type, Callable[[Broker, Session, Any], object]]] = {
     effects.GuestChanged: guest_changed,
     effects.GrantsInUse: grants_in_use,
     effects.ByteCleared: byte_cleared,
+    effects.SharedFileGone: shared_file_gone,
     Found: found,
 }

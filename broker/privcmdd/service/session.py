@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from privcmdd.model.ledger import Account, Charge
+    from privcmdd.model.shares import SharedFile
     from privcmdd.service.sequence import Numbers
     from privcmdd.service.settings import AccessRule, Rights
     from privcmdd.service.spaces import Residence
@@ -75,6 +76,7 @@ class Session:
         restricted_to: The only domain it may name after ``privcmd.restrict``.
         numbers: Of its steps, when it asked for them (feature ``seq``).
         ports: Its event channels' ports, of domain 0, and what each costs.
+        shares: The files of pages that it shares (gntalloc), and what each costs.
         events_of: The only domain whose ports it may bind to after ``evtchn.restrict``.
     """
 
@@ -89,6 +91,7 @@ class Session:
     forked: list[Residence] = field(default_factory=list)
     restricted_to: int | None = None
     ports: dict[int, Charge] = field(default_factory=dict)
+    shares: dict[SharedFile, Charge] = field(default_factory=dict)
     events_of: int | None = None
     topics: frozenset[str] = frozenset()
     method: str = ""

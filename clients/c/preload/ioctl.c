@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 
 #include "../evtchn.h"
+#include "../gntalloc.h"
 #include "../gntdev.h"
 #include "../privcmd.h"
 #include "../syscalls.h"
@@ -26,8 +27,14 @@ EXPORT int ioctl(int fd, unsigned long command, ...)
             return (int)preload_result(privcmd_ioctl(file, number, address));
         break;
     case 'G':
-        if (device_of(fd, &file) == DEVICE_GNTDEV)
+        switch (device_of(fd, &file)) {
+        case DEVICE_GNTDEV:
             return (int)preload_result(gntdev_ioctl(file, number, address));
+        case DEVICE_GNTALLOC:
+            return (int)preload_result(gntalloc_ioctl(file, number, address));
+        default:
+            break;
+        }
         break;
     case 'E':
         if (device_of(fd, &file) == DEVICE_EVTCHN)

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "../gntalloc.h"
 #include "../gntdev.h"
 #include "../mapping.h"
 #include "../syscalls.h"
@@ -34,6 +35,8 @@ EXPORT void *mmap(void *addr, size_t size, int prot, int flags, int fd, off_t of
         return (void *)preload_result(mapping_mmap(device, fd, (uint64_t)addr, size, prot, flags, offset));
     if (device == DEVICE_GNTDEV)
         return (void *)preload_result(gntdev_mmap(fd, file, (uint64_t)addr, size, prot, flags, offset));
+    if (device == DEVICE_GNTALLOC)
+        return (void *)preload_result(gntalloc_mmap(fd, file, (uint64_t)addr, size, prot, flags, offset));
     bool fixed = flags & MAP_FIXED && (flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE;
     if (fixed && !((uint64_t)addr & PAGE_MASK) && concerned(addr, size))
         return (void *)preload_result(mapping_replace((uint64_t)addr, size, prot, flags, fd, offset));

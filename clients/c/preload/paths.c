@@ -22,6 +22,7 @@ static const struct {
     {"/proc/xen/privcmd", {DEVICE_PRIVCMD, NULL, NULL}},
     {"/dev/xen/hypercall", {DEVICE_HYPERCALL, NULL, NULL}},
     {"/dev/xen/gntdev", {DEVICE_GNTDEV, NULL, NULL}},
+    {"/dev/xen/gntalloc", {DEVICE_GNTALLOC, NULL, NULL}},
     {"/dev/xen/evtchn", {DEVICE_EVTCHN, NULL, NULL}},
     {"/proc/xen/capabilities", {DEVICE_NONE, "control_d\n", NULL}},
     {"/proc/xen/xsd_port", {DEVICE_NONE, xsd_port, NULL}},

@@ -28,6 +28,7 @@ from privcmd.results import (
     Memory,
     Populated,
     PortRow,
+    SharedPages,
     Space,
     numbers,
     pick,
@@ -346,6 +347,61 @@ def notify_unmapped(addr: int, action: int, port: int = 0) -> Call[None]:
         PrivcmdError: ENOENT, no grant is mapped there; EINVAL.
     """
     return Call("gntdev.notify", {"addr": addr, "action": action, "port": port}, _nothing)
+
+
+def share_pages(dom: int, num: int = 1, *, writable: bool = True) -> Call[SharedPages]:
+    """Make pages that another domain may map, as /dev/xen/gntalloc does.
+
+    They stay granted until ``unshare_pages`` or the end of this connection.
+
+    Raises:
+        PrivcmdError: EPERM; EINVAL; ENOSPC, this uid has 1024 already; ENOMEM.
+    """
+    params = {"dom": dom, "num": num, "writable": writable}
+    return Call("gntalloc.alloc", params, lambda answer, fds: SharedPages(answer["refs"], fds[0], 0, 3))
+
+
+def unshare_pages(refs: Sequence[int]) -> Call[None]:
+    """Let go of shared pages, as their maker or as who has mapped them.
+
+    Raises:
+        PrivcmdError: ENOENT, one of them is none of this connection's; all stay.
+    """
+    return Call("gntalloc.free", {"refs": list(refs)}, _nothing)
+
+
+def notify_unshared(ref: int, action: int, *, offset: int = 0, port: int = 0) -> Call[None]:
+    """Say what is to be done when this connection lets go of a page that it shares, or ends.
+
+    Args:
+        ref: The page's grant.
+        action: 1 to clear a byte, 2 to notify the other end of ``port``, or-ed.
+        offset: Which byte of the page.
+        port: A port of domain 0.
+
+    Raises:
+        PrivcmdError: ENOENT, it is none of this connection's; EINVAL.
+    """
+    return Call("gntalloc.notify", {"ref": ref, "action": action, "offset": offset, "port": port}, _nothing)
+
+
+def map_shared(refs: Sequence[int], *, on: int = 0, addr: int = 0, own: bool = False) -> Call[SharedPages]:
+    """Have pages that a process of domain 0 shares: as many from the first on as lie side by side.
+
+    Args:
+        refs: Their grants.
+        on: The domain that they are shared with, on whose behalf this is done.
+        addr: Inside a mapping of file ``gntdev``: they are held until that is unmapped; 0: until ``unshare_pages``.
+        own: Hold them as their maker.
+
+    Raises:
+        PrivcmdError: ENOENT, there is no such grant; EINVAL, it is not to that domain; EPERM.
+    """
+
+    def read(answer: Any, fds: tuple[int, ...]) -> SharedPages:
+        return SharedPages(list(refs[: answer["num"]]), fds[0], answer["page"], answer["prot"])
+
+    return Call("gntalloc.map", {"refs": list(refs), "on": on, "addr": addr, "own": own}, read)
 
 
 def buffers() -> Call[Memory]:

@@ -38,6 +38,8 @@ DESCRIPTORS = {
     "evtchn.bind_interdomain": 2,
     "evtchn.bind_virq": 2,
     "evtchn.attach": 2,
+    "gntalloc.alloc": 1,
+    "gntalloc.map": 1,
 }
 """Methods whose good answer carries descriptors, and how many."""
 

@@ -97,6 +97,23 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedPages:
+    """Pages of domain 0's own that another domain may map.
+
+    Attributes:
+        refs: Their grants, side by side in the file.
+        fd: The memory file, to be mapped shared; the descriptor is the receiver's to close.
+        page: The page of the file that the first is.
+        prot: What they may be mapped for.
+    """
+
+    refs: list[int]
+    fd: int
+    page: int
+    prot: int
+
+
+@dataclass(frozen=True, slots=True)
 class IoreqServer:
     """An ioreq server: a device model's connection to a domain.
 
