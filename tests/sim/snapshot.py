@@ -28,7 +28,7 @@ BESIDE: Final = {
     "UvmObject": {"number"},
     "Domain": {"generation"},
 }
-ATOMS: Final = (type(None), bool, int, float, str, bytes, Enum, tuple)
+ATOMS: Final = (type(None), bool, int, float, str, bytes, Enum)
 PASSING: Final = (memoryview, count, FunctionType, MethodType, type)
 
 
@@ -56,8 +56,8 @@ def _walk(value: Any, path: str, seen: dict[int, str], found: dict[str, Any]) ->
     seen[id(value)] = path
     if isinstance(value, dict):
         for key, inner in value.items():
-            _walk(inner, f"{path}[{key!r}]" if isinstance(key, ATOMS) else f"{path}[{len(found)}]", seen, found)
-    elif isinstance(value, list | deque):
+            _walk(inner, f"{path}[{key!r}]" if isinstance(key, (*ATOMS, tuple)) else f"{path}[{len(found)}]", seen, found)
+    elif isinstance(value, list | deque | tuple):
         found[path] = len(value)
         for index, inner in enumerate(value):
             _walk(inner, f"{path}[{index}]", seen, found)
