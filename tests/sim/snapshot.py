@@ -56,7 +56,8 @@ def _walk(value: Any, path: str, seen: dict[int, str], found: dict[str, Any]) ->
     seen[id(value)] = path
     if isinstance(value, dict):
         for key, inner in value.items():
-            _walk(inner, f"{path}[{key!r}]" if isinstance(key, (*ATOMS, tuple)) else f"{path}[{len(found)}]", seen, found)
+            at = repr(key) if isinstance(key, (*ATOMS, tuple)) else len(found)
+            _walk(inner, f"{path}[{at}]", seen, found)
     elif isinstance(value, list | deque | tuple):
         found[path] = len(value)
         for index, inner in enumerate(value):
