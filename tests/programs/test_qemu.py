@@ -111,6 +111,14 @@ def test_it_comes_up_and_shows_its_devices(more: tuple[str, ...]) -> None:
         assert up.client.ioreq_servers(up.doms[0])[0].enabled
 
 
+def test_restricted_to_its_domain_it_does_its_work(disk: Path) -> None:
+    """After -xen-domid-restrict every device that it has open knows one domain only; DMA and interrupts go on."""
+    with machine(*drive(disk, "if=ide"), "-xen-domid-restrict") as (_, guest):
+        ide.Disk(guest).dma(ide.READ_DMA, 7, [(BUFFERS[0], 4096)])
+
+        assert guest.read(BUFFERS[0], 4096) == CONTENT[7 * 512 : 7 * 512 + 4096]
+
+
 def test_the_command_does_all_of_it(disk: Path, tmp_path: Path) -> None:
     """``privcmdctl run --qemu`` waits until it is running, and the program finds a guest to play."""
     script = tmp_path / "script.py"

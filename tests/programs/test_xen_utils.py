@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import TYPE_CHECKING
 
+import pytest
+
+from privcmd.errors import PrivcmdError
+from privcmd.run import host, xenstore
 from programs.programs import needs, run, sections
 
 if TYPE_CHECKING:
@@ -126,3 +131,21 @@ def test_xen_diag_says_how_large_a_grant_table_is() -> None:
     assert done.returncode == 0, done.stderr
     assert "nr_frames=0" in done.stdout
     assert "max_nr_frames=64" in done.stdout
+
+
+def test_a_xenstore_that_is_needed_is_there_or_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--xenstore``: it runs, or the run ends before the program begins, and says what is missing."""
+    needs("xenstored")
+    done = run("--xenstore", "--", needs("xenstore-ls"), "/local")
+    assert done.returncode == 0, done.stderr
+    assert "Domain-0" in done.stdout
+
+    named = run("--xenstore", "--", "echo", "begun", env={**os.environ, "XENSTORED_RUNDIR": "/elsewhere"})
+    assert (named.returncode, named.stdout) == (1, "")
+    assert "XENSTORED_RUNDIR names a xenstored already" in named.stderr
+    monkeypatch.setattr(xenstore, "find", lambda: None)
+    with (
+        pytest.raises(PrivcmdError, match="Debian has it in xen-utils"),
+        host.running(store=True),
+    ):
+        pass
