@@ -20,6 +20,7 @@ PLACES = f"/usr/sbin:/usr/lib/xen-4.17/bin:{os.environ.get('PATH', '')}"
 PACKAGES = {
     "xl": "xen-utils-common",
     "xen-hvmctx": "xen-utils-4.17",
+    "xen-cpuid": "xen-utils-4.17",
     "xenstored": "xen-utils-4.17",
     "xen-mfndump": "xen-utils-4.17",
     "test-resource": "xen-utils-4.17",

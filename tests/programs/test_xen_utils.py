@@ -149,3 +149,34 @@ def test_a_xenstore_that_is_needed_is_there_or_an_error(monkeypatch: pytest.Monk
         host.running(store=True),
     ):
         pass
+
+
+def test_the_processor_is_shown() -> None:
+    """xen-cpuid: the features of the simulated processor, and six policies of it."""
+    tool = needs("xen-cpuid")
+
+    def shown(*words: str) -> str:
+        done = run("--findings=error", "--no-xenstore", "--", tool, *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    features, policies = shown("detail"), shown("-p")
+
+    assert features.startswith("nr_features: 19\n")
+    assert features.count(" 178bfbff:80002000:2993fbff:00000001:00000000:") == 6
+    assert policies.startswith("Xen reports there are maximum 120 leaves and 2 MSRs\n")
+    assert policies.count("policy: 13 leaves, 2 MSRs") == 6
+
+
+def test_the_context_of_a_domain_is_shown(broker: PrivateBroker, client: Client) -> None:
+    """xen-hvmctx: every record of virtual hardware that an HVM domain has."""
+    tool = needs("xen-hvmctx")
+    dom = client.domains.create("hvm", 16)
+
+    done = run("--socket", broker.path, "--findings=error", "--", tool, str(dom))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = done.stdout
+    assert "Header: magic 0x54381286, version 1" in shown
+    names = ("CPU:", "PIC:", "IOAPIC:", "LAPIC:", "PIT:", "RTC:", "HPET:", "MTRR:")
+    assert [name for name in names if name not in shown] == []

@@ -138,6 +138,27 @@ def test_the_policies_of_the_machine(tool: Tool) -> None:
     assert ask(index=0, _rsvd=1) == -errno.EINVAL
 
 
+def test_the_features_of_the_machine(tool: Tool) -> None:
+    """Words of the same leaves; too little room is ENOBUFS, with what fits."""
+
+    def ask(**values: int) -> int:
+        head = sysctl.HEAD.pack({"cmd": 26, "interface_version": sysctl.INTERFACE_VERSION})
+        tool.put((head + cpu_policy.FEATURESET.pack(values)).ljust(sysctl.SYSCTL_BYTES, b"\0"))
+        return tool.call(SYSCTL, BUFFERS)
+
+    assert ask(index=1) == 0
+    assert cpu_policy.FEATURESET.unpack(tool.get(sysctl.SYSCTL_BYTES), sysctl.HEAD.size)["nr_features"] == 19
+    assert ask(index=1, nr_features=30, features=ARRAY) == 0
+    words = struct.unpack("<19I", tool.get(76, ARRAY))
+    leaves = get_policy(tool, tool.build())[0]
+    assert words[:4] == (*leaves[1, NONE][:1:-1], *leaves[EXTENDED + 1, NONE][:1:-1])
+    assert not any(words[4:])
+    tool.put(bytes(8), ARRAY)
+    assert ask(index=0, nr_features=1, features=ARRAY) == -errno.ENOBUFS
+    assert struct.unpack("<2I", tool.get(8, ARRAY)) == (words[0], 0)
+    assert ask(index=6, nr_features=19, features=ARRAY) == -errno.EINVAL
+
+
 def get_context(tool: Tool, dom: int) -> bytes:
     """The context of a domain."""
     ret, answer = tool.domctl(GET_CONTEXT, dom, hvm_context.CONTEXT)
@@ -245,22 +266,27 @@ def test_one_record(tool: Tool) -> None:
 
 
 def test_time_stamp_counters_are_kept(tool: Tool) -> None:
-    """As they were set; a frequency of 0 is the processor's; there are four modes."""
+    """As they were set, one incarnation on; a frequency of 0 is the processor's; there are three modes."""
     dom = tool.build()
-    told = {"tsc_mode": 2, "gtsc_khz": 1_800_000, "incarnation": 7, "elapsed_nsec": 123}
+    names = ("tsc_mode", "gtsc_khz", "incarnation", "elapsed_nsec")
 
-    def ask() -> dict[str, Any]:
+    def told(*values: int) -> int:
+        return tool.domctl(SET_TSC, dom, domctl.TSC_INFO, **dict(zip(names, values, strict=True)))[0]
+
+    def ask() -> tuple[int, ...]:
         ret, answer = tool.domctl(GET_TSC, dom, domctl.TSC_INFO)
         assert ret == 0
-        return {name: answer[name] for name in told}
+        return tuple(answer[name] for name in names)
 
-    assert ask() == {"tsc_mode": 0, "gtsc_khz": 2_000_000, "incarnation": 0, "elapsed_nsec": 0}
-    assert tool.domctl(SET_TSC, dom, domctl.TSC_INFO, **told)[0] == 0
-    assert ask() == told
-    assert tool.domctl(SET_TSC, dom, domctl.TSC_INFO, tsc_mode=4)[0] == -errno.EINVAL
-    assert ask() == told
-    assert tool.domctl(SET_TSC, dom, domctl.TSC_INFO)[0] == 0
-    assert ask()["gtsc_khz"] == 2_000_000
+    assert ask() == (0, 2_000_000, 1, 0)
+    assert told(1, 1_800_000, 7, 123) == 0
+    assert ask() == (1, 1_800_000, 8, 123)
+    assert told(3, 0, 0, 0) == -errno.EINVAL
+    assert ask() == (1, 1_800_000, 8, 123)
+    assert told(0, 0, 0xFFFF_FFFF, 0) == 0
+    assert ask() == (0, 2_000_000, 0, 0)
+    assert told(2, 5, 0, 5) == 0
+    assert ask() == (2, 0, 1, 0), "of one that is never emulated nothing is told"
 
 
 def test_a_domain_is_suspended_and_goes_on(tool: Tool) -> None:

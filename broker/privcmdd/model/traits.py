@@ -18,15 +18,15 @@ class Tsc:
     """How a guest's time stamp counter counts.
 
     Attributes:
-        mode: 0 to 3, when reads of it are emulated (XEN_CPUID_TSC_MODE_*).
+        mode: 0 to 2, when reads of it are emulated (XEN_CPUID_TSC_MODE_*).
         khz: At which frequency.
-        incarnation: How often the guest has been moved or restored.
+        incarnation: How often all this was set; Xen does so when it makes a domain.
         elapsed_ns: Since it was started.
     """
 
     mode: int = 0
     khz: int = TSC_KHZ
-    incarnation: int = 0
+    incarnation: int = 1
     elapsed_ns: int = 0
 
 

@@ -40,6 +40,9 @@ SYSTEM_POLICY: Final = Layout(
     ("leaves", "u64"),
     ("msrs", "u64"),
 )
+FEATURESET: Final = Layout(
+    "struct xen_sysctl_cpu_featureset", ("index", "u32"), ("nr_features", "u32"), ("features", "u64")
+)
 LEAF: Final = struct.Struct("<6I")  # xen_cpuid_leaf_t: leaf, subleaf, a, b, c, d
 MSR: Final = struct.Struct("<2IQ")  # xen_msr_entry_t: idx, flags, val
 NONE: Final = 0xFFFF_FFFF  # XEN_CPUID_NO_SUBLEAF, and "none" where an error is located
@@ -71,7 +74,32 @@ PROCESSOR: Final[Mapping[tuple[int, int], Leaf]] = {
     **{(EXTENDED + leaf, NONE): (0, 0, 0, 0) for leaf in (5, 6, 7)},
     (EXTENDED + 8, NONE): (0x302E, 0, 0, 0),
 }
+NO_LEAF: Final = (0, 0, 0, 0)
 MSRS: Final[Mapping[int, int]] = dict.fromkeys(MSR_BITS, 0)
+# Where the words of a featureset come from (xen/include/public/arch-x86/cpufeatureset.h): a leaf, and which of its
+# registers; the halves of MSR 0x10a in between are words 16 and 17.
+EAX, EBX, ECX, EDX = range(4)
+WORDS: Final = (
+    ((1, NONE), EDX),
+    ((1, NONE), ECX),
+    ((EXTENDED + 1, NONE), EDX),
+    ((EXTENDED + 1, NONE), ECX),
+    ((0xD, 1), EAX),
+    ((7, 0), EBX),
+    ((7, 0), ECX),
+    ((EXTENDED + 7, NONE), EDX),
+    ((EXTENDED + 8, NONE), EBX),
+    ((7, 0), EDX),
+    ((7, 1), EAX),
+    ((EXTENDED + 0x21, NONE), EAX),
+    ((7, 1), EBX),
+    ((7, 2), EDX),
+    ((7, 1), ECX),
+    ((7, 1), EDX),
+    None,
+    None,
+    ((EXTENDED + 0x21, NONE), ECX),
+)
 
 
 class PolicyError(ModelError):
@@ -96,6 +124,20 @@ def get_system_policy(call: Call, values: dict[str, Any]) -> dict[str, Any]:
     if values["_rsvd"] or values["index"] >= N_POLICIES:
         raise ModelError(errno.EINVAL, f"there are policies 0 to {N_POLICIES - 1}, asked for {values['index']}")
     return put_policy(call, values, PROCESSOR, MSRS)
+
+
+def get_featureset(call: Call, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_SYSCTL_get_cpu_featureset``: how many words there are when the caller does not say where to put them."""
+    if values["index"] >= N_POLICIES:
+        raise ModelError(errno.EINVAL, f"there are featuresets 0 to {N_POLICIES - 1}, asked for {values['index']}")
+    if not values["features"]:
+        return {**values, "nr_features": len(WORDS)}
+    n_words = min(values["nr_features"], len(WORDS))
+    words = [PROCESSOR.get(word[0], NO_LEAF)[word[1]] if word else 0 for word in WORDS[:n_words]]
+    call.memory.write(values["features"], struct.pack(f"<{n_words}I", *words))
+    if n_words < len(WORDS):
+        raise ModelError(errno.ENOBUFS, f"there are {len(WORDS)} words, room for {n_words}")
+    return {**values, "nr_features": n_words}
 
 
 def put_policy(

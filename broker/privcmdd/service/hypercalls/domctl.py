@@ -90,7 +90,8 @@ TABLE_SHIFT: Final = 28  # XEN_DOMCTL_PFINFO_LTAB_SHIFT: above it, the level of 
 PINNED: Final = 1 << 31  # XEN_DOMCTL_PFINFO_LPINTAB
 NO_PAGE: Final = 0xF << 28  # XEN_DOMCTL_PFINFO_XTAB
 MOST_FRAME_INFO: Final = 1024
-TSC_MODES: Final = 4
+TSC_MODES: Final = 3
+TSC_NEVER_EMULATED: Final = 2
 VCPU_CONTEXT_BYTES: Final = 5168  # vcpu_guest_context_x86_64
 MOST_PAGES: Final = 1 << 40  # more than any machine has; a number that can still travel
 
@@ -287,23 +288,24 @@ def set_address_size(_call: Call, domain: Domain, values: dict[str, Any]) -> dic
 
 
 def get_tsc(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_gettscinfo``."""
+    """``XEN_DOMCTL_gettscinfo``: of one that is never emulated there is nothing to tell."""
     tsc = domain.traits.tsc
+    never = tsc.mode == TSC_NEVER_EMULATED
     return {
         **values,
         "tsc_mode": tsc.mode,
-        "gtsc_khz": tsc.khz,
+        "gtsc_khz": 0 if never else tsc.khz,
         "incarnation": tsc.incarnation,
-        "elapsed_nsec": tsc.elapsed_ns,
+        "elapsed_nsec": 0 if never else tsc.elapsed_ns,
     }
 
 
 def set_tsc(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_settscinfo``: kept; without a frequency that of the processor."""
+    """``XEN_DOMCTL_settscinfo``: a new incarnation begins; without a frequency it has that of the processor."""
     if values["tsc_mode"] >= TSC_MODES:
         raise ModelError(errno.EINVAL, f"tsc_mode is {values['tsc_mode']}, expected 0 to {TSC_MODES - 1}")
     khz = values["gtsc_khz"] or TSC_KHZ
-    domain.traits.tsc = Tsc(values["tsc_mode"], khz, values["incarnation"], values["elapsed_nsec"])
+    domain.traits.tsc = Tsc(values["tsc_mode"], khz, values["incarnation"] + 1 & 0xFFFF_FFFF, values["elapsed_nsec"])
     return values
 
 

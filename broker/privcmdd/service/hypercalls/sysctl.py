@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from privcmdd.model.errors import ModelError
 from privcmdd.model.traits import TSC_KHZ
 from privcmdd.service.hypercalls.call import versioned
-from privcmdd.service.hypercalls.cpu_policy import SYSTEM_POLICY, get_system_policy
+from privcmdd.service.hypercalls.cpu_policy import FEATURESET, SYSTEM_POLICY, get_featureset, get_system_policy
 from privcmdd.service.hypercalls.domctl import info_list
 from privcmdd.service.hypercalls.info import DOMAIN_INFO
 from privcmdd.service.hypercalls.layout import Bytes, Layout
@@ -198,5 +198,6 @@ COMMANDS: Final[dict[int, tuple[Layout, Callable[[Call, dict[str, Any]], dict[st
     16: (CPU_TOPOLOGY, cpu_topology),
     17: (NODE_INFO, node_info),
     18: (CPUPOOL_OP, cpupool),
+    26: (FEATURESET, get_featureset),
     29: (SYSTEM_POLICY, get_system_policy),
 }
