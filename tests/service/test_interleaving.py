@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
@@ -153,6 +154,25 @@ class Clients(RuleBasedStateMachine):
         method = ("populate", "decrease_reservation", "page_out", "page_in")[change]
         self.start(pick, f"domain.{method}", dom=dom, arr=arr)
 
+    @rule(pick=picks, dom=domids, port=st.integers(0, 4), remote=st.sampled_from([0, 0, 1]), op=st.integers(0, 6))
+    def channel(self, pick: int, dom: int, port: int, remote: int, op: int) -> None:
+        """Take, use and give up event channels, one's own and those of guests."""
+        if op == 0:
+            self.start(pick, "evtchn.alloc_unbound", on=dom, remote=remote)
+        elif op < 3:
+            self.start(pick, "evtchn.bind_interdomain", dom=dom, port=port)
+        elif op == 3:
+            self.start(pick, "evtchn.bind_virq", virq=3)
+        else:
+            method = ("attach", "notify", "close")[op - 4]
+            self.start(pick, f"evtchn.{method}", on=dom if remote else 0, port=port)
+
+    @rule(pick=picks, dom=domids, server=st.integers(0, 1), op=st.sampled_from([1, 1, 5, 6]))
+    def device_model(self, pick: int, dom: int, server: int, op: int) -> None:
+        """Make an ioreq server, enable it, end it."""
+        first = struct.pack("<IIHH4x", op, 0, server if op > 1 else 2, op == 5)
+        self.start(pick, "privcmd.dm_op", dom=dom, bufs=[first])
+
     @rule(pick=picks, dom=st.integers(1, 3))
     def domain(self, pick: int, dom: int) -> None:
         """Destroy it if it lives, make it if it is gone."""
@@ -174,11 +194,13 @@ class Clients(RuleBasedStateMachine):
         broker = self.desk.broker
         assert set(broker.statistics()["mappings"].values()) == {0}
         assert broker.usage() == {}
+        assert broker.hypervisor.events.ports(0) == {}
         assert set(self.desk.backing.files) == set(broker.hypervisor.domains)
         admin = self.desk.connect()
         for domid in list(broker.hypervisor.domains):
             assert self.desk.call(admin, "domain.destroy", dom=domid) == {"state": "gone"}
         assert self.desk.backing.files == {}
+        assert self.desk.backing.raised == {}
         assert broker.hypervisor.frames.n_free == broker.hypervisor.frames.n_frames - 256
         broker.check()
 

@@ -27,6 +27,7 @@ IN_TURN: Final = (*SLICED, "mmap", "munmap", "mprotect", "privcmd.mmap_resource"
 HOST: Final = {
     "host: create": ("domain.create", "mmap", "space.buffers", "privcmd.hypercall", *SLICED),
     "host: descriptor": ("domain.memory", "space.buffers"),
+    "host: events": ("evtchn.alloc_unbound", "evtchn.bind_virq"),
     "host: read": ("read", "privcmd.hypercall", "gntdev.map"),
     "host: discard": ("domain.decrease_reservation", "domain.destroy", "privcmd.hypercall", "munmap"),
 }

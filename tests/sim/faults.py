@@ -140,8 +140,8 @@ def quota(world: World) -> None:
 
 
 def create(world: World) -> None:
-    """The next memory file or descriptor cannot be had."""
-    world.disk.armed |= {"create", "descriptor"}
+    """The next memory file, event or descriptor cannot be had."""
+    world.disk.armed |= {"create", "descriptor", "events"}
 
 
 def disk(world: World) -> None:
@@ -155,7 +155,7 @@ class SimulatedFault(OSError):  # noqa: N818 - says what happened
 
 def failure(what: str) -> Exception:
     """How the host fails at something."""
-    if what in ("create", "descriptor"):
+    if what in ("create", "descriptor", "events"):
         return ModelError(errno.ENOMEM, f"the host has no {what} to give")
     return SimulatedFault(errno.EIO, f"the host's disk fails at {what}")
 

@@ -19,6 +19,7 @@ N_BUFFERS: Final = 8
 ARRAY: Final = BUFFERS + 4 * PAGE
 MEMORY_OP, XEN_VERSION, EVENTS, HVM_OP, SYSCTL, DOMCTL = 12, 17, 32, 34, 35, 36
 DOMAINS: Final = (1, 1, 2, 3, 4, 0x7FF0)
+SERVERS: Final = (1, 1, 1, 3, 5)  # make one, give it a range, enable it
 MEMORY: Final = {
     0: memory_op.RESERVATION,
     1: memory_op.RESERVATION,
@@ -46,6 +47,12 @@ LIKELY: Final[dict[str, tuple[int, ...]]] = {
     "array": (ARRAY,),
     "target_pages": (8, 32, 48),
     "index": (0, 1, 5, 27),
+    "pad": (0, 0, 0, 1),
+    "id": (0, 0, 0, 1),
+    "handle_bufioreq": (0, 1, 2),
+    "enabled": (0, 1, 1),
+    "flags": (0, 1, 1),
+    "level": (0, 1),
 }
 
 
@@ -64,7 +71,7 @@ def values(rng: Random, layout: Layout) -> dict[str, Any]:
         if isinstance(member.kind, Layout):
             chosen[member.name] = values(rng, member.kind)
         elif isinstance(member.kind, Bytes):
-            chosen[member.name] = rng.randbytes(member.size)
+            chosen[member.name] = b"" if member.name == "pad" else rng.randbytes(member.size)
         else:
             likely = LIKELY.get(member.name, (0, 0, 1, 2, 7, 40, ARRAY))
             chosen[member.name] = rng.choice(likely) & (1 << 8 * member.size - 1) - 1
@@ -81,19 +88,20 @@ def choose(rng: Random) -> Hypercall:
         return Hypercall(
             MEMORY_OP, (command, BUFFERS, 0, 0, 0), ((ARRAY, names), (BUFFERS, layout.pack(values(rng, layout))))
         )
-    if which < 0.8:
+    if which < 0.75:
         return _domctl(rng)
-    if which < 0.85:
+    if which < 0.8:
         layout = sysctl.COMMANDS[command := rng.choice(sorted(sysctl.COMMANDS))][0]
         head = sysctl.HEAD.pack({"cmd": command, "interface_version": sysctl.INTERFACE_VERSION})
         data = (head + layout.pack(values(rng, layout))).ljust(sysctl.SYSCTL_BYTES, b"\0")
         return Hypercall(SYSCTL, (BUFFERS, 0, 0, 0, 0), ((BUFFERS, data),))
-    if which < 0.9:
+    if which < 0.85:
         data = hvm_op.PARAM.pack(values(rng, hvm_op.PARAM))
         return Hypercall(HVM_OP, (rng.choice((0, 1)), BUFFERS, 0, 0, 0), ((BUFFERS, data),))
     if which < 0.95:
-        data = events.ALLOC_UNBOUND.pack(values(rng, events.ALLOC_UNBOUND))
-        return Hypercall(EVENTS, (6, BUFFERS, 0, 0, 0), ((BUFFERS, data),))
+        command = rng.choice(sorted(events.COMMANDS))
+        layout = events.COMMANDS[command][0]
+        return Hypercall(EVENTS, (command, BUFFERS, 0, 0, 0), ((BUFFERS, layout.pack(values(rng, layout))),))
     return Hypercall(rng.randrange(60), (0, BUFFERS, rng.choice((0, 1, 2**64 - 1)), 0, 0))
 
 
@@ -123,6 +131,6 @@ def _domctl(rng: Random) -> Hypercall:
 
 def dm_op(rng: Random) -> list[bytes]:
     """The buffers of a device model's request."""
-    op = rng.choice((1, 1, *sorted(device_model.REQUESTS)))
+    op = rng.choice((*SERVERS, *SERVERS, *sorted(device_model.REQUESTS)))
     layout = device_model.REQUESTS[op][0]
     return [device_model.HEAD.pack({"op": op}) + layout.pack(values(rng, layout)), rng.randbytes(16)]

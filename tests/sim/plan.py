@@ -38,7 +38,7 @@ FAULTS: Final = {
     "garbage": "a client's stream breaks",
     "truncate": "a client's stream ends inside a message",
     "quota": "limits are lowered below what is used, as a reload may",
-    "create": "the host has no memory file, or no descriptor, to give",
+    "create": "the host has no memory file, event or descriptor to give",
     "disk": "the host fails to read, or to take pages back",
 }
 """Kinds of faults that happen at a moment of the scheduler's choice; a stream is always cut anywhere."""

@@ -45,6 +45,8 @@ class Vocabulary:
     Attributes:
         names: By domain: numbers under which its frames were once found.
         spaces: Address spaces that were heard of.
+        ports: By domain: event channels that were heard of.
+        waiting: Those of guests that domain 0 may bind to, as (domain, port).
     """
 
     def __init__(self, rng: Random, weights: dict[str, float]) -> None:
@@ -54,6 +56,8 @@ class Vocabulary:
         self._weights = list(weights.values())
         self.names: dict[int, list[int]] = {}
         self.spaces: list[int] = []
+        self.ports: dict[int, list[int]] = {}
+        self.waiting: list[tuple[int, int]] = []
 
     def ask(self, nonsense: float) -> list[Ask]:
         """A few requests that belong together."""
@@ -74,8 +78,19 @@ class Vocabulary:
             self.names[params["dom"]] = [name for name in frames if name < 2**32]
         elif method == "domain.destroy":
             self.names.pop(params["dom"], None)
+            self.ports.pop(params["dom"], None)
+        elif "port" in result:
+            self._hear_of(params.get("on", 0), [result["port"]], waits=params.get("remote") == 0)
+        elif method == "ioreq.servers":
+            for server in result["servers"]:
+                self._hear_of(params["dom"], [*server["ports"], server["bufioreq_port"]], waits=True)
         elif method in ("space.attach", "space.fork"):
             self.spaces = [*self.spaces[-7:], result["space"]]
+
+    def _hear_of(self, dom: int, ports: list[int], *, waits: bool) -> None:
+        self.ports[dom] = [*self.ports.get(dom, []), *ports][-8:]
+        if waits and dom:
+            self.waiting = [*self.waiting, *((dom, port) for port in ports)][-8:]
 
     def greeting(self) -> list[Ask]:
         """What most say first: a place to map to."""
@@ -199,7 +214,7 @@ class Vocabulary:
     def resource(self) -> Params:
         """Part of a grant table or of an ioreq server's pages, or how large that is."""
         rng = self._rng
-        params = {"dom": self.domain(), "type": rng.choice((0, 1, 1, 1)), "id": rng.choice((0, 0, 1))}
+        params = {"dom": self.domain(), "type": rng.choice((0, 0, 1, 1)), "id": rng.choice((0, 0, 1))}
         if rng.random() < 0.2:
             return params
         return {**params, "idx": rng.choice((0, 0, 1, 3)), "num": rng.choice((1, 2, 4)), "addr": self.range()["addr"]}
@@ -236,6 +251,34 @@ class Vocabulary:
     def dm_op(self) -> Params:
         """A device model's request."""
         return {"dom": self._rng.choice(DOMAINS[:8]), "bufs": hypercalls.dm_op(self._rng)}
+
+    def port(self, dom: int) -> int:
+        """One that was in use, mostly."""
+        known = self.ports.get(dom)
+        return self._rng.choice(known) if known and self._rng.random() < 0.9 else self._rng.choice((*range(6), 4096))
+
+    def either_end(self) -> int:
+        """Domain 0, or a guest."""
+        return self._rng.choice((0, self.domain()))
+
+    def unbound(self) -> Params:
+        """A port for another domain, one's own or a guest's."""
+        on = self._rng.choice((0, self.domain(), self.domain()))
+        return {"on": on, "remote": self.domain() if not on or self._rng.random() < 0.2 else 0}
+
+    def bind(self) -> Params:
+        """To a port of a guest that waits for it, or, on behalf of a guest, to one of domain 0."""
+        if self.waiting and self._rng.random() < 0.8:
+            dom, port = self.waiting.pop()
+            return {"dom": dom, "port": port}
+        on = self.either_end()
+        dom = 0 if on and self._rng.random() < 0.8 else self.domain()
+        return {"on": on, "dom": dom, "port": self.port(dom)}
+
+    def channel(self) -> Params:
+        """A port to do something with."""
+        on = self.either_end()
+        return {"on": on, "port": self.port(on)}
 
     def rule(self) -> Params:
         """A fault on demand, for a few requests."""
@@ -297,7 +340,7 @@ class Vocabulary:
             "entries": lambda: [{"va": rng.choice(PLACES), "mfn": rng.randrange(64), "npages": rng.choice(NUMBERS)}],
             "ranges": lambda: [{"gfn": rng.choice(NUMBERS), "npages": rng.choice(NUMBERS)}],
             "ints": lambda: [1],
-            "strs": lambda: rng.choice((["domain"], ["space"], ["domain", "space"], ["weather"], [])),
+            "strs": lambda: rng.choice((["domain"], ["ioreq", "interrupt"], ["domain", "space"], ["weather"], [])),
         }
         return make.get(param.type, lambda: rng.choice(NUMBERS))()
 
@@ -318,6 +361,12 @@ _SPECIAL: Final[dict[str, Callable[[Vocabulary], Params | list[Ask]]]] = {
     "privcmd.hypercall": Vocabulary.hypercall,
     "privcmd.dm_op": Vocabulary.dm_op,
     "gntdev.map": Vocabulary.grant,
+    "evtchn.alloc_unbound": Vocabulary.unbound,
+    "evtchn.bind_interdomain": Vocabulary.bind,
+    "evtchn.bind_virq": lambda self: {"virq": 3, "on": self.either_end()},
+    **dict.fromkeys(("evtchn.attach", "evtchn.close", "evtchn.notify", "evtchn.pending"), Vocabulary.channel),
+    "evtchn.list": lambda self: {"on": self.either_end()},
+    **dict.fromkeys(("ioreq.servers", "guest.interrupts"), lambda self: {"dom": self.domain()}),
     "faults.add": Vocabulary.rule,
     "domain.create": Vocabulary.create,
     "domain.info": Vocabulary.info,
@@ -341,7 +390,13 @@ USUAL: Final = {
     "privcmd.mmapbatch_v2": 10.0,
     "privcmd.mmap_resource": 2.0,
     "privcmd.hypercall": 3.0,
+    "privcmd.dm_op": 3.0,
     "gntdev.map": 1.5,
+    "evtchn.alloc_unbound": 1.5,
+    "evtchn.bind_interdomain": 1.5,
+    "evtchn.restrict": 0.1,
+    "evtchn.close": 1.0,
+    "evtchn.notify": 1.0,
     "describe": 0.1,
     "domain.create": 3.0,
     "domain.decrease_reservation": 1.5,

@@ -76,6 +76,12 @@ class Disk(MemoryBacking):
             self._world.host_failed(what)
             raise faults.failure(what)
 
+    def make_events(self, channel: int) -> None:
+        """As the host does it."""
+        if channel not in self.raised:
+            self._do("events", channel)
+        super().make_events(channel)
+
 
 class WatchedBroker(Broker):
     """The broker, all laws held against it after every step of every request."""
@@ -523,6 +529,8 @@ class World:
             "domains": broker.hypervisor.domains,
             "objects": broker.hypervisor.objects.alive,
             "files": set(self.disk.files) - broker.machine_files,
+            "ports": broker.hypervisor.events.ports(0),
+            "events": self.disk.raised,
             "frames": int((frames.refs != 0).sum()),
         }
         if any(left.values()):
