@@ -10,7 +10,7 @@ import pytest
 
 from model.support import BASE, HOLE, RW, World, batch, errors_of, in_form, page, seen, shows
 from privcmdd.model.errors import ModelError
-from privcmdd.model.privcmd import with_nibbles
+from privcmdd.model.privcmd import Part, with_nibbles
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.units import PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
 
@@ -383,4 +383,20 @@ def test_a_right_to_read_maps_only_what_is_not_writable() -> None:
         else:
             with pytest.raises(ModelError, match="EPERM"):
                 next(steps)
+    world.check()
+
+
+@pytest.mark.parametrize("prot", [RW, 0])
+def test_a_batch_lets_go_of_what_a_resource_has_put_there(prot: int) -> None:
+    """MMAP_RESOURCE runs over into the next mapping; a batch fills that as a fresh one, and nothing is held twice."""
+    world = World()
+    space = world.space(Linux(), n_pages=2)
+    space.mmap(page(2), 2 * PAGE_SIZE, prot, fixed=True)
+    space.personality.mmap_resource(space, Part(world.hvm.domid, 1, 0, 0, 3), BASE, may_write=True)
+    world.check()
+
+    batch(space, world.hvm.domid, page(2), [5, 6])
+
+    world.check()
+    space.close()
     world.check()

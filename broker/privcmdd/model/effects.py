@@ -124,12 +124,11 @@ class GrantsInUse:
 
     Attributes:
         domid: Whose grants.
-        rows: For each the page of the domain's memory file, the byte in it, and the bits (GTF_reading, GTF_writing)
-            that are up from now on.
+        refs: Their numbers; how it is with them when this is carried out counts (``pins.in_use``).
     """
 
     domid: int
-    rows: list[tuple[int, int, int]]
+    refs: list[int]
 
 
 Effect: TypeAlias = (

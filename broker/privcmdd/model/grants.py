@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from privcmdd.model import pins
+from privcmdd.model.effects import GrantsInUse
 from privcmdd.model.errors import ModelError
 from privcmdd.model.pins import Held
 from privcmdd.model.privcmd import Batch, Ready, as_it_is, check_rights, give_up
@@ -142,6 +143,7 @@ def map_grants(
     if domain.grants.version == 2:
         hypervisor.make_status_frames(domain)
     names = [granted(hypervisor, domain, ref, read, writes=writes).frame for ref in refs]
+    held = {page: Held(domid, ref, writes) for page, ref in enumerate(refs, addr >> PAGE_SHIFT)}
     space.reserve(addr, end, n_frames=len(refs))
     try:
         mfns, errors = hypervisor.acquire(domid, np.array(names, dtype=np.uint64), entry.protection)
@@ -151,11 +153,11 @@ def map_grants(
     if errors is not None:
         give_up(space, mfns)
         raise ModelError(errno.EINVAL, f"a grant of domain {domid} names a frame that is not there", key="arr")
-    held = {page: Held(domain, ref, writes) for page, ref in enumerate(refs, addr >> PAGE_SHIFT)}
     try:
         answer = ready(Batch(0, mfns, None, entry.protection))
-        pins.pin(hypervisor, domain, refs, names, writes=writes)
+        pins.pin(domain, refs, names, writes=writes)
         try:
+            hypervisor.effects.append(GrantsInUse(domid, list(refs)))
             space.overlay(addr, end, [], mfns)
         except BaseException:
             pins.unpin(hypervisor, held.values())

@@ -303,15 +303,13 @@ def grants_in_use_are_counted(hypervisor: Hypervisor, spaces: Collection[Address
         for page, held in space.grants.items():
             if isinstance(held, Shared):
                 continue
-            domain, ref, writes = held
-            where = f"page {page:#x} of space {space.number}"
-            alike = hypervisor.domains.get(domain.domid) is domain
-            require(law, alike, f"{where} maps a grant of domain {domain.domid}, which is gone")
+            domid, ref, writes = held
             mfn = space.pmap.get(page)
-            there = mfn not in (NO_FRAME, BARRED) and hypervisor.owner(mfn) == domain.domid
-            require(law, there, f"{where} maps grant {ref} of domain {domain.domid} and none of its frames")
-            mapped[domain.domid, ref] += 1
-            written[domain.domid, ref] += writes
+            there = mfn not in (NO_FRAME, BARRED) and hypervisor.owner(mfn) == domid
+            where = f"page {page:#x} of space {space.number}"
+            require(law, there, f"{where} maps grant {ref} of domain {domid} and none of its frames")
+            mapped[domid, ref] += 1
+            written[domid, ref] += writes
     for domain in hypervisor.domains.values():
         for ref, pin in domain.grants.pins.items():
             real = mapped.pop((domain.domid, ref), 0), written[domain.domid, ref]

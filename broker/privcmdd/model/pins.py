@@ -37,12 +37,12 @@ class Held(NamedTuple):
     """What a page of an address space maps.
 
     Attributes:
-        domain: Who granted it.
+        domid: Who granted it: it stays as long as it is mapped.
         ref: The grant's number.
         writes: It was mapped to be written.
     """
 
-    domain: Domain
+    domid: int
     ref: int
     writes: bool
 
@@ -74,7 +74,7 @@ def notify(space: AddressSpace, addr: int, event: tuple[int, int] | None, *, cle
         share = space.hypervisor.shares.share(held.ref)
         file, file_page = share.file, share.page
     else:
-        file, file_page = held.domain.domid, int(space.hypervisor.frames.page[space.pmap.get(page)])
+        file, file_page = held.domid, int(space.hypervisor.frames.page[space.pmap.get(page)])
     if clear and not held.writes:
         raise ModelError(errno.EINVAL, f"a byte is to be cleared at {addr:#x}, which is mapped read-only", key="addr")
     space.notices[page] = Notice((file, file_page, offset) if clear else None, event)
@@ -105,28 +105,28 @@ def share(space: AddressSpace, addr: int, refs: Sequence[int], prot: int, *, own
     entry.made_by = space.maker
 
 
-def pin(hypervisor: Hypervisor, domain: Domain, refs: Sequence[int], frames: Sequence[int], *, writes: bool) -> None:
+def pin(domain: Domain, refs: Sequence[int], frames: Sequence[int], *, writes: bool) -> None:
     """Grants are about to be mapped, each once for every mention."""
     pins = domain.grants.pins
     for ref, frame in zip(refs, frames, strict=True):
         held = pins.get(ref) or pins.setdefault(ref, Pin(frame))
         held.n_mappings += 1
         held.n_writable += writes
-    show(hypervisor, domain, refs)
 
 
 def unpin(hypervisor: Hypervisor, helds: Iterable[Held]) -> None:
     """Grants are no longer mapped by these pages."""
-    touched: dict[Domain, list[int]] = {}
-    for domain, ref, writes in helds:
+    touched: dict[int, list[int]] = {}
+    for domid, ref, writes in helds:
+        domain = hypervisor.domains[domid]
         held = domain.grants.pins[ref]
         held.n_mappings -= 1
         held.n_writable -= writes
         if not held.n_mappings:
             del domain.grants.pins[ref]
-        touched.setdefault(domain, []).append(ref)
-    for domain, refs in touched.items():
-        show(hypervisor, domain, refs)
+        touched.setdefault(domid, []).append(ref)
+    for domid, refs in touched.items():
+        hypervisor.effects.append(GrantsInUse(domid, refs))
 
 
 def unmapped(space: AddressSpace, start: int, end: int) -> None:
@@ -147,17 +147,23 @@ def unmapped(space: AddressSpace, start: int, end: int) -> None:
                 space.hypervisor.shares.let_go(held.ref, Holder("page", space.number, page))
 
 
-def show(hypervisor: Hypervisor, domain: Domain, refs: Iterable[int]) -> None:
-    """Let the guest see which of its grants are in use; a dying one has no table to see it in."""
-    rows = []
-    for ref in dict.fromkeys(refs):
+def in_use(hypervisor: Hypervisor, effect: GrantsInUse) -> list[tuple[int, int, int]]:
+    """What a guest is to see: a dying one, or one that is gone, has no table to see it in.
+
+    Returns:
+        For each grant the page of the domain's memory file, the byte in it, and which of the two bits are up.
+    """
+    rows: list[tuple[int, int, int]] = []
+    domain = hypervisor.domains.get(effect.domid)
+    if domain is None:
+        return rows
+    for ref in effect.refs:
         place = flags_of(hypervisor, domain, ref)
         if place is not None:
             held = domain.grants.pins.get(ref)
             bits = (GTF_READING if held else 0) | (GTF_WRITING if held and held.n_writable else 0)
             rows.append((*place, bits))
-    if rows:
-        hypervisor.effects.append(GrantsInUse(domain.domid, rows))
+    return rows
 
 
 def flags_of(hypervisor: Hypervisor, domain: Domain, ref: int) -> tuple[int, int] | None:

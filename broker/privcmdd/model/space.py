@@ -190,12 +190,14 @@ class AddressSpace:
         self._settle(start)
 
     def fill(self, start: int, end: int, mfns: Mfns) -> None:
-        """Enter frames into a range that has none, and leave its entries alone.
+        """Enter frames into a range, and leave its entries alone; what a resource has put there before is let go.
 
         Raises:
             MemoryError: As ``commit``.
         """
-        self._swap_frames(start, end, mfns)
+        old = self._swap_frames(start, end, mfns)
+        if len(old):
+            self.hypervisor.give(old)
         self._settle(start)
 
     def bar(self, start: int, end: int) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model import effects
 from privcmdd.model.domain import State
+from privcmdd.model.errors import ModelError
 from privcmdd.model.findings import Found
-from privcmdd.model.pins import GTF_READING, GTF_WRITING
+from privcmdd.model.pins import GTF_READING, GTF_WRITING, in_use
 from privcmdd.model.shares import SharedFile
 from privcmdd.service import findings
 from privcmdd.service.backing import BufferFile
@@ -68,11 +69,18 @@ def guest_changed(broker: Broker, _session: Session, effect: effects.GuestChange
 
 
 def grants_in_use(broker: Broker, _session: Session, effect: effects.GrantsInUse) -> None:
-    """Bits in the guest's own table; all others stay as the guest has them."""
+    """Bits in the guest's own table; all others stay as the guest has them.
+
+    Raises:
+        MemoryError: The host has no page for them now.
+    """
     backing, domid = broker.backing, effect.domid
-    for page, offset, bits in effect.rows:
-        (flags,) = backing.read(domid, page, offset, 1)
-        backing.write(domid, page, offset, bytes([flags & ~IN_USE | bits]))
+    try:
+        for page, offset, bits in in_use(broker.hypervisor, effect):
+            (flags,) = backing.read(domid, page, offset, 1)
+            backing.write(domid, page, offset, bytes([flags & ~IN_USE | bits]))
+    except ModelError as refusal:
+        raise MemoryError(refusal.text) from refusal
 
 
 def byte_cleared(broker: Broker, _session: Session, effect: effects.ByteCleared) -> None:

@@ -186,6 +186,7 @@ class Linux:
         """Enter frames. Raises MemoryError; nothing has changed then."""
         end = start + (len(mfns) << PAGE_SHIFT)
         if self._is_blind(space, vma, domid):
+            space.fill(start, end, [NO_FRAME] * len(mfns))
             space.bar(start, end)
         else:
             space.fill(start, end, mfns)
