@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A device model that is killed in the middle of a request takes nobody with it, and another one can follow."""
+"""A device model that is killed, or driven mad, takes nobody with it, and another one can follow."""
 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
+import random
 import signal
 import struct
 from pathlib import Path
@@ -15,6 +17,8 @@ import pytest
 from privcmd import Client
 from privcmd.errors import PrivcmdError
 from privcmd.guest import Guest, bdf
+from privcmd.guest.ioreq import BITS_OFFSET, COUNTERS, READ, TYPE_OFFSET, State
+from privcmd.guest.steps import pages_of
 from privcmd.run import host, qemu
 from programs.programs import needs
 
@@ -24,6 +28,17 @@ if TYPE_CHECKING:
 N_PAGES = 4096
 BRIDGE = 0x1237_8086
 DESTROY_SERVER = 6
+ADDRESS = 0x7000_0000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed() -> None:
+    """Nothing here can be tested without these."""
+    needs("xenstored")
+    try:
+        qemu.find()
+    except PrivcmdError as missing:
+        pytest.skip(f"NOT TESTED: QEMU as a device model; {missing} (apt-get install qemu-system-xen)")
 
 
 def held(client: Client) -> dict[str, Any]:
@@ -43,11 +58,6 @@ def test_one_that_is_killed_is_replaced(broker: PrivateBroker) -> None:
 
     Its ioreq server stays, as on Xen, until a toolstack ends it: of two that claim a port the newer is asked.
     """
-    needs("xenstored")
-    try:
-        qemu.find()
-    except PrivcmdError as missing:
-        pytest.skip(f"NOT TESTED: QEMU as a device model; {missing} (apt-get install qemu-system-xen)")
     with (
         host.running([host.Guest("hvm", N_PAGES)], socket=broker.path, store=True) as up,
         Client(broker.path) as client,
@@ -84,3 +94,54 @@ def test_one_that_is_killed_is_replaced(broker: PrivateBroker) -> None:
         client.domains.destroy(dom)
         # The domain's memory file has gone, that of xenstored's hypercall buffers has come.
         assert any(held(client) == before and n_fds(broker) <= before_fds for _ in range(1000))
+
+
+def write_rubbish(client: Client, dom: int, kind: str) -> None:
+    """Write into the pages of a domain's newest server what no Xen writes, and notify its device model."""
+    server = client.ioreq_servers(dom)[-1]
+    client.mmap(ADDRESS, 2 * 4096, 3, fixed=True)
+    extents = client.mmap_resource(dom, 0, server.id, num=2, addr=ADDRESS, extents=True)["extents"]
+    client.munmap(ADDRESS, 2 * 4096)
+    fd = client.domains.memory(dom, write=True).fd
+    buffered, requests = (mmap.mmap(fd, 4096, offset=page * 4096) for page in pages_of(extents))
+    os.close(fd)
+    dice = random.Random(kind)
+    if kind == "no such type":
+        requests[TYPE_OFFSET] = 77
+    elif kind == "counters":
+        buffered[: COUNTERS.size] = COUNTERS.pack(7, 1 << 31)
+    else:
+        buffered[:] = dice.randbytes(4096)
+        requests[:] = dice.randbytes(4096)
+    requests[BITS_OFFSET] = READ | State.READY
+    for port in (server.ports[0], server.bufioreq_port):
+        with client.events.attach(port, on=dom) as channel:
+            channel.notify()
+    buffered.close()
+    requests.close()
+
+
+def test_rubbish_in_one_qemus_pages_is_no_concern_of_another(broker: PrivateBroker) -> None:
+    """Whatever the first does then (it aborts, or turns in circles until it is killed), the second one answers."""
+    guests = [host.Guest("hvm", N_PAGES), host.Guest("hvm", N_PAGES)]
+    with (
+        host.running(guests, socket=broker.path, store=True) as up,
+        Client(broker.path) as client,
+        Client(broker.path) as another,
+        Guest(up.doms[1], another, timeout_s=10) as honest,
+    ):
+        store = up.store
+        assert store is not None
+        with qemu.running(broker.path, store, up.doms[1], N_PAGES):
+            assert honest.pci_read(bdf(0), 0) == BRIDGE
+            client.attach()
+            before = held(client)
+            for kind in ("no such type", "counters", "random"):
+                with qemu.running(broker.path, store, up.doms[0], N_PAGES) as pid:
+                    write_rubbish(client, up.doms[0], kind)
+                    assert honest.pci_read(bdf(0), 0) == BRIDGE
+                    os.kill(pid, signal.SIGKILL)
+                assert honest.pci_read(bdf(1, 1), 0) == 0x7010_8086
+            assert any(held(client) == before for _ in range(1000)), "what a process held goes with it, soon"
+            told = client.stats()["broker"]
+            assert (told["faults"], told["broken"], told["unanswered"]) == (0, {}, {})
