@@ -46,6 +46,16 @@ def sanitized_libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def sanitized(sanitized_libraries: Path) -> str:
+    """What is to be preloaded: the sanitizer's runtime comes first."""
+    named = subprocess.run(["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    runtime = named.stdout.strip()
+    if "/" not in runtime:
+        pytest.skip("NOT TESTED: the C client under its sanitizers; the compiler has no libasan.so")
+    return f"{runtime} {sanitized_libraries / 'libprivcmdd-preload.so'}"
+
+
+@pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Compile a test program, once."""
     programs: dict[tuple[str, ...], Path] = {}

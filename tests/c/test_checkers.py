@@ -35,16 +35,6 @@ def run(command: Sequence[str], guests: Guests, case: str, **environment: str) -
     )
 
 
-@pytest.fixture(scope="module")
-def sanitized(sanitized_libraries: Path) -> str:
-    """What is to be preloaded: the sanitizer's runtime comes first."""
-    named = subprocess.run(["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
-    runtime = named.stdout.strip()
-    if "/" not in runtime:
-        pytest.skip("NOT TESTED: the C client under its sanitizers; the compiler has no libasan.so")
-    return f"{runtime} {sanitized_libraries / PRELOAD}"
-
-
 SOURCES = [*(("raw.c", case) for case in CASES), *(("events.c", case) for case in EVENT_CASES)]
 
 
