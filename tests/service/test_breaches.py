@@ -124,7 +124,7 @@ def test_what_stays_broken_is_paid_for_once() -> None:
     space_of(other).n_wired -= 1
     refs[300] -= 1
     assert not desk.reply(desk.connect(), "ping").close
-    assert desk.broker.broken == {}
+    assert desk.broker.scrutiny.broken == {}
     refs[300] += 1
     assert desk.reply(desk.connect(), "ping").close
 

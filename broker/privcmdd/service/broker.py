@@ -11,44 +11,42 @@ started answers before that.
 from __future__ import annotations
 
 import errno
-import sys
 from functools import cached_property
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from privcmdd import __version__
-from privcmdd.model.errors import InternalFault, ModelError
+from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.service import talk
 from privcmdd.service.incident import Incident
 from privcmdd.service.reply import Reply
+from privcmdd.service.routing import check_known, machine_handlers, paired
+from privcmdd.service.scrutiny import Scrutiny
 from privcmdd.service.sequence import Sequence
 from privcmdd.service.session import Access, Identity, Session
 from privcmdd.service.steps import Dropped
 from privcmdd.wire.messages import BadRequest, Request, notification, response_error, response_ok
-from privcmdd.wire.methods import METHODS, Method, ParamError, validate
+from privcmdd.wire.methods import ParamError, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
-    from privcmdd.model.domain import Domain, Kind
     from privcmdd.model.effects import Effect
     from privcmdd.model.faults import Faults
     from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.service.backing import Backing
     from privcmdd.service.findings import Finding, Findings
+    from privcmdd.service.routing import Handler
     from privcmdd.service.settings import Limits, Settings
     from privcmdd.service.spaces import Residence, Spaces
     from privcmdd.service.steps import Pause
     from privcmdd.wire.messages import Notification
-
-    Handler = Callable[["Broker", Session, dict[str, Any]], Any]
+    from privcmdd.wire.methods import Method
 
 FRAMES_PER_MIB: Final = 256
 # Names of operations that are counted apart: they come from clients.
 MOST_NAMES: Final = 256
 OTHERS: Final = "others"  # what is counted when that many names are taken
-MOST_RECENT: Final = 128  # characters of a method's name or of an outcome that are remembered of a request
 
 
 class Broker:
@@ -61,8 +59,7 @@ class Broker:
         faults: Rules by which requests fail on demand; None until there was one.
         sequence: Numbers the steps of the connections that asked for it.
         unanswered: Hypercalls that there is no answer to, by name, and how often they were made.
-        broken: The laws that are broken, each with what it is broken for, and how often that was found again; only
-            known when every request is checked (``paranoid``).
+        scrutiny: Holds the laws against the state, and knows which are broken.
     """
 
     def __init__(
@@ -95,7 +92,7 @@ class Broker:
         self.unanswered: dict[str, int] = {}
         self.machine_files: set[int] = set()
         self.sequence = Sequence()
-        self.broken: dict[tuple[str, str], int] = {}
+        self.scrutiny = Scrutiny(self)
         self._on_event = on_event
         self._on_fault = on_fault
         self._accounts: dict[int, Account] = {}
@@ -241,7 +238,7 @@ class Broker:
                 if self._hypervisor is not None and self._hypervisor.effects:
                     self.carry_out(session)
                 if self.settings.paranoid:
-                    self._scrutinise(session, request)
+                    self.scrutiny.look(session, request)
             if result.__class__ is dict:
                 return Reply(response_ok(msgid, result))
             return cast("Reply", result.reply(msgid))
@@ -271,65 +268,14 @@ class Broker:
         """The address space that a connection lives in; a new one when it has none."""
         return self.spaces.of(session, self.settings.space, self.settings.limits.slice_frames)
 
-    def make_domain(
-        self,
-        kind: Kind,
-        max_pages: int,
-        ranges: Iterable[tuple[int, int]] | None,
-        wanted: int | None,
-        name: str,
-        *,
-        n_spill: int | None = None,
-    ) -> Domain:
-        """Make a domain, its memory file first, because that is what may fail.
-
-        Raises:
-            ModelError: As ``Hypervisor.create``; ENOMEM, the host has no such file to give.
-        """
-        hypervisor = self.hypervisor
-        domid = hypervisor.free_domid(wanted)
-        self.backing.create(domid, hypervisor.file_pages(max_pages, n_spill))
-        try:
-            return hypervisor.create(kind, max_pages, ranges, domid, name, n_spill=n_spill)
-        except BaseException:
-            self.backing.close(domid)
-            raise
-
     def check(self) -> None:
         """Hold all laws against the state.
 
         Raises:
             InternalFault: Naming the law that is broken.
         """
-        for breach in self._breaches():
+        for breach in self.scrutiny.breaches():
             raise breach
-
-    def _breaches(self) -> Iterator[InternalFault]:
-        from privcmdd.model import invariants  # noqa: PLC0415 - see the module's docstring
-
-        below: dict[Account, list[Account]] = {account: [] for account in self._accounts.values()}
-        for session in self.sessions.values():
-            below[session.uid_account].append(session.account)
-        return invariants.breaches(self.hypervisor, list(self.spaces), below)
-
-    def _scrutinise(self, session: Session, request: Request | BadRequest) -> None:
-        """Hold all laws against what a request has left; it pays for those that it broke, and for no others.
-
-        Raises:
-            InternalFault: A law that held before.
-        """
-        raised = sys.exception()
-        outcome = "done" if raised is None else f"{type(raised).__name__}: {raised}"
-        session.recent.append((request.msgid, request.method[:MOST_RECENT], outcome[:MOST_RECENT]))
-        before, self.broken = self.broken, {}
-        fresh = None
-        for breach in self._breaches():
-            key = (breach.law, breach.subject)
-            if key not in before:
-                fresh = fresh or breach
-            self.broken[key] = before.get(key, -1) + 1
-        if fresh is not None:
-            raise fresh
 
     def report(self, exception: BaseException, session: Session, request: Any = None) -> str | None:
         """Count a fault and tell of it; the name of its report."""
@@ -346,6 +292,13 @@ class Broker:
         name = what if what in counts or len(counts) < MOST_NAMES else OTHERS
         counts[name] = counts.get(name, 0) + 1
         return ModelError(number, f"{what} is not answered here", op=what)
+
+    def accounts(self) -> dict[Account, list[Account]]:
+        """The accounts of uids, with those of the connections that draw on each."""
+        below: dict[Account, list[Account]] = {account: [] for account in self._accounts.values()}
+        for session in self.sessions.values():
+            below[session.uid_account].append(session.account)
+        return below
 
     def usage(self) -> dict[str, dict[str, int]]:
         """What each uid uses, by uid and slot."""
@@ -372,8 +325,7 @@ class Broker:
         Raises:
             ModelError: ENOSYS.
         """
-        if name not in METHODS:
-            raise unknown_method(name)
+        check_known(name)
         self._methods |= paired(machine_handlers())
         return self._methods[name]
 
@@ -434,32 +386,6 @@ class Broker:
             raise failed
 
 
-def machine_handlers() -> Mapping[str, Handler]:
-    """The methods about the machine; the first call imports it, which may be done in another thread."""
-    from privcmdd.service import (  # noqa: PLC0415 - see the module's docstring
-        domains,
-        evtchn,
-        faults,
-        findings,
-        gntalloc,
-        grants,
-        guests,
-        hypercalls,
-        mappings,
-        privcmd,
-        resources,
-        spaces,  # noqa: F401
-    )
-
-    rooms = (mappings, privcmd, resources, evtchn, grants, gntalloc, hypercalls, domains, faults, findings, guests)
-    return {name: handler for room in rooms for name, handler in room.HANDLERS.items()}
-
-
-def paired(handlers: Mapping[str, Handler]) -> dict[str, tuple[Method, Handler]]:
-    """Each handler with its row of the table."""
-    return {name: (METHODS[name], handler) for name, handler in handlers.items()}
-
-
 def uid_limits(limits: Limits) -> dict[Slot, int]:
     """The quotas of a uid's account."""
     return {slot: getattr(limits, slot.value) for slot in Slot}
@@ -472,11 +398,3 @@ def stamped(session: Session, details: Mapping[str, Any]) -> Mapping[str, Any]:
     stamp = session.numbers.stamp()
     session.numbers.clear()
     return {**details, **stamp}
-
-
-def unknown_method(name: str) -> ModelError:
-    """The answer to a method that is not in the table."""
-    shown = name if len(name) <= 64 and name.isprintable() else repr(name[:64])
-    return ModelError(
-        errno.ENOSYS, f"there is no method {shown}; ask describe for those there are", version=__version__
-    )

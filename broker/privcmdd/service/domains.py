@@ -14,6 +14,8 @@ from privcmdd.service.privcmd import check_counts, errors_like
 from privcmdd.service.reply import WithDescriptors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
     from privcmdd.service.broker import Broker
@@ -27,8 +29,33 @@ def create(broker: Broker, session: Session, params: Params) -> Params:
     """``domain.create``."""
     session.check("admin", params["dom"])
     ranges = params["ranges"] and [(row["gfn"], row["npages"]) for row in params["ranges"]]
-    domain = broker.make_domain(Kind(params["kind"]), params["max_pages"], ranges, params["dom"], params["name"])
+    domain = make_domain(broker, Kind(params["kind"]), params["max_pages"], ranges, params["dom"], params["name"])
     return {"dom": domain.domid, "tot_pages": domain.tot_pages}
+
+
+def make_domain(
+    broker: Broker,
+    kind: Kind,
+    max_pages: int,
+    ranges: Iterable[tuple[int, int]] | None,
+    wanted: int | None,
+    name: str,
+    *,
+    n_spill: int | None = None,
+) -> Domain:
+    """Make a domain, its memory file first, because that is what may fail.
+
+    Raises:
+        ModelError: As ``Hypervisor.create``; ENOMEM, the host has no such file to give.
+    """
+    hypervisor = broker.hypervisor
+    domid = hypervisor.free_domid(wanted)
+    broker.backing.create(domid, hypervisor.file_pages(max_pages, n_spill))
+    try:
+        return hypervisor.create(kind, max_pages, ranges, domid, name, n_spill=n_spill)
+    except BaseException:
+        broker.backing.close(domid)
+        raise
 
 
 def destroy(broker: Broker, session: Session, params: Params) -> Params:

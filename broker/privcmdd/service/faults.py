@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from privcmdd.model.faults import Armed, Injection, Spans
-    from privcmdd.service.broker import Broker, Handler
+    from privcmdd.service.broker import Broker
+    from privcmdd.service.routing import Handler
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
     from privcmdd.wire.methods import Method

@@ -132,7 +132,7 @@ def counters(broker: Broker) -> Params:
             "requests": broker.n_requests,
             "refused": broker.n_refused,
             "faults": broker.n_faults,
-            "broken": {f"{law}: {subject}": n_again for (law, subject), n_again in broker.broken.items()},
+            "broken": {f"{law}: {subject}": n_again for (law, subject), n_again in broker.scrutiny.broken.items()},
             "unanswered": dict(broker.unanswered),
             "findings": {kind.value: n for kind, n in broker.findings.totals.items()},
             "findings_dropped": broker.findings.n_dropped,

@@ -10,6 +10,7 @@ from privcmdd.model.domain import Kind
 from privcmdd.model.errors import ModelError
 from privcmdd.model.traits import MAX_GRANT_FRAMES, GrantTable
 from privcmdd.model.units import DOMID_FIRST_RESERVED
+from privcmdd.service.domains import make_domain
 from privcmdd.service.hypercalls.info import ARCH_CONFIG
 from privcmdd.service.hypercalls.layout import Bytes, Layout
 
@@ -55,7 +56,7 @@ def create(call: Call, wanted: int, values: dict[str, Any]) -> int:
     hypervisor = broker.hypervisor
     # A domain begins without memory, and how much it may have is said later.
     n_spill = min(hypervisor.max_gfns, hypervisor.frames.n_frames)
-    chosen = broker.make_domain(kind, 0, (), domid, "", n_spill=n_spill).domid
+    chosen = make_domain(broker, kind, 0, (), domid, "", n_spill=n_spill).domid
     domain = hypervisor.domain(chosen)
     traits = domain.traits
     traits.handle = values["handle"]
