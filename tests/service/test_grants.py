@@ -282,6 +282,19 @@ def test_bytes_are_copied_from_and_to_grants() -> None:
     assert (guest.flags(8), guest.flags(9), guest.held()) == (PERMIT, PERMIT, 0)
 
 
+def test_copying_to_a_frame_marks_it_dirty() -> None:
+    """A domain that is being moved has it sent again; a copy from it changes nothing."""
+    guest = Granting()
+    guest.grant(8, 5)
+    guest.grant(9, 6)
+    hypervisor = guest.desk.broker.hypervisor
+    hypervisor.log_dirty(guest.dom, on=True)
+
+    guest.call("gntdev.copy", segments=[segment(4, end("source", guest.dom, 9), end("dest", guest.dom, 8))])
+
+    assert hypervisor.take_dirty(guest.dom, 32, clean=False).nonzero()[0].tolist() == [5]
+
+
 def test_each_segment_has_its_own_status() -> None:
     """Xen's words; one that fails gives zeros, and the next is copied all the same."""
     guest = Granting()

@@ -113,5 +113,9 @@ def place(hypervisor: Hypervisor, segment: Segment, memory: Memory, *, writes: b
             Status.EAGAIN if paged else Status.BAD_PAGE, f"frame {gives.frame:#x} of domain {domid} is not there", ref
         )
     at = int(hypervisor.frames.page[mfn]) * PAGE_SIZE + offset
-    hypervisor.give([mfn])
+    try:
+        if writes and domain.alive:
+            hypervisor.mark_dirty(domid, int(hypervisor.frames.gfn[mfn]), 1)
+    finally:
+        hypervisor.give([mfn])
     return at
