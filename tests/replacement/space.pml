@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Address spaces: what is reserved, committed, given up, and faults (model/space.py, vm_map.py, privcmd/uvm.py).
+// Address spaces: what is reserved, committed, given up, and faults (model/mapped.py, vm_map.py, privcmd/uvm.py).
 
 inline present(s) {
     n = 0;

@@ -12,7 +12,7 @@ from privcmdd.model.domain import State
 from privcmdd.model.errors import InternalFault
 from privcmdd.model.foreign import Foreign
 from privcmdd.model.ledger import Slot
-from privcmdd.model.space import Replacement
+from privcmdd.model.mapped import Replacement
 from privcmdd.service.incident import Incident, describe
 from service.desk import BASE, ROOT, Desk, Refused, frames, result
 

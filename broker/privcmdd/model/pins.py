@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.domain import Domain
     from privcmdd.model.hypervisor import Hypervisor
+    from privcmdd.model.mapped import Mapped
     from privcmdd.model.shares import SharedFile
     from privcmdd.model.space import AddressSpace
 
@@ -129,7 +130,7 @@ def unpin(hypervisor: Hypervisor, helds: Iterable[Held]) -> None:
         hypervisor.effects.append(GrantsInUse(domid, refs))
 
 
-def unmapped(space: AddressSpace, start: int, end: int) -> None:
+def unmapped(space: Mapped, start: int, end: int) -> None:
     """A range of an address space maps nothing any more of what it did."""
     first, last = start >> PAGE_SHIFT, end >> PAGE_SHIFT
     grants = space.grants
