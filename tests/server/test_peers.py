@@ -66,6 +66,8 @@ def process() -> Iterator[Process]:
         started.ready()
         with started.client() as client:
             client.call("domain.create", kind="hvm", max_pages=N_PAGES, dom=1)
+            client.sock.shutdown(socket.SHUT_WR)
+            assert client.ended()  # the broker holds nothing for it any more, so that tests may count its descriptors
         yield started
 
 
