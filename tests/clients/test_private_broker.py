@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from privcmd import NoBroker, PrivateBroker
+from privcmd.run import program
 
 
 def test_it_serves_and_leaves_nothing() -> None:
@@ -51,3 +55,33 @@ def test_it_ends_with_its_interpreter() -> None:
     assert not Path(path).parent.exists()
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
+
+
+class Impatient(subprocess.Popen[bytes]):
+    """The signal that ends us comes when the process is there, and nobody knows of it yet."""
+
+    pids: ClassVar[list[int]] = []
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.pids.append(self.pid)
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_while_it_is_being_started_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law: a handler that raises, at whatever moment, leaves neither a broker nor a program beside it."""
+    monkeypatch.setattr(subprocess, "Popen", Impatient)
+    with pytest.raises(program.Ended), program.ending():
+        PrivateBroker()
+    with (
+        pytest.raises(program.Ended),
+        program.ending(),
+        contextlib.ExitStack() as stack,
+        Path(os.devnull).open("wb") as out,
+    ):
+        program.start(stack, ["sleep", "infinity"], dict(os.environ), out, signal.SIGKILL)
+
+    assert len(Impatient.pids) == 2
+    for pid in Impatient.pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

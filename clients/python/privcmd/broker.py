@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 from privcmd.client import Client
 from privcmd.errors import NoBroker
+from privcmd.signals import put_off
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,25 +68,21 @@ class PrivateBroker:
             (self._directory / "privcmdd.toml").write_text(config, encoding="utf-8")
             command += ["--config", str(self._directory / "privcmdd.toml")]
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PRIVCMDD_")}
-        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        started: list[subprocess.Popen[bytes]] = []
+        self._finish = weakref.finalize(self, _finish, started, directory, os.getpid())
         try:
-            notify.bind(str(self._directory / "n"))
-            with (self._directory / "output").open("wb") as output:
-                self._process = subprocess.Popen(  # noqa: S603 - our own command
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env={**inherited, "NOTIFY_SOCKET": str(self._directory / "n")},
-                )
-        except BaseException:
-            notify.close()
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
-        self.pid = self._process.pid
-        self._finish = weakref.finalize(self, _finish, self._process, directory, os.getpid())
-        try:
-            with notify:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+                notify.bind(str(self._directory / "n"))
+                with (self._directory / "output").open("wb") as output, put_off():
+                    self._process = subprocess.Popen(  # noqa: S603 - our own command
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        env={**inherited, "NOTIFY_SOCKET": str(self._directory / "n")},
+                    )
+                    started.append(self._process)
+                self.pid = self._process.pid
                 self._wait_until_ready(notify, start_timeout_s)
         except BaseException:
             self._finish()
@@ -148,11 +145,12 @@ class PrivateBroker:
             os.close(ended)
 
 
-def _finish(process: subprocess.Popen[bytes], directory: str, pid: int) -> None:
+def _finish(started: list[subprocess.Popen[bytes]], directory: str, pid: int) -> None:
     """Whatever happens to the object; but not in a forked child, whose broker it is not."""
     if os.getpid() != pid:
         return
-    if process.poll() is None:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
     shutil.rmtree(directory, ignore_errors=True)

@@ -10,9 +10,10 @@ import resource
 import signal
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from privcmd.errors import PrivcmdError
+from privcmd.signals import ENDING, put_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +45,7 @@ def ending() -> Iterator[None]:
             signal.signal(other, signal.SIG_IGN)
         raise Ended(number)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in ENDING}
     for number in before:
         signal.signal(number, end)
     try:
@@ -80,6 +81,32 @@ def environment(socket_path: str, token: str) -> dict[str, str]:
     if before := os.environ.get("LD_PRELOAD"):
         preload = f"{preload}:{before}"
     return {**os.environ, "LD_PRELOAD": preload, "PRIVCMDD_SOCKET": socket_path, "PRIVCMDD_CLIENT": token}
+
+
+def start(
+    stack: contextlib.ExitStack, words: Sequence[str], env: dict[str, str], output: IO[bytes], end: signal.Signals
+) -> subprocess.Popen[bytes]:
+    """Have a process beside the program for as long as a stack lasts, in a session of its own.
+
+    A signal that ends us is taken once the stack knows of the process, so that none is left behind.
+
+    Args:
+        stack: Whose end is its end.
+        words: Its command line.
+        env: Its environment.
+        output: Where what it says goes.
+        end: The signal that ends it; it is waited for.
+
+    Raises:
+        OSError: It cannot be started.
+    """
+    with put_off():
+        process = subprocess.Popen(  # noqa: S603 - found by us
+            words, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+        stack.callback(process.wait)
+        stack.callback(process.send_signal, end)
+    return process
 
 
 def execute(path: str, arguments: Sequence[str], env: dict[str, str]) -> int:

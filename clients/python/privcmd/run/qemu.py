@@ -12,7 +12,6 @@ import errno
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -78,12 +77,7 @@ def running(broker_path: str, store: Path, dom: int, n_pages: int, arguments: Se
         client = stack.enter_context(Store(store))
         client.write(state, "")  # one that ran before and was killed has left its own word there
         output = stack.enter_context(tempfile.TemporaryFile())
-        process = subprocess.Popen(  # noqa: S603 - found by us
-            words, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            start_new_session=True,
-        )  # fmt: skip
-        stack.callback(process.wait)
-        stack.callback(process.send_signal, signal.SIGTERM)
+        process = program.start(stack, words, env, output, signal.SIGTERM)
         pidfd = os.pidfd_open(process.pid)
         stack.callback(os.close, pidfd)
         runs = client.wait_for(state, "running", pidfd=pidfd, timeout_s=START_TIMEOUT_S)

@@ -12,7 +12,7 @@ import errno
 import os
 import select
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -24,6 +24,7 @@ from privcmd.run import program
 from privcmd.run.store import Store
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterable, Iterator
 
 NAME: Final = "xenstored"
@@ -70,11 +71,7 @@ def running(broker_path: str, *, needed: bool = False) -> Iterator[Path | None]:
         directory = Path(made)
         env = {**program.environment(broker_path, NAME), "XENSTORED_RUNDIR": made}
         with (directory / "output").open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603 - found by us
-                [path, "-N"], env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
-        stack.callback(process.wait)
-        stack.callback(process.kill)
+            process = program.start(stack, [path, "-N"], env, output, signal.SIGKILL)
         answers = _answers(process, directory)
         if not answers:
             said = (directory / "output").read_text(errors="replace").strip()
