@@ -209,16 +209,15 @@ def entries_linux(
             if n:
                 world.check_known(record, domid, range(mfn, mfn + n))
                 request = Batch(naive, at, domid, list(range(mfn, mfn + n)), naive.pages[at].prot)
+                vma.used = done > 0  # others see what was there before, until its first entry is in
                 yield from held(world, request, [])
+                vma.used = True
                 try:
                     naive.fill(at, request.found)
                 finally:
                     request.abandon()
         except Refused as refused:
             return refused.errno, done
-        except GeneratorExit:
-            vma.used = done > 0  # given up in its first entry, it is as if it had not come
-            raise
         last = at + n, 0, vma
     return 0, len(entries)
 

@@ -14,7 +14,9 @@ from history import __main__ as command
 from history.record import History
 from history.replay import check
 from history.stage import Stage, play
+from history.workload import N_PAGES
 from model.profiles import PROFILE
+from service.desk import BASE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +47,31 @@ def test_histories_say_much() -> None:
     assert sum(record.error is not None for record in records) > 200
     assert sum(record.method == "read" and record.result is not None for record in records) > 5
     assert sum(are_apart(record.steps) for record in records) > 100
+
+
+def test_a_mapping_is_unused_until_its_first_entry_is_in() -> None:
+    """Linux: another thread that looks while MMAP looks frames up sees neither pages nor failures."""
+    stage = Stage()
+    owner = stage.connect()  # every third client is Linux, the second of all first
+    stage.finish(owner)
+    (attached,) = [
+        r for r in stage.history().records if r.client == owner.session.number and r.method == "space.attach"
+    ]
+    assert attached.result is not None
+    thread = stage.connect(attached.result["space"])
+    stage.finish(thread)
+    stage.send(owner, "privcmd.mmap", {"dom": 1, "entry": [{"va": BASE, "mfn": 0, "npages": N_PAGES}]})
+    stage.step(owner)
+    stage.step(owner)
+    stage.send(thread, "maps", {})
+    stage.finish(thread)
+    history = stage.history()
+
+    check(history)
+    (seen,) = [record.result["entries"][0] for record in history.records if record.method == "maps" and record.result]
+    assert (seen["present"], seen["failed"]) == (0, 0)
+    (mapped,) = [record for record in history.records if record.method == "privcmd.mmap"]
+    assert are_apart(mapped.steps)
 
 
 def are_apart(steps: list[int]) -> bool:
