@@ -71,6 +71,15 @@ def process() -> Iterator[Process]:
         yield started
 
 
+def n_held(process: Process) -> int:
+    """Descriptors that the broker holds for clients; files that it is just importing come and go by themselves."""
+    n = 0
+    for fd in Path(f"/proc/{process.popen.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            n += str(fd.readlink()).startswith(("socket:", "pipe:", "anon_inode:", "/memfd:", "/dev/"))
+    return n
+
+
 def eventually(true: Callable[[], bool]) -> bool:
     """Ask again and again until it is so."""
     deadline = time.monotonic() + GUARD_S
@@ -186,10 +195,9 @@ def test_a_broken_stream_is_answered_up_to_the_break(process: Process) -> None:
 
 def test_too_many_descriptors_end_only_their_sender(process: Process) -> None:
     """More than a message may carry is a broken stream; not one of them stays."""
-    fds_of_broker = Path(f"/proc/{process.popen.pid}/fd")
     with process.client() as watcher:
         assert watcher.call("ping")
-        before = len(list(fds_of_broker.iterdir()))
+        before = n_held(process)
         with process.client() as client:
             client.send(PING, (0,) * 100)
             assert client.ended()
@@ -197,7 +205,7 @@ def test_too_many_descriptors_end_only_their_sender(process: Process) -> None:
             client.send(PING, (0,) * 8)
             assert client.message()[2] is None
 
-            assert eventually(lambda: len(list(fds_of_broker.iterdir())) == before + 1)
+            assert eventually(lambda: n_held(process) == before + 1)
 
 
 def test_a_client_that_never_reads_is_bounded(process: Process) -> None:
@@ -305,10 +313,9 @@ def test_no_descriptor_of_the_broker_is_inheritable(process: Process) -> None:
 
 def test_handing_out_memory_leaves_no_descriptor_behind(process: Process) -> None:
     """A reply's descriptors are closed once they are sent, or once it is clear that they never will be."""
-    fds_of_broker = Path(f"/proc/{process.popen.pid}/fd")
     with process.client() as client:
         client.call("ping")
-        before = len(list(fds_of_broker.iterdir()))
+        before = n_held(process)
         for _ in range(50):
             msgid = client.post("domain.memory", [{"dom": 1}])
             data, fds, _, _ = socket.recv_fds(client.sock, 4096, 2)
@@ -320,7 +327,7 @@ def test_handing_out_memory_leaves_no_descriptor_behind(process: Process) -> Non
             for _ in range(500):
                 deaf.post("domain.memory", [{"dom": 1}])
 
-        assert eventually(lambda: len(list(fds_of_broker.iterdir())) == before)
+        assert eventually(lambda: n_held(process) == before)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="must be root to become somebody else")
