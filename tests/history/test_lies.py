@@ -19,8 +19,8 @@ from history.record import END, History, Record
 from history.replay import check
 from history.stage import Stage, play
 from history.world import numbers
-from privcmdd.model import privcmd as ioctls
 from privcmdd.model.privcmd import linux, uvm
+from privcmdd.model.privcmd import personality as ioctls
 from privcmdd.service.sequence import Sequence
 from privcmdd.service.steps import Ticket
 from privcmdd.service.turnstile import Turnstile

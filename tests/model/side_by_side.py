@@ -19,16 +19,16 @@ import numpy as np
 from model.naive import ANON, FOREIGN, PRIVCMD, Batch, Space, Thing
 from model.naive_host import DOMID_IO, Frame, Host, Refused
 from privcmdd.model import invariants
-from privcmdd.model.access import resolve, touch
-from privcmdd.model.domain import ON_DEMAND, PAGED, Kind
 from privcmdd.model.errors import ModelError
-from privcmdd.model.frames import NO_FRAME
-from privcmdd.model.hypervisor import Discard, Hypervisor
 from privcmdd.model.ledger import Account, Slot
-from privcmdd.model.pmap import BARRED
-from privcmdd.model.privcmd import MmapEntry, Stopped
+from privcmdd.model.machine.domain import ON_DEMAND, PAGED, Kind
+from privcmdd.model.machine.frames import NO_FRAME
+from privcmdd.model.machine.lifecycle import Discard, Hypervisor
+from privcmdd.model.mm.access import resolve, touch
+from privcmdd.model.mm.pmap import BARRED
+from privcmdd.model.mm.syscalls import AddressSpace
+from privcmdd.model.privcmd.personality import MmapEntry, Stopped
 from privcmdd.model.privcmd.uvm import Uvm
-from privcmdd.model.space import AddressSpace
 from privcmdd.model.units import INVALID_FRAME
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model.side_by_side import SideBySide
-from privcmdd.model import access
-from privcmdd.model.on_demand import CRASHED
-from privcmdd.model.privcmd import Part
-from privcmdd.model.resources import GrantId, Type
+from privcmdd.model.machine.pod import CRASHED
+from privcmdd.model.machine.resources import GrantId, Type
+from privcmdd.model.mm import access
+from privcmdd.model.privcmd.personality import Part
 
 if TYPE_CHECKING:
     from model.side_by_side import Pair

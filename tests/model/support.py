@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from privcmdd.model import invariants
-from privcmdd.model.domain import Kind
-from privcmdd.model.frames import NO_FRAME
-from privcmdd.model.hypervisor import Hypervisor, as_names
 from privcmdd.model.ledger import Account, Slot
+from privcmdd.model.machine.domain import Kind
+from privcmdd.model.machine.frames import NO_FRAME
+from privcmdd.model.machine.lifecycle import Hypervisor, as_names
+from privcmdd.model.mm.syscalls import AddressSpace
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.uvm import Uvm
-from privcmdd.model.space import AddressSpace
 from privcmdd.model.units import PAGE_SHIFT, PAGE_SIZE, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
-    from privcmdd.model.privcmd import Personality
+    from privcmdd.model.privcmd.personality import Personality
 
 BASE = 0x10_0000_0000
 HOLE = 64  # a guest frame of the HVM domain that is not populated; 65 to 95 are none either

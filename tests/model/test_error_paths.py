@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from model.support import BASE, World
-from privcmdd.model.domain import RESOURCE_PAGES, Kind, State
-from privcmdd.model.effects import BuffersGone
 from privcmdd.model.errors import ModelError
-from privcmdd.model.frames import FIRST_RAM
-from privcmdd.model.hypervisor import Hypervisor
-from privcmdd.model.privcmd import Part
-from privcmdd.model.resources import IOREQ_FRAMES, Type
+from privcmdd.model.machine.domain import RESOURCE_PAGES, Kind, State
+from privcmdd.model.machine.effects import BuffersGone
+from privcmdd.model.machine.frames import FIRST_RAM
+from privcmdd.model.machine.lifecycle import Hypervisor
+from privcmdd.model.machine.resources import IOREQ_FRAMES, Type
+from privcmdd.model.privcmd.personality import Part
 from privcmdd.model.units import PAGE_SIZE
 
 

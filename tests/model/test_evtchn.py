@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from model.profiles import PROFILE
-from privcmdd.model import evtchn
-from privcmdd.model.effects import ChannelGone, Effect, Raised
 from privcmdd.model.errors import ModelError
-from privcmdd.model.evtchn import MOST_PORTS, EventChannels, PortState
+from privcmdd.model.machine import evtchn
+from privcmdd.model.machine.effects import ChannelGone, Effect, Raised
+from privcmdd.model.machine.evtchn import MOST_PORTS, EventChannels, PortState
 
 domids = st.integers(0, 3)
 numbers = st.integers(0, 6)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from model.profiles import PROFILE
 from privcmdd.model.errors import ModelError
-from privcmdd.model.faults import CERTAIN_PPM, MOST_RULES, Armed, Asker, Faults, Kind, Rule, draws
-from privcmdd.model.frames import NO_FRAME
+from privcmdd.model.injection import CERTAIN_PPM, MOST_RULES, Armed, Asker, Faults, Kind, Rule, draws
+from privcmdd.model.machine.frames import NO_FRAME
 
 ASKER = Asker(3, "qemu/9.2 run-7", 4711, 1000, "privcmd.mmapbatch_v2")
 N_MATCHES = 64

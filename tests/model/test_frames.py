@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.profiles import PROFILE
-from privcmdd.model.frames import FIRST_RAM, FrameTable
+from privcmdd.model.machine.frames import FIRST_RAM, FrameTable
 from privcmdd.model.units import DOMID_IO, DOMID_XEN, MMIO_END, MMIO_FIRST
 
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from model.support import PERSONALITIES, RW, World, page
-from privcmdd.model import pins
 from privcmdd.model.errors import ModelError
-from privcmdd.model.grants import GTF_PERMIT_ACCESS, V1, map_grants
-from privcmdd.model.resources import Type
-from privcmdd.model.shares import Holder
+from privcmdd.model.machine.gntalloc import Holder
+from privcmdd.model.machine.resources import Type
+from privcmdd.model.mm import granted
+from privcmdd.model.privcmd.gntdev import GTF_PERMIT_ACCESS, V1, map_grants
 from privcmdd.model.units import PAGE_SIZE
 
 if TYPE_CHECKING:
-    from privcmdd.model.space import AddressSpace
+    from privcmdd.model.mm.syscalls import AddressSpace
 
 N_PAGES = 24
 CONNECTION = Holder("connection", 1)
@@ -74,11 +74,11 @@ class Walk:
         """Make a page of domain 0's own, and hold it twice."""
         shares = self.world.hv.shares
         (ref,) = shares.allocate(shares.next_file(), 1, 0, 1000, CONNECTION, writable=True)
-        pins.share(space, self.fresh(space), [ref], RW, owned=True)
+        granted.share(space, self.fresh(space), [ref], RW, owned=True)
 
     def map_share(self, space: AddressSpace) -> None:
         """Be the other side."""
-        pins.share(space, self.fresh(space), [self.random.randrange(8, 12)], RW, owned=False)
+        granted.share(space, self.fresh(space), [self.random.randrange(8, 12)], RW, owned=False)
 
     def let_go(self, _space: AddressSpace) -> None:
         """Its maker frees a page that may still be mapped."""

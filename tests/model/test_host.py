@@ -12,13 +12,13 @@ import pytest
 from model.support import BASE, HOLE, World, batch, errors_of, page, run
 from privcmdd.model.errors import ModelError
 from privcmdd.model.host import Host
-from privcmdd.model.privcmd import MmapEntry, Part
+from privcmdd.model.machine.records import Pager
 from privcmdd.model.privcmd.linux import Linux
-from privcmdd.model.traits import Pager
+from privcmdd.model.privcmd.personality import MmapEntry, Part
 from privcmdd.model.units import PAGE_SIZE
 
 if TYPE_CHECKING:
-    from privcmdd.model.space import AddressSpace
+    from privcmdd.model.mm.syscalls import AddressSpace
 
 EINVAL = -errno.EINVAL
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from model.profiles import PROFILE
 from model.support import BASE, HOLE, World, batch
-from privcmdd.model.domain import Kind, State
 from privcmdd.model.errors import ModelError
-from privcmdd.model.hypervisor import Hypervisor
+from privcmdd.model.machine.domain import Kind, State
+from privcmdd.model.machine.lifecycle import Hypervisor
 from privcmdd.model.units import INVALID_FRAME, PAGE_SIZE
 
 MANY = [0] * 30  # makes a list long enough for numpy's path

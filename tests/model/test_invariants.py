@@ -10,17 +10,17 @@ import pytest
 
 from model.support import BASE, HOLE, World, batch, page
 from privcmdd.model import invariants
-from privcmdd.model.domain import State
 from privcmdd.model.errors import InternalFault
 from privcmdd.model.ledger import Account, Slot
-from privcmdd.model.privcmd import Batch
+from privcmdd.model.machine.domain import State
+from privcmdd.model.mm.vm_map import Entry, File, Inherit
+from privcmdd.model.privcmd.personality import Batch
 from privcmdd.model.units import PAGE_SIZE, VM_MAX_ADDRESS
-from privcmdd.model.vm_map import Entry, File, Inherit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from privcmdd.model.space import AddressSpace
+    from privcmdd.model.mm.syscalls import AddressSpace
 
 
 def built() -> tuple[World, AddressSpace]:

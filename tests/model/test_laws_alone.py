@@ -16,18 +16,18 @@ import pytest
 
 from model.support import PERSONALITIES, ROOMY, World
 from privcmdd.model import invariants
-from privcmdd.model.access import touch
-from privcmdd.model.domain import Kind
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
-from privcmdd.model.privcmd import MmapEntry, Part
+from privcmdd.model.machine.domain import Kind
+from privcmdd.model.mm.access import touch
+from privcmdd.model.privcmd.personality import MmapEntry, Part
 from privcmdd.model.units import PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from privcmdd.model.privcmd import Personality
-    from privcmdd.model.space import AddressSpace
+    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.privcmd.personality import Personality
 
 N_STEPS = 1200
 N_ARENA = 24

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from model.side_by_side import SideBySide, drain
-from privcmdd.model.access import touch
-from privcmdd.model.domain import Kind
 from privcmdd.model.errors import ModelError
-from privcmdd.model.hypervisor import Hypervisor
 from privcmdd.model.ledger import Account, Slot
+from privcmdd.model.machine.domain import Kind
+from privcmdd.model.machine.lifecycle import Hypervisor
+from privcmdd.model.mm.access import touch
+from privcmdd.model.mm.syscalls import AddressSpace
 from privcmdd.model.privcmd.linux import Linux
-from privcmdd.model.space import AddressSpace
 
 START = 0x10_0000_0000
 READ, WRITE = 1, 2

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from model.naive_host import Host
 from model.profiles import PROFILE
 from privcmdd.model import invariants
-from privcmdd.model.domain import Kind
-from privcmdd.model.hypervisor import Hypervisor
+from privcmdd.model.machine.domain import Kind
+from privcmdd.model.machine.lifecycle import Hypervisor
 
 
 @pytest.mark.parametrize("kind", [Kind.HVM, Kind.PV])

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from model.profiles import PROFILE
 from model.side_by_side import drain
-from privcmdd.model.domain import Kind
-from privcmdd.model.hypervisor import Hypervisor
 from privcmdd.model.ledger import Account, Slot
-from privcmdd.model.pmap import Pmap
-from privcmdd.model.privcmd import MmapEntry, Personality, Stopped
+from privcmdd.model.machine.domain import Kind
+from privcmdd.model.machine.lifecycle import Hypervisor
+from privcmdd.model.mm.pmap import Pmap
+from privcmdd.model.mm.syscalls import AddressSpace
 from privcmdd.model.privcmd.linux import Linux
+from privcmdd.model.privcmd.personality import MmapEntry, Personality, Stopped
 from privcmdd.model.privcmd.uvm import Uvm
-from privcmdd.model.space import AddressSpace
 from privcmdd.model.units import PAGE_SHIFT, VM_MAX_ADDRESS
 
 N_PAGES = VM_MAX_ADDRESS >> PAGE_SHIFT

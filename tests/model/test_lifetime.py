@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from model.support import BASE, HOLE, World, batch, errors_of, page
-from privcmdd.model.access import touch
+from privcmdd.model.mm.access import touch
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.units import PAGE_SIZE, PROT_READ, PROT_WRITE
 

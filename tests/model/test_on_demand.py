@@ -10,12 +10,12 @@ import pytest
 
 from model.support import BASE, World, batch, errors_of, seen, shows
 from privcmdd.model.errors import ModelError
-from privcmdd.model.on_demand import CRASHED
+from privcmdd.model.machine.pod import CRASHED
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.units import PROT_NONE
 
 if TYPE_CHECKING:
-    from privcmdd.model.domain import Domain
+    from privcmdd.model.machine.domain import Domain
 
 WAITING = list(range(200, 216))
 

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from model.support import BASE, HOLE, RW, World, batch, errors_of, page, run, seen, shows
-from privcmdd.model.access import resolve, touch, writes
 from privcmdd.model.errors import ModelError
 from privcmdd.model.host import Host
 from privcmdd.model.ledger import Slot
-from privcmdd.model.privcmd import MmapEntry, Part
+from privcmdd.model.mm.access import resolve, touch, writes
 from privcmdd.model.privcmd.linux import Linux
+from privcmdd.model.privcmd.personality import MmapEntry, Part
 from privcmdd.model.units import DOMID_IO, DOMID_SELF, DOMID_XEN, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from privcmdd.model.space import AddressSpace
+    from privcmdd.model.mm.syscalls import AddressSpace
 
 N = 600  # pages: more than a leaf of the page tables has
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.profiles import PROFILE
-from privcmdd.model.frames import FEW
-from privcmdd.model.pmap import LEAF_PAGES, Pmap
+from privcmdd.model.machine.frames import FEW
+from privcmdd.model.mm.pmap import LEAF_PAGES, Pmap
 
 
 def table(pmap: Pmap) -> dict[int, int]:

@@ -11,16 +11,16 @@ import pytest
 
 from model.support import BASE, HOLE, ROOMY, RW, World, batch, errors_of, page, run, seen, shows
 from privcmdd.model.errors import ModelError
-from privcmdd.model.hypervisor import Hypervisor
 from privcmdd.model.ledger import Slot
-from privcmdd.model.privcmd import MmapEntry, Stopped
+from privcmdd.model.machine.lifecycle import Hypervisor
+from privcmdd.model.mm.vm_map import Inherit
+from privcmdd.model.privcmd.personality import MmapEntry, Stopped
 from privcmdd.model.privcmd.uvm import Uvm
 from privcmdd.model.units import PAGE_SIZE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE
-from privcmdd.model.vm_map import Inherit
 
 if TYPE_CHECKING:
-    from privcmdd.model.frames import Mfns
-    from privcmdd.model.space import AddressSpace
+    from privcmdd.model.machine.frames import Mfns
+    from privcmdd.model.mm.syscalls import AddressSpace
 
 
 def entries(*rows: tuple[int, int, int]) -> list[MmapEntry]:

@@ -27,18 +27,18 @@ from model.support import (
     shows,
     space_state,
 )
-from privcmdd.model.access import resolve, touch
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
-from privcmdd.model.privcmd import FAILED, MmapEntry, with_nibbles
+from privcmdd.model.mm.access import resolve, touch
 from privcmdd.model.privcmd.linux import Linux
+from privcmdd.model.privcmd.personality import FAILED, MmapEntry, with_nibbles
 from privcmdd.model.privcmd.uvm import Uvm
 from privcmdd.model.units import INVALID_FRAME, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from privcmdd.model.privcmd import Personality
+    from privcmdd.model.privcmd.personality import Personality
 
 N_FRAMES = {"mmapbatch": 64, "mmap": 30}
 UVMS = [name for name in PERSONALITIES if name.startswith("uvm")]

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from model.support import BASE, RW, World, batch, errors_of, page, run, seen, shows
-from privcmdd.model.access import resolve, touch
 from privcmdd.model.errors import ModelError
-from privcmdd.model.privcmd import FAILED, MmapEntry, Stopped
+from privcmdd.model.mm.access import resolve, touch
+from privcmdd.model.mm.uobject import UvmObject
+from privcmdd.model.mm.vm_map import File
+from privcmdd.model.privcmd.personality import FAILED, MmapEntry, Stopped
 from privcmdd.model.privcmd.uvm import Uvm
 from privcmdd.model.units import (
     INVALID_FRAME,
@@ -23,8 +25,6 @@ from privcmdd.model.units import (
     VM_MAX_ADDRESS,
     VM_MMAP_BASE,
 )
-from privcmdd.model.uobject import UvmObject
-from privcmdd.model.vm_map import File
 
 BAD_RANGES = [
     (BASE, 0),

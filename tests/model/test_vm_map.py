@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from model.profiles import PROFILE
 from model.support import BASE, RW, page
+from privcmdd.model.mm.uobject import UvmObject
+from privcmdd.model.mm.vm_map import Entry, File, Inherit, VmMap
 from privcmdd.model.units import PAGE_SHIFT, PROT_ALL, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE
-from privcmdd.model.uobject import UvmObject
-from privcmdd.model.vm_map import Entry, File, Inherit, VmMap
 
 
 def entry(first: int, n: int, prot: int = RW, made: UvmObject | None = None) -> Entry:

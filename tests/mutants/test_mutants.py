@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MUTANTS = all_mutants()
-PMAP = "broker/privcmdd/model/pmap.py"
+PMAP = "broker/privcmdd/model/mm/pmap.py"
 TESTED_BY = "tests/model/test_pmap.py::test_tables_of_every_level_go_with_their_last_entry"
 CHANGES = {
     "equivalent": ("    del tables[number]\n", "    tables.pop(number)\n", SURVIVED),

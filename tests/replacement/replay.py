@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from privcmdd.model.frames import FEW, NO_FRAME
 from privcmdd.model.ledger import Slot
+from privcmdd.model.machine.frames import FEW, NO_FRAME
+from privcmdd.model.mm.vm_map import File
 from privcmdd.model.units import INVALID_FRAME
-from privcmdd.model.vm_map import File
 from privcmdd.service.steps import Ticket
 from replacement.check import MODEL
 from service.desk import BASE, PAGE, ROOT, USER, Desk, Refused, frames, result, settings
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from privcmdd.model.space import AddressSpace
+    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.service.processes import Residence
     from privcmdd.service.session import Session
-    from privcmdd.service.spaces import Residence
     from service.desk import Steps
 
 BLOCK: Final = FEW + 1  # a shorter batch is done at once

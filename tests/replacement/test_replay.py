@@ -9,23 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from model.profiles import PROFILE
-from privcmdd.model import (
-    domain,
-    foreign,
-    frames,
-    hypervisor,
-    ledger,
-    machine,
-    pmap,
-    privcmd,
-    reservation,
-    space,
-    uobject,
-    vm_map,
-)
-from privcmdd.model.privcmd import uvm
-from privcmdd.service import mappings, spaces, turnstile
-from privcmdd.service import privcmd as requests
+from privcmdd.model import ledger
+from privcmdd.model.machine import domain, foreign, frames, lifecycle, machine, memory
+from privcmdd.model.mm import pmap, syscalls, uobject, vm_map
+from privcmdd.model.privcmd import personality, uvm
+from privcmdd.service import processes, turnstile
+from privcmdd.service.methods import privcmd as requests
+from privcmdd.service.methods import spaces
 from replacement.check import MODEL, Bug, bugs, missing
 from replacement.replay import Act, End, Op, Replay, walk
 
@@ -41,8 +31,8 @@ BUGS = [bug for bug in bugs() if bug.name in DIVERGING]
 
 
 NAMED = (
-    *(frames, domain, machine, foreign, reservation, hypervisor, ledger, vm_map, pmap, uobject, space, privcmd, uvm),
-    *(turnstile, spaces, mappings, requests),
+    *(frames, domain, machine, foreign, memory, lifecycle, ledger, vm_map, pmap, uobject, syscalls, personality, uvm),
+    *(turnstile, processes, spaces, requests),
 )
 
 

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from privcmdd.model.domain import State
 from privcmdd.model.errors import InternalFault
-from privcmdd.model.foreign import Foreign
 from privcmdd.model.ledger import Slot
-from privcmdd.model.mapped import Replacement
+from privcmdd.model.machine.domain import State
+from privcmdd.model.machine.foreign import Foreign
+from privcmdd.model.mm.space import Replacement
 from privcmdd.service.incident import Incident, describe
 from service.desk import BASE, ROOT, Desk, Refused, frames, result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from privcmdd.model.space import AddressSpace
+    from privcmdd.model.mm.syscalls import AddressSpace
     from privcmdd.service.session import Session
 
 

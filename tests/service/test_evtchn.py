@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from privcmdd.model.errors import ModelError
+from privcmdd.service.hypercalls import events
 from privcmdd.service.settings import AccessRule
 from service.desk import OTHER, ROOT, USER, Desk, Refused, result, settings
 from service.tool import Tool
@@ -211,8 +212,6 @@ def test_ports_are_paid_for() -> None:
 
 def test_a_toolstack_asks_through_hypercalls() -> None:
     """alloc_unbound, status and reset of event_channel_op; what is domain 0's own is not answered."""
-    from privcmdd.service.hypercalls import events  # noqa: PLC0415 - beside its use
-
     desk = Desk()
     tool = Tool(desk)
     dom = desk.domain(tool.session)
@@ -236,8 +235,6 @@ def test_a_toolstack_asks_through_hypercalls() -> None:
 
 def test_a_reset_leaves_xens_own_ports() -> None:
     """Else an ioreq server would go on with the number of a port that somebody else takes, and close that one."""
-    from privcmdd.service.hypercalls import events  # noqa: PLC0415 - beside its use
-
     desk = Desk()
     tool = Tool(desk)
     dom = desk.domain(tool.session)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from privcmdd.model.faults import MOST_RULES
 from privcmdd.model.host import Host
+from privcmdd.model.injection import MOST_RULES
 from privcmdd.service.hypercalls import memory_op
 from privcmdd.service.settings import AccessRule
 from privcmdd.service.steps import Delay

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.profiles import PROFILE
-from privcmdd.model.faults import CERTAIN_PPM
+from privcmdd.model.injection import CERTAIN_PPM
 from privcmdd.wire.codec import decode
 from service.desk import BASE, PAGE, ROOT, Desk, errnos, frames, result, settings
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privcmdd.model.errors import InternalFault
-from privcmdd.model.shares import Holder
+from privcmdd.model.machine.gntalloc import Holder
 from service.desk import BASE, PAGE, USER, Desk, Refused, result
 
 AT = BASE + (1 << 24)

@@ -16,7 +16,7 @@ from service.desk import PAGE, Desk, Refused
 from service.tool import ARRAY, BUFFERS, DOMCTL, EVENTS, HVM_OP, MEMORY_OP, N_BUFFERS, PV, SYSCTL, Tool
 
 if TYPE_CHECKING:
-    from privcmdd.model.domain import Domain
+    from privcmdd.model.machine.domain import Domain
 
 PLACE = 0x30_0000_0000
 END = BUFFERS + N_BUFFERS * PAGE

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.profiles import PROFILE
-from privcmdd.model.evtchn import MOST_PORTS
+from privcmdd.model.machine.evtchn import MOST_PORTS
 from privcmdd.service.hypercalls import hvm_op, paging
 from service.desk import BASE, PAGE, Desk, errnos, frames
 from service.tool import BUFFERS, HVM_OP, MEMORY_OP, PV, Tool

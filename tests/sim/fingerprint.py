@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from privcmdd.service.mappings import row
+from privcmdd.service.methods.spaces import row
 
 if TYPE_CHECKING:
-    from privcmdd.model.space import AddressSpace
+    from privcmdd.model.mm.syscalls import AddressSpace
     from privcmdd.service.broker import Broker
     from service.backing import MemoryBacking
 

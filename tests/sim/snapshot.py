@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from privcmdd.model.frames import FrameTable
+from privcmdd.model.machine.frames import FrameTable
 
 if TYPE_CHECKING:
     from service.desk import Desk

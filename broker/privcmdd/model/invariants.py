@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from privcmdd.model.domain import FLAGS, ON_DEMAND, State
-from privcmdd.model.effects import GiveBack
 from privcmdd.model.errors import InternalFault
-from privcmdd.model.evtchn import PortState
-from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.ledger import Slot
-from privcmdd.model.pins import Shared
-from privcmdd.model.pmap import BARRED, LEVEL_BITS
+from privcmdd.model.machine.domain import FLAGS, ON_DEMAND, State
+from privcmdd.model.machine.effects import GiveBack
+from privcmdd.model.machine.evtchn import PortState
+from privcmdd.model.machine.frames import NO_FRAME
+from privcmdd.model.mm.granted import Shared
+from privcmdd.model.mm.pmap import BARRED, LEVEL_BITS
 from privcmdd.model.units import DOMID_INVALID, DOMID_IO, DOMID_XEN, INVALID_FRAME, PAGE_MASK, VM_MAX_ADDRESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-    from privcmdd.model.hypervisor import Hypervisor
     from privcmdd.model.ledger import Account
-    from privcmdd.model.privcmd import Batch
-    from privcmdd.model.space import AddressSpace
+    from privcmdd.model.machine.lifecycle import Hypervisor
+    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.privcmd.personality import Batch
 
 
 def check(

@@ -16,7 +16,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.shares import SharedFile
+from privcmdd.model.machine.gntalloc import SharedFile
 from privcmdd.model.units import PAGE_SIZE
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from privcmdd.server.host_files import HostFiles
 from privcmdd.server.peer import Conduct, Peer
 from privcmdd.server.report import Reports
 from privcmdd.service.broker import Broker
-from privcmdd.service.routing import machine_handlers
+from privcmdd.service.dispatch import machine_handlers
 
 if TYPE_CHECKING:
     import socket

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from privcmdd.model.shares import SharedFile
+from privcmdd.model.machine.gntalloc import SharedFile
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
-from privcmdd.service import talk
+from privcmdd.service.dispatch import check_known, machine_handlers, paired
 from privcmdd.service.incident import Incident
+from privcmdd.service.methods import conversation
+from privcmdd.service.paranoid import Scrutiny
 from privcmdd.service.reply import Reply
-from privcmdd.service.routing import check_known, machine_handlers, paired
-from privcmdd.service.scrutiny import Scrutiny
 from privcmdd.service.sequence import Sequence
 from privcmdd.service.session import Access, Identity, Session
 from privcmdd.service.steps import Dropped
@@ -31,14 +31,14 @@ from privcmdd.wire.methods import ParamError, validate
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
-    from privcmdd.model.effects import Effect
-    from privcmdd.model.faults import Faults
-    from privcmdd.model.hypervisor import Hypervisor
+    from privcmdd.model.injection import Faults
+    from privcmdd.model.machine.effects import Effect
+    from privcmdd.model.machine.lifecycle import Hypervisor
     from privcmdd.service.backing import Backing
+    from privcmdd.service.dispatch import Handler
     from privcmdd.service.findings import Finding, Findings
-    from privcmdd.service.routing import Handler
+    from privcmdd.service.processes import Residence, Spaces
     from privcmdd.service.settings import Limits, Settings
-    from privcmdd.service.spaces import Residence, Spaces
     from privcmdd.service.steps import Pause
     from privcmdd.wire.messages import Notification
     from privcmdd.wire.methods import Method
@@ -98,7 +98,7 @@ class Broker:
         self._accounts: dict[int, Account] = {}
         self._connection_limits: Mapping[Slot, int] = {}
         self._last_session = 0
-        self._methods = paired(talk.HANDLERS)
+        self._methods = paired(conversation.HANDLERS)
 
     # The machine
 
@@ -106,7 +106,7 @@ class Broker:
     def hypervisor(self) -> Hypervisor:
         """The simulated machine."""
         if self._hypervisor is None:
-            from privcmdd.model.hypervisor import Hypervisor  # noqa: PLC0415 - see the module's docstring
+            from privcmdd.model.machine.lifecycle import Hypervisor  # noqa: PLC0415 - see the module's docstring
 
             size = self.settings.machine
             self._hypervisor = Hypervisor(
@@ -117,7 +117,7 @@ class Broker:
     @cached_property
     def spaces(self) -> Spaces:
         """The address spaces of the clients."""
-        from privcmdd.service.spaces import Spaces  # noqa: PLC0415 - see the module's docstring
+        from privcmdd.service.processes import Spaces  # noqa: PLC0415 - see the module's docstring
 
         return Spaces(self.hypervisor, self._tell_of_space)
 
@@ -158,11 +158,11 @@ class Broker:
             if session.residence is not None or session.forked:
                 self.spaces.leave(session)
             if session.ports:
-                from privcmdd.service import evtchn  # noqa: PLC0415 - see the module's docstring
+                from privcmdd.service.methods import evtchn  # noqa: PLC0415 - see the module's docstring
 
                 evtchn.give_up_all(self, session)
             if self._hypervisor is not None and self._hypervisor.shares.refs:
-                from privcmdd.service import gntalloc  # noqa: PLC0415 - see the module's docstring
+                from privcmdd.service.methods import gntalloc  # noqa: PLC0415 - see the module's docstring
 
                 self._hypervisor.shares.let_go_of_all(gntalloc.connection(session))
         except Exception as fault:  # noqa: BLE001 - a law broken by one session: the rest of it goes all the same
@@ -308,13 +308,13 @@ class Broker:
 
     def statistics(self) -> dict[str, Any]:
         """All counters, as ``stats`` answers them."""
-        return talk.counters(self)
+        return conversation.counters(self)
 
     def _hindered(
         self, method: Method, handler: Handler, session: Session, params: dict[str, Any]
     ) -> Generator[Pause, None, Any]:
         """Do a request that rules may make fail."""
-        from privcmdd.service import faults  # noqa: PLC0415 - see the module's docstring
+        from privcmdd.service.methods import faults  # noqa: PLC0415 - see the module's docstring
 
         assert self.faults is not None
         return faults.perform(self, self.faults, session, method, handler, params)
@@ -369,14 +369,14 @@ class Broker:
         """
         if self._hypervisor is None:
             return
-        from privcmdd.service import outcomes  # noqa: PLC0415 - see the module's docstring
+        from privcmdd.service import effects  # noqa: PLC0415 - see the module's docstring
 
         failed = None
         put_off: list[Effect] = []
         while self._hypervisor.effects:  # to carry one out may have others
             for effect in self._hypervisor.take_effects():
                 try:
-                    outcomes.carry_out(self, session, effect)
+                    effects.carry_out(self, session, effect)
                 except MemoryError:
                     put_off.append(effect)  # with the next request, then
                 except Exception as fault:  # noqa: BLE001 - raised below, when the others have had their turn

@@ -132,13 +132,13 @@ def _space(session: Session) -> dict[str, Any] | None:
     residence = session.residence
     if residence is None:
         return None
-    from privcmdd.service import mappings, talk  # noqa: PLC0415 - it imports numpy, which is there by now
+    from privcmdd.service.methods import conversation, spaces  # noqa: PLC0415 - it imports numpy, which is there by now
 
     entries = residence.space.map
-    rows: Iterable[Any] = (mappings.row(residence.space, entry) for entry in islice(entries, MOST_MAPS))
+    rows: Iterable[Any] = (spaces.row(residence.space, entry) for entry in islice(entries, MOST_MAPS))
     return {
         **asdict(residence.settings),
-        **talk.space_counters(residence),
+        **conversation.space_counters(residence),
         "maps": [shortened(row) for row in rows],
         "maps_left_out": max(0, len(entries) - MOST_MAPS),
     }

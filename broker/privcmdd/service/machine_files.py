@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from privcmdd.model.frames import NO_FRAME
+from privcmdd.model.machine.frames import NO_FRAME
 from privcmdd.model.units import DOMID_FIRST_RESERVED, DOMID_IO, DOMID_SELF, DOMID_XEN, INVALID_FRAME, MMIO_END
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from privcmdd.model.frames import FrameTable, Mfns
+    from privcmdd.model.machine.frames import FrameTable, Mfns
     from privcmdd.service.broker import Broker
 
 # A page of a PC's memory has 256 vectors at its beginning; SeaBIOS points unused ones at F000:FF53.

@@ -7,19 +7,19 @@ import errno
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.privcmd import Part
-from privcmdd.service import harm
+from privcmdd.model.privcmd.personality import Part
+from privcmdd.service import detect
 from privcmdd.service.hypercalls.dm_op import device_model
-from privcmdd.service.privcmd import authorise, placed
+from privcmdd.service.methods.privcmd import authorise, placed
 from privcmdd.wire.limits import DM_OP_BUFFERS, DM_OP_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from privcmdd.model.privcmd import Batch
+    from privcmdd.model.privcmd.personality import Batch
     from privcmdd.service.broker import Broker
+    from privcmdd.service.processes import Residence
     from privcmdd.service.session import Session
-    from privcmdd.service.spaces import Residence
     from privcmdd.service.steps import Pause
 
     Params = dict[str, Any]
@@ -53,7 +53,7 @@ def mmap_resource(broker: Broker, session: Session, params: Params) -> Steps:
     finally:
         residence.turnstile.leave(ticket)
     if residence.restrictions:
-        harm.filled(broker, residence, domid, addr, params["file"])
+        detect.filled(broker, residence, domid, addr, params["file"])
     return result
 
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from privcmdd.model.ledger import Account, Charge
-    from privcmdd.model.shares import SharedFile
+    from privcmdd.model.machine.gntalloc import SharedFile
+    from privcmdd.service.processes import Residence
     from privcmdd.service.sequence import Numbers
     from privcmdd.service.settings import AccessRule, Rights
-    from privcmdd.service.spaces import Residence
 
 VERBS: Final = {"read": "map", "write": "map writable", "admin": "administer"}
 RANK: Final[dict[str, int]] = {"read": 1, "write": 2, "admin": 3}

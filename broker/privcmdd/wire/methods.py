@@ -10,7 +10,7 @@ from typing import Final
 
 from privcmdd.wire.params import Frames, Param, ParamError
 from privcmdd.wire.signature import Field, Method, validate
-from privcmdd.wire.table import conversation, domains, events, faults, findings, grants, guests, ioctls, spaces
+from privcmdd.wire.table import conversation, domains, evtchn, faults, findings, gntdev, guests, privcmd, spaces
 from privcmdd.wire.table.common import PROTOCOL
 
 __all__ = [
@@ -70,7 +70,7 @@ COMMON_ERRORS: Final[Mapping[str, str]] = {
 }
 """Errors that every method may answer."""
 
-_ROOMS: Final = (conversation, spaces, ioctls, grants, events, domains, guests, faults, findings)
+_ROOMS: Final = (conversation, spaces, privcmd, gntdev, evtchn, domains, guests, faults, findings)
 
 METHODS: Final[Mapping[str, Method]] = {method.name: method for room in _ROOMS for method in room.ROWS}
 """Every method, by name, in the order of the documentation."""

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.frames import NO_FRAME
 from privcmdd.model.host import Host
-from privcmdd.model.machine import no_such_domain
-from privcmdd.model.pmap import BARRED
-from privcmdd.model.privcmd import (
+from privcmdd.model.machine.frames import NO_FRAME
+from privcmdd.model.machine.machine import no_such_domain
+from privcmdd.model.mm.pmap import BARRED
+from privcmdd.model.mm.vm_map import Entry, File, Inherit
+from privcmdd.model.privcmd import detect
+from privcmdd.model.privcmd.personality import (
     PAGED_OUT,
     Batch,
     MmapEntry,
@@ -33,7 +35,6 @@ from privcmdd.model.privcmd import (
     check_size,
     give_back,
     give_up,
-    harm,
     run_of,
     take_resource,
 )
@@ -48,13 +49,12 @@ from privcmdd.model.units import (
     PROT_WRITE,
     VM_MAX_ADDRESS,
 )
-from privcmdd.model.vm_map import Entry, File, Inherit
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from privcmdd.model.frames import Errors, Mfns, Names
-    from privcmdd.model.space import AddressSpace
+    from privcmdd.model.machine.frames import Errors, Mfns, Names
+    from privcmdd.model.mm.syscalls import AddressSpace
 
 # Frames the driver hands to the hypervisor at a time: a page of frame numbers.
 CHUNK_FRAMES: Final = 512
@@ -107,7 +107,7 @@ class Linux:
 
     def protect(self, space: AddressSpace, parts: Sequence[Entry], protection: int) -> None:
         """In a PV dom0 mprotect does not change page table entries of frames (RESULTS.md 2.9)."""
-        harm.protect(space, parts, protection)
+        detect.protect(space, parts, protection)
 
     def mmapbatch(
         self,
@@ -158,7 +158,7 @@ class Linux:
         space.counters.batches += 1
         space.counters.frames_failed += n_failed
         if errors is not None and not batch.ret:
-            harm.enoent_lost(space, domid, start, names, errors)
+            detect.enoent_lost(space, domid, start, names, errors)
         return answer
 
     def _acquire(
@@ -167,7 +167,7 @@ class Linux:
         space.reserve(start, start + (len(names) << PAGE_SHIFT), n_frames=len(names))
         try:
             if self._is_blind(space, vma, domid):
-                harm.unchecked(space, domid, start, len(names))
+                detect.unchecked(space, domid, start, len(names))
                 return np.zeros(len(names), dtype=np.uint32), None
             if self.host.build == "debug" and self.host.dom0 == "pv":
                 names = without_marked(names)
@@ -233,7 +233,7 @@ class Linux:
         """Fill a fresh VMA from its start, entry by entry; see ``Personality.mmap``."""
         if not entries:
             return Batch(0, [], None)
-        harm.mmap_elsewhere(space, space.map.lookup(entries[0].va), entries[0].va, entries[0].npages)
+        detect.mmap_elsewhere(space, space.map.lookup(entries[0].va), entries[0].va, entries[0].npages)
         vma = self._vma(space, entries[0].va)
         if entries[0].va != vma.start or vma.used:
             raise ModelError(
@@ -291,7 +291,7 @@ class Linux:
             )
         check_size(wanted.num)
         if self.host.dom0 == "pvh" and vma.used:
-            harm.second_resource(space, wanted.dom, addr)
+            detect.second_resource(space, wanted.dom, addr)
             raise ModelError(
                 errno.ENOTRECOVERABLE,
                 "a second MMAP_RESOURCE on a mapping crashes a real kernel in a PVH dom0 (alloc_empty_pages)",
@@ -310,10 +310,10 @@ class Linux:
         try:
             answer = ready(Batch(0, mfns, None, vma.protection))
             if is_blind:
-                harm.unchecked(space, wanted.dom, start, wanted.num)
-            harm.resource_strays(space, wanted.dom, vma, strays)
+                detect.unchecked(space, wanted.dom, start, wanted.num)
+            detect.resource_strays(space, wanted.dom, vma, strays)
             if self.host.dom0 == "pvh":
-                harm.partial_resource(space, wanted.dom, vma, wanted.num)
+                detect.partial_resource(space, wanted.dom, vma, wanted.num)
             space.overlay(start, end, strays, mfns)
             if is_blind:
                 space.bar(start, end)
@@ -375,11 +375,11 @@ class Linux:
         address = page << PAGE_SHIFT
         if mfn == BARRED:
             why = "it was mapped, or protected, without access, and mprotect does not bring it back"
-            harm.refaults(space, entry, address, why)
+            detect.refaults(space, entry, address, why)
         else:
             why = "it failed when it was mapped" if entry.used else "no ioctl has filled this mapping"
             if entry.used and entry.file is File.PRIVCMD:
-                harm.failed_touched(space, entry, address, filled=self.fills)
+                detect.failed_touched(space, entry, address, filled=self.fills)
         raise ModelError(errno.EFAULT, f"{address:#x} has no frame: {why}", addr=address, signal="SIGBUS")
 
 

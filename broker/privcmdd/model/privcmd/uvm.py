@@ -20,8 +20,9 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.findings import Kind
-from privcmdd.model.frames import FEW
-from privcmdd.model.privcmd import (
+from privcmdd.model.machine.frames import FEW
+from privcmdd.model.mm.vm_map import Entry, File, Inherit
+from privcmdd.model.privcmd.personality import (
     FAILED,
     Batch,
     MmapEntry,
@@ -39,7 +40,6 @@ from privcmdd.model.privcmd import (
     take_resource,
 )
 from privcmdd.model.units import INVALID_FRAME, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_ALL
-from privcmdd.model.vm_map import Entry, File, Inherit
 
 # Looking a member up in its enumeration costs 0.1 us in Python 3.11.
 NOT_INHERITED: Final = Inherit.NONE
@@ -49,8 +49,8 @@ F = TypeVar("F", "Names", "Mfns")
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from privcmdd.model.frames import Errors, Mfns, Names
-    from privcmdd.model.space import AddressSpace
+    from privcmdd.model.machine.frames import Errors, Mfns, Names
+    from privcmdd.model.mm.syscalls import AddressSpace
 
 
 @dataclass(slots=True, eq=False)

@@ -14,8 +14,8 @@ from privcmdd.service.hypercalls.names import named
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from privcmdd.model.domain import Domain
-    from privcmdd.model.hypervisor import Hypervisor
+    from privcmdd.model.machine.domain import Domain
+    from privcmdd.model.machine.lifecycle import Hypervisor
     from privcmdd.service.broker import Broker
     from privcmdd.service.hypercalls.layout import Layout
     from privcmdd.service.hypercalls.memory import CallerMemory

@@ -17,8 +17,8 @@ from privcmdd.service.hypercalls.layout import Layout
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from privcmdd.model.domain import Domain
-    from privcmdd.model.traits import Leaf
+    from privcmdd.model.machine.domain import Domain
+    from privcmdd.model.machine.records import Leaf
     from privcmdd.service.hypercalls.call import Call
 
 DOMAIN_POLICY: Final = Layout(

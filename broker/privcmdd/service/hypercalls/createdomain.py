@@ -6,13 +6,13 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any, Final
 
-from privcmdd.model.domain import Kind
 from privcmdd.model.errors import ModelError
-from privcmdd.model.traits import MAX_GRANT_FRAMES, GrantTable
+from privcmdd.model.machine.domain import Kind
+from privcmdd.model.machine.records import MAX_GRANT_FRAMES, GrantTable
 from privcmdd.model.units import DOMID_FIRST_RESERVED
-from privcmdd.service.domains import make_domain
 from privcmdd.service.hypercalls.info import ARCH_CONFIG
 from privcmdd.service.hypercalls.layout import Bytes, Layout
+from privcmdd.service.methods.domains import make_domain
 
 if TYPE_CHECKING:
     from privcmdd.model.host import Host

@@ -7,7 +7,7 @@ import errno
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.interrupts import INTX, ISA_IRQS, PCI_DEVICES, PCI_LINKS
+from privcmdd.model.machine.interrupts import INTX, ISA_IRQS, PCI_DEVICES, PCI_LINKS
 from privcmdd.service.hypercalls.layout import Layout
 
 if TYPE_CHECKING:

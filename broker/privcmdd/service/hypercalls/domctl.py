@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.traits import TSC_KHZ, Tsc
+from privcmdd.model.machine.records import TSC_KHZ, Tsc
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 from privcmdd.service.hypercalls import hvm_context, info
 from privcmdd.service.hypercalls.call import is_self, versioned
@@ -27,7 +27,7 @@ from privcmdd.service.hypercalls.shadow import MEMPOOL, SHADOW_OP, get_mempool, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from privcmdd.model.domain import Domain
+    from privcmdd.model.machine.domain import Domain
     from privcmdd.service.hypercalls.call import Call
 
 INTERFACE_VERSION: Final = 0x15

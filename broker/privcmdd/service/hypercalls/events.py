@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from privcmdd.model.evtchn import PortState
+from privcmdd.model.machine.evtchn import PortState
 from privcmdd.model.units import DOMID_SELF
 from privcmdd.service.hypercalls.call import is_self
 from privcmdd.service.hypercalls.layout import Layout

@@ -9,15 +9,15 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from privcmdd.model.domain import Kind
 from privcmdd.model.errors import ModelError
-from privcmdd.model.interrupts import INTX, ISA_IRQS, PCI_DEVICES, PCI_LINKS, Interrupts
+from privcmdd.model.machine.domain import Kind
+from privcmdd.model.machine.interrupts import INTX, ISA_IRQS, PCI_DEVICES, PCI_LINKS, Interrupts
 from privcmdd.service.hypercalls.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from privcmdd.model.domain import Domain
+    from privcmdd.model.machine.domain import Domain
     from privcmdd.service.hypercalls.call import Call
 
 CONTEXT: Final = Layout("struct xen_domctl_hvmcontext", ("size", "u32"), ("buffer", "u64"))

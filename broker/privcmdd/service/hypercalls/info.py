@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from privcmdd.model.domain import State
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine.domain import State
 from privcmdd.service.hypercalls.layout import Bytes, Layout
 from privcmdd.service.hypercalls.memory_op import DOM0_PAGES
 
 if TYPE_CHECKING:
-    from privcmdd.model.domain import Domain
     from privcmdd.model.host import Host
-    from privcmdd.model.hypervisor import Hypervisor
+    from privcmdd.model.machine.domain import Domain
+    from privcmdd.model.machine.lifecycle import Hypervisor
 
 ARCH_CONFIG: Final = Layout("struct xen_arch_domainconfig", ("emulation_flags", "u32"), ("misc_flags", "u32"))
 DOMAIN_INFO: Final = Layout(

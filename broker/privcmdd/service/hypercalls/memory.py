@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.mm.vm_map import File
 from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PROT_READ, PROT_WRITE, VM_MAX_ADDRESS
-from privcmdd.model.vm_map import File
 from privcmdd.service.backing import BufferFile
 from privcmdd.wire.limits import LENT_BYTES
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from privcmdd.model.space import AddressSpace
+    from privcmdd.model.mm.syscalls import AddressSpace
     from privcmdd.service.backing import Backing
     from privcmdd.service.hypercalls.layout import Layout
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.reservation import pages_of
+from privcmdd.model.machine.memory import pages_of
 from privcmdd.model.units import DOMID_SELF
 from privcmdd.service import machine_files
 from privcmdd.service.hypercalls.call import is_self
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from privcmdd.model.domain import Domain
+    from privcmdd.model.machine.domain import Domain
     from privcmdd.service.hypercalls.call import Call
 
 RESERVATION: Final = Layout(

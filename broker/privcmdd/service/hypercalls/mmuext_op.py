@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from privcmdd.model import access
 from privcmdd.model.errors import ModelError
+from privcmdd.model.mm import access
 from privcmdd.model.units import PAGE_SIZE
 from privcmdd.service.hypercalls.call import is_self
 from privcmdd.service.hypercalls.layout import Layout

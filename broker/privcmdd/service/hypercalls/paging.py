@@ -17,7 +17,7 @@ from privcmdd.model.units import PAGE_SIZE
 from privcmdd.service.hypercalls.layout import Bytes, Layout
 
 if TYPE_CHECKING:
-    from privcmdd.model.domain import Domain
+    from privcmdd.model.machine.domain import Domain
     from privcmdd.service.broker import Broker
     from privcmdd.service.hypercalls.call import Call
 

@@ -12,7 +12,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.service.hypercalls.layout import Layout
 
 if TYPE_CHECKING:
-    from privcmdd.model.domain import Domain
+    from privcmdd.model.machine.domain import Domain
     from privcmdd.service.hypercalls.call import Call
 
 SHADOW_OP: Final = Layout(

@@ -7,7 +7,7 @@ import errno
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.traits import TSC_KHZ
+from privcmdd.model.machine.records import TSC_KHZ
 from privcmdd.service.hypercalls.call import versioned
 from privcmdd.service.hypercalls.cpu_policy import FEATURESET, SYSTEM_POLICY, get_featureset, get_system_policy
 from privcmdd.service.hypercalls.domctl import info_list

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copying from and to grants, without mapping them: GNTTABOP_copy, as gntdev's GRANT_COPY asks for it.
+
+Each segment is copied, or has a status that says why not (xen/common/grant_table.c, acquire_grant_for_copy and
+gnttab_copy_buf). One end of it may be the caller's own bytes, which come and go with the request.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.machine.frames import NO_FRAME
+from privcmdd.model.privcmd.gntdev import Granted, Status, granted, refused
+from privcmdd.model.units import PAGE_SIZE, PROT_READ, PROT_WRITE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from privcmdd.model.machine.lifecycle import Hypervisor
+
+SOURCE_GREF: Final = 1  # GNTCOPY_*
+DEST_GREF: Final = 2
+
+
+class Segment(NamedTuple):
+    """Bytes to copy; an end that is no grant is the caller's own memory, and its three numbers mean nothing."""
+
+    flags: int
+    len: int
+    source_dom: int
+    source_ref: int
+    source_offset: int
+    dest_dom: int
+    dest_ref: int
+    dest_offset: int
+
+
+class Memory(Protocol):
+    """Domains' memory files, by byte."""
+
+    def read(self, domid: int, at: int, size: int) -> bytes:
+        """Bytes of a domain's file."""
+
+    def write(self, domid: int, at: int, data: bytes) -> None:
+        """Change bytes of a domain's file."""
+
+
+def check(segments: Sequence[Segment]) -> None:
+    """What the driver refuses before anything is copied (gntdev_grant_copy_seg).
+
+    Raises:
+        ModelError: EINVAL, neither end of a segment is a grant, or it runs over the end of its page.
+    """
+    for index, segment in enumerate(segments):
+        if not segment.flags & (SOURCE_GREF | DEST_GREF):
+            raise ModelError(
+                errno.EINVAL, f"segments[{index}]: flags is {segment.flags}: neither end is a grant", key="segments"
+            )
+        ends = ((SOURCE_GREF, segment.source_offset), (DEST_GREF, segment.dest_offset))
+        for flag, offset in ends:
+            if segment.flags & flag and offset + segment.len > PAGE_SIZE:
+                raise ModelError(
+                    errno.EINVAL,
+                    f"segments[{index}]: bytes {offset} to {offset + segment.len}, and a page has {PAGE_SIZE}",
+                    key="segments",
+                )
+
+
+def copy(hypervisor: Hypervisor, segment: Segment, own: bytes, memory: Memory) -> tuple[Status, bytes]:
+    """Copy one segment.
+
+    Args:
+        hypervisor: The machine.
+        segment: Which has been checked.
+        own: The caller's bytes, when they are the source.
+        memory: The guests' memory.
+
+    Returns:
+        How it went, and the bytes when the caller is to have them.
+    """
+    data = own
+    if not segment.len:
+        return Status.OKAY, b""
+    try:
+        if segment.flags & SOURCE_GREF:
+            at = place(hypervisor, segment, memory, writes=False)
+            data = memory.read(segment.source_dom, at, segment.len)
+        if segment.flags & DEST_GREF:
+            memory.write(segment.dest_dom, place(hypervisor, segment, memory, writes=True), data)
+            data = b""
+    except ModelError as refusal:
+        return Status(refusal.details["status"]), b""
+    return Status.OKAY, data
+
+
+def place(hypervisor: Hypervisor, segment: Segment, memory: Memory, *, writes: bool) -> int:
+    """Where a segment's end lies in its domain's file. Nobody else runs until the bytes are copied."""
+    domid, ref, offset = segment[5:8] if writes else segment[2:5]
+    domain = hypervisor.domains.get(domid)
+    if domain is None:
+        raise refused(Status.BAD_DOMAIN, f"there is no domain {domid}", ref)
+    gives: Granted = granted(
+        hypervisor, domain, ref, lambda at, size: memory.read(domid, at, size), writes=writes, whole=False
+    )
+    if offset < gives.start or offset + segment.len > gives.end:
+        raise refused(Status.GENERAL_ERROR, f"grant {ref} gives bytes {gives.start} to {gives.end} of its page", ref)
+    (mfn,), errors = hypervisor.acquire(domid, [gives.frame], PROT_READ | (PROT_WRITE if writes else 0))
+    if mfn == NO_FRAME or errors is not None:
+        paged = errors is not None and errors[0] == -errno.ENOENT
+        raise refused(
+            Status.EAGAIN if paged else Status.BAD_PAGE, f"frame {gives.frame:#x} of domain {domid} is not there", ref
+        )
+    at = int(hypervisor.frames.page[mfn]) * PAGE_SIZE + offset
+    try:
+        if writes and domain.alive:
+            hypervisor.mark_dirty(domid, int(hypervisor.frames.gfn[mfn]), 1)
+    finally:
+        hypervisor.give([mfn])
+    return at

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Event channels: the ports of every domain, domain 0 included (xen/common/event_channel.c).
+
+A channel has two events, one for each end. A port's own event is raised by whoever is at the other end; when that
+end is closed and another one binds, it finds the same two events. So whoever notifies needs to know nothing but the
+event, and no notification passes through here.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.machine.effects import ChannelGone, Raised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from privcmdd.model.machine.effects import Effect
+
+# Ports of a domain, of which 0 is none (EVTCHN_2L_NR_CHANNELS).
+MOST_PORTS: Final = 4096
+N_VIRQS: Final = 24
+VIRQ_DOM_EXC: Final = 3
+# Those that are one vcpu's: timer, debug, the profiler's, the PMU's (virq_is_global).
+VCPU_VIRQS: Final = frozenset({0, 1, 7, 13})
+
+
+class PortState(StrEnum):
+    """What a port that is not free is for."""
+
+    UNBOUND = "unbound"
+    INTERDOMAIN = "interdomain"
+    VIRQ = "virq"
+
+
+@dataclass(slots=True, eq=False)
+class Port:
+    """One end of a channel.
+
+    Attributes:
+        state: What it is for.
+        channel: Its channel; never used twice.
+        side: Which of the channel's two events is its own.
+        remote: The domain at the other end, or the one that may bind there.
+        remote_port: The port at the other end, when there is one.
+        virq: Which interrupt, of a port for one.
+        vcpu: Which vcpu is told.
+        for_xen: This end is Xen's own, waiting for a device model or a pager: its domain can neither close it nor send.
+    """
+
+    state: PortState
+    channel: int
+    side: int = 0
+    remote: int = 0
+    remote_port: int = 0
+    virq: int = 0
+    vcpu: int = 0
+    for_xen: bool = False
+
+    def is_virq(self, virq: int, vcpu: int) -> bool:
+        """Whether it is for this virtual interrupt."""
+        return self.state is PortState.VIRQ and (self.virq, self.vcpu) == (virq, vcpu)
+
+
+class EventChannels:
+    """The ports of all domains."""
+
+    def __init__(self, emit: Callable[[Effect], None]) -> None:
+        """Begin with the ports of domain 0, none of them in use.
+
+        Args:
+            emit: Takes what is to be done outside.
+        """
+        self._emit = emit
+        self._channels = count(1)
+        self._tables: dict[int, dict[int, Port]] = {0: {}}
+
+    def add(self, domid: int) -> None:
+        """A domain has been made."""
+        self._tables[domid] = {}
+
+    def remove(self, domid: int) -> None:
+        """A domain dies: its ends are closed, and can be bound no more."""
+        for number in list(self.ports(domid)):
+            self._close(domid, number)
+        del self._tables[domid]
+
+    def reset(self, domid: int) -> None:
+        """Close the ports of a domain but those that are Xen's own (EVTCHNOP_reset).
+
+        Raises:
+            ModelError: ESRCH.
+        """
+        for number in [number for number, port in self.ports(domid).items() if not port.for_xen]:
+            self._close(domid, number)
+
+    def ports(self, domid: int) -> dict[int, Port]:
+        """The ports of a domain that are in use, by number.
+
+        Raises:
+            ModelError: ESRCH, there is no such domain, or it is dying.
+        """
+        found = self._tables.get(domid)
+        if found is None:
+            raise ModelError(errno.ESRCH, f"there is no domain {domid} that could have event channels", dom=domid)
+        return found
+
+    def check_number(self, number: int) -> None:
+        """Whether there may be such a port.
+
+        Raises:
+            ModelError: EINVAL.
+        """
+        if not 0 <= number < MOST_PORTS:
+            raise ModelError(errno.EINVAL, f"port is {number}, a domain has ports below {MOST_PORTS}", key="port")
+
+    def port(self, domid: int, number: int) -> Port:
+        """A port that is in use.
+
+        Raises:
+            ModelError: ESRCH; EINVAL.
+        """
+        found = self.ports(domid).get(number)
+        if found is None:
+            raise ModelError(errno.EINVAL, f"port {number} of domain {domid} is not in use", key="port", dom=domid)
+        return found
+
+    def alloc_unbound(self, domid: int, remote: int, vcpu: int = 0, *, for_xen: bool = False) -> int:
+        """Take a port that another domain may bind to (EVTCHNOP_alloc_unbound).
+
+        Raises:
+            ModelError: ESRCH; ENOSPC.
+        """
+        return self._take(domid, Port(PortState.UNBOUND, 0, remote=remote, vcpu=vcpu, for_xen=for_xen))
+
+    def bind_interdomain(self, domid: int, remote: int, remote_port: int) -> int:
+        """Take a port for the other end of somebody's unbound port (EVTCHNOP_bind_interdomain).
+
+        The new port is pending at once: whoever was sent an event before there was anybody learns of it.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, that port is not in use, bound already, or for another domain; ENOSPC.
+        """
+        there = self.port(remote, remote_port)
+        if there.state is not PortState.UNBOUND or there.remote != domid:
+            whom = f"domain {there.remote}" if there.state is PortState.UNBOUND else "nobody: it is in use"
+            raise ModelError(
+                errno.EINVAL, f"port {remote_port} of domain {remote} waits for {whom}", key="port", dom=remote
+            )
+        here = Port(PortState.INTERDOMAIN, there.channel, 1 - there.side, remote, remote_port)
+        number = self._take(domid, here)
+        there.state = PortState.INTERDOMAIN
+        there.remote_port = number
+        self._emit(Raised(here.channel, here.side))
+        return number
+
+    def bind_virq(self, domid: int, virq: int, vcpu: int = 0) -> int:
+        """Take a port for a virtual interrupt (EVTCHNOP_bind_virq).
+
+        Of domain 0 every process may have one for the same interrupt, where Xen gives it to one: several toolstacks
+        share a broker.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, no such interrupt, or a global one on another vcpu than 0; EEXIST; ENOSPC.
+        """
+        if not 0 <= virq < N_VIRQS or (virq not in VCPU_VIRQS and vcpu):
+            raise ModelError(errno.EINVAL, f"there is no virtual interrupt {virq} of vcpu {vcpu}", key="virq")
+        if domid and any(self._bound(domid, virq, vcpu)):
+            raise ModelError(errno.EEXIST, f"virtual interrupt {virq} of domain {domid} is bound already", key="virq")
+        return self._take(domid, Port(PortState.VIRQ, 0, virq=virq, vcpu=vcpu))
+
+    def close(self, domid: int, number: int) -> None:
+        """Give a port up; the other end waits for another one (EVTCHNOP_close).
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is not in use, or Xen's own.
+        """
+        if self.port(domid, number).for_xen:
+            raise ModelError(errno.EINVAL, f"port {number} of domain {domid} is Xen's own", key="port")
+        self._close(domid, number)
+
+    def close_for_xen(self, domid: int, number: int) -> None:
+        """Give up a port that is Xen's own; nothing to do when its domain is dying."""
+        if number in self._tables.get(domid, {}):
+            self._close(domid, number)
+
+    def send(self, domid: int, number: int) -> None:
+        """Notify the other end (EVTCHNOP_send); when nobody is there, nothing happens.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is not in use, Xen's own, or for a virtual interrupt.
+        """
+        port = self.port(domid, number)
+        if port.for_xen or port.state is PortState.VIRQ:
+            raise ModelError(
+                errno.EINVAL, f"nobody can be notified through port {number} of domain {domid}", key="port"
+            )
+        if port.state is PortState.INTERDOMAIN:
+            self._emit(Raised(port.channel, 1 - port.side))
+
+    def raise_virq(self, domid: int, virq: int) -> None:
+        """Tell a domain of a virtual interrupt, if it has bound it."""
+        for port in self._bound(domid, virq, 0):
+            self._emit(Raised(port.channel, port.side))
+
+    def _bound(self, domid: int, virq: int, vcpu: int) -> Iterator[Port]:
+        """The ports of a domain that are for a virtual interrupt."""
+        return (port for port in self.ports(domid).values() if port.is_virq(virq, vcpu))
+
+    def _take(self, domid: int, port: Port) -> int:
+        table = self.ports(domid)
+        if len(table) >= MOST_PORTS - 1:
+            raise ModelError(errno.ENOSPC, f"domain {domid} has {MOST_PORTS} event channels, the most there may be")
+        number = next(number for number in count(1) if number not in table)
+        port.channel = port.channel or next(self._channels)
+        table[number] = port
+        return number
+
+    def _close(self, domid: int, number: int) -> None:
+        port = self._tables[domid].pop(number)
+        if port.state is PortState.INTERDOMAIN:
+            there = self._tables[port.remote][port.remote_port]
+            there.state = PortState.UNBOUND
+            there.remote, there.remote_port = domid, 0
+        else:
+            self._emit(ChannelGone(port.channel))

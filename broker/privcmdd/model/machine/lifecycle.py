@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated hypervisor, whole: domains come and go here; what they have is told in the parts it is made of.
+
+``machine`` (state) < ``reservation`` (their memory) < ``on_demand`` < ``physmap`` < ``paging`` < ``tables`` <
+``foreign`` (who may map it) < ``resources`` < ``ioreq`` < this.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.machine.domain import FLAGS, ON_DEMAND, PAGED, RESOURCE_PAGES, Domain, State
+from privcmdd.model.machine.effects import Discard, StateChanged
+from privcmdd.model.machine.frames import NOTHING
+from privcmdd.model.machine.ioreq import IoreqServers
+from privcmdd.model.machine.machine import as_array, as_names, no_such_domain
+from privcmdd.model.machine.memory import Extents
+from privcmdd.model.units import DOMID_FIRST_RESERVED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from privcmdd.model.machine.domain import Kind
+
+__all__ = ["Discard", "Extents", "Hypervisor", "StateChanged", "as_array", "as_names", "no_such_domain"]
+
+MOST_PAUSES: Final = 255
+NO_NAMES: Final = np.zeros(0, dtype=np.uint64)
+
+
+class Hypervisor(IoreqServers):
+    """All domains, and the machine's frames."""
+
+    def free_domid(self, wanted: int | None = None) -> int:
+        """Choose the number of the next domain, as Xen's domctl does: the wanted one, or the next after the last.
+
+        Raises:
+            ModelError: EEXIST, the wanted one is taken; EINVAL, it is reserved; ENOMEM, too many domains.
+        """
+        if len(self.domains) >= self.max_domains:
+            raise ModelError(
+                errno.ENOMEM,
+                f"there are {self.max_domains} domains, the most there may be; destroy one or raise machine.domains",
+                limit=self.max_domains,
+            )
+        if wanted is not None:
+            if not 0 < wanted < DOMID_FIRST_RESERVED:
+                raise ModelError(
+                    errno.EINVAL,
+                    f"dom is {wanted:#x}, expected 1 to {DOMID_FIRST_RESERVED - 1:#x}: 0 and those above are Xen's own",
+                    key="dom",
+                )
+            if wanted in self.domains:
+                raise ModelError(errno.EEXIST, f"domain {wanted} exists ({self.domains[wanted].state})", dom=wanted)
+            return wanted
+        domid = self._last_domid
+        while True:
+            domid = domid + 1 if domid + 1 < DOMID_FIRST_RESERVED else 1
+            if domid not in self.domains:
+                return domid
+
+    def file_pages(self, max_pages: int, n_spill: int | None = None) -> int:
+        """How large the memory file of a new domain is to be, in pages."""
+        return self.max_gfns + (max_pages if n_spill is None else n_spill) + RESOURCE_PAGES
+
+    def create(
+        self,
+        kind: Kind,
+        max_pages: int,
+        ranges: Iterable[tuple[int, int]] | None = None,
+        domid: int | None = None,
+        name: str = "",
+        *,
+        n_spill: int | None = None,
+    ) -> Domain:
+        """Make a domain and populate it.
+
+        Args:
+            kind: PV, HVM or PVH.
+            max_pages: Its maximum reservation.
+            ranges: (first gfn, number of pages) each; all of ``max_pages`` from 0 on when None. They must not
+                overlap.
+            domid: Its number, or None for the next free one.
+            name: For people.
+            n_spill: See ``Domain.n_spill``.
+
+        Raises:
+            ModelError: EINVAL, EEXIST, ENOMEM; then there is no such domain.
+        """
+        chosen = self.free_domid(domid)
+        if max_pages > self.max_gfns:
+            raise ModelError(
+                errno.ENOMEM,
+                f"max_pages is {max_pages}, a memory file holds {self.max_gfns} (machine.gfns_per_domain)",
+                key="max_pages",
+            )
+        wanted = [(0, max_pages)] if ranges is None else list(ranges)
+        for first, n_pages in wanted:
+            if first < 0 or n_pages < 0 or first + n_pages > self.max_gfns:
+                raise ModelError(
+                    errno.ENOMEM if first < self.max_gfns else errno.EINVAL,
+                    f"pages {first:#x} to {first + n_pages:#x} reach past {self.max_gfns:#x}, the guest frames a "
+                    "domain may have (machine.gfns_per_domain)",
+                    key="ranges",
+                )
+        n_total = sum(n_pages for _, n_pages in wanted)
+        if n_total > max_pages:
+            raise ModelError(
+                errno.ENOMEM,
+                f"ranges hold {n_total} pages, more than max_pages, {max_pages}",
+                key="ranges",
+                asked=n_total,
+            )
+        if n_total > self.frames.n_free:
+            raise ModelError(
+                errno.ENOMEM,
+                f"the machine has {self.frames.n_free} free frames, {n_total} are asked for; destroy a domain or raise "
+                "machine.memory_mib",
+                free=self.frames.n_free,
+                asked=n_total,
+            )
+        domain = Domain(chosen, kind, name, max_pages, self.max_gfns, n_spill=n_spill)
+        domain.generation = next(self._generations)
+        gfns = np.concatenate([np.arange(f, f + n, dtype=np.uint64) for f, n in wanted]) if wanted else NO_NAMES
+        if len(np.unique(gfns)) != n_total:
+            raise ModelError(errno.EINVAL, "ranges overlap: a guest frame can be populated once", key="ranges")
+        self._populate(domain, gfns)
+        self.domains[chosen] = domain
+        self._last_domid = chosen
+        self.events.add(chosen)
+        self._announce(domain)
+        return domain
+
+    def destroy(self, domid: int) -> State:
+        """Begin the end of a domain; it is gone at once unless somebody holds its frames.
+
+        Destroying it again does nothing (RESULTS.md, section 10).
+
+        Raises:
+            ModelError: ESRCH.
+        """
+        domain = self.domain(domid)
+        if domain.alive:
+            own = domain.p2m[domain.p2m > ON_DEMAND]
+            n_paged = int(np.count_nonzero(own >= PAGED))
+            held = np.append(own & ~np.uint32(FLAGS), np.array(self._held_by_resources(domain), dtype=np.uint32))
+            domain.state = State.DYING
+            self.events.remove(domid)
+            self._announce(domain)
+            domain.tot_pages += n_paged
+            domain.n_paged = domain.n_cached = domain.n_on_demand = 0
+            domain.tables = {}
+            domain.p2m = NOTHING
+            domain.p2m_of = NOTHING.data
+            self._forget_resources(domain)
+            self.give(held)
+            if domid in self.domains:
+                self._bury(domain)
+        return domain.state
+
+    def pause(self, domid: int) -> None:
+        """Pause a domain once more, dying or not.
+
+        Raises:
+            ModelError: ESRCH; EUSERS, it is paused too often.
+        """
+        domain = self.domain(domid)
+        if domain.n_pauses == MOST_PAUSES:
+            raise ModelError(errno.EUSERS, f"domain {domid} is paused {MOST_PAUSES} times already", dom=domid)
+        domain.n_pauses += 1
+        self._follow(domain)
+
+    def unpause(self, domid: int) -> None:
+        """Take one pause back; a domain without any runs.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is not paused.
+        """
+        domain = self.domain(domid)
+        if not domain.n_pauses:
+            raise ModelError(errno.EINVAL, f"domain {domid} is not paused", dom=domid)
+        domain.n_pauses -= 1
+        self._follow(domain)
+
+    def _follow(self, domain: Domain) -> None:
+        state = State.PAUSED if domain.n_pauses else State.RUNNING
+        if domain.alive and state is not domain.state:
+            domain.state = state
+            self._announce(domain)

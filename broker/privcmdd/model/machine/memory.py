@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A domain's memory: populated, given back, paged, moved about in its physmap (``xen/common/memory.c``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from privcmdd.model.findings import Kind
+from privcmdd.model.machine.domain import DEVICE, FLAGS, ON_DEMAND, PAGED
+from privcmdd.model.machine.frames import NO_FRAME, NOTHING
+from privcmdd.model.machine.machine import Machine, as_array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from privcmdd.model.machine.domain import Domain
+    from privcmdd.model.machine.frames import Names
+
+    Array = npt.NDArray[np.uint32]
+    Allocate = Callable[[int, Array, Array], Array | None]
+
+# Extents of contiguous machine frames made in one go: others wait meanwhile, some tenths of a second.
+MOST_RUNS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Extents:
+    """How many of a list of frames were done, from the first on, and why not more.
+
+    As Xen's memory operations answer: the number of extents done before the first that could not be.
+    """
+
+    n_done: int
+    why: str | None
+    mfns: npt.NDArray[np.uint32]
+
+
+class Reservation(Machine):
+    """Memory operations."""
+
+    def populate(self, domid: int, gfns: Names, order: int = 0) -> Extents:
+        """Give a domain frames (XENMEM_populate_physmap), in order, until one cannot be had.
+
+        A guest frame that is populated already stops it, where Xen would silently replace the frame.
+
+        Args:
+            domid: The domain.
+            gfns: Guest frames.
+            order: They are extents of two to the power of this, of which none is given in part.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying.
+        """
+        domain = self.living(domid)
+        names = as_array(gfns)
+        beyond = names >= self.max_gfns
+        known = names < len(domain.p2m)
+        there = np.zeros(len(names), dtype=np.bool_)
+        there[known] = domain.p2m[names[known].astype(np.int64)] > ON_DEMAND
+        n_done, why = first_stop(
+            len(names),
+            (beyond, "is past the guest frames a domain may have (machine.gfns_per_domain)", names),
+            (there | repeated(names), "is populated already", names),
+        )
+        if n_done > self._room(domain):
+            n_done, why = self._room(domain), f"the reservation of {domain.max_pages} pages is used up"
+        if n_done > self.frames.n_free:
+            n_done, why = self.frames.n_free, "the machine has no free frame left (machine.memory_mib)"
+        n_room = domain.file.room(names[:n_done].astype(np.uint32))
+        if n_done > n_room:
+            n_done, why = n_room, "too many frames are mapped still that were taken away before"
+        n_done = n_done >> order << order
+        return Extents(n_done, why, self._populate(domain, names[:n_done]))
+
+    def populate_runs(self, domid: int, gfns: Names, order: int) -> npt.NDArray[np.uint32]:
+        """Give a domain extents of several frames, in order, until one cannot be had; none is given in part.
+
+        Those of a PV domain follow each other in the machine, and a call makes at most ``MOST_RUNS`` of them.
+
+        Args:
+            domid: The domain.
+            gfns: The first guest frame of each.
+            order: Each has two to the power of this.
+
+        Returns:
+            The first machine frame of each.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying.
+        """
+        domain = self.living(domid)
+        if domain.kind.translated:
+            return self.populate(domid, pages_of(as_array(gfns), order), order).mfns[:: 1 << order]
+        firsts = as_array(gfns)[:MOST_RUNS].tolist()
+        made = np.zeros(len(firsts), dtype=np.uint32)
+        for n_done, gfn in enumerate(firsts):
+            extent = self._populate_run(domain, gfn, 1 << order)
+            if extent is None:
+                return made[:n_done]
+            made[n_done] = extent[0]
+        return made
+
+    def _populate_run(self, domain: Domain, first: int, n_pages: int) -> npt.NDArray[np.uint32] | None:
+        if first + n_pages > self.max_gfns or n_pages > min(self._room(domain), self.frames.n_free):
+            return None
+        try:
+            domain.reach(first + n_pages)
+            numbers = np.arange(first, first + n_pages, dtype=np.uint32)
+            if (domain.p2m[numbers] > ON_DEMAND).any() or domain.file.room(numbers) < n_pages:
+                return None
+            return self._enter(domain, numbers, self.frames.allocate_run)
+        except MemoryError:
+            return None  # as when the machine has no such frames: what was done before stays done
+
+    def increase(self, domid: int, n_extents: int, order: int) -> npt.NDArray[np.uint32]:
+        """Give a PV domain machine frames for no guest frame in particular: for the first that it has not.
+
+        Returns:
+            The first frame of each extent, as many as could be had; none of a translated domain.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying.
+        """
+        domain = self.living(domid)
+        if domain.kind.translated:
+            return NOTHING
+        empty = np.flatnonzero(domain.p2m == NO_FRAME)
+        beyond = np.arange(len(domain.p2m), min(self.max_gfns, len(domain.p2m) + (n_extents << order)))
+        places = np.concatenate((empty, beyond))
+        if order == 0:
+            return self.populate(domid, places[:n_extents].astype(np.uint64)).mfns
+        return self.populate_runs(domid, self._runs(places, 1 << order)[:n_extents].astype(np.uint64), order)
+
+    def _runs(self, places: npt.NDArray[np.int64], n_pages: int) -> npt.NDArray[np.int64]:
+        """Where so many places follow each other, one such run after the other."""
+        edges = np.flatnonzero(np.diff(places, prepend=-2) != 1)
+        lengths = np.diff(edges, append=len(places))
+        each = lengths // n_pages
+        within = np.arange(int(each.sum())) - np.repeat(np.cumsum(each) - each, each)
+        starts: npt.NDArray[np.int64] = np.repeat(places[edges], each) + within * n_pages
+        return starts
+
+    def _room(self, domain: Domain) -> int:
+        return max(0, domain.max_pages - domain.tot_pages - domain.n_cached)
+
+    def _populate(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+        gfns = names.astype(np.uint32)
+        domain.reach(int(gfns.max(initial=0)) + 1)
+        mfns = self._enter(domain, gfns, self.frames.allocate)
+        assert mfns is not None
+        return mfns
+
+    def _enter(self, domain: Domain, gfns: npt.NDArray[np.uint32], allocate: Allocate) -> npt.NDArray[np.uint32] | None:
+        """Populate guest frames; None when there are no frames. To get them is the last that needs memory."""
+        n_demanded = int(np.count_nonzero(domain.p2m[gfns] == ON_DEMAND))
+        pages = domain.file.find(gfns)
+        places = domain.file.places(pages)
+        mfns = allocate(domain.domid, gfns, pages)
+        if mfns is None:
+            return None
+        domain.file.hold(places)
+        domain.n_on_demand -= n_demanded
+        domain.p2m[gfns] = mfns
+        domain.tot_pages += len(gfns)
+        domain.top_gfn = max(domain.top_gfn, int(gfns.max(initial=0)))
+        return mfns
+
+    def decrease_reservation(self, domid: int, names: Names) -> Extents:
+        """Take frames away from a domain (XENMEM_decrease_reservation), in order, until one is not there.
+
+        A frame that is mapped keeps its content for those who hold it and counts for the domain until the
+        last of them lets go (RESULTS.md, section 10). One that waits to be populated on demand waits no longer; and
+        as long as more wait than the cache has frames for, what is given back goes there
+        (p2m_pod_decrease_reservation; frames that are mapped are let go instead).
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying.
+        """
+        domain = self.living(domid)
+        asked = as_array(names)
+        mfns = self._populated(domain, asked)
+        waits = self._waiting(domain, asked)
+        absent = (mfns == NO_FRAME) & ~waits | repeated(asked)
+        n_done, why = first_stop(len(asked), (absent, "is not populated", asked))
+        waits = waits[:n_done]
+        mfns = mfns[:n_done][~waits]
+        n_paged = int(np.count_nonzero(mfns >= PAGED))
+        is_ram = mfns < DEVICE
+        mfns &= ~np.uint32(FLAGS)
+        gfns = self.frames.gfn[mfns]
+        self._tell_of_stale(domain, asked[:n_done][~waits][is_ram & (self.frames.refs[mfns] > 1)])
+        if domain.n_on_demand:
+            self._reclaim(domain, asked[:n_done][waits].astype(np.int64), mfns[is_ram])
+        domain.n_paged -= n_paged
+        domain.tot_pages += n_paged  # as if paged in: giving a frame back counts down here
+        domain.p2m[gfns] = NO_FRAME
+        for mfn in domain.tables.keys() & set(mfns.tolist()) if domain.tables else ():
+            del domain.tables[mfn]
+        self.give(mfns)
+        return Extents(n_done, why, mfns)
+
+    def _tell_of_stale(self, domain: Domain, names: npt.NDArray[np.uint64]) -> None:
+        """Frames are about to be taken away; these are mapped."""
+        if len(names):
+            others = f", and so were {len(names) - 1} others of the list" if len(names) > 1 else ""
+            self.found(
+                Kind.STALE_MAPPING,
+                f"frame {int(names[0]):#x} was taken from domain {domain.domid} while somebody had it mapped{others}: "
+                "the mapping goes on showing the old frame, also when the guest frame is populated anew; unmap before "
+                "memory is given back",
+                dom=domain.domid,
+            )
+
+    def _waiting(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        """Which guest frames wait to be populated on demand."""
+        waits = np.zeros(len(names), dtype=np.bool_)
+        if domain.n_on_demand:
+            known = names < len(domain.p2m)
+            waits[known] = domain.p2m[names[known].astype(np.int64)] == ON_DEMAND
+        return waits
+
+    def _reclaim(self, domain: Domain, waiting: npt.NDArray[np.int64], mfns: npt.NDArray[np.uint32]) -> None:
+        """Guest frames wait no longer, and RAM is given back: each makes the cache lack one frame less."""
+        n_given = int(np.count_nonzero(self.frames.refs[mfns] == 1))
+        n_lacking = domain.n_on_demand - domain.n_cached
+        domain.p2m[waiting] = NO_FRAME
+        domain.n_on_demand -= len(waiting)
+        domain.n_cached = domain.n_on_demand - max(0, n_lacking - len(waiting) - n_given)
+
+    def _populated(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+        """What the p2m has under names, ``NO_FRAME`` and ``PAGED`` as there; no bit of a name is dropped here."""
+        mfns = np.zeros(len(names), dtype=np.uint32)
+        if domain.kind.translated:
+            known = names < len(domain.p2m)
+            mfns[known] = domain.p2m[names[known].astype(np.int64)]
+            mfns[mfns == ON_DEMAND] = NO_FRAME
+            return mfns
+        known = names < self.frames.n_frames
+        mfns[known] = names[known]
+        mfns[self.frames.owner[mfns] != domain.domid] = NO_FRAME
+        # A frame that was ballooned out but is still mapped is the domain's, yet no longer in its p2m; nor is one
+        # of a resource.
+        own = mfns != NO_FRAME
+        gfns = self.frames.gfn[mfns]
+        own &= gfns < len(domain.p2m)
+        own[own] = domain.p2m[gfns[own]] == mfns[own]
+        return np.where(own, mfns, NO_FRAME).astype(np.uint32)
+
+
+def pages_of(extents: npt.NDArray[np.uint64], order: int) -> npt.NDArray[np.uint64]:
+    """All pages of extents, which are given by their first."""
+    pages: npt.NDArray[np.uint64] = np.add.outer(extents, np.arange(1 << order, dtype=np.uint64)).reshape(-1)
+    return pages
+
+
+def repeated(names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which names stand earlier in the list as well."""
+    again = np.ones(len(names), dtype=np.bool_)
+    again[np.unique(names, return_index=True)[1]] = False
+    return again
+
+
+def first_stop(n: int, *reasons: tuple[npt.NDArray[np.bool_], str, npt.NDArray[np.uint64]]) -> tuple[int, str | None]:
+    """How far a list is done before the first reason to stop, and the reason."""
+    n_done, why = n, None
+    for stops, text, names in reasons:
+        hits = np.flatnonzero(stops[:n_done])
+        if len(hits):
+            n_done = int(hits[0])
+            why = f"frame {int(names[n_done]):#x} {text}"
+    return n_done, why

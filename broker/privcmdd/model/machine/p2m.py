@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The physmap of a translated domain: what is where in it, what it is for, and what was written to it."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.machine.domain import DEVICE, FLAGS, ON_DEMAND, PAGED, grow
+from privcmdd.model.machine.frames import FIRST_RAM, NO_FRAME, NOTHING
+from privcmdd.model.machine.pod import OnDemand
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from privcmdd.model.machine.domain import Domain
+
+# HVMMEM_* of xen/include/public/hvm/hvm_op.h.
+MEM_RAM: Final = 0
+MEM_READ_ONLY: Final = 1
+MEM_MMIO: Final = 2
+# XEN_DMOP_MEM_CACHEATTR_* of xen/include/public/hvm/dm_op.h: UC, WC, WT, WP, WB, UC-; and the one that forgets.
+CACHE_ATTRIBUTES: Final = frozenset({0, 1, 4, 5, 6, 7})
+NO_ATTRIBUTE: Final = (1 << 32) - 1
+MOST_ATTRIBUTES: Final = 64
+# Guest frame numbers that an x86 processor with 48 bits of physical address has.
+GFN_BITS: Final = 36
+
+
+class Physmap(OnDemand):
+    """Changes and looks at single places of a physmap."""
+
+    def remove(self, domid: int, gfn: int) -> None:
+        """Take a frame out of a translated domain's physmap (XENMEM_remove_from_physmap).
+
+        It stays with the domain, out of reach, until that ends; a frame of a resource is the resource's still.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying, PV, or has no such frame.
+        """
+        domain = self._translated(domid)
+        mfn = self._gfn(domain, gfn)
+        if self.frames.page[mfn] < domain.file.first_resource:
+            domain.detached.append(mfn)
+            domain.p2m[gfn] = NO_FRAME
+        else:
+            domain.p2m[gfn] = NO_FRAME
+            self.give([mfn])
+
+    def set_mem_type(self, domid: int, kind: int, first: int, n_pages: int) -> None:
+        """Say what guest frames are for (HVMMEM_*): 0 RAM, 1 read-only for the guest, 2 left to the device model.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying or PV, has no such frame, or there is no such type.
+        """
+        domain = self._translated(domid)
+        if kind > MEM_MMIO:
+            raise ModelError(errno.EINVAL, f"there is no type of memory {kind}", dom=domid)
+        part = slice(first, first + n_pages)
+        mfns = domain.p2m[part] if part.stop <= len(domain.p2m) else NOTHING
+        if len(mfns) < n_pages or ((mfns < FIRST_RAM) | (mfns >= PAGED)).any():
+            raise ModelError(errno.EINVAL, f"not all of {n_pages} guest frames from {first:#x} are there", dom=domid)
+        frames = mfns & ~np.uint32(FLAGS)
+        domain.p2m[part] = frames | np.uint32(DEVICE) if kind == MEM_MMIO else frames
+        if kind == MEM_READ_ONLY and part.stop > len(domain.read_only):
+            domain.read_only = grow(domain.read_only, part.stop, self.max_gfns)
+        domain.read_only[part] = kind == MEM_READ_ONLY
+
+    def mem_type(self, domid: int, gfn: int) -> int:
+        """What a guest frame is for; where there is none, accesses go to the device model.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, the domain is dying or PV.
+        """
+        domain = self._translated(domid)
+        mfn = int(domain.p2m[gfn]) if gfn < len(domain.p2m) else NO_FRAME
+        if mfn == NO_FRAME or mfn & FLAGS == DEVICE:
+            return MEM_MMIO
+        is_read_only = gfn < len(domain.read_only) and domain.read_only[gfn]
+        return MEM_READ_ONLY if is_read_only else MEM_RAM
+
+    def present(self, domid: int, first: int, n_pages: int) -> npt.NDArray[np.uint32]:
+        """The frames behind guest frames, (n_pages,); ``NO_FRAME`` where there is none.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, the domain is dying or PV.
+        """
+        known = self._translated(domid).p2m[first : first + n_pages]
+        mfns = np.full(n_pages, NO_FRAME, dtype=np.uint32)
+        mfns[: len(known)] = np.where((known >= FIRST_RAM) & (known < PAGED), known & ~np.uint32(FLAGS), NO_FRAME)
+        return mfns
+
+    def move(self, domid: int, source: int, target: int, n_pages: int = 1) -> None:
+        """Move frames of a translated domain to other guest frames, one after the other; what lay there is let go.
+
+        XENMAPSPACE_gmfn and XEN_DMOP_relocate_memory.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, the domain is dying or PV, or has no such frame: those before it have moved.
+        """
+        domain = self._translated(domid)
+        if max(source, target) + n_pages > self.max_gfns:
+            raise ModelError(errno.EINVAL, f"guest frames end at {self.max_gfns:#x}", dom=domid)
+        # As far as they do not overlap, moving one after the other is moving all at once.
+        stride = abs(target - source)
+        for at in range(0, n_pages, stride) if stride else ():
+            self._move_at_once(domain, source + at, target + at, min(stride, n_pages - at))
+
+    def _move_at_once(self, domain: Domain, source: int, target: int, n_pages: int) -> None:
+        domain.reach(max(source, target) + n_pages)
+        old = domain.p2m[source : source + n_pages]
+        good = (old >= FIRST_RAM) & (old < DEVICE)
+        n_good = n_pages if good.all() else int(np.argmin(good))
+        mfns = old[:n_good].copy()
+        there = domain.p2m[target : target + n_good]
+        domain.n_on_demand -= int(np.count_nonzero(there == ON_DEMAND))
+        paged = there >= PAGED
+        domain.n_paged -= int(np.count_nonzero(paged))
+        domain.tot_pages += int(np.count_nonzero(paged))
+        gone = there[there >= FIRST_RAM] & ~np.uint32(FLAGS)
+        domain.p2m[source : source + n_good] = NO_FRAME
+        domain.p2m[target : target + n_good] = mfns
+        self.frames.gfn[mfns] = np.arange(target, target + n_good, dtype=np.uint32)
+        domain.top_gfn = max(domain.top_gfn, target + n_good - 1)
+        self.give(gone)
+        if n_good < n_pages:
+            raise ModelError(
+                errno.EINVAL, f"there is no guest frame {source + n_good:#x} to be moved", dom=domain.domid
+            )
+
+    def pin_cache_attribute(self, domid: int, first: int, last: int, kind: int) -> None:
+        """Say how guest frames are to be cached, or no more (XEN_DMOP_pin_memory_cacheattr).
+
+        Raises:
+            ModelError: ESRCH; EINVAL, there is no such kind, or frames past what there may be; ENOENT, nothing was
+                said of exactly these; EBUSY, something else was said of some of them; ENOSPC.
+        """
+        said = self._translated(domid).cache_attributes
+        if last < first or last >> GFN_BITS or (kind not in CACHE_ATTRIBUTES and kind != NO_ATTRIBUTE):
+            raise ModelError(errno.EINVAL, f"type {kind:#x} for guest frames {first:#x} to {last:#x}", dom=domid)
+        if kind == NO_ATTRIBUTE:
+            if said.pop((first, last), None) is None:
+                raise ModelError(errno.ENOENT, f"nothing was said of guest frames {first:#x} to {last:#x}", dom=domid)
+            return
+        if (first, last) not in said:
+            if any(start <= last and first <= end for start, end in said):
+                raise ModelError(errno.EBUSY, f"part of {first:#x} to {last:#x} is pinned otherwise", dom=domid)
+            if len(said) >= MOST_ATTRIBUTES:
+                raise ModelError(errno.ENOSPC, f"at most {MOST_ATTRIBUTES} ranges can be pinned", dom=domid)
+        said[first, last] = kind
+
+    def _translated(self, domid: int) -> Domain:
+        domain = self.living(domid)
+        if not domain.kind.translated:
+            raise ModelError(errno.EINVAL, f"domain {domid} is PV: it has no physmap", dom=domid)
+        return domain
+
+    def _gfn(self, domain: Domain, gfn: int) -> int:
+        mfn = int(domain.p2m[gfn]) if gfn < len(domain.p2m) else NO_FRAME
+        if not FIRST_RAM <= mfn < DEVICE:
+            raise ModelError(errno.EINVAL, f"guest frame {gfn:#x} of domain {domain.domid} is not there", gfn=gfn)
+        return mfn
+
+    # Log-dirty mode
+
+    def log_dirty(self, domid: int, *, on: bool) -> None:
+        """Begin or end to note which guest frames are written to.
+
+        Writes through foreign mappings are never noted (oracle/RESULTS.md, section 10); what a device model tells is.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying, or begins and has begun already.
+        """
+        domain = self.living(domid)
+        if on and domain.dirty is not None:
+            raise ModelError(errno.EINVAL, f"domain {domid} is in log-dirty mode", dom=domid)
+        domain.dirty = np.zeros(0, dtype=np.bool_) if on else None
+
+    def mark_dirty(self, domid: int, first: int, n_pages: int) -> None:
+        """A device model has written to guest frames; those that are not there are left out.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying.
+        """
+        domain = self.living(domid)
+        end = min(first + n_pages, len(domain.p2m))
+        if domain.dirty is None or first >= end:
+            return
+        if end > len(domain.dirty):
+            domain.dirty = grow(domain.dirty, end, self.max_gfns)
+        domain.dirty[first:end] |= domain.p2m[first:end] > ON_DEMAND
+
+    def take_dirty(self, domid: int, n_pages: int, *, clean: bool) -> npt.NDArray[np.bool_]:
+        """Which of the first guest frames were written to.
+
+        Args:
+            domid: The domain.
+            n_pages: How many to tell.
+            clean: Forget what is told.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying, or not in log-dirty mode.
+        """
+        domain = self.living(domid)
+        if domain.dirty is None:
+            raise ModelError(errno.EINVAL, f"domain {domid} is not in log-dirty mode", dom=domid)
+        found = np.zeros(n_pages, dtype=np.bool_)
+        known = domain.dirty[:n_pages]
+        found[: len(known)] = known
+        if clean:
+            known[:] = False
+        return found

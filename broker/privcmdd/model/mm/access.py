@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Touching memory through an address space: faults, and where the bytes of a range lie."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.machine.frames import NO_FRAME
+from privcmdd.model.mm.pmap import BARRED
+from privcmdd.model.mm.syscalls import check_range
+from privcmdd.model.mm.vm_map import File
+from privcmdd.model.privcmd import detect
+from privcmdd.model.units import DOMID_INVALID, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
+
+if TYPE_CHECKING:
+    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.vm_map import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of bytes in a domain's memory file: ``size`` bytes from byte ``offset`` of page ``page``.
+
+    Attributes:
+        buffers: The number of the buffer file when they lie in that one instead; ``domid`` then says nothing.
+    """
+
+    domid: int
+    page: int
+    offset: int
+    size: int
+    buffers: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """The outcome of a touch: whose frame is there, how a mapping names it, whether a PTE was made for it."""
+
+    domid: int
+    name: int
+    entered: bool
+
+
+def allowed(space: AddressSpace, entry: Entry, page: int) -> int:
+    """What accesses a page allows: what its page table entry was made with, where that is what counts."""
+    if entry.pte_protection is None or space.pmap.get(page) in (NO_FRAME, BARRED):
+        return entry.protection
+    return space.pmap.allowed(page) if entry.mixed else entry.pte_protection
+
+
+def writes(space: AddressSpace, page: int) -> bool:
+    """Whether the frame of a page can be written to; what is written to a private mapping goes elsewhere."""
+    entry = space.map.lookup(page << PAGE_SHIFT)
+    return entry is not None and not entry.private and bool(allowed(space, entry, page) & PROT_WRITE)
+
+
+def check_access(space: AddressSpace, entry: Entry | None, address: int, access: int) -> Entry:
+    """Whether an access is allowed where it goes.
+
+    Raises:
+        ModelError: EFAULT, with the signal that the process would get in ``details``.
+    """
+    if entry is None:
+        raise ModelError(errno.EFAULT, f"{address:#x} is not mapped", addr=address, signal="SIGSEGV")
+    if entry.file is File.ANON:
+        raise ModelError(
+            errno.EFAULT,
+            f"{address:#x} is anonymous memory: its bytes are the client's own, the broker has none",
+            addr=address,
+        )
+    decides = allowed(space, entry, address >> PAGE_SHIFT)
+    # Writable pages are readable on x86.
+    if access & (decides | (PROT_READ if decides & PROT_WRITE else PROT_NONE)):
+        return entry
+    if access & entry.protection:
+        detect.refaults(space, entry, address, "it was mapped read-only, and mprotect did not make it writable")
+        raise ModelError(
+            errno.EFAULT,
+            f"{address:#x} was mapped read-only and mprotect did not change its page table entries: on a real host "
+            "this write would fault again for ever",
+            addr=address,
+        )
+    raise ModelError(
+        errno.EFAULT,
+        f"{address:#x} does not allow {'writing' if access & PROT_WRITE else 'reading'}: its protection is {decides}",
+        addr=address,
+        signal="SIGSEGV",
+    )
+
+
+def touch(space: AddressSpace, address: int, access: int) -> Touch:
+    """Fault a page in, as a read or a write of it would.
+
+    Raises:
+        ModelError: EFAULT, the access would raise a signal; EDQUOT.
+    """
+    entry = check_access(space, space.map.lookup(address), address, access)
+    if entry.file is File.HYPERCALL:
+        raise ModelError(errno.EFAULT, f"{address:#x} is a hypercall buffer: there is no domain's frame", addr=address)
+    page = address >> PAGE_SHIFT
+    entered = space.personality.fault(space, entry, page)
+    mfn = space.pmap.get(page)
+    hypervisor = space.hypervisor
+    return Touch(hypervisor.owner(mfn), hypervisor.name(mfn), entered)
+
+
+def resolve(space: AddressSpace, address: int, size: int, access: int) -> list[Segment]:
+    """Find the bytes of a range; all of them or none.
+
+    Args:
+        space: Whose memory.
+        address: The first byte, not necessarily aligned.
+        size: Bytes, at least one.
+        access: ``PROT_READ`` or ``PROT_WRITE``.
+
+    Returns:
+        Runs in a memory file, in address order.
+
+    Raises:
+        ModelError: EINVAL, no range of user addresses; EFAULT, some page of it cannot be accessed that way; EDQUOT.
+    """
+    if size <= 0:
+        raise ModelError(errno.EINVAL, f"len is {size}, expected at least one byte", key="len")
+    start = address & ~PAGE_MASK
+    end = start + check_range(start, address + size - start, fixed=True)
+    entries = space.map.touching(start, end)
+    at = start
+    for entry in entries:
+        if entry.start > at:
+            break
+        check_access(space, entry, max(at, address), access)
+        for page in range(max(at, address) >> PAGE_SHIFT, min(end, entry.end) >> PAGE_SHIFT) if entry.mixed else ():
+            check_access(space, entry, page << PAGE_SHIFT, access)
+        at = entry.end
+    if at < end:
+        check_access(space, space.map.lookup(at), max(at, address), access)
+    if all(entry.file is not File.HYPERCALL for entry in entries):
+        return present(space, address, size, access)
+    found: list[Segment] = []
+    for entry in entries:
+        low, high = max(address, entry.start), min(address + size, entry.end)
+        if entry.file is File.HYPERCALL:
+            found.append(buffer_segment(space, entry, low, high - low))
+        else:
+            found += present(space, low, high - low, access)
+    return found
+
+
+def buffer_segment(space: AddressSpace, entry: Entry, address: int, size: int) -> Segment:
+    """Where a run of bytes of a hypercall buffer lies."""
+    assert space.buffers is not None
+    page = entry.offset + ((address - entry.start) >> PAGE_SHIFT)
+    return Segment(DOMID_INVALID, page, address & PAGE_MASK, size, space.buffers.number)
+
+
+def present(space: AddressSpace, address: int, size: int, access: int) -> list[Segment]:
+    """Where a run of bytes of foreign mappings lies; what is absent is faulted in.
+
+    Raises:
+        ModelError: EFAULT; EDQUOT.
+    """
+    first = address >> PAGE_SHIFT
+    n_pages = ((address + size - 1) >> PAGE_SHIFT) + 1 - first
+    mfns = space.pmap.frames(first, n_pages)
+    for absent in np.flatnonzero((mfns == NO_FRAME) | (mfns == BARRED)).tolist():
+        touch(space, (first + absent) << PAGE_SHIFT, access)
+    return segments(space, address, size, first, n_pages)
+
+
+def segments(space: AddressSpace, address: int, size: int, first: int, n_pages: int) -> list[Segment]:
+    """Runs of pages that are all present."""
+    frames = space.hypervisor.frames
+    mfns = space.pmap.frames(first, n_pages)
+    pages = frames.page[mfns].astype(np.int64)
+    owners = frames.owner[mfns].astype(np.int64)
+    breaks = np.flatnonzero((np.diff(pages) != 1) | (np.diff(owners) != 0)) + 1
+    starts = [0, *breaks.tolist()]
+    found = []
+    for index, stop in zip(starts, [*starts[1:], n_pages], strict=True):
+        low = max(address, (first + index) << PAGE_SHIFT)
+        high = min(address + size, (first + stop) << PAGE_SHIFT)
+        found.append(Segment(int(owners[index]), int(pages[index]), low % PAGE_SIZE, high - low))
+    return found

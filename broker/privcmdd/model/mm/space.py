@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an address space has: a map, page tables, what they cost, and the two steps by which they change.
+
+``reserve`` pays for the outcome and may refuse; ``commit`` and its sisters swap entries and page table entries, whole
+or not at all. Between the two nothing has changed, which is what makes a replacement all or nothing (law 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from privcmdd.model.ledger import Slot, Tally
+from privcmdd.model.machine.effects import DiscardBuffers
+from privcmdd.model.mm import granted
+from privcmdd.model.mm.pmap import Pmap
+from privcmdd.model.mm.uobject import ObjectCounters, UvmObject
+from privcmdd.model.mm.vm_map import Entry, File, VmMap
+from privcmdd.model.units import PAGE_SHIFT, PAGE_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from privcmdd.model.files import BufferPages
+    from privcmdd.model.ledger import Account
+    from privcmdd.model.machine.frames import Mfns, Names
+    from privcmdd.model.machine.gntalloc import Notice
+    from privcmdd.model.machine.lifecycle import Hypervisor
+    from privcmdd.model.mm.granted import Held, Shared
+    from privcmdd.model.mm.vm_map import Maker
+    from privcmdd.model.privcmd.personality import Personality
+
+
+@dataclass(slots=True)
+class SpaceCounters:
+    """What an address space has done so far."""
+
+    batches: int = 0
+    frames_entered: int = 0
+    frames_removed: int = 0
+    frames_failed: int = 0
+    faults: int = 0
+    replacements: int = 0
+    merged: int = 0
+    scratch_probes: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """The counters by name."""
+        return asdict(self)
+
+
+class Replacement(NamedTuple):
+    """A replacement that is being prepared: the range, and the map as it was when it began."""
+
+    start: int
+    end: int
+    generation: int
+
+
+class Mapped:
+    """The map of one client process, and its page tables.
+
+    Attributes:
+        number: Never used twice.
+        map: Its entries.
+        pmap: Its page tables.
+        buffers: The pages of its buffer file; None as long as it has no hypercall buffer.
+        grants: The grant that each of its pages maps, of those that map one.
+        notices: What is to be done when such a page is unmapped.
+        pending: The replacement that is being prepared, if any (at most one: callers take turns).
+        slice_frames: Frames prepared between two checkpoints.
+        maker: The request that is at work here, for people.
+    """
+
+    __slots__ = (
+        "_next_object",
+        "_space_charge",
+        "_tally",
+        "account",
+        "buffers",
+        "closed",
+        "counters",
+        "grants",
+        "hypervisor",
+        "maker",
+        "map",
+        "n_wired",
+        "notices",
+        "number",
+        "objects",
+        "pending",
+        "personality",
+        "pmap",
+        "slice_frames",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        hypervisor: Hypervisor,
+        account: Account,
+        personality: Personality,
+        slice_frames: int = 16_384,
+    ) -> None:
+        """Make an empty address space.
+
+        Raises:
+            ModelError: EDQUOT, the account may have no more spaces.
+        """
+        self.number = number
+        self.hypervisor = hypervisor
+        self.account = account
+        self.personality = personality
+        self.slice_frames = slice_frames
+        self._tally = Tally(account)
+        self.map = VmMap()
+        self.pmap = Pmap()
+        self.buffers: BufferPages | None = None
+        self.grants: dict[int, Held | Shared] = {}
+        self.notices: dict[int, Notice] = {}
+        self.objects = ObjectCounters(hypervisor.objects)
+        self.counters = SpaceCounters()
+        self.n_wired = 0
+        self.pending: Replacement | None = None
+        self.closed = False
+        self.maker: Maker | None = None
+        self._next_object = 1
+        self._space_charge = account.charge(Slot.SPACES, 1)
+
+    # The two steps
+
+    def reserve(
+        self, start: int, end: int, *, n_entries: int = 0, n_objects: int = 0, n_frames: int = 0, at_once: bool = False
+    ) -> None:
+        """Pay for what a change of a range will need at most, before anything changes.
+
+        Args:
+            start: First address of the range.
+            end: Address behind it.
+            n_entries: By how many entries the map may grow.
+            n_objects: Objects to be made.
+            n_frames: Page table entries to be made; old and new ones are both held until the commit.
+            at_once: The commit follows before anybody else can run: it is enough that it could be paid for.
+
+        Raises:
+            ModelError: EDQUOT; what was paid before is paid still.
+        """
+        objects = self.objects
+        (self._tally.afford if at_once else self._tally.pay)(
+            len(self.map) + max(0, n_entries), objects.made - objects.freed + n_objects, self.pmap.n_entries + n_frames
+        )
+        if not at_once:
+            self.pending = Replacement(start, end, self.map.generation)
+
+    def abandon(self) -> None:
+        """Give up what ``reserve`` paid for."""
+        self.pending = None
+        self._pay()
+
+    def commit(self, start: int, end: int, new: Sequence[Entry], mfns: Mfns | None = None) -> None:
+        """Swap entries and page table entries of a range, in one step, whole or not at all.
+
+        Args:
+            start: First address of the range.
+            end: Address behind it.
+            new: The entries that take its place.
+            mfns: The frames that take its place, ``NO_FRAME`` for none, each with a reference taken; None for
+                an empty range.
+
+        Raises:
+            MemoryError: Nothing has changed, the references are the caller's still.
+        """
+        old = self._swap_frames(start, end, mfns)
+        dead = self.map.replace(start, end, new)
+        self._attach(new, dead)
+        if new and dead:
+            self.counters.replacements += 1
+        if len(old):
+            self.hypervisor.give(old)
+        self._settle(start)
+
+    def relabel(self, start: int, end: int, new: Sequence[Entry]) -> None:
+        """Swap the entries of a range and leave its frames alone."""
+        self._attach(new, self.map.replace(start, end, new))
+        self._settle(start)
+
+    def fill(self, start: int, end: int, mfns: Mfns) -> None:
+        """Enter frames into a range, and leave its entries alone; what a resource has put there before is let go.
+
+        Raises:
+            MemoryError: As ``commit``.
+        """
+        old = self._swap_frames(start, end, mfns)
+        if len(old):
+            self.hypervisor.give(old)
+        self._settle(start)
+
+    def bar(self, start: int, end: int) -> None:
+        """Enter page table entries that are not present into a range that has none; its map entries stay.
+
+        Raises:
+            MemoryError: As ``commit``.
+        """
+        self.pmap.bar(start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT)
+        self._settle(start)
+
+    def withdraw(self, start: int, end: int, new: Sequence[Entry]) -> None:
+        """Swap the entries of a range and bar its page table entries: they are there, and refer to no frame.
+
+        Raises:
+            MemoryError: As ``commit``.
+        """
+        old = self.pmap.withdraw(start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT)
+        if self.grants:
+            granted.unmapped(self, start, end)
+        dead = self.map.replace(start, end, new)
+        self.counters.frames_removed += len(old)
+        self._attach(new, dead)
+        if len(old):
+            self.hypervisor.give(old)
+        self._settle(start)
+
+    def overlay(self, start: int, end: int, new: Sequence[Entry], mfns: Mfns) -> None:
+        """Put frames in the place of whatever a range has, and leave its entries alone but for some.
+
+        Args:
+            start: First address of the range.
+            end: Address behind it.
+            new: Entries inside the range that take the place of what is there.
+            mfns: As for ``commit``.
+
+        Raises:
+            MemoryError: As ``commit``.
+        """
+        old = self._swap_frames(start, end, mfns)
+        for entry in new:
+            self._attach([entry], self.map.replace(entry.start, entry.end, [entry]))
+        if len(old):
+            self.hypervisor.give(old)
+        self._settle(start)
+
+    def enter(self, page: int, mfns: Mfns) -> None:
+        """Enter the frame that a fault has found.
+
+        Faults take no turns: another thread may be preparing a replacement here. What that has reserved stays
+        reserved, this page is paid for on top.
+
+        Raises:
+            ModelError: EDQUOT; nothing has changed, the reference is the caller's still.
+            MemoryError: Likewise.
+        """
+        tally = self._tally
+        tally.pay(tally.entries, tally.objects, tally.frames + 1)
+        address = page << PAGE_SHIFT
+        try:
+            self._swap_frames(address, address + PAGE_SIZE, mfns)
+        except MemoryError:
+            tally.pay(tally.entries, tally.objects, tally.frames - 1)
+            raise
+
+    def _swap_frames(self, start: int, end: int, mfns: Mfns | None) -> Mfns:
+        pmap = self.pmap
+        before = pmap.n_present
+        old = pmap.swap(start >> PAGE_SHIFT, mfns, (end - start) >> PAGE_SHIFT)
+        if self.grants:
+            granted.unmapped(self, start, end)
+        n_more = pmap.n_present - before
+        n_removed = len(old)
+        counters = self.counters
+        counters.frames_entered += n_more + n_removed
+        counters.frames_removed += n_removed
+        if self.personality.wires:  # then every entry that has frames is wired
+            self.n_wired += n_more
+        return old
+
+    def _attach(self, new: Sequence[Entry], dead: Sequence[Entry]) -> None:
+        """Count the references of entries that came and went; objects that nobody refers to are freed."""
+        for entry in new:
+            if entry.object is not None:
+                if not entry.object.refs:
+                    self.objects.made_one()
+                entry.object.refs += 1
+        for entry in dead:
+            if entry.object is not None:
+                entry.object.refs -= 1
+                if not entry.object.refs:
+                    self.objects.freed_one()
+        if self.buffers is not None:
+            self._attach_buffers(self.buffers, new, dead)
+
+    def _attach_buffers(self, buffers: BufferPages, new: Sequence[Entry], dead: Sequence[Entry]) -> None:
+        """Count the users of buffer pages; those that nobody has any more are emptied."""
+        for entry in new:
+            if entry.file is File.HYPERCALL:
+                buffers.hold(entry.offset, entry.n_pages)
+        runs = [(entry.offset, entry.n_pages) for entry in dead if entry.file is File.HYPERCALL]
+        for run in runs:
+            buffers.release(*run)
+        if runs:
+            self.hypervisor.effects.append(DiscardBuffers(buffers, runs))
+
+    def _settle(self, start: int) -> None:
+        """A change that begins there is done. Another one's replacement, if one is prepared, stays under law 5."""
+        if self.pending is not None and self.pending.start == start:
+            self.pending = None
+        self._pay()
+
+    def _pay(self) -> None:
+        """Pay for exactly what is there: never more than was reserved, so this cannot fail."""
+        self._tally.pay(len(self.map), self.objects.made - self.objects.freed, self.pmap.n_entries)
+
+    def new_object(self, domid: int, names: Names) -> UvmObject:
+        """Make an object. It counts from the first entry on that refers to it."""
+        made = UvmObject(self._next_object, domid, names)
+        self._next_object += 1
+        return made

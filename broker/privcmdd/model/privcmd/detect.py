@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Linux's driver lets pass though it does harm (oracle/RESULTS.md, section 2): each thing a finding."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from privcmdd.model.findings import Kind, pages_of
+from privcmdd.model.mm.vm_map import File
+from privcmdd.model.units import PAGE_SHIFT, PROT_NONE, PROT_WRITE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from privcmdd.model.machine.frames import Errors, Names
+    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.vm_map import Entry
+
+
+def unchecked(space: AddressSpace, domid: int, start: int, n_pages: int) -> None:
+    """Frames are put where no access is allowed: Xen has nothing to check."""
+    space.hypervisor.found(
+        Kind.FRAMES_UNCHECKED,
+        f"{pages_of(n_pages)} at {start:#x} allow no access, and frames of domain {domid} were mapped there: nothing "
+        "was looked at and nothing is held, so that their errors of 0 say nothing; map them readable",
+        dom=domid,
+        addr=start,
+    )
+
+
+def enoent_lost(space: AddressSpace, domid: int, start: int, names: Names, errors: Errors) -> None:
+    """A batch returned 0 while frames of it are paged out."""
+    try:
+        paged = np.flatnonzero(np.asarray(errors) == -errno.ENOENT)
+    except MemoryError:  # the frames are mapped: what cannot be looked for is not found
+        return
+    if not len(paged):
+        return
+    first = int(paged[0])
+    space.hypervisor.found(
+        Kind.ENOENT_LOST,
+        f"frame {int(names[first]):#x} of domain {domid}, at index {first} of {len(names)}, is paged out, and the call "
+        f"returned 0: only a last frame that is paged out makes it ENOENT; {len(paged)} holes stay unless the errors "
+        "of the frames are looked at",
+        dom=domid,
+        addr=start + (first << PAGE_SHIFT),
+    )
+
+
+def mmap_elsewhere(space: AddressSpace, vma: Entry | None, va: int, n_pages: int) -> None:
+    """MMAP at the start of memory that is not the device's, which the driver does not look for."""
+    if vma is not None and vma.file is not File.PRIVCMD and vma.start == va and 0 < n_pages <= vma.n_pages:
+        space.hypervisor.found(
+            Kind.KERNEL_OOPS,
+            f"MMAP at {va:#x}, which is {vma.file} memory and not the device's: a real kernel stops there with a BUG "
+            "(xen_remap_pfn), and the process can no longer be killed; mmap the device first",
+            addr=va,
+        )
+
+
+def second_resource(space: AddressSpace, domid: int, addr: int) -> None:
+    """MMAP_RESOURCE over a used VMA in a PVH dom0."""
+    space.hypervisor.found(
+        Kind.KERNEL_OOPS,
+        f"a second MMAP_RESOURCE over the mapping at {addr:#x}: a real kernel in a PVH dom0 stops there with a BUG "
+        "(alloc_empty_pages); mmap the device anew for each resource",
+        dom=domid,
+        addr=addr,
+    )
+
+
+def partial_resource(space: AddressSpace, domid: int, vma: Entry, n_pages: int) -> None:
+    """MMAP_RESOURCE of fewer pages than the VMA has, in a PVH dom0: the end of the VMA is the end of the kernel."""
+    if n_pages < vma.n_pages:
+        space.hypervisor.found(
+            Kind.KERNEL_OOPS,
+            f"a resource of {pages_of(n_pages)} was mapped over {pages_of(vma.n_pages)} at {vma.start:#x}: when those "
+            "are unmapped, at the latest at exit, a real kernel in a PVH dom0 oopses (xen_free_unpopulated_pages); "
+            "mmap as many pages as the resource has",
+            dom=domid,
+            addr=vma.start,
+        )
+
+
+def resource_strays(space: AddressSpace, domid: int, vma: Entry, strays: Sequence[Entry]) -> None:
+    """Pages of a resource lie where no VMA of the device is."""
+    if not strays:
+        return
+    n_outside = sum(stray.n_pages for stray in strays)
+    space.hypervisor.found(
+        Kind.RESOURCE_PAST_VMA,
+        f"{pages_of(n_outside)} of a resource of domain {domid} lie outside the mapping {vma.start:#x} to "
+        f"{vma.end:#x}, from {strays[0].start:#x} on: no munmap of that mapping takes them away; mmap as many pages as "
+        "are asked for, and pass the address that mmap returned",
+        dom=domid,
+        addr=strays[0].start,
+    )
+    replaced = [other for stray in strays for other in space.map.touching(stray.start, stray.end)]
+    if replaced:
+        space.hypervisor.found(
+            Kind.OTHER_MEMORY_REPLACED,
+            f"a resource of domain {domid} was mapped over {replaced[0].file} memory at {replaced[0].start:#x}, which "
+            "is not the device's: what was there is gone, and the guest's pages stay when the mapping is unmapped",
+            dom=domid,
+            addr=max(replaced[0].start, strays[0].start),
+        )
+
+
+def protect(space: AddressSpace, parts: Sequence[Entry], protection: int) -> None:
+    """Mprotect over frames that are mapped: Linux rewrites their page table entries, and Xen refuses them."""
+    for part in parts:
+        held = part.pte_protection
+        if part.file is not File.PRIVCMD or held is None or not space.pmap.count(part.page, part.n_pages):
+            continue
+        if protection == PROT_NONE:
+            space.hypervisor.found(
+                Kind.MAPPING_LOST,
+                f"mprotect to no access took the frames of domain {part.domid} at {part.start:#x} "
+                f"({pages_of(part.n_pages)}) away for good: no later mprotect brings them back, and an access will "
+                "fault again for ever",
+                dom=part.domid,
+                addr=part.start,
+            )
+        elif (protection ^ held) & PROT_WRITE and not part.private:
+            stays, writes = ("writable", "still go through") if held & PROT_WRITE else ("read-only", "fault for ever")
+            space.hypervisor.found(
+                Kind.MPROTECT_WITHOUT_EFFECT,
+                f"mprotect at {part.start:#x} returned 0, and the {pages_of(part.n_pages)} of domain {part.domid} "
+                f"there stay {stays}: writes {writes}; unmap them and map them anew with the protection that is wanted",
+                dom=part.domid,
+                addr=part.start,
+            )
+
+
+def failed_touched(space: AddressSpace, entry: Entry, address: int, *, filled: bool) -> None:
+    """A page whose frame failed is touched.
+
+    Args:
+        space: Where.
+        entry: The mapping.
+        address: The page.
+        filled: The host puts something there: it is no hole.
+    """
+    space.hypervisor.found(
+        Kind.FAILED_FRAME_TOUCHED,
+        f"the frame at {address:#x} failed when it was mapped, and was touched: "
+        + ("reads give ones there and writes are dropped" if filled else "that is SIGBUS")
+        + "; look at the error of each frame before it is used",
+        dom=entry.domid,
+        addr=address,
+    )
+
+
+def refaults(space: AddressSpace, entry: Entry, address: int, why: str) -> None:
+    """An access that a real host tries again and again."""
+    space.hypervisor.found(
+        Kind.ENDLESS_REFAULT,
+        f"an access to {address:#x} faults again for ever on a real host, and its thread hangs without a signal: {why}",
+        dom=entry.domid,
+        addr=address,
+    )

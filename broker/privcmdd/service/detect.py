@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Harm that can only be seen above the model: how answers are written down, open files, other clients."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from privcmdd.model.findings import Found, Kind, pages_of
+from privcmdd.model.privcmd.personality import hidden
+from privcmdd.model.units import PAGE_SHIFT
+from privcmdd.service.findings import Culprit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from privcmdd.model.machine.frames import Errors, Names
+    from privcmdd.service.broker import Broker
+    from privcmdd.service.processes import Residence
+
+
+def errors_hidden(broker: Broker, params: dict[str, Any], names: Names, marked: Names, errors: Errors) -> None:
+    """MMAPBATCH reports failed frames in bits that their numbers had set already."""
+    try:
+        at = hidden(names, marked, errors)
+    except MemoryError:  # the frames are mapped: what cannot be looked for is not found
+        return
+    if at:
+        broker.hypervisor.found(
+            Kind.ERROR_HIDDEN,
+            f"frame {int(names[at[0]]):#x} of domain {params['dom']}, at index {at[0]}, failed, and its number has the "
+            f"bits already by which MMAPBATCH says so: {len(at)} failed frames look mapped; use MMAPBATCH_V2",
+            dom=params["dom"],
+            addr=params["addr"] + (at[0] << PAGE_SHIFT),
+        )
+
+
+def filled(broker: Broker, residence: Residence, domid: int, addr: int, file: int) -> None:
+    """Frames were mapped: perhaps into a mapping of a file that is restricted to another domain."""
+    vma = residence.space.map.lookup(addr)
+    held = None if vma is None else residence.restrictions.get(vma.opened)
+    if vma is not None and held not in (None, domid):
+        broker.hypervisor.found(
+            Kind.UNRESTRICTED_FILL,
+            f"frames of domain {domid} were mapped at {addr:#x} through file {file}, into a mapping of file "
+            f"{vma.opened}, which is restricted to domain {held}: the restriction is of the file that asks, not of the "
+            "memory; whoever may use that memory has the frames",
+            dom=domid,
+            addr=addr,
+        )
+
+
+def zombies(broker: Broker, domid: int) -> Iterator[tuple[Found, Culprit]]:
+    """A domain was destroyed and does not go: those who keep it."""
+    for residence in broker.spaces.residences():
+        space = residence.space
+        held = [(entry, space.pmap.count(entry.page, entry.n_pages)) for entry in space.map if entry.owner == domid]
+        n_pages = sum(n for _, n in held)
+        if not n_pages:
+            continue
+        first = next(entry for entry, n in held if n)
+        method, request = first.made_by or ("", 0)
+        text = (
+            f"domain {domid} was destroyed while {pages_of(n_pages)} of it were mapped, the first at "
+            f"{first.start:#x}: it stays as a zombie, with that memory, until the last of them is unmapped"
+        )
+        connection = min(residence.threads, default=0)
+        yield (
+            Found(Kind.ZOMBIE_DOMAIN, text, domid, first.start, first.made_by),
+            Culprit(residence.uid, residence.pid, residence.client, connection, method, request),
+        )

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Event channels: those of domain 0's processes, and, for who may act for them, of guests.
+
+A port of domain 0 belongs to the connection that took it, as the ports of /dev/xen/evtchn belong to an open file, and
+is closed with it (drivers/xen/evtchn.c). A guest's port lives as long as the guest. Answers bring the two events of
+the channel as descriptors: the port's own, which becomes readable, and the one to write to for the other end; so
+notifications take no request, and pass nobody on their way.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, Final
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.ledger import Slot
+from privcmdd.model.units import DOMID_FIRST_RESERVED
+from privcmdd.service.reply import WithDescriptors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from privcmdd.model.machine.evtchn import EventChannels, Port
+    from privcmdd.service.broker import Broker
+    from privcmdd.service.session import Session
+
+    Params = dict[str, Any]
+
+# What the broker holds for a channel: its two events.
+CHANNEL_FDS: Final = 2
+
+
+def take(broker: Broker, session: Session, on: int, operation: Callable[[EventChannels], int]) -> WithDescriptors:
+    """Take a port, for domain 0 or for a guest.
+
+    Raises:
+        ModelError: As the operation; EPERM; EDQUOT; ENOMEM, the host has no event to give.
+    """
+    channels = broker.hypervisor.events
+    if on:
+        session.check("write", on)
+        number = operation(channels)
+    else:
+        charge = session.account.charge(Slot.FDS, CHANNEL_FDS)
+        try:
+            number = operation(channels)
+        except BaseException:
+            charge.release()
+            raise
+        session.ports[number] = charge
+    port = channels.port(on, number)
+    try:
+        broker.backing.make_events(port.channel)
+    except BaseException:
+        give_up(broker, session, on, number)
+        raise
+    return with_events(broker, port, {"port": number})
+
+
+def with_events(broker: Broker, port: Port, result: Params) -> WithDescriptors:
+    """An answer that brings a port's own event, and the one of the other end."""
+
+    def events() -> tuple[int, ...]:
+        pair = broker.backing.events(port.channel)
+        return pair if port.side == 0 else pair[::-1]
+
+    return WithDescriptors(result, events)
+
+
+def own(broker: Broker, session: Session, on: int, number: int) -> Port:
+    """A port that a connection may use.
+
+    Raises:
+        ModelError: EPERM; ESRCH; EINVAL, it is not in use; ENOTCONN, it is another connection's.
+    """
+    if on:
+        session.check("write", on)
+    elif number not in session.ports:
+        raise ModelError(errno.ENOTCONN, f"port {number} is none of this connection's", key="port")
+    return broker.hypervisor.events.port(on, number)
+
+
+def give_up(broker: Broker, session: Session, on: int, number: int) -> None:
+    """Close a port."""
+    broker.hypervisor.events.close(on, number)
+    if not on:
+        session.ports.pop(number).release()
+
+
+def give_up_all(broker: Broker, session: Session) -> None:
+    """A connection ends, and its ports with it."""
+    for number in list(session.ports):
+        give_up(broker, session, 0, number)
+
+
+def check_unrestricted(session: Session, domid: int | None) -> None:
+    """What a restricted file may still bind: nothing but ports of its domain.
+
+    Raises:
+        ModelError: EACCES, as the driver says it.
+    """
+    if session.events_of not in (None, domid):
+        raise ModelError(
+            errno.EACCES, f"this connection is restricted to event channels of domain {session.events_of}", dom=domid
+        )
+
+
+def alloc_unbound(broker: Broker, session: Session, params: Params) -> WithDescriptors:
+    """``evtchn.alloc_unbound``: a port that another domain may bind to."""
+    on, remote = params["on"], params["remote"]
+    if not on:
+        check_unrestricted(session, None)
+        session.check("write", remote)
+    return take(broker, session, on, lambda channels: channels.alloc_unbound(on, remote))
+
+
+def bind_interdomain(broker: Broker, session: Session, params: Params) -> WithDescriptors:
+    """``evtchn.bind_interdomain``: the other end of somebody's port."""
+    on, dom, port = params["on"], params["dom"], params["port"]
+    if not on:
+        check_unrestricted(session, dom)
+        session.check("write", dom)
+    return take(broker, session, on, lambda channels: channels.bind_interdomain(on, dom, port))
+
+
+def bind_virq(broker: Broker, session: Session, params: Params) -> WithDescriptors:
+    """``evtchn.bind_virq``: a port for a virtual interrupt."""
+    on, virq, vcpu = params["on"], params["virq"], params["vcpu"]
+    if not on:
+        check_unrestricted(session, None)
+        session.check("admin", None)
+        ports = broker.hypervisor.events.ports(0)
+        if any(ports[number].is_virq(virq, vcpu) for number in session.ports):
+            raise ModelError(errno.EEXIST, f"this connection has bound virtual interrupt {virq} already", key="virq")
+    return take(broker, session, on, lambda channels: channels.bind_virq(on, virq, vcpu))
+
+
+def attach(broker: Broker, session: Session, params: Params) -> WithDescriptors:
+    """``evtchn.attach``: the events of a port that is there already."""
+    port = own(broker, session, params["on"], params["port"])
+    broker.backing.make_events(port.channel)
+    return with_events(broker, port, {})
+
+
+def close(broker: Broker, session: Session, params: Params) -> Params:
+    """``evtchn.close``."""
+    own(broker, session, params["on"], params["port"])
+    give_up(broker, session, params["on"], params["port"])
+    return {}
+
+
+def notify(broker: Broker, session: Session, params: Params) -> Params:
+    """``evtchn.notify``: raise the event of the other end, for who has no descriptor of it."""
+    own(broker, session, params["on"], params["port"])
+    broker.hypervisor.events.send(params["on"], params["port"])
+    return {}
+
+
+def pending(broker: Broker, session: Session, params: Params) -> Params:
+    """``evtchn.pending``: take what has been raised, for who has no descriptor of it."""
+    port = own(broker, session, params["on"], params["port"])
+    return {"pending": broker.backing.take_event(port.channel, port.side)}
+
+
+def list_ports(broker: Broker, session: Session, params: Params) -> Params:
+    """``evtchn.list``: the ports of a domain; of domain 0's, the connection's own."""
+    on = params["on"]
+    if on:
+        session.check("read", on)
+    ports = broker.hypervisor.events.ports(on)
+    return {"ports": [row(number, port) for number, port in sorted(ports.items()) if on or number in session.ports]}
+
+
+def row(number: int, port: Port) -> Params:
+    """A port as lists show it."""
+    return {
+        "port": number,
+        "state": port.state,
+        "dom": port.remote,
+        "remote_port": port.remote_port,
+        "virq": port.virq,
+        "vcpu": port.vcpu,
+        "for_xen": port.for_xen,
+    }
+
+
+def restrict(_: Broker, session: Session, params: Params) -> Params:
+    """``evtchn.restrict``: bind nothing but ports of one domain from now on (IOCTL_EVTCHN_RESTRICT_DOMID)."""
+    dom = params["dom"]
+    if session.events_of is not None:
+        raise ModelError(
+            errno.EACCES, f"this connection is restricted to event channels of domain {session.events_of} already"
+        )
+    if not 0 < dom < DOMID_FIRST_RESERVED:
+        raise ModelError(errno.EINVAL, f"dom is {dom:#x}, and only a guest can be restricted to", key="dom")
+    session.events_of = dom
+    return {}
+
+
+HANDLERS: Final = {
+    "evtchn.alloc_unbound": alloc_unbound,
+    "evtchn.bind_interdomain": bind_interdomain,
+    "evtchn.bind_virq": bind_virq,
+    "evtchn.attach": attach,
+    "evtchn.close": close,
+    "evtchn.notify": notify,
+    "evtchn.pending": pending,
+    "evtchn.list": list_ports,
+    "evtchn.restrict": restrict,
+}

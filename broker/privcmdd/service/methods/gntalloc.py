@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/dev/xen/gntalloc: pages of domain 0's own that another domain may map, and mapping them."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, Final
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.ledger import Slot
+from privcmdd.model.machine.gntalloc import MOST_SHARES, Holder, Notice
+from privcmdd.model.mm import granted
+from privcmdd.model.units import PAGE_SIZE, PROT_READ, PROT_WRITE
+from privcmdd.service.methods.gntdev import CLEAR_BYTE, event_of
+from privcmdd.service.reply import WithDescriptors
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from privcmdd.model.machine.gntalloc import Share, SharedFile
+    from privcmdd.service.broker import Broker
+    from privcmdd.service.processes import Residence
+    from privcmdd.service.session import Session
+    from privcmdd.service.steps import Pause
+
+    Params = dict[str, Any]
+
+
+def connection(session: Session) -> Holder:
+    """A connection as one that keeps shares."""
+    return Holder("connection", session.number)
+
+
+def alloc(broker: Broker, session: Session, params: Params) -> WithDescriptors:
+    """``gntalloc.alloc``: pages in a file of their own."""
+    to, num = params["dom"], params["num"]
+    session.check("write", to)
+    if not 0 < num <= MOST_SHARES:
+        raise ModelError(errno.EINVAL, f"num is {num}, expected 1 to {MOST_SHARES}", key="num")
+    shares = broker.hypervisor.shares
+    file = shares.next_file()
+    charge = session.account.charge(Slot.FDS, 1)
+    try:
+        broker.backing.create(file, num)
+        try:
+            holder = connection(session)
+            refs = shares.allocate(file, num, to, session.identity.uid, holder, writable=params["writable"])
+        except BaseException:
+            broker.backing.close(file)
+            raise
+    except BaseException:
+        charge.release()
+        raise
+    session.shares[file] = charge
+    return with_file(broker, file, {"refs": refs}, writable=True)
+
+
+def with_file(broker: Broker, file: SharedFile, result: Params, *, writable: bool) -> WithDescriptors:
+    """An answer that brings the file."""
+    return WithDescriptors(result, lambda: (broker.backing.descriptor(file, writable=writable),))
+
+
+def own(broker: Broker, session: Session, ref: int) -> Share:
+    """A share that a connection has made.
+
+    Raises:
+        ModelError: ENOENT.
+    """
+    share = broker.hypervisor.shares.share(ref)
+    if connection(session) not in share.owners:
+        raise ModelError(errno.ENOENT, f"grant {ref} of domain 0 is none of this connection's", key="refs", ref=ref)
+    return share
+
+
+def free(broker: Broker, session: Session, params: Params) -> Params:
+    """``gntalloc.free``: all of them or none."""
+    shares, holder = broker.hypervisor.shares, connection(session)
+    for ref in params["refs"]:
+        if holder not in shares.share(ref).mappers:
+            own(broker, session, ref)
+    for ref in params["refs"]:
+        shares.let_go(ref, holder)
+    return {}
+
+
+def notify(broker: Broker, session: Session, params: Params) -> Params:
+    """``gntalloc.notify``: what is to be done when its maker lets a page go."""
+    share = own(broker, session, params["ref"])
+    event = event_of(broker, session, params)
+    offset = params["offset"]
+    if offset >= PAGE_SIZE:
+        raise ModelError(errno.EINVAL, f"offset is {offset}, and a page has {PAGE_SIZE} bytes", key="offset")
+    byte = (share.file, share.page, offset) if params["action"] & CLEAR_BYTE else None
+    share.notice = Notice(byte, event)
+    return {}
+
+
+def map_shares(broker: Broker, session: Session, params: Params) -> Generator[Pause, None, WithDescriptors]:
+    """``gntalloc.map``: as many as lie side by side."""
+    refs, on, addr = params["refs"], params["on"], params["addr"]
+    shares = broker.hypervisor.shares
+    if params["own"]:
+        chosen = [own(broker, session, ref) for ref in refs]
+    else:
+        session.check("write", on)
+        chosen = [shares.share(ref) for ref in refs]
+        if any(share.to != on for share in chosen):
+            raise ModelError(errno.EINVAL, f"one of these grants is not to domain {on}", key="refs")
+    if not chosen:
+        raise ModelError(errno.EINVAL, "refs is empty, expected at least one grant", key="refs")
+    num, first = shares.run(refs), chosen[0]
+    writable = params["own"] or first.writable
+    prot = PROT_READ | PROT_WRITE if writable else PROT_READ
+    if addr:
+        residence: Residence = broker.residence(session)
+        ticket = yield from residence.turnstile.enter()
+        try:
+            granted.share(residence.space, addr, refs[:num], prot, owned=params["own"])
+        finally:
+            residence.turnstile.leave(ticket)
+    else:
+        for share in chosen[:num]:
+            (share.owners if params["own"] else share.mappers).add(connection(session))
+    answer = {"num": num, "page": first.page, "prot": prot}
+    return with_file(broker, first.file, answer, writable=writable)
+
+
+HANDLERS: Final = {
+    "gntalloc.alloc": alloc,
+    "gntalloc.free": free,
+    "gntalloc.notify": notify,
+    "gntalloc.map": map_shares,
+}

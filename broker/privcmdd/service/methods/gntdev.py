@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/dev/xen/gntdev: mapping what guests grant, and copying from and to it."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.grants import copy as grant_copy
+from privcmdd.model.grants.copy import DEST_GREF, SOURCE_GREF, Segment, check
+from privcmdd.model.mm import granted
+from privcmdd.model.privcmd import gntdev
+from privcmdd.model.units import PAGE_SIZE
+from privcmdd.service.methods.privcmd import answer, authorise, check_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from privcmdd.model.privcmd.personality import Batch
+    from privcmdd.service.broker import Broker
+    from privcmdd.service.processes import Residence
+    from privcmdd.service.session import Session
+    from privcmdd.service.steps import Pause
+
+    Params = dict[str, Any]
+    Steps = Generator[Pause, None, Params]
+
+CLEAR_BYTE: Final = 1  # UNMAP_NOTIFY_*
+SEND_EVENT: Final = 2
+
+
+def map_grants(broker: Broker, session: Session, params: Params) -> Steps:
+    """``gntdev.map``: map grants of one domain, all or none."""
+    residence: Residence = broker.residence(session)
+    domid = params["dom"]
+    may_write = authorise(session, residence, domid, 0)
+    refs = np.frombuffer(params["arr"].data, dtype="<u8").tolist()
+    check_counts(broker, None, len(refs), "arr")
+
+    def read(at: int, size: int) -> bytes:
+        return broker.backing.read(domid, at // PAGE_SIZE, at % PAGE_SIZE, size)
+
+    def ready(done: Batch) -> Params:
+        return answer(broker, residence, params, done, {"num": len(refs)})
+
+    ticket = yield from residence.turnstile.enter()
+    try:
+        residence.space.maker = (session.method, session.n_requests)
+        space, addr = residence.space, params["addr"]
+        done: Params = gntdev.map_grants(space, domid, addr, refs, read, may_write=may_write, ready=ready)
+        return done
+    finally:
+        residence.turnstile.leave(ticket)
+
+
+class GuestMemory:
+    """Domains' memory files, as copying sees them."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._backing = broker.backing
+
+    def read(self, domid: int, at: int, size: int) -> bytes:
+        """Bytes of a domain's file."""
+        return self._backing.read(domid, at // PAGE_SIZE, at % PAGE_SIZE, size)
+
+    def write(self, domid: int, at: int, data: bytes) -> None:
+        """Change bytes of a domain's file."""
+        self._backing.write(domid, at // PAGE_SIZE, at % PAGE_SIZE, data)
+
+
+def copy(broker: Broker, session: Session, params: Params) -> Params:
+    """``gntdev.copy``: each segment, or why not."""
+    residence: Residence = broker.residence(session)
+    segments = [Segment(**row) for row in params["segments"]]
+    for segment in segments:
+        if segment.flags & SOURCE_GREF:
+            authorise(session, residence, segment.source_dom, 0)
+        if segment.flags & DEST_GREF and not authorise(session, residence, segment.dest_dom, 0):
+            raise ModelError(
+                errno.EPERM,
+                f"domain {segment.dest_dom} may only be mapped read-only, and copying to it changes it",
+                dom=segment.dest_dom,
+            )
+    check(segments)
+    given = params["data"] or b""
+    n_given = sum(segment.len for segment in segments if not segment.flags & SOURCE_GREF)
+    if n_given != len(given):
+        raise ModelError(errno.EINVAL, f"data has {len(given)} bytes, the segments take {n_given}", key="data")
+    memory, at, statuses, taken = GuestMemory(broker), 0, [], []
+    for segment in segments:
+        own = b"" if segment.flags & SOURCE_GREF else given[at : at + segment.len]
+        at += len(own)
+        status, data = grant_copy.copy(broker.hypervisor, segment, own, memory)
+        statuses.append(int(status))
+        if not segment.flags & DEST_GREF:
+            taken.append(data.ljust(segment.len, b"\0"))
+    return {"status": statuses, "data": b"".join(taken)}
+
+
+def notify(broker: Broker, session: Session, params: Params) -> Params:
+    """``gntdev.notify``: what is to be done when a page is unmapped."""
+    event = event_of(broker, session, params)
+    residence: Residence = broker.residence(session)
+    granted.notify(residence.space, params["addr"], event, clear=bool(params["action"] & CLEAR_BYTE))
+    return {}
+
+
+def event_of(broker: Broker, session: Session, params: Params) -> tuple[int, int] | None:
+    """The event that a notice is to raise: its channel, and which end.
+
+    Raises:
+        ModelError: EINVAL, there is no such action, or no such port.
+    """
+    action = params["action"]
+    if action & ~(CLEAR_BYTE | SEND_EVENT):
+        raise ModelError(errno.EINVAL, f"action is {action:#x}, expected a sum of 1 and 2", key="action")
+    if not action & SEND_EVENT:
+        return None
+    uid, number = session.identity.uid, params["port"]
+    if not any(number in other.ports for other in broker.sessions.values() if other.identity.uid == uid):
+        raise ModelError(errno.EINVAL, f"port {number} is none of this uid's", key="port")
+    port = broker.hypervisor.events.port(0, number)
+    return port.channel, 1 - port.side
+
+
+HANDLERS: Final = {"gntdev.map": map_grants, "gntdev.copy": copy, "gntdev.notify": notify}

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What whoever plays a guest must know of it: where its requests go, and which interrupts it has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from privcmdd.model.machine.ioreq import RangeType
+
+if TYPE_CHECKING:
+    from privcmdd.model.machine.ioreq import IoreqServer
+    from privcmdd.service.broker import Broker
+    from privcmdd.service.session import Session
+
+    Params = dict[str, Any]
+
+
+def servers(broker: Broker, session: Session, params: Params) -> Params:
+    """``ioreq.servers``: the ioreq servers of a domain, by number."""
+    session.check("read", params["dom"])
+    known = broker.hypervisor.domain(params["dom"]).ioreq_servers
+    return {"servers": [server_row(number, known[number]) for number in sorted(known)]}
+
+
+def server_row(number: int, server: IoreqServer) -> Params:
+    """An ioreq server as lists show it."""
+    ranges = {kind.name.lower(): [list(pair) for pair in server.ranges[kind]] for kind in RangeType}
+    return {
+        "id": number,
+        "enabled": server.enabled,
+        "bufioreq": server.bufioreq,
+        "bufioreq_port": server.bufioreq_port,
+        "ports": server.ports,
+        "ranges": ranges,
+    }
+
+
+def interrupts(broker: Broker, session: Session, params: Params) -> Params:
+    """``guest.interrupts``: the lines of a domain, and the messages it was sent."""
+    session.check("read", params["dom"])
+    lines = broker.hypervisor.domain(params["dom"]).interrupts
+    return {
+        "n_changes": lines.n_changes,
+        "isa": lines.asserted(),
+        "intx": [{"device": device, "pin": pin} for device, pin in sorted(lines.intx)],
+        "routes": lines.routes,
+        "msis": [msi._asdict() for msi in lines.msis if msi.number > params["after"]],
+    }
+
+
+HANDLERS: Final = {"ioreq.servers": servers, "guest.interrupts": interrupts}

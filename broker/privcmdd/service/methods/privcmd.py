@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""privcmd's ioctls that map frames, and RESTRICT.
+
+Checks come in the order in which the Linux driver makes them (oracle/RESULTS.md, section 3), whatever the
+personality: where two things are wrong at once, the caller learns of the same one.
+"""
+
+from __future__ import annotations
+
+import errno
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from privcmdd.model import invariants
+from privcmdd.model.errors import ModelError
+from privcmdd.model.ledger import Slot
+from privcmdd.model.machine.frames import FEW, NO_FRAME
+from privcmdd.model.privcmd.personality import MmapEntry, Stopped, with_nibbles
+from privcmdd.model.units import DOMID_FIRST_RESERVED, DOMID_INVALID
+from privcmdd.service import detect
+from privcmdd.service.machine_files import OWNERS, file_of, prepare
+from privcmdd.service.steps import CHECKPOINT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from privcmdd.model.ledger import Charge
+    from privcmdd.model.machine.frames import Errors, Mfns, Names
+    from privcmdd.model.privcmd.personality import Batch
+    from privcmdd.service.broker import Broker
+    from privcmdd.service.processes import Residence
+    from privcmdd.service.session import Session
+    from privcmdd.service.steps import Pause
+    from privcmdd.wire.params import Frames
+
+    Params = dict[str, Any]
+    Steps = Generator[Pause, None, Params]
+
+# Restricted files of one address space: they are remembered as long as it lives.
+MOST_RESTRICTED: Final = 65_536
+
+
+def in_turn(
+    broker: Broker, session: Session, residence: Residence, request: Generator[None, None, Any]
+) -> Generator[Pause, None, Any]:
+    """Take a map request to its end, alone in its address space. One that outlives a step counts as in flight."""
+    turnstile = residence.turnstile
+    ticket = turnstile.try_enter()
+    in_flight: Charge | None = None
+    try:
+        if ticket is None:
+            in_flight = session.account.charge(Slot.BATCHES, 1)
+            ticket = yield from turnstile.enter()
+        residence.space.maker = (session.method, session.n_requests)
+        while True:
+            try:
+                next(request)
+            except StopIteration as stop:
+                return stop.value
+            if in_flight is None:
+                try:
+                    in_flight = session.account.charge(Slot.BATCHES, 1)
+                except ModelError as refusal:
+                    request.throw(refusal)  # which ends as for any other quota: MMAP tells what stays mapped
+            broker.carry_out(session)
+            yield CHECKPOINT
+    finally:
+        request.close()
+        if ticket is not None:
+            turnstile.leave(ticket)
+        if in_flight is not None:
+            in_flight.release()
+
+
+def batch(
+    broker: Broker, session: Session, params: Params, ready: Callable[[Residence, Names, Batch], Params]
+) -> tuple[Residence, Names, Generator[None, None, Params]]:
+    """Begin to map single frames over one range: all checks that come before the caller's array of errors is cleared.
+
+    Args:
+        broker: The broker.
+        session: Who asks.
+        params: For what.
+        ready: Makes the answer, when all but the change itself is done.
+
+    Raises:
+        ModelError: EPERM, restricted or no right; EINVAL, no frames; EFAULT, the array cannot be read; E2BIG.
+    """
+    domid, asked = params["dom"], params["arr"]
+    residence: Residence = session.residence or broker.residence(session)
+    may_write = authorise(session, residence, domid, params["file"])
+    if asked is None:
+        if params["num"] == 0:
+            raise ModelError(errno.EINVAL, "num is 0, expected at least one frame", key="num")
+        raise ModelError(errno.EFAULT, "arr is nil: the caller's array cannot be read", key="arr")
+    names = named(asked)
+    check_counts(broker, params["num"], len(names), "arr")
+    if domid >= DOMID_FIRST_RESERVED:
+        file_of(broker, domid)  # before anything is mapped: the host may have none to give
+    space = residence.space
+    answered = partial(ready, residence, names)
+    if broker.settings.paranoid:
+        answered = partial(lawful, answered, len(names))
+    request = space.personality.mmapbatch(space, domid, params["addr"], names, may_write=may_write, ready=answered)
+    return residence, names, request
+
+
+def lawful(answered: Callable[[Batch], Params], n_asked: int, done: Batch) -> Params:
+    """An answer whose frames and errors are held against law 6 before they are mapped."""
+    invariants.errors_are_in_order(done, n_asked)
+    return answered(done)
+
+
+def mmapbatch(broker: Broker, session: Session, params: Params) -> Steps:
+    """``privcmd.mmapbatch``: failures come back in the array."""
+    hidden: list[Callable[[], None]] = []
+
+    def ready(residence: Residence, names: Names, done: Batch) -> Params:
+        arr = None
+        if done.errors is not None:
+            marked = with_nibbles(names, done.errors, residence.space.personality.paged_nibble)
+            hidden.append(partial(detect.errors_hidden, broker, params, names, marked, done.errors))
+            arr = frames_like(params["arr"], marked)
+        return answer(broker, residence, params, done, {"ret": done.ret, "n_failed": done.n_failed, "arr": arr})
+
+    residence, _, request = batch(broker, session, params, ready)
+    result: Params = yield from in_turn(broker, session, residence, request)
+    for tell in hidden:
+        tell()
+    if residence.restrictions:
+        detect.filled(broker, residence, params["dom"], params["addr"], params["file"])
+    return result
+
+
+def mmapbatch_v2(broker: Broker, session: Session, params: Params) -> Steps:
+    """``privcmd.mmapbatch_v2``: failures come back beside the array."""
+
+    def ready(residence: Residence, _: Names, done: Batch) -> Params:
+        err = errors_like(params["arr"], done.errors)
+        return answer(broker, residence, params, done, {"ret": done.ret, "n_failed": done.n_failed, "err": err})
+
+    residence, names, request = batch(broker, session, params, ready)
+    if not params["err_ok"] and len(names):
+        raise ModelError(errno.EFAULT, "err_ok is false: the caller's array of errors cannot be written", key="err_ok")
+    try:
+        result: Params = yield from in_turn(broker, session, residence, request)
+    except ModelError as error:
+        error.details["cleared"] = len(names) > 0
+        raise
+    if residence.restrictions:
+        detect.filled(broker, residence, params["dom"], params["addr"], params["file"])
+    return result
+
+
+def mmap_entries(broker: Broker, session: Session, params: Params) -> Steps:
+    """``privcmd.mmap``: several ranges, in order, until one is bad."""
+    residence: Residence = broker.residence(session)
+    residence.space.personality.check_mmap()
+    entries = [MmapEntry(row["va"], row["mfn"], row["npages"]) for row in params["entry"]]
+    may_write = authorise(session, residence, params["dom"], params["file"])
+    check_counts(broker, params["num"], len(entries), "entry")
+    if params["dom"] >= DOMID_FIRST_RESERVED:
+        file_of(broker, params["dom"])
+    space = residence.space
+    most = broker.settings.limits.frames_per_batch
+    vma = space.map.lookup(entries[0].va) if entries else None
+    if space.personality.name != "linux" or (vma is not None and vma.n_pages > most):
+        # Else what is too much for a request is too much for its VMA as well, which Linux refuses at its entry.
+        check_counts(broker, None, sum(entry.npages for entry in entries), "npages")
+    request = space.personality.mmap(space, params["dom"], entries, may_write=may_write)
+    try:
+        done = yield from in_turn(broker, session, residence, request)
+    except Stopped as stopped:
+        prepare(broker, params["dom"], stopped.mfns)
+        if params["extents"]:
+            stopped.details.update(placed(broker, params["dom"], stopped.mfns, stopped.protection))
+        raise
+    if residence.restrictions and entries:
+        detect.filled(broker, residence, params["dom"], entries[0].va, params["file"])
+    return answer(broker, residence, params, done, {"ret": done.ret, "done": len(entries)})
+
+
+def restrict(broker: Broker, session: Session, params: Params) -> Params:
+    """``privcmd.restrict``: the first names the domain, later ones must name the same."""
+    asked, file = params["dom"], params["file"]
+    if not file:
+        held = session.restricted_to
+    else:
+        files: dict[int, int] = broker.residence(session).restrictions
+        held = files.get(file)
+    if held is None and asked != DOMID_INVALID:
+        if not file:
+            session.restricted_to = asked
+        elif len(files) >= MOST_RESTRICTED:
+            raise ModelError(errno.EDQUOT, f"{len(files)} files of this address space are restricted", key="file")
+        else:
+            files[file] = asked
+    elif held not in (None, asked):
+        who = f"file {file}" if file else "this connection"
+        raise ModelError(
+            errno.EINVAL,
+            f"dom is {asked}, and {who} is restricted to domain {held}",
+            key="dom",
+            restricted_to=held,
+        )
+    return {}
+
+
+def check_file(residence: Residence, domid: int | None, file: int) -> None:
+    """Whether a file of the device may name a domain (None: may call the hypervisor).
+
+    Raises:
+        ModelError: EPERM, it is restricted to another.
+    """
+    held = residence.restrictions.get(file)
+    if held is not None and held != domid:
+        raise ModelError(
+            errno.EPERM,
+            f"file {file} is restricted to domain {held}, asked for {'a hypercall' if domid is None else domid}",
+            dom=domid,
+            restricted_to=held,
+        )
+
+
+def authorise(session: Session, residence: Residence, domid: int, file: int) -> bool:
+    """Whether a client may map a domain at all.
+
+    Returns:
+        Whether it may map it writable too.
+
+    Raises:
+        ModelError: EPERM.
+    """
+    if file:
+        check_file(residence, domid, file)
+    if session.restricted_to is None and session.access.allows("write", domid):
+        return True
+    session.check("read", domid)
+    return session.access.allows("write", domid)
+
+
+def check_counts(broker: Broker, num: int | None, n: int, key: str) -> None:
+    """Hold a list against its count and the batch limit.
+
+    Raises:
+        ModelError: EINVAL, ``num`` is not what came; E2BIG.
+    """
+    if num is not None and num != n:
+        raise ModelError(
+            errno.EINVAL, f"num is {num}, and {key} holds {n}; leave num out or make them equal", key="num"
+        )
+    most = broker.settings.limits.frames_per_batch
+    if n > most:
+        raise ModelError(
+            errno.E2BIG,
+            f"{n} frames are asked for, a request may have {most} (limits.frames_per_batch); ask in parts",
+            key=key,
+            limit=most,
+        )
+
+
+def named(frames: Frames) -> Names:
+    """Frame numbers in the form that the model is fastest with."""
+    if len(frames.data) <= 8 * FEW:
+        return memoryview(frames.data).cast("Q").tolist()
+    return np.frombuffer(frames.data, dtype="<u8")
+
+
+def frames_like(asked: Frames, names: Names) -> bytes | list[int]:
+    """Frame numbers in the form of the question."""
+    numbers = np.asarray(names, dtype="<u8")
+    return numbers.tolist() if asked.listed else numbers.tobytes()
+
+
+def errors_like(asked: Frames, errors: Errors | None) -> bytes | list[int] | None:
+    """Errnos in the form of the question; nil when all is good."""
+    if errors is None:
+        return None
+    numbers = np.asarray(errors, dtype="<i4")
+    return numbers.tolist() if asked.listed else numbers.tobytes()
+
+
+def placed(broker: Broker, domid: int, mfns: Mfns, protection: int) -> Params:
+    """Where frames lie in their memory file, in which domain's of that number, and how to map them."""
+    found: Params = {"extents": broker.hypervisor.extents(mfns).astype("<u4", copy=False).tobytes(), "prot": protection}
+    domain = broker.hypervisor.domains.get(domid)
+    if domain is not None:
+        found["generation"] = domain.generation
+    elif domid in OWNERS:
+        found["generation"] = 0
+    return found
+
+
+def answer(broker: Broker, residence: Residence, params: Params, done: Batch, result: Params) -> Params:
+    """Add the extents when they are asked for, and what lies where frames failed."""
+    prepare(broker, params["dom"], done.mfns)
+    if params["extents"]:
+        result.update(placed(broker, params["dom"], done.mfns, done.protection))
+        if residence.space.personality.fills and (voids := voids_of(done.mfns)):
+            result["voids"] = voids
+    return result
+
+
+def voids_of(mfns: Mfns) -> bytes:
+    """Where there is no frame, as pairs of first index and number of pages."""
+    edges = np.flatnonzero(np.diff(np.asarray(mfns) == NO_FRAME, prepend=False, append=False))
+    return np.column_stack((edges[::2], edges[1::2] - edges[::2])).astype("<u4").tobytes()
+
+
+HANDLERS: Final = {
+    "privcmd.mmap": mmap_entries,
+    "privcmd.mmapbatch": mmapbatch,
+    "privcmd.mmapbatch_v2": mmapbatch_v2,
+    "privcmd.restrict": restrict,
+}

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Address spaces and the connections that are their threads."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from privcmdd.model import invariants
+from privcmdd.model.errors import ModelError
+from privcmdd.model.mm.syscalls import AddressSpace
+from privcmdd.model.privcmd.linux import Linux
+from privcmdd.model.privcmd.uvm import Uvm
+from privcmdd.service.turnstile import Turnstile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from privcmdd.model.host import Host
+    from privcmdd.model.machine.lifecycle import Hypervisor
+    from privcmdd.model.mm.vm_map import Maker
+    from privcmdd.model.privcmd.personality import Personality
+    from privcmdd.service.session import Session
+    from privcmdd.service.settings import SpaceDefaults
+
+
+# Mappings left behind that subscribers are told of: who leaves more knows enough.
+MOST_HELD: Final = 1_000
+
+
+@dataclass(slots=True, eq=False)
+class Residence:
+    """An address space and who lives in it.
+
+    Attributes:
+        space: The model's.
+        settings: What it was made with.
+        uid: Whose it is; only connections of that uid may join.
+        threads: Connections that live in it; when the last leaves, all it holds is given back.
+        turnstile: Map requests take turns here.
+        pid: The process that made it, as the kernel named it, for people.
+        client: What that called itself.
+        restrictions: Which domain each restricted file of the device may name; children share it.
+    """
+
+    space: AddressSpace
+    settings: SpaceDefaults
+    uid: int
+    pid: int
+    client: str
+    threads: set[int] = field(default_factory=set)
+    turnstile: Turnstile = field(default_factory=Turnstile)
+    restrictions: dict[int, int] = field(default_factory=dict)
+
+    def told(self, state: str) -> dict[str, Any]:
+        """What subscribers are told when it is made or gone: at its end also what is still mapped in it."""
+        body = {"space": self.space.number, "state": state, "pid": self.pid, "client": self.client}
+        return {**body, "held": held(self.space) if state == "gone" else []}
+
+
+class Spaces:
+    """All address spaces of the broker, by number."""
+
+    def __init__(self, hypervisor: Hypervisor, tell: Callable[[Residence, str], None]) -> None:
+        self._hypervisor = hypervisor
+        self._tell = tell
+        self._residences: dict[int, Residence] = {}
+        self._last_number = 0
+        self.closed_counters: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[AddressSpace]:
+        return (residence.space for residence in self._residences.values())
+
+    def __len__(self) -> int:
+        return len(self._residences)
+
+    def residences(self) -> Iterator[Residence]:
+        """Who lives where."""
+        return iter(self._residences.values())
+
+    def of(self, session: Session, defaults: SpaceDefaults, slice_frames: int) -> Residence:
+        """The space a connection lives in; a new one of its own when it has none yet.
+
+        Raises:
+            ModelError: EDQUOT.
+        """
+        if session.residence is None:
+            self.make(session, defaults, slice_frames)
+        assert session.residence is not None
+        return session.residence
+
+    def make(self, session: Session, settings: SpaceDefaults, slice_frames: int) -> Residence:
+        """Make a space and move a connection, which has none, into it.
+
+        Raises:
+            ModelError: EDQUOT.
+        """
+        account = session.uid_account
+        rules = personality(settings, self._hypervisor.host)
+        space = AddressSpace(self._last_number + 1, self._hypervisor, account, rules, slice_frames)
+        identity = session.identity
+        residence = self._add(Residence(space, settings, identity.uid, identity.pid, session.client_name))
+        self.join(session, residence)
+        return residence
+
+    def find(self, session: Session, number: int) -> Residence:
+        """An address space that a connection may join.
+
+        Raises:
+            ModelError: ESRCH; EPERM, it is another uid's.
+        """
+        residence = self._residences.get(number)
+        if residence is None:
+            raise ModelError(errno.ESRCH, f"there is no address space {number}", key="space", space=number)
+        if residence.uid != session.identity.uid:
+            raise ModelError(errno.EPERM, f"address space {number} belongs to another uid", key="space", space=number)
+        return residence
+
+    def join(self, session: Session, residence: Residence) -> None:
+        """Move a connection, which has no space, into one: it becomes a thread there."""
+        session.residence = residence
+        residence.threads.add(session.number)
+
+    def fork(self, session: Session, parent: Residence) -> Residence:
+        """Make the space of a child; it is kept for a connection to join as long as this one lives.
+
+        Raises:
+            ModelError: EDQUOT.
+        """
+        space = parent.space.fork(self._last_number + 1)
+        try:
+            child = Residence(
+                space, parent.settings, parent.uid, parent.pid, parent.client, restrictions=parent.restrictions
+            )
+            self._add(child)
+        except BaseException:
+            space.close()
+            raise
+        session.forked.append(child)
+        return child
+
+    def leave(self, session: Session) -> None:
+        """A connection ends: spaces that nobody lives in any more give everything back. Any number of times."""
+        left = [*session.forked] if session.residence is None else [session.residence, *session.forked]
+        session.residence = None
+        session.forked.clear()
+        for residence in left:
+            residence.threads.discard(session.number)
+            if not residence.threads:
+                self._close(residence)
+
+    def _add(self, residence: Residence) -> Residence:
+        self._last_number = residence.space.number
+        self._residences[residence.space.number] = residence
+        self._tell(residence, "made")
+        return residence
+
+    def _close(self, residence: Residence) -> None:
+        space = residence.space
+        if not space.closed:
+            self._tell(residence, "gone")
+            space.close()
+            del self._residences[space.number]
+            for name, value in space.counters.as_dict().items():
+                self.closed_counters[name] = self.closed_counters.get(name, 0) + value
+            invariants.closed_space_is_empty(space)
+
+
+def held(space: AddressSpace) -> list[dict[str, Any]]:
+    """The foreign mappings that a space still has, no more than ``MOST_HELD`` of them."""
+    rows = []
+    for entry in space.map:
+        if entry.made_by is not None and (present := space.pmap.count(entry.page, entry.n_pages)):
+            rows.append(
+                {"start": entry.start, "present": present, "dom": entry.owner, "request": made_by(entry.made_by)}
+            )
+            if len(rows) == MOST_HELD:
+                break
+    return rows
+
+
+def made_by(maker: Maker) -> str:
+    """A request, for people."""
+    method, number = maker
+    return f"{method} (request {number} of its connection)"
+
+
+def personality(settings: SpaceDefaults, host: Host) -> Personality:
+    """The kernel that a space's settings ask for."""
+    return Linux(host) if settings.personality == "linux" else Uvm(settings.probe, merge=settings.merge)
