@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from privcmd.guest import pv
-from privcmdd.service.hypercalls import hvm_context, hypercall
+from privcmdd.service import hypercalls
+from privcmdd.service.hypercalls import hvm_context
 from privcmdd.service.hypercalls.layout import Layout
 from privcmdd.service.hypercalls.names import NAMES
 
@@ -123,8 +124,8 @@ def constant(kind: str, name: str) -> str:
 
 def modules() -> Iterator[tuple[str, object]]:
     """The modules of the room, by their names."""
-    for found in pkgutil.iter_modules(hypercall.__path__):
-        yield found.name, importlib.import_module(f"privcmdd.service.hypercalls.hypercall.{found.name}")
+    for found in pkgutil.iter_modules(hypercalls.__path__):
+        yield found.name, importlib.import_module(f"privcmdd.service.hypercalls.{found.name}")
 
 
 def layouts() -> dict[str, Layout]:

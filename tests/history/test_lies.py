@@ -19,8 +19,7 @@ from history.record import END, History, Record
 from history.replay import check
 from history.stage import Stage, play
 from history.world import numbers
-from privcmdd.model.privcmd import linux, uvm
-from privcmdd.model.privcmd import personality as ioctls
+from privcmdd.model.privcmd import linux, requests, uvm
 from privcmdd.service.sequence import Sequence
 from privcmdd.service.steps import Ticket
 from privcmdd.service.turnstile import Turnstile
@@ -290,7 +289,7 @@ def test_a_broker_that_looks_too_early_is_wrong(monkeypatch: pytest.MonkeyPatch)
                 for _ in range(space.slice_frames, len(names), space.slice_frames):
                     yield
         except GeneratorExit:
-            ioctls.give_back(space, found[0])
+            requests.give_back(space, found[0])
             raise
         return found
 

@@ -22,12 +22,11 @@ from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.machine.domain import ON_DEMAND, PAGED, Kind
-from privcmdd.model.machine.frames import NO_FRAME
+from privcmdd.model.machine.frames import BARRED, NO_FRAME
 from privcmdd.model.machine.lifecycle import Discard, Hypervisor
 from privcmdd.model.mm.access import resolve, touch
-from privcmdd.model.mm.pmap import BARRED
 from privcmdd.model.mm.syscalls import AddressSpace
-from privcmdd.model.privcmd.personality import MmapEntry, Stopped
+from privcmdd.model.privcmd.requests import MmapEntry, Stopped
 from privcmdd.model.privcmd.uvm import Uvm
 from privcmdd.model.units import INVALID_FRAME
 

@@ -11,7 +11,7 @@ from model.side_by_side import SideBySide
 from privcmdd.model.machine.pod import CRASHED
 from privcmdd.model.machine.resources import GrantId, Type
 from privcmdd.model.mm import access
-from privcmdd.model.privcmd.personality import Part
+from privcmdd.model.privcmd.requests import Part
 
 if TYPE_CHECKING:
     from model.side_by_side import Pair

@@ -10,12 +10,13 @@ import pytest
 
 from model.support import BASE, World
 from privcmdd.model.errors import ModelError
-from privcmdd.model.machine.domain import RESOURCE_PAGES, Kind, State
+from privcmdd.model.files import RESOURCE_PAGES
+from privcmdd.model.machine.domain import Kind, State
 from privcmdd.model.machine.effects import BuffersGone
 from privcmdd.model.machine.frames import FIRST_RAM
 from privcmdd.model.machine.lifecycle import Hypervisor
 from privcmdd.model.machine.resources import IOREQ_FRAMES, Type
-from privcmdd.model.privcmd.personality import Part
+from privcmdd.model.privcmd.requests import Part
 from privcmdd.model.units import PAGE_SIZE
 
 

@@ -11,10 +11,11 @@ import pytest
 
 from model.support import PERSONALITIES, RW, World, page
 from privcmdd.model.errors import ModelError
+from privcmdd.model.grants.entry import GTF_PERMIT_ACCESS, V1
 from privcmdd.model.machine.gntalloc import Holder
 from privcmdd.model.machine.resources import Type
 from privcmdd.model.mm import granted
-from privcmdd.model.privcmd.gntdev import GTF_PERMIT_ACCESS, V1, map_grants
+from privcmdd.model.privcmd.gntdev import map_grants
 from privcmdd.model.units import PAGE_SIZE
 
 if TYPE_CHECKING:

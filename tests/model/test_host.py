@@ -14,7 +14,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.host import Host
 from privcmdd.model.machine.records import Pager
 from privcmdd.model.privcmd.linux import Linux
-from privcmdd.model.privcmd.personality import MmapEntry, Part
+from privcmdd.model.privcmd.requests import MmapEntry, Part
 from privcmdd.model.units import PAGE_SIZE
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from privcmdd.model.errors import InternalFault
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.machine.domain import State
 from privcmdd.model.mm.vm_map import Entry, File, Inherit
-from privcmdd.model.privcmd.personality import Batch
+from privcmdd.model.privcmd.requests import Batch
 from privcmdd.model.units import PAGE_SIZE, VM_MAX_ADDRESS
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
 from privcmdd.model.machine.domain import Kind
 from privcmdd.model.mm.access import touch
-from privcmdd.model.privcmd.personality import MmapEntry, Part
+from privcmdd.model.privcmd.requests import MmapEntry, Part
 from privcmdd.model.units import PAGE_SIZE
 
 if TYPE_CHECKING:

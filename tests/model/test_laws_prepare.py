@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
@@ -15,8 +17,11 @@ from privcmdd.model.machine.lifecycle import Hypervisor
 from privcmdd.model.mm.access import touch
 from privcmdd.model.mm.syscalls import AddressSpace
 from privcmdd.model.privcmd.linux import Linux
-from privcmdd.model.privcmd.personality import MmapEntry, Personality, Stopped
+from privcmdd.model.privcmd.requests import MmapEntry, Stopped
 from privcmdd.model.privcmd.uvm import Uvm
+
+if TYPE_CHECKING:
+    from privcmdd.model.privcmd.personality import Personality
 
 START = 0x10_0000_0000
 PERSONALITIES = [Uvm("load"), Uvm("scratch"), Uvm("load", merge=True), Linux()]

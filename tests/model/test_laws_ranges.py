@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,9 +18,12 @@ from privcmdd.model.machine.lifecycle import Hypervisor
 from privcmdd.model.mm.pmap import Pmap
 from privcmdd.model.mm.syscalls import AddressSpace
 from privcmdd.model.privcmd.linux import Linux
-from privcmdd.model.privcmd.personality import MmapEntry, Personality, Stopped
+from privcmdd.model.privcmd.requests import MmapEntry, Stopped
 from privcmdd.model.privcmd.uvm import Uvm
 from privcmdd.model.units import PAGE_SHIFT, VM_MAX_ADDRESS
+
+if TYPE_CHECKING:
+    from privcmdd.model.privcmd.personality import Personality
 
 N_PAGES = VM_MAX_ADDRESS >> PAGE_SHIFT
 

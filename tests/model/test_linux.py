@@ -11,7 +11,7 @@ import pytest
 from model.support import BASE, HOLE, RW, World, batch, errors_of, in_form, page, seen, shows
 from privcmdd.model.errors import ModelError
 from privcmdd.model.privcmd.linux import Linux
-from privcmdd.model.privcmd.personality import Part, with_nibbles
+from privcmdd.model.privcmd.requests import Part, with_nibbles
 from privcmdd.model.units import PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from model.support import BASE, HOLE, RW, World, batch, errors_of, page, run, se
 from privcmdd.model.errors import ModelError
 from privcmdd.model.mm.access import resolve, touch
 from privcmdd.model.privcmd.linux import Linux
-from privcmdd.model.privcmd.personality import MmapEntry, Stopped
+from privcmdd.model.privcmd.requests import MmapEntry, Stopped
 from privcmdd.model.units import PAGE_SIZE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from privcmdd.model.mm.syscalls import AddressSpace
-    from privcmdd.model.privcmd.personality import Batch
+    from privcmdd.model.privcmd.requests import Batch
 
 
 def vma(world: World, n_pages: int, prot: int = RW) -> AddressSpace:

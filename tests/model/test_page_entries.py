@@ -17,7 +17,7 @@ from privcmdd.model.host import Host
 from privcmdd.model.ledger import Slot
 from privcmdd.model.mm.access import resolve, touch, writes
 from privcmdd.model.privcmd.linux import Linux
-from privcmdd.model.privcmd.personality import MmapEntry, Part
+from privcmdd.model.privcmd.requests import MmapEntry, Part
 from privcmdd.model.units import DOMID_IO, DOMID_SELF, DOMID_XEN, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
 from privcmdd.model.machine.lifecycle import Hypervisor
 from privcmdd.model.mm.vm_map import Inherit
-from privcmdd.model.privcmd.personality import MmapEntry, Stopped
+from privcmdd.model.privcmd.requests import MmapEntry, Stopped
 from privcmdd.model.privcmd.uvm import Uvm
 from privcmdd.model.units import PAGE_SIZE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE
 

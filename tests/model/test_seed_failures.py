@@ -31,7 +31,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
 from privcmdd.model.mm.access import resolve, touch
 from privcmdd.model.privcmd.linux import Linux
-from privcmdd.model.privcmd.personality import FAILED, MmapEntry, with_nibbles
+from privcmdd.model.privcmd.requests import FAILED, MmapEntry, with_nibbles
 from privcmdd.model.privcmd.uvm import Uvm
 from privcmdd.model.units import INVALID_FRAME, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
 

@@ -13,7 +13,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.mm.access import resolve, touch
 from privcmdd.model.mm.uobject import UvmObject
 from privcmdd.model.mm.vm_map import File
-from privcmdd.model.privcmd.personality import FAILED, MmapEntry, Stopped
+from privcmdd.model.privcmd.requests import FAILED, MmapEntry, Stopped
 from privcmdd.model.privcmd.uvm import Uvm
 from privcmdd.model.units import (
     INVALID_FRAME,

@@ -23,7 +23,7 @@ from sim.snapshot import differences, snapshot
 if TYPE_CHECKING:
     from types import FrameType
 
-    from privcmdd.service.backing import FileKey
+    from privcmdd.model.files import FileKey
 
 RUNS = [(personality, name) for name, case in CASES.items() for personality in case.personalities]
 

@@ -26,7 +26,7 @@ from privcmdd.model.machine.frames import NO_FRAME
 from privcmdd.model.units import FRAME_MASK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import numpy.typing as npt
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     Errors32 = npt.NDArray[np.int32]
     # Runs of frames: (n,) first ones, and (n,) or (1,) how many.
     Spans = tuple[Names64, Names64]
-    # ``Faults.fail_frames`` for one who asks.
-    Injection = Callable[[int, Names64 | None, Mfns32, Errors32 | None], tuple[Mfns32, Errors32 | None]]
 
 # Each is asked for each request: a list of them, not a data base.
 MOST_RULES: Final = 256

@@ -17,9 +17,9 @@ from privcmdd.model.ledger import Slot
 from privcmdd.model.machine.domain import FLAGS, ON_DEMAND, State
 from privcmdd.model.machine.effects import GiveBack
 from privcmdd.model.machine.evtchn import PortState
-from privcmdd.model.machine.frames import NO_FRAME
-from privcmdd.model.mm.granted import Shared
-from privcmdd.model.mm.pmap import BARRED, LEVEL_BITS
+from privcmdd.model.machine.frames import BARRED, NO_FRAME
+from privcmdd.model.machine.gntalloc import Shared
+from privcmdd.model.mm.pmap import LEVEL_BITS
 from privcmdd.model.units import DOMID_INVALID, DOMID_IO, DOMID_XEN, INVALID_FRAME, PAGE_MASK, VM_MAX_ADDRESS
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from privcmdd.model.ledger import Account
     from privcmdd.model.machine.lifecycle import Hypervisor
     from privcmdd.model.mm.syscalls import AddressSpace
-    from privcmdd.model.privcmd.personality import Batch
+    from privcmdd.model.privcmd.requests import Batch
 
 
 def check(

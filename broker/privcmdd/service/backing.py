@@ -7,26 +7,15 @@ dictionaries. Frames of a domain lie in its file in guest order, a page each; ho
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
-
-from privcmdd.model.machine.gntalloc import SharedFile
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-
-class BufferFile(NamedTuple):
-    """The key of a file of hypercall buffers.
-
-    Attributes:
-        number: Of the address space that it was made for.
-    """
-
-    number: int
+    from privcmdd.model.files import FileKey
 
 
-FileKey = int | BufferFile | SharedFile
 """A domain's memory file goes by its domid."""
 
 

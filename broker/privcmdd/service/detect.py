@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from privcmdd.model.findings import Found, Kind, pages_of
-from privcmdd.model.privcmd.personality import hidden
+from privcmdd.model.privcmd.requests import hidden
 from privcmdd.model.units import PAGE_SHIFT
 from privcmdd.service.findings import Culprit
 

@@ -6,13 +6,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.files import BufferFile, SharedFile
 from privcmdd.model.findings import Found
+from privcmdd.model.grants.in_use import GTF_READING, GTF_WRITING, in_use
 from privcmdd.model.machine import effects
 from privcmdd.model.machine.domain import State
-from privcmdd.model.machine.gntalloc import SharedFile
-from privcmdd.model.mm.granted import GTF_READING, GTF_WRITING, in_use
 from privcmdd.service import findings
-from privcmdd.service.backing import BufferFile
 from privcmdd.service.detect import zombies
 from privcmdd.service.hypercalls import paging
 

@@ -7,7 +7,7 @@ import errno
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.privcmd.personality import Part
+from privcmdd.model.privcmd.requests import Part
 from privcmdd.service import detect
 from privcmdd.service.hypercalls.dm_op import device_model
 from privcmdd.service.methods.privcmd import authorise, placed
@@ -16,7 +16,7 @@ from privcmdd.wire.limits import DM_OP_BUFFERS, DM_OP_BYTES
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from privcmdd.model.privcmd.personality import Batch
+    from privcmdd.model.privcmd.requests import Batch
     from privcmdd.service.broker import Broker
     from privcmdd.service.processes import Residence
     from privcmdd.service.session import Session

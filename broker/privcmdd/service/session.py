@@ -13,8 +13,8 @@ from privcmdd.model.errors import ModelError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from privcmdd.model.files import SharedFile
     from privcmdd.model.ledger import Account, Charge
-    from privcmdd.model.machine.gntalloc import SharedFile
     from privcmdd.service.processes import Residence
     from privcmdd.service.sequence import Numbers
     from privcmdd.service.settings import AccessRule, Rights

@@ -11,8 +11,8 @@ import errno
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.grants.entry import Granted, Status, granted, refused
 from privcmdd.model.machine.frames import NO_FRAME
-from privcmdd.model.privcmd.gntdev import Granted, Status, granted, refused
 from privcmdd.model.units import PAGE_SIZE, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:

@@ -12,11 +12,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from privcmdd.model.files import BufferPages
+    from privcmdd.model.files import BufferPages, SharedFile
     from privcmdd.model.findings import Found
     from privcmdd.model.machine.domain import State
     from privcmdd.model.machine.frames import Mfns
-    from privcmdd.model.machine.gntalloc import SharedFile
 
 
 @dataclass(frozen=True, slots=True)

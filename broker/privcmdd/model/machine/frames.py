@@ -246,3 +246,6 @@ class FrameTable:
 
 NOTHING: Final = np.zeros(0, dtype=np.uint32)
 NOTHING.flags.writeable = False
+
+
+BARRED: Final = (1 << 32) - 1

@@ -14,6 +14,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.files import SharedFile
 from privcmdd.model.machine.effects import ByteCleared, Raised, SharedFileGone
 
 if TYPE_CHECKING:
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
 
 FIRST_REF: Final = 8  # those below are Xen's by custom
 MOST_SHARES: Final = 1024  # a uid; the module's parameter `limit`
-
-
-class SharedFile(NamedTuple):
-    """The key of the memory file of one allocation; what it is, so that it equals no key of another kind."""
-
-    number: int
-    what: str = "shared"
 
 
 class Holder(NamedTuple):
@@ -163,3 +157,15 @@ class Shares:
         """A holder is gone."""
         for ref in list(self.refs):
             self.let_go(ref, holder)
+
+
+class Shared(NamedTuple):
+    """What a page of an address space maps, when that is a page of domain 0's own.
+
+    Attributes:
+        ref: The grant's number.
+        writes: It was mapped to be written.
+    """
+
+    ref: int
+    writes: bool

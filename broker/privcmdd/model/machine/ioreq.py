@@ -8,53 +8,23 @@ guest's that waits for the device model; the server's numbers and ranges decide 
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.machine.effects import GuestChanged
+from privcmdd.model.machine.records import IoreqServer, RangeType
 from privcmdd.model.machine.resources import Resources
-from privcmdd.model.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from privcmdd.model.machine.domain import Domain
     from privcmdd.model.machine.interrupts import Interrupts
+    from privcmdd.model.ranges import Ranges
 
 MAX_IOREQ_SERVERS: Final = 8
 MAX_RANGES: Final = 256  # MAX_NR_IO_RANGES, of one type and server
 BUFIOREQ_ATOMIC: Final = 2
-
-
-class RangeType(IntEnum):
-    """XEN_DMOP_IO_RANGE_*."""
-
-    PORT = 0
-    MEMORY = 1
-    PCI = 2
-
-
-@dataclass(slots=True)
-class IoreqServer:
-    """A device model's connection to a domain.
-
-    Attributes:
-        bufioreq: HVM_IOREQSRV_BUFIOREQ_*; 0: no buffered requests.
-        frames: Machine frames, once asked for: buffered, then synchronous requests.
-        enabled: Requests go to it.
-        ports: The guest's port for each vcpu's requests, in order.
-        bufioreq_port: The guest's port for buffered requests; 0 without them.
-        ranges: What it emulates, by ``RangeType``.
-    """
-
-    bufioreq: int
-    frames: list[int] = field(default_factory=list)
-    enabled: bool = False
-    ports: list[int] = field(default_factory=list)
-    bufioreq_port: int = 0
-    ranges: list[Ranges] = field(default_factory=lambda: [Ranges() for _ in RangeType])
 
 
 class IoreqServers(Resources):

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.machine.domain import FLAGS, ON_DEMAND, PAGED, RESOURCE_PAGES, Domain, State
+from privcmdd.model.files import RESOURCE_PAGES
+from privcmdd.model.machine.domain import FLAGS, ON_DEMAND, PAGED, Domain, State
 from privcmdd.model.machine.effects import Discard, StateChanged
 from privcmdd.model.machine.frames import NOTHING
 from privcmdd.model.machine.ioreq import IoreqServers

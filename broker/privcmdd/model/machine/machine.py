@@ -19,22 +19,27 @@ from privcmdd.model.host import Host
 from privcmdd.model.machine.domain import State
 from privcmdd.model.machine.effects import Discard, GiveBack, StateChanged
 from privcmdd.model.machine.evtchn import VIRQ_DOM_EXC, EventChannels
-from privcmdd.model.machine.frames import FEW, NO_FRAME, FrameTable
+from privcmdd.model.machine.frames import BARRED, FEW, NO_FRAME, FrameTable
 from privcmdd.model.machine.gntalloc import Shares
-from privcmdd.model.mm.pmap import BARRED
 from privcmdd.model.mm.uobject import ObjectCounters
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
+    from privcmdd.model.files import Places
     from privcmdd.model.findings import Kind
-    from privcmdd.model.injection import Injection
-    from privcmdd.model.machine.domain import Domain, Places
+    from privcmdd.model.machine.domain import Domain
     from privcmdd.model.machine.effects import Effect
     from privcmdd.model.machine.frames import Mfns, Names
+
+    # Lets frames of a look-up fail: the domain, what is asked for, what was found, the error of each frame.
+    Injection = Callable[
+        [int, npt.NDArray[np.uint64] | None, npt.NDArray[np.uint32], npt.NDArray[np.int32] | None],
+        tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None],
+    ]
 
 
 class Machine:
@@ -241,3 +246,6 @@ def as_array(names: Names) -> npt.NDArray[np.uint64]:
 def as_names(names: npt.NDArray[np.uint64]) -> Names:
     """Names in the form that is fastest for their number."""
     return names.tolist() if len(names) <= FEW else names
+
+
+# ``Faults.fail_frames`` for one who asks.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.machine.domain import DEVICE, FLAGS, ON_DEMAND, PAGED, grow
+from privcmdd.model.files import grow
+from privcmdd.model.machine.domain import DEVICE, FLAGS, ON_DEMAND, PAGED
 from privcmdd.model.machine.frames import FIRST_RAM, NO_FRAME, NOTHING
 from privcmdd.model.machine.pod import OnDemand
 

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
+
+from privcmdd.model.ranges import Ranges
 
 # The frequency of the processor.
 TSC_KHZ = 2_000_000
@@ -122,3 +125,32 @@ class Pager:
     nominated: set[int] = field(default_factory=set)
     asked: set[int] = field(default_factory=set)
     port: int = 0
+
+
+class RangeType(IntEnum):
+    """XEN_DMOP_IO_RANGE_*."""
+
+    PORT = 0
+    MEMORY = 1
+    PCI = 2
+
+
+@dataclass(slots=True)
+class IoreqServer:
+    """A device model's connection to a domain.
+
+    Attributes:
+        bufioreq: HVM_IOREQSRV_BUFIOREQ_*; 0: no buffered requests.
+        frames: Machine frames, once asked for: buffered, then synchronous requests.
+        enabled: Requests go to it.
+        ports: The guest's port for each vcpu's requests, in order.
+        bufioreq_port: The guest's port for buffered requests; 0 without them.
+        ranges: What it emulates, by ``RangeType``.
+    """
+
+    bufioreq: int
+    frames: list[int] = field(default_factory=list)
+    enabled: bool = False
+    ports: list[int] = field(default_factory=list)
+    bufioreq_port: int = 0
+    ranges: list[Ranges] = field(default_factory=lambda: [Ranges() for _ in RangeType])

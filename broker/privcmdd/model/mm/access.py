@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.machine.frames import NO_FRAME
-from privcmdd.model.mm.pmap import BARRED
+from privcmdd.model.findings import Kind
+from privcmdd.model.machine.frames import BARRED, NO_FRAME
 from privcmdd.model.mm.syscalls import check_range
 from privcmdd.model.mm.vm_map import File
-from privcmdd.model.privcmd import detect
 from privcmdd.model.units import DOMID_INVALID, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def check_access(space: AddressSpace, entry: Entry | None, address: int, access:
     if access & (decides | (PROT_READ if decides & PROT_WRITE else PROT_NONE)):
         return entry
     if access & entry.protection:
-        detect.refaults(space, entry, address, "it was mapped read-only, and mprotect did not make it writable")
+        refaults(space, entry, address, "it was mapped read-only, and mprotect did not make it writable")
         raise ModelError(
             errno.EFAULT,
             f"{address:#x} was mapped read-only and mprotect did not change its page table entries: on a real host "
@@ -186,3 +185,13 @@ def segments(space: AddressSpace, address: int, size: int, first: int, n_pages: 
         high = min(address + size, (first + stop) << PAGE_SHIFT)
         found.append(Segment(int(owners[index]), int(pages[index]), low % PAGE_SIZE, high - low))
     return found
+
+
+def refaults(space: AddressSpace, entry: Entry, address: int, why: str) -> None:
+    """An access that a real host tries again and again."""
+    space.hypervisor.found(
+        Kind.ENDLESS_REFAULT,
+        f"an access to {address:#x} faults again for ever on a real host, and its thread hangs without a signal: {why}",
+        dom=entry.domid,
+        addr=address,
+    )

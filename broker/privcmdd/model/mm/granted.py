@@ -1,63 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which grants are in use, and how the guest sees it.
-
-While a grant is mapped, Xen keeps two bits up where the guest can read them: GTF_reading, and GTF_writing when
-somebody may write to it (xen/common/grant_table.c, _set_status and release_grant_for_copy). They are in the entry
-itself in version 1 of the interface, in the status frames in version 2. A guest must not end a grant while they are
-up. The counts are kept here and never read back from the guest, so what it writes there harms itself alone.
-"""
+"""Grants that an address space maps: of guests and of domain 0's own, and what is done when they are unmapped."""
 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.machine.effects import GrantsInUse
-from privcmdd.model.machine.gntalloc import Holder, Notice
-from privcmdd.model.machine.records import Pin
+from privcmdd.model.grants.in_use import Held, unpin
+from privcmdd.model.machine.gntalloc import Holder, Notice, Shared
 from privcmdd.model.mm.vm_map import File
-from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_WRITE
+from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PROT_WRITE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from privcmdd.model.machine.domain import Domain
-    from privcmdd.model.machine.gntalloc import SharedFile
-    from privcmdd.model.machine.lifecycle import Hypervisor
+    from privcmdd.model.files import SharedFile
     from privcmdd.model.mm.space import Mapped
     from privcmdd.model.mm.syscalls import AddressSpace
-
-GTF_READING: Final = 8
-GTF_WRITING: Final = 16
-ENTRY_V1_BYTES: Final = 8
-STATUS_BYTES: Final = 2
-
-
-class Held(NamedTuple):
-    """What a page of an address space maps.
-
-    Attributes:
-        domid: Who granted it: it stays as long as it is mapped.
-        ref: The grant's number.
-        writes: It was mapped to be written.
-    """
-
-    domid: int
-    ref: int
-    writes: bool
-
-
-class Shared(NamedTuple):
-    """What a page of an address space maps, when that is a page of domain 0's own.
-
-    Attributes:
-        ref: The grant's number.
-        writes: It was mapped to be written.
-    """
-
-    ref: int
-    writes: bool
 
 
 def notify(space: AddressSpace, addr: int, event: tuple[int, int] | None, *, clear: bool) -> None:
@@ -106,30 +66,6 @@ def share(space: AddressSpace, addr: int, refs: Sequence[int], prot: int, *, own
     entry.made_by = space.maker
 
 
-def pin(domain: Domain, refs: Sequence[int], frames: Sequence[int], *, writes: bool) -> None:
-    """Grants are about to be mapped, each once for every mention."""
-    pins = domain.grants.pins
-    for ref, frame in zip(refs, frames, strict=True):
-        held = pins.get(ref) or pins.setdefault(ref, Pin(frame))
-        held.n_mappings += 1
-        held.n_writable += writes
-
-
-def unpin(hypervisor: Hypervisor, helds: Iterable[Held]) -> None:
-    """Grants are no longer mapped by these pages."""
-    touched: dict[int, list[int]] = {}
-    for domid, ref, writes in helds:
-        domain = hypervisor.domains[domid]
-        held = domain.grants.pins[ref]
-        held.n_mappings -= 1
-        held.n_writable -= writes
-        if not held.n_mappings:
-            del domain.grants.pins[ref]
-        touched.setdefault(domid, []).append(ref)
-    for domid, refs in touched.items():
-        hypervisor.effects.append(GrantsInUse(domid, refs))
-
-
 def unmapped(space: Mapped, start: int, end: int) -> None:
     """A range of an address space maps nothing any more of what it did."""
     first, last = start >> PAGE_SHIFT, end >> PAGE_SHIFT
@@ -146,30 +82,3 @@ def unmapped(space: Mapped, start: int, end: int) -> None:
                 space.hypervisor.effects.extend(notice.effects())
             if isinstance(held, Shared):
                 space.hypervisor.shares.let_go(held.ref, Holder("page", space.number, page))
-
-
-def in_use(hypervisor: Hypervisor, effect: GrantsInUse) -> list[tuple[int, int, int]]:
-    """What a guest is to see: a dying one, or one that is gone, has no table to see it in.
-
-    Returns:
-        For each grant the page of the domain's memory file, the byte in it, and which of the two bits are up.
-    """
-    rows: list[tuple[int, int, int]] = []
-    domain = hypervisor.domains.get(effect.domid)
-    if domain is None:
-        return rows
-    for ref in effect.refs:
-        place = flags_of(hypervisor, domain, ref)
-        if place is not None:
-            held = domain.grants.pins.get(ref)
-            bits = (GTF_READING if held else 0) | (GTF_WRITING if held and held.n_writable else 0)
-            rows.append((*place, bits))
-    return rows
-
-
-def flags_of(hypervisor: Hypervisor, domain: Domain, ref: int) -> tuple[int, int] | None:
-    """The page of the domain's file, and the byte in it, that has the bits of a grant."""
-    grants = domain.grants
-    frames, size = (grants.shared, ENTRY_V1_BYTES) if grants.version == 1 else (grants.status, STATUS_BYTES)
-    index, rest = divmod(ref, PAGE_SIZE // size)
-    return (int(hypervisor.frames.page[frames[index]]), rest * size) if index < len(frames) else None

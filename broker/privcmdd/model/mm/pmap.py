@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from privcmdd.model.machine.frames import FEW, NO_FRAME
+from privcmdd.model.machine.frames import BARRED, FEW, NO_FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 LEVEL_BITS: Final = 9
 LEAF_PAGES: Final = 1 << LEVEL_BITS
 LEAF_MASK: Final = LEAF_PAGES - 1
-BARRED: Final = (1 << 32) - 1
 
 
 class Leaf:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from privcmdd.model.files import BufferPages
+    from privcmdd.model.grants.in_use import Held
     from privcmdd.model.ledger import Account
     from privcmdd.model.machine.frames import Mfns, Names
-    from privcmdd.model.machine.gntalloc import Notice
+    from privcmdd.model.machine.gntalloc import Notice, Shared
     from privcmdd.model.machine.lifecycle import Hypervisor
-    from privcmdd.model.mm.granted import Held, Shared
     from privcmdd.model.mm.vm_map import Maker
     from privcmdd.model.privcmd.personality import Personality
 

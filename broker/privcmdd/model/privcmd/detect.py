@@ -152,13 +152,3 @@ def failed_touched(space: AddressSpace, entry: Entry, address: int, *, filled: b
         dom=entry.domid,
         addr=address,
     )
-
-
-def refaults(space: AddressSpace, entry: Entry, address: int, why: str) -> None:
-    """An access that a real host tries again and again."""
-    space.hypervisor.found(
-        Kind.ENDLESS_REFAULT,
-        f"an access to {address:#x} faults again for ever on a real host, and its thread hangs without a signal: {why}",
-        dom=entry.domid,
-        addr=address,
-    )

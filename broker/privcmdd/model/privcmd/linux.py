@@ -16,12 +16,12 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.host import Host
-from privcmdd.model.machine.frames import NO_FRAME
+from privcmdd.model.machine.frames import BARRED, NO_FRAME
 from privcmdd.model.machine.machine import no_such_domain
-from privcmdd.model.mm.pmap import BARRED
+from privcmdd.model.mm.access import refaults
 from privcmdd.model.mm.vm_map import Entry, File, Inherit
 from privcmdd.model.privcmd import detect
-from privcmdd.model.privcmd.personality import (
+from privcmdd.model.privcmd.requests import (
     PAGED_OUT,
     Batch,
     MmapEntry,
@@ -375,7 +375,7 @@ class Linux:
         address = page << PAGE_SHIFT
         if mfn == BARRED:
             why = "it was mapped, or protected, without access, and mprotect does not bring it back"
-            detect.refaults(space, entry, address, why)
+            refaults(space, entry, address, why)
         else:
             why = "it failed when it was mapped" if entry.used else "no ioctl has filled this mapping"
             if entry.used and entry.file is File.PRIVCMD:

@@ -22,7 +22,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.findings import Kind
 from privcmdd.model.machine.frames import FEW
 from privcmdd.model.mm.vm_map import Entry, File, Inherit
-from privcmdd.model.privcmd.personality import (
+from privcmdd.model.privcmd.requests import (
     FAILED,
     Batch,
     MmapEntry,

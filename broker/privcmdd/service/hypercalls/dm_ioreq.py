@@ -11,7 +11,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.service.hypercalls.layout import Bytes, Layout
 
 if TYPE_CHECKING:
-    from privcmdd.model.machine.ioreq import IoreqServer
+    from privcmdd.model.machine.records import IoreqServer
     from privcmdd.service.broker import Broker
 
     Values = dict[str, Any]

@@ -11,7 +11,7 @@ import errno
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.privcmd.gntdev import Status
+from privcmdd.model.grants.entry import Status
 from privcmdd.service.hypercalls.call import is_self
 from privcmdd.service.hypercalls.layout import Layout
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.files import BufferFile
 from privcmdd.model.mm.vm_map import File
 from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PROT_READ, PROT_WRITE, VM_MAX_ADDRESS
-from privcmdd.service.backing import BufferFile
 from privcmdd.wire.limits import LENT_BYTES
 
 if TYPE_CHECKING:

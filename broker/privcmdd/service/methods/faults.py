@@ -24,7 +24,8 @@ from privcmdd.wire.params import Frames
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from privcmdd.model.injection import Armed, Injection, Spans
+    from privcmdd.model.injection import Armed, Spans
+    from privcmdd.model.machine.machine import Injection
     from privcmdd.service.broker import Broker
     from privcmdd.service.dispatch import Handler
     from privcmdd.service.session import Session

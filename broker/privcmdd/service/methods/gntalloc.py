@@ -17,7 +17,8 @@ from privcmdd.service.reply import WithDescriptors
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from privcmdd.model.machine.gntalloc import Share, SharedFile
+    from privcmdd.model.files import SharedFile
+    from privcmdd.model.machine.gntalloc import Share
     from privcmdd.service.broker import Broker
     from privcmdd.service.processes import Residence
     from privcmdd.service.session import Session

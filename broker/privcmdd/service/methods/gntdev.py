@@ -19,7 +19,7 @@ from privcmdd.service.methods.privcmd import answer, authorise, check_counts
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from privcmdd.model.privcmd.personality import Batch
+    from privcmdd.model.privcmd.requests import Batch
     from privcmdd.service.broker import Broker
     from privcmdd.service.processes import Residence
     from privcmdd.service.session import Session

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from privcmdd.model.machine.ioreq import RangeType
+from privcmdd.model.machine.records import RangeType
 
 if TYPE_CHECKING:
-    from privcmdd.model.machine.ioreq import IoreqServer
+    from privcmdd.model.machine.records import IoreqServer
     from privcmdd.service.broker import Broker
     from privcmdd.service.session import Session
 

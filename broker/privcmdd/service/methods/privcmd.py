@@ -17,7 +17,7 @@ from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
 from privcmdd.model.machine.frames import FEW, NO_FRAME
-from privcmdd.model.privcmd.personality import MmapEntry, Stopped, with_nibbles
+from privcmdd.model.privcmd.requests import MmapEntry, Stopped, with_nibbles
 from privcmdd.model.units import DOMID_FIRST_RESERVED, DOMID_INVALID
 from privcmdd.service import detect
 from privcmdd.service.machine_files import OWNERS, file_of, prepare
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.ledger import Charge
     from privcmdd.model.machine.frames import Errors, Mfns, Names
-    from privcmdd.model.privcmd.personality import Batch
+    from privcmdd.model.privcmd.requests import Batch
     from privcmdd.service.broker import Broker
     from privcmdd.service.processes import Residence
     from privcmdd.service.session import Session

@@ -5,22 +5,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from privcmdd.model.files import N_PAGES
+from privcmdd.model.files import N_PAGES, BufferFile
 from privcmdd.model.mm import access
 from privcmdd.model.mm.vm_map import File
 from privcmdd.model.units import INVALID_FRAME, PAGE_SHIFT, PAGE_SIZE, PROT_READ, PROT_WRITE
-from privcmdd.service.backing import BufferFile
 from privcmdd.service.processes import made_by
 from privcmdd.service.reply import WithDescriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from privcmdd.model.files import BufferPages
+    from privcmdd.model.files import BufferPages, FileKey
     from privcmdd.model.mm.access import Segment
     from privcmdd.model.mm.syscalls import AddressSpace
     from privcmdd.model.mm.vm_map import Entry
-    from privcmdd.service.backing import FileKey
     from privcmdd.service.broker import Broker
     from privcmdd.service.processes import Residence
     from privcmdd.service.session import Session

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which grants are in use, and how the guest sees it.
+
+While a grant is mapped, Xen keeps two bits up where the guest can read them: GTF_reading, and GTF_writing when
+somebody may write to it (xen/common/grant_table.c, _set_status and release_grant_for_copy). They are in the entry
+itself in version 1 of the interface, in the status frames in version 2. A guest must not end a grant while they are
+up. The counts are kept here and never read back from the guest, so what it writes there harms itself alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from privcmdd.model.machine.effects import GrantsInUse
+from privcmdd.model.machine.records import Pin
+from privcmdd.model.units import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from privcmdd.model.machine.domain import Domain
+    from privcmdd.model.machine.lifecycle import Hypervisor
+
+GTF_READING: Final = 8
+
+GTF_WRITING: Final = 16
+
+ENTRY_V1_BYTES: Final = 8
+
+STATUS_BYTES: Final = 2
+
+
+class Held(NamedTuple):
+    """What a page of an address space maps.
+
+    Attributes:
+        domid: Who granted it: it stays as long as it is mapped.
+        ref: The grant's number.
+        writes: It was mapped to be written.
+    """
+
+    domid: int
+    ref: int
+    writes: bool
+
+
+def pin(domain: Domain, refs: Sequence[int], frames: Sequence[int], *, writes: bool) -> None:
+    """Grants are about to be mapped, each once for every mention."""
+    pins = domain.grants.pins
+    for ref, frame in zip(refs, frames, strict=True):
+        held = pins.get(ref) or pins.setdefault(ref, Pin(frame))
+        held.n_mappings += 1
+        held.n_writable += writes
+
+
+def unpin(hypervisor: Hypervisor, helds: Iterable[Held]) -> None:
+    """Grants are no longer mapped by these pages."""
+    touched: dict[int, list[int]] = {}
+    for domid, ref, writes in helds:
+        domain = hypervisor.domains[domid]
+        held = domain.grants.pins[ref]
+        held.n_mappings -= 1
+        held.n_writable -= writes
+        if not held.n_mappings:
+            del domain.grants.pins[ref]
+        touched.setdefault(domid, []).append(ref)
+    for domid, refs in touched.items():
+        hypervisor.effects.append(GrantsInUse(domid, refs))
+
+
+def in_use(hypervisor: Hypervisor, effect: GrantsInUse) -> list[tuple[int, int, int]]:
+    """What a guest is to see: a dying one, or one that is gone, has no table to see it in.
+
+    Returns:
+        For each grant the page of the domain's memory file, the byte in it, and which of the two bits are up.
+    """
+    rows: list[tuple[int, int, int]] = []
+    domain = hypervisor.domains.get(effect.domid)
+    if domain is None:
+        return rows
+    for ref in effect.refs:
+        place = flags_of(hypervisor, domain, ref)
+        if place is not None:
+            held = domain.grants.pins.get(ref)
+            bits = (GTF_READING if held else 0) | (GTF_WRITING if held and held.n_writable else 0)
+            rows.append((*place, bits))
+    return rows
+
+
+def flags_of(hypervisor: Hypervisor, domain: Domain, ref: int) -> tuple[int, int] | None:
+    """The page of the domain's file, and the byte in it, that has the bits of a grant."""
+    grants = domain.grants
+    frames, size = (grants.shared, ENTRY_V1_BYTES) if grants.version == 1 else (grants.status, STATUS_BYTES)
+    index, rest = divmod(ref, PAGE_SIZE // size)
+    return (int(hypervisor.frames.page[frames[index]]), rest * size) if index < len(frames) else None

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the privcmd ioctls of all kernels have in common: arguments, answers, checks, the references they take."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.units import PAGE_SHIFT, PROT_NONE, PROT_WRITE, VM_MAX_ADDRESS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from privcmdd.model.machine.frames import Errors, Mfns, Names
+    from privcmdd.model.mm.syscalls import AddressSpace
+
+FAILED: Final = 0xF000_0000  # PRIVCMD_MMAPBATCH_MFN_ERROR
+
+PAGED_OUT: Final = 0x8000_0000  # PRIVCMD_MMAPBATCH_PAGED_ERROR
+
+MOST_RESOURCE_FRAMES: Final = 1 << 19  # of 8 bytes, in one piece of kernel memory (KMALLOC_MAX_SIZE)
+
+# Makes an answer of what is about to be mapped.
+Ready: TypeAlias = "Callable[[Batch], Any]"
+
+
+class Batch(NamedTuple):
+    """The answer to MMAPBATCH: for every single frame, in the order of the request.
+
+    Attributes:
+        ret: What the ioctl returns: 0, or -ENOENT when the caller is to ask again for paged frames.
+        mfns: (n,) the frames mapped, ``NO_FRAME`` for one that failed.
+        errors: None when all are good, else (n,) negative errnos and zeros.
+        protection: What the mapping allows; of MMAP in several ranges, what all of them allow.
+    """
+
+    ret: int
+    mfns: Mfns
+    errors: Errors | None
+    protection: int = PROT_NONE
+
+    @property
+    def n_failed(self) -> int:
+        """Frames that failed."""
+        return 0 if self.errors is None else int(np.count_nonzero(self.errors))
+
+
+@dataclass(frozen=True, slots=True)
+class MmapEntry:
+    """One entry of MMAP (struct privcmd_mmap_entry): ``npages`` frames from ``mfn`` on, at ``va``."""
+
+    va: int
+    mfn: int
+    npages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Part of a resource (struct privcmd_mmap_resource): ``num`` frames from ``idx`` on."""
+
+    dom: int
+    type: int
+    id: int
+    idx: int
+    num: int
+
+
+def as_it_is(batch: Batch) -> Any:
+    """The plainest answer."""
+    return batch
+
+
+def out_of_memory() -> ModelError:
+    """The refusal of what there is no memory for."""
+    return ModelError(errno.ENOMEM, "the broker has no memory left for this; ask again, or for less at a time")
+
+
+class Stopped(ModelError):  # noqa: N818 - a ModelError like the others, told apart by what it carries
+    """MMAP stopped at an entry; what it had mapped before that stays.
+
+    Attributes:
+        mfns: (n,) the frames that stay mapped, in request order.
+        protection: What their mapping allows.
+    """
+
+    def __init__(self, cause: ModelError, entry: int, mfns: Mfns, protection: int = PROT_NONE) -> None:
+        details: dict[str, Any] = {**cause.details, "entry": entry, "done": entry}
+        super().__init__(cause.errno, f"entry {entry}: {cause.text}; the {entry} before it stay mapped", **details)
+        self.mfns = mfns
+        self.protection = protection
+
+
+def acquire(
+    space: AddressSpace, domid: int, names: Names, protection: int | None = None
+) -> Generator[None, None, tuple[Mfns, Errors | None]]:
+    """Take references to frames, in slices, with a yield between two; closing it, or a refusal there, gives them back.
+
+    What ``protection`` is for: ``Hypervisor.acquire``.
+    """
+    hypervisor = space.hypervisor
+    n = len(names)
+    if isinstance(names, list) or n <= space.slice_frames:
+        return hypervisor.acquire(domid, names, protection)
+    mfns = np.zeros(n, dtype=np.uint32)
+    errors = np.zeros(n, dtype=np.int32)
+    failed = False
+    done = 0
+    try:
+        while True:
+            part = slice(done, done + space.slice_frames)
+            mfns[part], part_errors = hypervisor.acquire(domid, names[part], protection)
+            if part_errors is not None:
+                errors[part] = part_errors
+                failed = True
+            done += space.slice_frames
+            if done >= n:
+                return mfns, errors if failed else None
+            yield
+    except BaseException:
+        give_back(space, mfns)
+        raise
+
+
+def take_resource(space: AddressSpace, wanted: Part, frames: Mfns) -> Mfns:
+    """Take references to the frames of a resource, to all of them or none.
+
+    Raises:
+        ModelError: That of the first one that cannot be had; what was reserved is given up.
+    """
+    mfns, errors = space.hypervisor.take(wanted.dom, frames)
+    if errors is not None:
+        give_back(space, mfns)
+        space.abandon()
+        index = int(np.flatnonzero(errors)[0])
+        raise ModelError(
+            -int(errors[index]),
+            f"frame {wanted.idx + index} of resource {wanted.type} of domain {wanted.dom} cannot be mapped",
+            index=index,
+            dom=wanted.dom,
+        )
+    return mfns
+
+
+def give_back(space: AddressSpace, mfns: Mfns) -> None:
+    """Drop the references that ``acquire`` took; never fails."""
+    space.hypervisor.give_parts([mfns])
+
+
+def give_up(space: AddressSpace, mfns: Mfns) -> None:
+    """Drop the references that ``acquire`` took, and what was reserved to map them; never fails."""
+    give_back(space, mfns)
+    space.abandon()
+
+
+def check_rights(protection: int, domid: int, *, may_write: bool) -> None:
+    """Whether the caller may map that way.
+
+    Raises:
+        ModelError: EPERM.
+    """
+    if protection & PROT_WRITE and not may_write:
+        raise ModelError(
+            errno.EPERM, f"domain {domid} may only be mapped read-only, and the range is writable", dom=domid
+        )
+
+
+def check_size(num: int) -> None:
+    """Refuse what the driver cannot make a list for (more than 4 MiB of it).
+
+    Raises:
+        ModelError: ENOMEM.
+    """
+    if num > MOST_RESOURCE_FRAMES:
+        raise ModelError(
+            errno.ENOMEM, f"num is {num}, a kernel has no room for more than {MOST_RESOURCE_FRAMES}", key="num"
+        )
+
+
+def check_num(num: int, addr: int, key: str = "num") -> int:
+    """Check that ``num`` pages from ``addr`` are user addresses.
+
+    Returns:
+        The address behind the last page.
+
+    Raises:
+        ModelError: EINVAL.
+    """
+    if num == 0:
+        raise ModelError(errno.EINVAL, f"{key} is 0, expected at least one frame", key=key)
+    end = addr + (num << PAGE_SHIFT)
+    if addr < 0 or end > VM_MAX_ADDRESS:
+        raise ModelError(
+            errno.EINVAL,
+            f"{num} pages at {addr:#x} reach past {VM_MAX_ADDRESS:#x}, the end of user addresses",
+            key="addr",
+            addr=addr,
+        )
+    return end
+
+
+def run_of(mfn: int, n_pages: int) -> Names:
+    """The names of consecutive frames; they wrap at 64 bits, as the caller's ``mfn + i`` does."""
+    if n_pages == 1:
+        return [mfn]
+    return np.arange(n_pages, dtype=np.uint64) + np.uint64(mfn)
+
+
+def hidden(names: Names, marked: Names, errors: Errors) -> list[int]:
+    """The failed frames that V1's report does not show: their numbers had the bits already."""
+    same = np.asarray(names, dtype=np.uint64) == np.asarray(marked, dtype=np.uint64)
+    return np.flatnonzero(same & (np.asarray(errors) != 0)).tolist()
+
+
+def with_nibbles(names: Names, errors: Errors, paged_nibble: int) -> Names:
+    """V1's way to report: bits or-ed into the caller's array, upper half and good entries as they were."""
+    if isinstance(names, list):
+        return [
+            name | (paged_nibble if error == -errno.ENOENT else FAILED) if error else name
+            for name, error in zip(names, errors, strict=True)
+        ]
+    bad = np.asarray(errors)
+    bits = np.where(bad == 0, 0, np.where(bad == -errno.ENOENT, paged_nibble, FAILED)).astype(np.uint64)
+    return names | bits
