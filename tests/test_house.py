@@ -36,14 +36,22 @@ def test_every_source_file_names_its_licence() -> None:
     assert without == []
 
 
-@pytest.mark.parametrize("root", ["broker", "clients"])
-def test_source_roots_are_not_packages(root: str) -> None:
-    """From the repository's root, importing a source root fails and says what to import instead."""
-    command = [sys.executable, "-c", f"import {root}"]
+@pytest.mark.parametrize(
+    ("second", "package"),
+    [
+        ("broker.privcmdd", "privcmdd"),
+        ("broker.privcmdd.model.units", "privcmdd"),
+        ("clients.python.privcmd", "privcmd"),
+        ("clients.python.privcmd.errors", "privcmd"),
+    ],
+)
+def test_there_is_no_second_copy_of_a_package(second: str, package: str) -> None:
+    """From the repository's root, a package by the path of its files is refused, and it says what to import instead."""
+    command = [sys.executable, "-c", f"import {second}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert done.returncode == 1
-    assert "not a package" in done.stderr
+    assert f"would be a second copy of the package: `import {package}`" in done.stderr
 
 
 def test_a_descriptor_left_open_is_noticed() -> None:

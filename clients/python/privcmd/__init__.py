@@ -17,6 +17,9 @@ from __future__ import annotations
 
 from mmap import PROT_EXEC, PROT_READ, PROT_WRITE
 
+if __name__ != "privcmd":  # reached by way of a directory above it
+    raise ImportError(f"{__name__} would be a second copy of the package: `import privcmd`; make installs it")
+
 TYPE_CHECKING = False  # typing's own costs five times what all the rest here does
 if TYPE_CHECKING:
     from typing import Any
