@@ -14,6 +14,7 @@
 #include "../clients/c/device.h"
 #include "../clients/c/mapping.h"
 #include "../clients/c/privcmd.h"
+#include "../clients/c/say.h"
 #include "../clients/c/syscalls.h"
 
 #define N 4096
@@ -35,7 +36,7 @@ static long now(void)
 static void need(int good, const char *what)
 {
     if (!good) {
-        fprintf(stderr, "%s failed: %s\n", what, client_error_text());
+        fprintf(stderr, "%s failed: %s\n", what, say_error_text());
         exit(1);
     }
 }
@@ -122,7 +123,7 @@ static void mapping_part(const char *name, unsigned run)
         uint64_t at = reserve(N);
         client_lock(&hold);
         long begin = now();
-        int error = mapping_apply(at, N, dom, (struct mp_in){answer.data, answer.data + answer.used});
+        int error = apply_extents(at, N, dom, (struct mp_in){answer.data, answer.data + answer.used});
         taken[round] = now() - begin;
         client_unlock(&hold);
         need(!error, "apply");

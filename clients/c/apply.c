@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Carrying out a broker's answer: runs of frames are mapped from their domain's memory file. */
+#include "apply.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "client.h"
 #include "files.h"
-#include "mapping.h"
 #include "pages.h"
+#include "say.h"
 
 /* Advice costs a system call a batch: batches of more runs get theirs when, and if, the process forks. */
 #define RUNS_SETTLED_AT_ONCE 16
@@ -32,7 +33,7 @@ static long max_map_count(void)
 static int undo(struct area *area, uint64_t start, uint64_t end, uint32_t run, uint32_t n_runs, int error)
 {
     if (error == ENOMEM)
-        client_complain("mapping %u runs of frames at %#llx failed at run %u: a process may have vm.max_map_count = %ld "
+        say_line("mapping %u runs of frames at %#llx failed at run %u: a process may have vm.max_map_count = %ld "
                         "mappings; raise it with sysctl, or map fewer scattered frames",
                         n_runs, (unsigned long long)start, run, max_map_count());
     if (!area) {
@@ -61,7 +62,7 @@ static int apply_voids(uint64_t base, int prot, struct mp_value runs)
     return error;
 }
 
-int mapping_apply(uint64_t base, uint64_t n_pages, int dom, struct mp_in result)
+int apply_extents(uint64_t base, uint64_t n_pages, int dom, struct mp_in result)
 {
     struct mp_value runs = mp_find_bin(result, "extents");
     uint32_t n = runs.size / 12;

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum device { DEVICE_NONE, DEVICE_PRIVCMD, DEVICE_HYPERCALL, DEVICE_GNTDEV, DEVICE_GNTALLOC, DEVICE_EVTCHN };
+#include "device.h"
 
 struct area {
     uint64_t start, end;

@@ -2,7 +2,6 @@
 #include "client.h"
 
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 
 #include "connection.h"
 #include "fds.h"
+#include "say.h"
 #include "syscalls.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -21,38 +21,8 @@ static int64_t inherited_space = -1;
 static pid_t owner;
 static bool dead;
 static struct client_host host = {false, "4.17"};
-/* $PRIVCMDD_SAY: "errors" has every refusal said on the standard error, "times" at the end how long was waited. */
-static bool say_errors, say_times;
+/* For what $PRIVCMDD_SAY asks about times. */
 static uint64_t began_ns, waited_ns, n_calls;
-static _Thread_local char error_text[256];
-
-const char *client_error_text(void)
-{
-    return error_text;
-}
-
-int client_fail(int error, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(error_text, sizeof error_text, format, arguments);
-    va_end(arguments);
-    return error;
-}
-
-void client_complain(const char *format, ...)
-{
-    char line[512];
-    va_list arguments;
-    va_start(arguments, format);
-    int n = snprintf(line, sizeof line, "privcmdd: ");
-    n += vsnprintf(line + n, sizeof line - (size_t)n - 1, format, arguments);
-    va_end(arguments);
-    size_t size = (size_t)n < sizeof line - 1 ? (size_t)n : sizeof line - 2;
-    line[size++] = '\n';
-    if (syscall(SYS_write, 2, line, size) < 0)
-        return;
-}
 
 void client_lock(struct client_hold *hold)
 {
@@ -74,9 +44,9 @@ static int gone(const char *why)
     fds_drop(here.fd);
     here.fd = -1;
     if (!dead)
-        client_complain("%s; every call to Xen fails with ENXIO from now on, what is mapped stays", why);
+        say_line("%s; every call to Xen fails with ENXIO from now on, what is mapped stays", why);
     dead = true;
-    return client_fail(ENXIO, "%s", why);
+    return say_error(ENXIO, "%s", why);
 }
 
 static uint64_t now_ns(void)
@@ -86,42 +56,39 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-int client_call(struct client_answer *answer)
+int client_call(struct answer *answer)
 {
-    *answer = CLIENT_NO_ANSWER;
+    *answer = ANSWER_NONE;
     if (dead)
-        return client_fail(ENXIO, "the broker is gone, and with it all that this process knew of Xen");
+        return say_error(ENXIO, "the broker is gone, and with it all that this process knew of Xen");
     if (here.fd >= 0 && owner != getpid())
         return gone("this process was made by clone(2) without fork(3), its parent's connection is not its own");
-    uint64_t begin = say_times ? now_ns() : 0;
+    uint64_t begin = say_wishes(SAY_TIMES) ? now_ns() : 0;
     int error = connection_call(&here, answer);
-    if (say_times) {
+    if (begin) {
         waited_ns += now_ns() - begin;
         n_calls++;
     }
-    if (error > 0 && say_errors)
-        client_complain("%s", error_text);
+    if (error > 0 && say_wishes(SAY_ERRORS))
+        say_line("%s", say_error_text());
     return error < 0 ? gone("the broker has gone away") : error;
 }
 
-__attribute__((constructor)) static void note_wishes(void)
+__attribute__((constructor)) static void note_beginning(void)
 {
-    const char *say = getenv("PRIVCMDD_SAY");
-    say_errors = say && strstr(say, "errors");
-    say_times = say && strstr(say, "times");
-    began_ns = say_times ? now_ns() : 0;
+    began_ns = now_ns();
 }
 
 __attribute__((destructor)) static void report_times(void)
 {
     if (n_calls)
-        client_complain("%llu calls of the broker took %llu us of %llu us", (unsigned long long)n_calls,
+        say_line("%llu calls of the broker took %llu us of %llu us", (unsigned long long)n_calls,
                         (unsigned long long)waited_ns / 1000, (unsigned long long)(now_ns() - began_ns) / 1000);
 }
 
 static int attach(struct connection *connection, int64_t space)
 {
-    struct client_answer answer;
+    struct answer answer;
     struct mp_out *out = connection_begin(connection, "space.attach", 1);
     if (space < 0) {
         mp_str(out, "personality");
@@ -159,7 +126,7 @@ static int hello(struct connection *connection)
 {
     char name[64];
     const char *more = getenv("PRIVCMDD_CLIENT");
-    struct client_answer answer;
+    struct answer answer;
     snprintf(name, sizeof name, "%s%s%s", program_invocation_short_name, more ? " " : "", more ? more : "");
     for (char *c = name; *c; c++)
         if (*c < ' ' || *c > '~')
@@ -186,15 +153,6 @@ int client_dial(struct connection *connection)
     return error ? ENXIO : 0;
 }
 
-void client_drop_fds(struct client_answer *answer)
-{
-    for (int i = 0; i < ANSWER_FDS; i++) {
-        if (answer->fds[i] >= 0)
-            sys_close(answer->fds[i]);
-        answer->fds[i] = -1;
-    }
-}
-
 /* A child that does use Xen gets a connection of its own making: then the broker knows which process it is. */
 static void introduce(void)
 {
@@ -219,12 +177,12 @@ struct mp_out *client_begin(const char *method, uint32_t n_params)
 int client_connect(void)
 {
     if (dead)
-        return client_fail(ENXIO, "the broker is gone, and with it all that this process knew of Xen");
+        return say_error(ENXIO, "the broker is gone, and with it all that this process knew of Xen");
     if (here.fd >= 0)
         return 0;
     here.fd = connection_dial();
     if (here.fd < 0) {
-        client_complain("%s; start one with `privcmdd serve`, or run the program with `privcmdctl run`", error_text);
+        say_line("%s; start one with `privcmdd serve`, or run the program with `privcmdctl run`", say_error_text());
         return ENXIO;
     }
     owner = getpid();
@@ -234,8 +192,8 @@ int client_connect(void)
     if (!error)
         return 0;
     if (error < 0)
-        client_fail(ENXIO, "the broker hung up");
-    client_complain("cannot use the broker: %s", error_text);
+        say_error(ENXIO, "the broker hung up");
+    say_line("cannot use the broker: %s", say_error_text());
     fds_drop(here.fd);
     here.fd = -1;
     return ENXIO;
@@ -248,7 +206,7 @@ bool client_was_connected(void)
 
 void client_before_fork(void)
 {
-    struct client_answer answer;
+    struct answer answer;
     of_child = (struct connection){-1, 0};
     if (here.fd < 0 || owner != getpid())
         return;

@@ -15,7 +15,7 @@
  * $PRIVCMDD_SAY asks for lines on the standard error: "errors", each refusal in the broker's words; "times", at the
  * end, how long the process has waited for the broker.
  *
- * All functions but client_error_text need the lock.
+ * All functions but say_error_text need the lock.
  */
 #ifndef PRIVCMDD_CLIENT_H
 #define PRIVCMDD_CLIENT_H
@@ -23,7 +23,7 @@
 #include <signal.h>
 #include <stdbool.h>
 
-#include "msgpack.h"
+#include "connection.h"
 
 struct client_hold {
     sigset_t signals;
@@ -51,31 +51,14 @@ const struct client_host *client_host(void);
 /* Begins a request; its n parameters, names and values, are to be written into what it returns. */
 struct mp_out *client_begin(const char *method, uint32_t n_params);
 
-/* No answer brings more descriptors. */
-#define ANSWER_FDS 2
-
-struct client_answer {
-    struct mp_in result; /* a map: the result, or of an error its details; good until the next request */
-    int fds[ANSWER_FDS]; /* the descriptors that came, close-on-exec, the caller's; or -1 */
-};
-
-#define CLIENT_NO_ANSWER ((struct client_answer){.fds = {-1, -1}})
-
-/* Closes them. */
-void client_drop_fds(struct client_answer *answer);
-
 /*
  * Sends the request begun and waits for the answer. Returns 0, or the errno of the broker's error: ENXIO when there is
  * no broker (any more), ENOMEM when the request is too long.
  */
-int client_call(struct client_answer *answer);
+int client_call(struct answer *answer);
 
-/* What the last call that failed in this thread said. */
-const char *client_error_text(void);
-/* Sets what client_error_text says, and returns error. */
-int client_fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* One line on the standard error, "privcmdd: ..." */
-void client_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Opens one more connection of this process, which has said who it is; it has no address space. Returns 0 or ENXIO. */
+int client_dial(struct connection *connection);
 
 /* What fork.c calls, with the lock held. */
 void client_before_fork(void);

@@ -8,6 +8,7 @@
 #include <sys/un.h>
 
 #include "fds.h"
+#include "say.h"
 #include "syscalls.h"
 
 #define FDS_MOST 8
@@ -35,12 +36,12 @@ int connection_dial(void)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (!socket_path(address.sun_path, sizeof address.sun_path)) {
-        client_fail(ENXIO, "the path of the broker's socket is longer than %zu bytes", sizeof address.sun_path - 1);
+        say_error(ENXIO, "the path of the broker's socket is longer than %zu bytes", sizeof address.sun_path - 1);
         return -1;
     }
     int fd = (int)syscall(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || syscall(SYS_connect, fd, &address, sizeof address)) {
-        client_fail(ENXIO, "no broker answers at %s: %s", address.sun_path, strerror(errno));
+        say_error(ENXIO, "no broker answers at %s: %s", address.sun_path, strerror(errno));
         if (fd >= 0)
             sys_close(fd);
         return -1;
@@ -108,6 +109,15 @@ static bool receive_some(int socket, int *fds)
     return n > 0 && !(message.msg_flags & MSG_CTRUNC);
 }
 
+void answer_drop_fds(struct answer *answer)
+{
+    for (int i = 0; i < ANSWER_FDS; i++) {
+        if (answer->fds[i] >= 0)
+            sys_close(answer->fds[i]);
+        answer->fds[i] = -1;
+    }
+}
+
 /* Whether a message answers our request: *in then stands behind the msgid. Anything else is a notification. */
 static bool is_answer(struct mp_in *in, uint32_t msgid)
 {
@@ -143,17 +153,17 @@ static int error_of(struct mp_in *in, struct mp_in *details)
     struct mp_value number = mp_next(in), text = mp_next(in);
     *details = *in;
     if (list.type != MP_ARRAY || list.size < 2 || number.type != MP_INT || text.type != MP_STR)
-        return client_fail(EIO, "the broker's error cannot be read");
+        return say_error(EIO, "the broker's error cannot be read");
     int size = text.size < TEXT_MOST ? (int)text.size : TEXT_MOST;
     int error = number.number > 0 && number.number < 4096 ? (int)number.number : EIO;
-    return client_fail(error, "%.*s", size, (const char *)text.data);
+    return say_error(error, "%.*s", size, (const char *)text.data);
 }
 
-int connection_call(struct connection *connection, struct client_answer *answer)
+int connection_call(struct connection *connection, struct answer *answer)
 {
-    *answer = CLIENT_NO_ANSWER;
+    *answer = ANSWER_NONE;
     if (request.failed)
-        return client_fail(ENOMEM, "the request is longer than %zu bytes, or there is no memory for it", MP_MOST);
+        return say_error(ENOMEM, "the request is longer than %zu bytes, or there is no memory for it", MP_MOST);
     if (consumed) {
         /* What is left is a notification at most. */
         memmove(answer_bytes.data, answer_bytes.data + consumed, answer_bytes.used - consumed);
@@ -163,7 +173,7 @@ int connection_call(struct connection *connection, struct client_answer *answer)
     struct mp_in in;
     if (connection->fd < 0 || !send_all(connection->fd, request.data, request.used) ||
         !receive_answer(connection, &in, answer->fds)) {
-        client_drop_fds(answer);
+        answer_drop_fds(answer);
         answer_bytes.used = consumed = 0;
         answer_bytes.failed = false;
         return -1;
@@ -173,7 +183,7 @@ int connection_call(struct connection *connection, struct client_answer *answer)
         answer->result = at;
         return 0;
     }
-    client_drop_fds(answer);
+    answer_drop_fds(answer);
     return error_of(&in, &answer->result);
 }
 

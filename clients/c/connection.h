@@ -1,24 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * One stream to the broker: a request out, its answer in. The buffers are shared by all connections of the process,
- * which has two only while it forks. Under the client's lock.
+ * which talk one at a time. With the client's lock held.
  */
 #ifndef PRIVCMDD_CONNECTION_H
 #define PRIVCMDD_CONNECTION_H
 
-#include "client.h"
+#include "msgpack.h"
 
 struct connection {
     int fd;
     uint32_t msgid;
 };
 
-/* A connected descriptor, kept (fds.h), or -1 with an error text. */
+/* No answer brings more descriptors. */
+#define ANSWER_FDS 2
+
+struct answer {
+    struct mp_in result; /* a map: the result, or the details of an error; good until the next request */
+    int fds[ANSWER_FDS]; /* the descriptors that came, close-on-exec, the caller's; or -1 */
+};
+
+#define ANSWER_NONE ((struct answer){.fds = {-1, -1}})
+
+/* Closes the descriptors of an answer. */
+void answer_drop_fds(struct answer *answer);
+
+/* Connects to the broker's socket. Returns a descriptor, kept (fds.h), or -1 with an error text. */
 int connection_dial(void);
-/* One more connection of this process, which has said who it is; it has no address space. 0, or ENXIO. */
-int client_dial(struct connection *connection);
+/* Begins a request; its n parameters, names and values, are to be written into what it returns. */
 struct mp_out *connection_begin(struct connection *connection, const char *method, uint32_t n_params);
-/* 0, the errno of the broker's error, or -1: the connection is of no use any more. */
-int connection_call(struct connection *connection, struct client_answer *answer);
+/*
+ * Sends the request that was begun and waits for its answer. Returns 0, the errno of the broker's error, or -1: the
+ * connection is of no use any more.
+ */
+int connection_call(struct connection *connection, struct answer *answer);
 
 #endif

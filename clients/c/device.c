@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "client.h"
 #include "evtchn.h"
 #include "syscalls.h"
 

@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#include "areas.h"
+enum device { DEVICE_NONE, DEVICE_PRIVCMD, DEVICE_HYPERCALL, DEVICE_GNTDEV, DEVICE_GNTALLOC, DEVICE_EVTCHN };
 
 /* Opens a device with the flags of open(2): the access mode, O_CLOEXEC, O_NONBLOCK. A descriptor, or -1 with errno. */
 int device_open(enum device device, int flags);

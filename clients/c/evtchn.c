@@ -9,6 +9,7 @@
 #include "client.h"
 #include "connection.h"
 #include "fds.h"
+#include "say.h"
 #include "syscalls.h"
 #include "usermem.h"
 
@@ -184,20 +185,20 @@ static struct mp_out *begin(struct file *file, const char *method, uint32_t n_pa
     return connection_begin(&file->connection, method, n_params);
 }
 
-static int call(struct file *file, struct client_answer *answer)
+static int call(struct file *file, struct answer *answer)
 {
     int error = connection_call(&file->connection, answer);
     if (error >= 0)
         return error;
     fds_drop(file->connection.fd);
     file->connection.fd = -1;
-    return client_fail(ENXIO, "the broker has gone away");
+    return say_error(ENXIO, "the broker has gone away");
 }
 
 /* Takes the port that the request begun asks for. */
 static int64_t take(struct file *file, int fd)
 {
-    struct client_answer answer;
+    struct answer answer;
     int error = call(file, &answer);
     if (error)
         return -error;
@@ -207,7 +208,7 @@ static int64_t take(struct file *file, int fd)
         file->ports = room == MAP_FAILED ? NULL : room;
     }
     if (!file->ports || answer.fds[1] < 0 || file->n_ports == MOST_PORTS) {
-        client_drop_fds(&answer);
+        answer_drop_fds(&answer);
         return -ENOMEM;
     }
     struct port *port = &file->ports[file->n_ports++];
@@ -245,7 +246,7 @@ static int64_t bind_port(struct file *file, int fd, uint32_t command, uint64_t a
 static int64_t unbind(struct file *file, uint64_t argument)
 {
     uint32_t number;
-    struct client_answer answer;
+    struct answer answer;
     if (user_read(&number, argument, sizeof number) < sizeof number)
         return -EFAULT;
     if (number >= MOST_PORTS)
@@ -275,7 +276,7 @@ static int64_t notify(const struct file *file, uint64_t argument)
 static int64_t restrict_to(struct file *file, uint64_t argument)
 {
     uint16_t domid;
-    struct client_answer answer;
+    struct answer answer;
     if (user_read(&domid, argument, sizeof domid) < sizeof domid)
         return -EFAULT;
     if (file->connection.fd < 0 && client_dial(&file->connection))

@@ -3,6 +3,7 @@
 
 #include "client.h"
 #include "fds.h"
+#include "say.h"
 #include "syscalls.h"
 
 /* Domains whose file is kept open; a device model has one, a toolstack a few. */
@@ -57,7 +58,7 @@ int files_memory(int dom, bool write, int64_t generation, int *error)
     struct memory *memory = find(dom, write);
     if (memory && holds(memory, generation))
         return memory->fd;
-    struct client_answer answer;
+    struct answer answer;
     struct mp_out *out = client_begin("domain.memory", 2);
     mp_str(out, "dom"), mp_uint(out, (uint64_t)dom);
     mp_str(out, "write"), mp_bool(out, write);
@@ -65,13 +66,13 @@ int files_memory(int dom, bool write, int64_t generation, int *error)
     if (*error)
         return -1;
     if (answer.fds[0] < 0) {
-        *error = client_fail(EIO, "the broker sent no descriptor for the memory of domain %d", dom);
+        *error = say_error(EIO, "the broker sent no descriptor for the memory of domain %d", dom);
         return -1;
     }
     memory = place(dom, write);
     *memory = (struct memory){dom, write, mp_find_int(answer.result, "generation", -1), fds_keep(answer.fds[0])};
     if (!holds(memory, generation)) {
-        *error = client_fail(EIO, "domain %d went away while it was being mapped", dom);
+        *error = say_error(EIO, "domain %d went away while it was being mapped", dom);
         return -1;
     }
     return memory->fd;
@@ -79,7 +80,7 @@ int files_memory(int dom, bool write, int64_t generation, int *error)
 
 int files_buffers(void)
 {
-    struct client_answer answer;
+    struct answer answer;
     if (buffers >= 0)
         return buffers;
     client_begin("space.buffers", 0);

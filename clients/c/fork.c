@@ -1,11 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What fork(2) means to the client: no request is under way while it happens, and the child has its own of everything. */
+/*
+ * What fork(2) means to the client: no request is under way while it happens, the child has its own of everything, and
+ * no foreign mapping. The handlers of signals have their own part (preload/signals.c).
+ */
 #include <pthread.h>
 
+#include "areas.h"
 #include "client.h"
-#include "mapping.h"
+#include "pages.h"
 
 static struct client_hold hold;
+
+static void settle_all(void)
+{
+    for (struct area *area = areas_first(0, USER_END); area; area = areas_first(area->end, USER_END))
+        if (!area->settled)
+            pages_settle(area);
+}
 
 static void before(void)
 {
@@ -13,7 +24,7 @@ static void before(void)
     client_lock(&mine);
     hold = mine;
     if (client_was_connected()) {
-        mapping_before_fork();
+        settle_all();
         client_before_fork();
     }
 }
@@ -29,7 +40,9 @@ static void in_child(void)
 {
     struct client_hold mine = hold;
     client_after_fork(true);
-    mapping_in_child();
+    areas_forget(DEVICE_PRIVCMD);
+    areas_forget(DEVICE_GNTDEV);
+    areas_forget(DEVICE_GNTALLOC);
     client_unlock(&mine);
 }
 

@@ -4,12 +4,10 @@
 #include <errno.h>
 
 #include "client.h"
-#include "mapping.h"
-#include "pages.h"
+#include "grants.h"
+#include "say.h"
 #include "syscalls.h"
 #include "usermem.h"
-
-#define GNTALLOC_IOCTL(number, size) (('G' << 8) | (number) | ((uint32_t)(size) << 16))
 
 struct alloc_gref {
     uint16_t dom;
@@ -19,21 +17,8 @@ struct alloc_gref {
     uint32_t gref_ids[1]; /* answered */
 };
 
-struct dealloc_gref {
-    uint64_t index;
-    uint32_t count;
-    uint32_t pad;
-};
-
-struct unmap_notify {
-    uint64_t index;
-    uint32_t action;
-    uint32_t port;
-};
-
-#define ALLOC_GREF GNTALLOC_IOCTL(5, sizeof(struct alloc_gref))
-#define DEALLOC_GREF GNTALLOC_IOCTL(6, sizeof(struct dealloc_gref))
-#define SET_UNMAP_NOTIFY GNTALLOC_IOCTL(7, sizeof(struct unmap_notify))
+#define ALLOC_GREF GRANTS_IOCTL(5, sizeof(struct alloc_gref))
+#define DEALLOC_GREF GRANTS_IOCTL(6, sizeof(struct grants_range))
 #define FLAG_WRITABLE 1
 
 /* Pages that were made for a file, in one go. Each lies in memory of its own, with its refs; 0 for one that is freed. */
@@ -47,7 +32,7 @@ struct shares {
 };
 
 static struct shares *all;
-static uint32_t chunk[SHARES_MOST];
+static uint32_t chunk[GRANTS_MOST];
 
 static uint64_t size_of(uint32_t count)
 {
@@ -84,7 +69,7 @@ static void put_refs(struct mp_out *out, const uint32_t *refs, uint32_t n)
 
 static int tell_free(const uint32_t *refs, uint32_t n)
 {
-    struct client_answer answer;
+    struct answer answer;
     put_refs(client_begin("gntalloc.free", 1), refs, n);
     return client_call(&answer);
 }
@@ -92,11 +77,11 @@ static int tell_free(const uint32_t *refs, uint32_t n)
 static int64_t alloc_gref(uint64_t file, uint64_t argument)
 {
     struct alloc_gref asked;
-    struct client_answer answer;
+    struct answer answer;
     size_t head = offsetof(struct alloc_gref, gref_ids);
     if (user_read(&asked, argument, head) < head)
         return -EFAULT;
-    if (asked.count > SHARES_MOST)
+    if (asked.count > GRANTS_MOST)
         return -ENOSPC;
     int error = client_connect();
     if (error)
@@ -111,9 +96,9 @@ static int64_t alloc_gref(uint64_t file, uint64_t argument)
     error = client_call(&answer);
     if (!error) {
         struct mp_in refs = answer.result;
-        client_drop_fds(&answer);
+        answer_drop_fds(&answer);
         if (!mp_find(answer.result, "refs", &refs) || mp_next(&refs).size != asked.count)
-            error = client_fail(EIO, "the broker did not say which pages it has made");
+            error = say_error(EIO, "the broker did not say which pages it has made");
         for (uint32_t i = 0; !error && i < asked.count; i++)
             made->refs[i] = (uint32_t)mp_next(&refs).number;
     }
@@ -165,10 +150,10 @@ static void forget(uint64_t file, uint64_t index, uint32_t count)
 
 static int64_t dealloc_gref(uint64_t file, uint64_t argument)
 {
-    struct dealloc_gref asked;
+    struct grants_range asked;
     if (user_read(&asked, argument, sizeof asked) < sizeof asked)
         return -EFAULT;
-    if (!asked.count || asked.count > SHARES_MOST || !collect(file, asked.index, asked.count))
+    if (!asked.count || asked.count > GRANTS_MOST || !collect(file, asked.index, asked.count))
         return -EINVAL;
     int error = tell_free(chunk, asked.count);
     if (!error)
@@ -178,13 +163,12 @@ static int64_t dealloc_gref(uint64_t file, uint64_t argument)
 
 static int64_t set_unmap_notify(uint64_t file, uint64_t argument)
 {
-    struct unmap_notify asked;
-    struct client_answer answer;
+    struct grants_notify asked;
+    struct answer answer;
     struct shares *in;
-    if (user_read(&asked, argument, sizeof asked) < sizeof asked)
-        return -EFAULT;
-    if (asked.action & ~3u)
-        return -EINVAL;
+    int error = grants_read_notify(argument, &asked);
+    if (error)
+        return -error;
     const uint32_t *ref = find(file, asked.index, &in);
     if (!ref)
         return -ENOENT;
@@ -205,39 +189,22 @@ int64_t gntalloc_ioctl(uint64_t file, uint32_t command, uint64_t argument)
         result = alloc_gref(file, argument);
     else if (command == DEALLOC_GREF)
         result = dealloc_gref(file, argument);
-    else if (command == SET_UNMAP_NOTIFY)
+    else if (command == GRANTS_SET_UNMAP_NOTIFY)
         result = set_unmap_notify(file, argument);
     client_unlock(&hold);
     return result;
 }
 
-int gntalloc_map(uint64_t addr, const uint32_t *refs, uint32_t n, int prot, bool own)
+/* What there is to be mapped. */
+struct wanted {
+    const uint32_t *refs;
+    uint32_t n;
+};
+
+static int fill(void *grants, uint64_t addr, int prot)
 {
-    struct client_answer answer;
-    for (uint32_t done = 0, num; done < n; done += num) {
-        uint64_t at = addr + done * PAGE_SIZE;
-        struct mp_out *out = client_begin("gntalloc.map", 3);
-        put_refs(out, refs + done, n - done < SHARES_MOST ? n - done : SHARES_MOST);
-        mp_str(out, "addr"), mp_uint(out, at);
-        mp_str(out, "own"), mp_bool(out, own);
-        int error = client_call(&answer);
-        if (error)
-            return error;
-        num = (uint32_t)mp_find_int(answer.result, "num", 0);
-        off_t offset = (off_t)mp_find_int(answer.result, "page", 0) * (off_t)PAGE_SIZE;
-        if (answer.fds[0] < 0 || !num || num > n - done)
-            error = client_fail(EIO, "the broker sent no pages");
-        else if (sys_mmap((void *)at, num * PAGE_SIZE, prot, MAP_SHARED | MAP_FIXED, answer.fds[0], offset) ==
-                 MAP_FAILED)
-            error = errno;
-        client_drop_fds(&answer);
-        if (error)
-            return error;
-    }
-    struct area *area = areas_first(addr, addr + 1);
-    area->used = true;
-    pages_settle(area);
-    return 0;
+    const struct wanted *wanted = grants;
+    return grants_map_shared(addr, wanted->refs, wanted->n, prot, true);
 }
 
 int64_t gntalloc_mmap(int fd, uint64_t file, uint64_t addr, uint64_t size, int prot, int flags, off_t offset)
@@ -248,14 +215,9 @@ int64_t gntalloc_mmap(int fd, uint64_t file, uint64_t addr, uint64_t size, int p
         return -EINVAL;
     client_lock(&hold);
     int64_t result = -ENOENT;
-    if (count <= SHARES_MOST && collect(file, (uint64_t)offset, (uint32_t)count))
-        result = mapping_mmap_held(DEVICE_GNTALLOC, fd, addr, size, prot, flags & ~(MAP_LOCKED | MAP_POPULATE), 0);
-    if (result >= 0) {
-        int error = gntalloc_map((uint64_t)result, chunk, (uint32_t)count, prot, true);
-        if (error) {
-            mapping_munmap_held((uint64_t)result, count * PAGE_SIZE);
-            result = -error;
-        }
+    if (count <= GRANTS_MOST && collect(file, (uint64_t)offset, (uint32_t)count)) {
+        struct wanted wanted = {chunk, (uint32_t)count};
+        result = grants_mmap(DEVICE_GNTALLOC, fd, addr, size, prot, flags, fill, &wanted);
     }
     client_unlock(&hold);
     return result;

@@ -6,7 +6,6 @@
 #ifndef PRIVCMDD_GNTALLOC_H
 #define PRIVCMDD_GNTALLOC_H
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -14,14 +13,5 @@
 int64_t gntalloc_ioctl(uint64_t file, uint32_t command, uint64_t argument);
 /* As mapping_mmap. */
 int64_t gntalloc_mmap(int fd, uint64_t file, uint64_t addr, uint64_t size, int prot, int flags, off_t offset);
-
-/* What one request asks for, at most. */
-#define SHARES_MOST 1024
-
-/*
- * Maps pages that a process of domain 0 shares into an area, as their maker or as the other side. With the lock held.
- * Returns 0, or an errno; then the caller unmaps.
- */
-int gntalloc_map(uint64_t addr, const uint32_t *refs, uint32_t n, int prot, bool own);
 
 #endif

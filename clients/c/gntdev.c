@@ -5,13 +5,13 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "apply.h"
+#include "areas.h"
 #include "client.h"
-#include "gntalloc.h"
-#include "mapping.h"
+#include "grants.h"
+#include "say.h"
 #include "syscalls.h"
 #include "usermem.h"
-
-#define GNTDEV_IOCTL(number, size) (('G' << 8) | (number) | ((uint32_t)(size) << 16))
 
 struct grant_ref {
     uint32_t dom;
@@ -23,12 +23,6 @@ struct map_grant_ref {
     uint32_t pad;
     uint64_t index; /* answered */
     struct grant_ref refs[1];
-};
-
-struct unmap_grant_ref {
-    uint64_t index;
-    uint32_t count;
-    uint32_t pad;
 };
 
 struct get_offset {
@@ -60,17 +54,10 @@ struct grant_copy {
     uint64_t segments;
 };
 
-struct unmap_notify {
-    uint64_t index;
-    uint32_t action;
-    uint32_t port;
-};
-
-#define MAP_GRANT_REF GNTDEV_IOCTL(0, sizeof(struct map_grant_ref))
-#define UNMAP_GRANT_REF GNTDEV_IOCTL(1, sizeof(struct unmap_grant_ref))
-#define GET_OFFSET_FOR_VADDR GNTDEV_IOCTL(2, sizeof(struct get_offset))
-#define SET_UNMAP_NOTIFY GNTDEV_IOCTL(7, sizeof(struct unmap_notify))
-#define GRANT_COPY GNTDEV_IOCTL(8, sizeof(struct grant_copy))
+#define MAP_GRANT_REF GRANTS_IOCTL(0, sizeof(struct map_grant_ref))
+#define UNMAP_GRANT_REF GRANTS_IOCTL(1, sizeof(struct grants_range))
+#define GET_OFFSET_FOR_VADDR GRANTS_IOCTL(2, sizeof(struct get_offset))
+#define GRANT_COPY GRANTS_IOCTL(8, sizeof(struct grant_copy))
 
 /* The module's parameter `limit`. */
 #define COUNT_MOST (64 * 1024)
@@ -85,7 +72,7 @@ struct grants {
     uint64_t file;
     uint64_t index;
     uint64_t addr; /* where they are mapped, or 0 */
-    struct unmap_notify notify;
+    struct grants_notify notify;
     uint32_t count;
     struct grant_ref refs[];
 };
@@ -142,7 +129,7 @@ static int64_t map_grant_ref(uint64_t file, uint64_t argument)
 /* What is mapped stays mapped. */
 static int64_t unmap_grant_ref(uint64_t file, uint64_t argument)
 {
-    struct unmap_grant_ref asked;
+    struct grants_range asked;
     if (user_read(&asked, argument, sizeof asked) < sizeof asked)
         return -EFAULT;
     struct grants **link = find(file, asked.index, asked.count), *gone = *link;
@@ -173,7 +160,7 @@ static int64_t get_offset_for_vaddr(uint64_t file, uint64_t argument)
 /* Tells the broker what is to be done at the end of grants that are mapped. */
 static int tell_notify(const struct grants *grants)
 {
-    struct client_answer answer;
+    struct answer answer;
     struct mp_out *out = client_begin("gntdev.notify", 3);
     mp_str(out, "addr"), mp_uint(out, grants->addr + grants->notify.index - grants->index);
     mp_str(out, "action"), mp_uint(out, grants->notify.action);
@@ -183,20 +170,19 @@ static int tell_notify(const struct grants *grants)
 
 static int64_t set_unmap_notify(uint64_t file, uint64_t argument)
 {
-    struct unmap_notify asked;
-    if (user_read(&asked, argument, sizeof asked) < sizeof asked)
-        return -EFAULT;
-    if (asked.action & ~3u)
-        return -EINVAL;
+    struct grants_notify asked;
+    int error = grants_read_notify(argument, &asked);
+    if (error)
+        return -error;
     struct grants *found = all;
     while (found && (found->file != file || asked.index < found->index ||
                      asked.index >= found->index + found->count * PAGE_SIZE))
         found = found->next;
     if (!found)
         return -ENOENT;
-    struct unmap_notify before = found->notify;
+    struct grants_notify before = found->notify;
     found->notify = asked;
-    int error = found->addr ? tell_notify(found) : 0;
+    error = found->addr ? tell_notify(found) : 0;
     if (error == ENOENT) /* not mapped any more: when it is again, then */
         error = 0;
     if (error)
@@ -224,7 +210,7 @@ static int copy_batch(struct copy_segment *segments, uint32_t n)
 {
     static const char *const source[] = {"source_dom", "source_ref", "source_offset"};
     static const char *const dest[] = {"dest_dom", "dest_ref", "dest_offset"};
-    struct client_answer answer;
+    struct answer answer;
     uint32_t n_own = 0;
     struct mp_out *out = client_begin("gntdev.copy", 2);
     mp_str(out, "segments"), mp_array(out, n);
@@ -253,7 +239,7 @@ static int copy_batch(struct copy_segment *segments, uint32_t n)
         return error;
     struct mp_in status = answer.result;
     if (!mp_find(answer.result, "status", &status) || mp_next(&status).size != n)
-        return client_fail(EIO, "the broker did not say how copying went");
+        return say_error(EIO, "the broker did not say how copying went");
     struct mp_value data = mp_find_bin(answer.result, "data");
     for (uint32_t i = 0; i < n; i++) {
         segments[i].status = (int16_t)mp_next(&status).number;
@@ -297,7 +283,7 @@ int64_t gntdev_ioctl(uint64_t file, uint32_t command, uint64_t argument)
         result = unmap_grant_ref(file, argument);
     else if (command == GET_OFFSET_FOR_VADDR)
         result = get_offset_for_vaddr(file, argument);
-    else if (command == SET_UNMAP_NOTIFY)
+    else if (command == GRANTS_SET_UNMAP_NOTIFY)
         result = set_unmap_notify(file, argument);
     else if (command == GRANT_COPY)
         result = grant_copy(argument);
@@ -308,12 +294,12 @@ int64_t gntdev_ioctl(uint64_t file, uint32_t command, uint64_t argument)
 /* What another process of domain 0 shares. The driver has one errno for all that Xen may say. */
 static int map_shared(uint64_t addr, const struct grant_ref *refs, uint32_t n, int prot)
 {
-    static uint32_t chunk[SHARES_MOST];
+    static uint32_t chunk[GRANTS_MOST];
     for (uint32_t first = 0, some; first < n; first += some) {
-        some = n - first < SHARES_MOST ? n - first : SHARES_MOST;
+        some = n - first < GRANTS_MOST ? n - first : GRANTS_MOST;
         for (uint32_t i = 0; i < some; i++)
             chunk[i] = refs[first + i].ref;
-        int error = gntalloc_map(addr + first * PAGE_SIZE, chunk, some, prot, false);
+        int error = grants_map_shared(addr + first * PAGE_SIZE, chunk, some, prot, false);
         if (error)
             return error == ENOENT ? EINVAL : error;
     }
@@ -321,20 +307,20 @@ static int map_shared(uint64_t addr, const struct grant_ref *refs, uint32_t n, i
 }
 
 /* Maps grants, those of one domain at a time. */
-static int64_t map_all(const struct grants *grants, uint64_t addr, int prot)
+static int map_all(const struct grants *grants, uint64_t addr, int prot)
 {
-    struct client_answer answer;
+    struct answer answer;
     for (uint32_t first = 0, n = 0; first < grants->count; first += n) {
         const struct grant_ref *refs = grants->refs + first;
         uint64_t base = addr + first * PAGE_SIZE;
         for (n = 1; first + n < grants->count && refs[n].dom == refs->dom; n++)
             ;
         if (refs->dom > UINT16_MAX)
-            return -EINVAL;
+            return EINVAL;
         if (!refs->dom) {
             int error = map_shared(base, refs, n, prot);
             if (error)
-                return -error;
+                return error;
             continue;
         }
         struct mp_out *out = client_begin("gntdev.map", 4);
@@ -349,11 +335,24 @@ static int64_t map_all(const struct grants *grants, uint64_t addr, int prot)
         }
         int error = client_call(&answer);
         if (!error)
-            error = mapping_apply(base, n, (int)refs->dom, answer.result);
+            error = apply_extents(base, n, (int)refs->dom, answer.result);
         if (error)
-            return -error;
+            return error;
     }
     return 0;
+}
+
+static int fill(void *of_file, uint64_t addr, int prot)
+{
+    struct grants *grants = of_file;
+    int error = map_all(grants, addr, prot);
+    for (struct grants *other = all; other && !error; other = other->next)
+        if (other->addr == addr)
+            other->addr = 0;
+    grants->addr = error ? 0 : addr;
+    if (!error && grants->notify.action)
+        error = tell_notify(grants);
+    return error;
 }
 
 int64_t gntdev_mmap(int fd, uint64_t file, uint64_t addr, uint64_t size, int prot, int flags, off_t offset)
@@ -366,19 +365,7 @@ int64_t gntdev_mmap(int fd, uint64_t file, uint64_t addr, uint64_t size, int pro
     struct grants *grants = count <= COUNT_MOST ? *find(file, (uint64_t)offset, (uint32_t)count) : NULL;
     int64_t result = -EINVAL;
     if (grants)
-        result = mapping_mmap_held(DEVICE_GNTDEV, fd, addr, size, prot, flags & ~(MAP_LOCKED | MAP_POPULATE), 0);
-    if (result >= 0) {
-        int64_t error = map_all(grants, (uint64_t)result, prot);
-        for (struct grants *other = all; other && !error; other = other->next)
-            if (other->addr == (uint64_t)result)
-                other->addr = 0;
-        grants->addr = error ? 0 : (uint64_t)result;
-        if (!error && grants->notify.action)
-            error = -tell_notify(grants);
-        if (error)
-            mapping_munmap_held((uint64_t)result, count * PAGE_SIZE);
-        result = error ? error : result;
-    }
+        result = grants_mmap(DEVICE_GNTDEV, fd, addr, size, prot, flags, fill, grants);
     client_unlock(&hold);
     return result;
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mapping.h"
 
+#include "areas.h"
 #include "client.h"
 #include "device.h"
 #include "files.h"
 #include "pages.h"
+#include "say.h"
 
 static uint64_t pages_up(uint64_t size)
 {
@@ -170,7 +172,7 @@ static int protect_part(uint64_t start, uint64_t end, int prot)
         return sys_mprotect((void *)start, end - start, prot) ? -errno : 0;
     if (prot != PROT_NONE) {
         if (prot & ~before & PROT_WRITE)
-            client_complain("mprotect makes frames mapped read-only at %#llx writable: on a Xen host each write there "
+            say_line("mprotect makes frames mapped read-only at %#llx writable: on a Xen host each write there "
                             "faults for ever, here it is SIGSEGV; map them writable from the start",
                             (unsigned long long)start);
         return 0;
@@ -257,18 +259,4 @@ int64_t mapping_mremap(uint64_t addr, uint64_t from, uint64_t to, int flags, uin
     int64_t result = mremap_locked(addr, pages_up(from), pages_up(to), flags, target);
     client_unlock(&hold);
     return result;
-}
-
-void mapping_before_fork(void)
-{
-    for (struct area *area = areas_first(0, USER_END); area; area = areas_first(area->end, USER_END))
-        if (!area->settled)
-            pages_settle(area);
-}
-
-void mapping_in_child(void)
-{
-    areas_forget(DEVICE_PRIVCMD);
-    areas_forget(DEVICE_GNTDEV);
-    areas_forget(DEVICE_GNTALLOC);
 }

@@ -8,10 +8,10 @@
 #ifndef PRIVCMDD_MAPPING_H
 #define PRIVCMDD_MAPPING_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
-#include "areas.h"
-#include "msgpack.h"
+#include "device.h"
 
 /* Whether a range touches memory of a device. Leaves errno alone. */
 bool mapping_concerned(uint64_t start, uint64_t end);
@@ -26,16 +26,5 @@ int64_t mapping_replace(uint64_t addr, uint64_t size, int prot, int flags, int f
 int mapping_munmap(uint64_t addr, uint64_t size);
 int mapping_mprotect(uint64_t addr, uint64_t size, int prot);
 int64_t mapping_mremap(uint64_t addr, uint64_t from, uint64_t to, int flags, uint64_t target);
-
-/*
- * Maps the runs of a broker's answer (keys extents, prot, generation) over n_pages from base on; the first page is the
- * request's index 0. With the lock held. On an error nothing is mapped there.
- * Returns 0, ENOMEM (vm.max_map_count, said on the standard error) or what the broker answers for the memory file.
- */
-int mapping_apply(uint64_t base, uint64_t n_pages, int dom, struct mp_in result);
-
-/* What fork.c calls, with the lock held: no child may see frames; the child forgets them. */
-void mapping_before_fork(void);
-void mapping_in_child(void);
 
 #endif

@@ -10,7 +10,7 @@ int tell_mmap(const struct area *area, uint64_t *page)
     static const char *const names[] = {[DEVICE_NONE] = "anon", [DEVICE_PRIVCMD] = "privcmd",
                                         [DEVICE_HYPERCALL] = "hypercall", [DEVICE_GNTDEV] = "gntdev",
                                         [DEVICE_GNTALLOC] = "gntdev"};
-    struct client_answer answer;
+    struct answer answer;
     struct mp_out *out = client_begin("mmap", 7);
     mp_str(out, "addr"), mp_uint(out, area->start);
     mp_str(out, "len"), mp_uint(out, area->end - area->start);
@@ -27,7 +27,7 @@ int tell_mmap(const struct area *area, uint64_t *page)
 
 int tell_munmap(uint64_t addr, uint64_t size)
 {
-    struct client_answer answer;
+    struct answer answer;
     struct mp_out *out = client_begin("munmap", 2);
     mp_str(out, "addr"), mp_uint(out, addr);
     mp_str(out, "len"), mp_uint(out, size);
@@ -36,7 +36,7 @@ int tell_munmap(uint64_t addr, uint64_t size)
 
 int tell_mprotect(uint64_t addr, uint64_t size, int prot)
 {
-    struct client_answer answer;
+    struct answer answer;
     struct mp_out *out = client_begin("mprotect", 3);
     mp_str(out, "addr"), mp_uint(out, addr);
     mp_str(out, "len"), mp_uint(out, size);

@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "apply.h"
+#include "areas.h"
 #include "client.h"
-#include "mapping.h"
 #include "pages.h"
+#include "say.h"
 #include "syscalls.h"
 #include "usermem.h"
 
@@ -43,7 +45,7 @@ static int put_frames(struct mp_out *out, uint64_t from, uint32_t n)
     mp_str(out, "arr");
     if (n > FRAMES_MOST) {
         if (user_readable(from, (uint64_t)n * 8))
-            return client_fail(E2BIG, "%u frames are asked for in one call, a message holds %zu", n, FRAMES_MOST);
+            return say_error(E2BIG, "%u frames are asked for in one call, a message holds %zu", n, FRAMES_MOST);
         mp_nil(out);
         return 0;
     }
@@ -59,7 +61,7 @@ static int put_frames(struct mp_out *out, uint64_t from, uint32_t n)
 static int64_t ioctl_mmapbatch_v2(uint64_t file, uint64_t argument)
 {
     struct privcmd_mmapbatch_v2 batch;
-    struct client_answer answer;
+    struct answer answer;
     if (!get(&batch, argument, sizeof batch))
         return -EFAULT;
     uint64_t err_size = (uint64_t)batch.num * sizeof(int32_t);
@@ -92,7 +94,7 @@ static int64_t ioctl_mmapbatch_v2(uint64_t file, uint64_t argument)
         user_write(batch.err, errors.data, err_size);
     else
         user_clear(batch.err, err_size);
-    error = mapping_apply(batch.addr, batch.num, batch.dom, answer.result);
+    error = apply_extents(batch.addr, batch.num, batch.dom, answer.result);
     return error ? -error : ret;
 }
 
@@ -109,7 +111,7 @@ static bool put_back(uint64_t to, const uint8_t *before, const uint8_t *after, u
 static int64_t ioctl_mmapbatch(uint64_t file, uint64_t argument)
 {
     struct privcmd_mmapbatch batch;
-    struct client_answer answer;
+    struct answer answer;
     if (!get(&batch, argument, sizeof batch) || !user_range(batch.arr, (uint64_t)batch.num * 8))
         return -EFAULT;
     struct mp_out *out = client_begin("privcmd.mmapbatch", 6);
@@ -128,7 +130,7 @@ static int64_t ioctl_mmapbatch(uint64_t file, uint64_t argument)
     /* The numbers sent are the last that was written to the request. */
     const uint8_t *sent = out->data + out->used - (uint64_t)batch.num * 8;
     bool written = frames.size != (uint64_t)batch.num * 8 || put_back(batch.arr, sent, frames.data, batch.num);
-    error = mapping_apply(batch.addr, batch.num, batch.dom, answer.result);
+    error = apply_extents(batch.addr, batch.num, batch.dom, answer.result);
     if (error)
         return -error;
     return written ? ret : -EFAULT;
@@ -137,7 +139,7 @@ static int64_t ioctl_mmapbatch(uint64_t file, uint64_t argument)
 /* What the broker says to a call with an empty list: EPERM when the file may not name the domain. */
 static int ask_right(const char *method, const char *list, uint64_t file, uint16_t dom)
 {
-    struct client_answer answer;
+    struct answer answer;
     struct mp_out *out = client_begin(method, 3);
     put_uint(out, "file", file);
     put_uint(out, "dom", dom);
@@ -188,7 +190,7 @@ static uint64_t tell_of_own(const struct privcmd_mmap *map)
 static int64_t ioctl_mmap(uint64_t file, uint64_t argument)
 {
     struct privcmd_mmap map;
-    struct client_answer answer;
+    struct answer answer;
     if (client_host()->pvh)
         return -ENOSYS;
     if (!get(&map, argument, sizeof map))
@@ -210,13 +212,13 @@ static int64_t ioctl_mmap(uint64_t file, uint64_t argument)
     if (own_end) {
         untell_own(first, own_end);
         if (error == EINVAL)
-            client_complain("MMAP at %#llx, which is not the device's memory: a real kernel stops there with a BUG, and "
+            say_line("MMAP at %#llx, which is not the device's memory: a real kernel stops there with a BUG, and "
                             "the process cannot be killed any more; mmap the device first",
                             (unsigned long long)first);
         return -error;
     }
     /* Of an error the details say what stays mapped. */
-    int applied = mapping_apply(first, n_pages, map.dom, answer.result);
+    int applied = apply_extents(first, n_pages, map.dom, answer.result);
     return error ? -error : -applied;
 }
 
@@ -241,7 +243,7 @@ static void add_strays(uint64_t start, uint64_t end, int prot)
 static int64_t ioctl_mmap_resource(uint64_t file, uint64_t argument)
 {
     struct privcmd_mmap_resource resource;
-    struct client_answer answer;
+    struct answer answer;
     if (!get(&resource, argument, sizeof resource))
         return -EFAULT;
     uint64_t addr = resource.addr;
@@ -268,7 +270,7 @@ static int64_t ioctl_mmap_resource(uint64_t file, uint64_t argument)
     }
     if (resource.addr || resource.num) {
         int prot = (int)mp_find_int(answer.result, "prot", PROT_READ);
-        error = mapping_apply(addr, resource.num, resource.dom, answer.result);
+        error = apply_extents(addr, resource.num, resource.dom, answer.result);
         if (!error)
             add_strays(addr & ~PAGE_MASK, (addr & ~PAGE_MASK) + resource.num * PAGE_SIZE, prot);
         return -error;
@@ -281,7 +283,7 @@ static int64_t ioctl_mmap_resource(uint64_t file, uint64_t argument)
 static int64_t ioctl_restrict(uint64_t file, uint64_t argument)
 {
     uint16_t dom;
-    struct client_answer answer;
+    struct answer answer;
     if (!get(&dom, argument, sizeof dom))
         return -EFAULT;
     struct mp_out *out = client_begin("privcmd.restrict", 2);
@@ -292,7 +294,7 @@ static int64_t ioctl_restrict(uint64_t file, uint64_t argument)
 
 /* Asks the broker; with memory lent that lies outside the hypercall buffers, when it said that it wants some. */
 static int ask_hypercall(uint64_t file, const struct privcmd_hypercall *call, uint64_t lent_at, const void *lent,
-                         uint32_t lent_size, struct client_answer *answer)
+                         uint32_t lent_size, struct answer *answer)
 {
     struct mp_out *out = client_begin("privcmd.hypercall", lent ? 5 : 3);
     put_uint(out, "file", file);
@@ -310,7 +312,7 @@ static int ask_hypercall(uint64_t file, const struct privcmd_hypercall *call, ui
 static int64_t ioctl_hypercall(uint64_t file, uint64_t argument)
 {
     struct privcmd_hypercall call;
-    struct client_answer answer;
+    struct answer answer;
     uint8_t lent[PAGE_SIZE];
     if (!get(&call, argument, sizeof call))
         return -EFAULT;
@@ -348,7 +350,7 @@ static int64_t ioctl_dm_op(uint64_t file, uint64_t argument)
 {
     struct privcmd_dm_op op;
     struct privcmd_dm_op_buf bufs[DM_OP_BUFFERS];
-    struct client_answer answer;
+    struct answer answer;
     if (!get(&op, argument, sizeof op))
         return -EFAULT;
     int error = 0;

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
-#include "client.h"
+#include "say.h"
 #include "syscalls.h"
 
 /* Pages looked at with one system call. */
@@ -16,7 +16,7 @@ static void refused(int error)
 {
     static bool said;
     if (!said)
-        client_complain("process_vm_readv on the process itself: %s; allow it (seccomp), else every ioctl of Xen's "
+        say_line("process_vm_readv on the process itself: %s; allow it (seccomp), else every ioctl of Xen's "
                         "devices is EFAULT",
                         strerror(error));
     said = true;

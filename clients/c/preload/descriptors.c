@@ -1,48 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Descriptors of our own are kept from the program; the device's cannot be read, written or moved in. */
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <sys/uio.h>
 
+#include "../areas.h"
 #include "../evtchn.h"
 #include "../fds.h"
 #include "../mapping.h"
 #include "../syscalls.h"
-#include "preload.h"
-
-#define MARKS 4096
-
-static _Atomic uint64_t marks[MARKS / 64];
-
-void preload_mark(int fd)
-{
-    if (fd >= 0 && fd < MARKS)
-        atomic_fetch_or_explicit(&marks[fd / 64], (uint64_t)1 << fd % 64, memory_order_relaxed);
-}
-
-enum device preload_marked(int fd)
-{
-    uint64_t file;
-    if (fd < 0 || fd >= MARKS || !(atomic_load_explicit(&marks[fd / 64], memory_order_relaxed) >> fd % 64 & 1))
-        return DEVICE_NONE;
-    enum device device = device_of(fd, &file);
-    if (device == DEVICE_NONE)
-        atomic_fetch_and_explicit(&marks[fd / 64], ~((uint64_t)1 << fd % 64), memory_order_relaxed);
-    return device;
-}
+#include "marks.h"
+#include "next.h"
+#include "proc.h"
 
 /* Whether read and write of a descriptor are refused: only the event channel device has them. */
 static bool silent(int fd)
 {
-    enum device device = preload_marked(fd);
+    enum device device = marks_device(fd);
     return device != DEVICE_NONE && device != DEVICE_EVTCHN;
-}
-
-void preload_mark_copy(int from, int to)
-{
-    if (to >= 0 && preload_marked(from) != DEVICE_NONE)
-        preload_mark(to);
-    evtchn_copied(from, to);
 }
 
 DECLARE_NEXT(close);
@@ -69,7 +43,7 @@ EXPORT int close(int fd)
 EXPORT int dup(int fd)
 {
     int copy = (int)syscall(SYS_dup, fd);
-    preload_mark_copy(fd, copy);
+    marks_copy(fd, copy);
     return copy;
 }
 
@@ -83,7 +57,7 @@ EXPORT int dup3(int from, int to, int flags)
     int copy = (int)syscall(SYS_dup3, from, to, flags);
     if (copy >= 0)
         evtchn_closed((unsigned)to, (unsigned)to);
-    preload_mark_copy(from, copy);
+    marks_copy(from, copy);
     return copy;
 }
 
@@ -103,7 +77,7 @@ EXPORT int dup2(int from, int to)
         va_end(arguments);                                                                                             \
         int result = NEXT(name)(fd, command, argument);                                                                \
         if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)                                                          \
-            preload_mark_copy(fd, result);                                                                             \
+            marks_copy(fd, result);                                                                             \
         return result;                                                                                                 \
     }
 
@@ -132,41 +106,41 @@ EXPORT void closefrom(int first)
 
 EXPORT ssize_t read(int fd, void *data, size_t size)
 {
-    enum device device = preload_marked(fd);
+    enum device device = marks_device(fd);
     if (device == DEVICE_EVTCHN)
-        return preload_result(evtchn_read(fd, data, size));
-    return device ? preload_result(-EINVAL) : NEXT(read)(fd, data, size);
+        return next_result(evtchn_read(fd, data, size));
+    return device ? next_result(-EINVAL) : NEXT(read)(fd, data, size);
 }
 
 EXPORT ssize_t write(int fd, const void *data, size_t size)
 {
-    enum device device = preload_marked(fd);
+    enum device device = marks_device(fd);
     if (device == DEVICE_EVTCHN)
-        return preload_result(evtchn_write(fd, data, size));
-    return device ? preload_result(-EINVAL) : NEXT(write)(fd, data, size);
+        return next_result(evtchn_write(fd, data, size));
+    return device ? next_result(-EINVAL) : NEXT(write)(fd, data, size);
 }
 
 EXPORT ssize_t readv(int fd, const struct iovec *ranges, int n)
 {
-    return silent(fd) ? preload_result(-EINVAL) : NEXT(readv)(fd, ranges, n);
+    return silent(fd) ? next_result(-EINVAL) : NEXT(readv)(fd, ranges, n);
 }
 
 EXPORT ssize_t writev(int fd, const struct iovec *ranges, int n)
 {
-    return silent(fd) ? preload_result(-EINVAL) : NEXT(writev)(fd, ranges, n);
+    return silent(fd) ? next_result(-EINVAL) : NEXT(writev)(fd, ranges, n);
 }
 
 EXPORT ssize_t pread(int fd, void *data, size_t size, off_t offset)
 {
-    enum preload_proc proc = preload_proc_of(fd);
-    if (preload_marked(fd))
-        return preload_result(-ESPIPE);
+    enum proc proc = proc_of(fd);
+    if (marks_device(fd))
+        return next_result(-ESPIPE);
     uint64_t at = (uint64_t)offset;
     if (proc == PROC_MEM && areas_near(at, at + size) && mapping_concerned(at, at + size))
-        return preload_result(-EIO);
+        return next_result(-EIO);
     ssize_t n = NEXT(pread)(fd, data, size, offset);
     if (proc == PROC_PAGEMAP)
-        preload_hide_pages(data, n, offset);
+        proc_hide_pages(data, n, offset);
     return n;
 }
 
@@ -174,21 +148,21 @@ EXPORT ssize_t pread64(int fd, void *data, size_t size, off_t offset) __attribut
 
 EXPORT ssize_t pwrite(int fd, const void *data, size_t size, off_t offset)
 {
-    return preload_marked(fd) ? preload_result(-ESPIPE) : NEXT(pwrite)(fd, data, size, offset);
+    return marks_device(fd) ? next_result(-ESPIPE) : NEXT(pwrite)(fd, data, size, offset);
 }
 
 EXPORT ssize_t pwrite64(int fd, const void *data, size_t size, off_t offset) __attribute__((alias("pwrite")));
 
 EXPORT off_t lseek(int fd, off_t offset, int whence)
 {
-    return preload_marked(fd) ? preload_result(-ESPIPE) : syscall(SYS_lseek, fd, offset, whence);
+    return marks_device(fd) ? next_result(-ESPIPE) : syscall(SYS_lseek, fd, offset, whence);
 }
 
 EXPORT off_t lseek64(int fd, off_t offset, int whence) __attribute__((alias("lseek")));
 
 EXPORT int ftruncate(int fd, off_t size)
 {
-    return preload_marked(fd) ? (int)preload_result(-EINVAL) : (int)syscall(SYS_ftruncate, fd, size);
+    return marks_device(fd) ? (int)next_result(-EINVAL) : (int)syscall(SYS_ftruncate, fd, size);
 }
 
 EXPORT int ftruncate64(int fd, off_t size) __attribute__((alias("ftruncate")));

@@ -3,12 +3,12 @@
 #include <stdarg.h>
 #include <sys/ioctl.h>
 
+#include "../device.h"
 #include "../evtchn.h"
 #include "../gntalloc.h"
 #include "../gntdev.h"
 #include "../privcmd.h"
-#include "../syscalls.h"
-#include "preload.h"
+#include "next.h"
 
 DECLARE_NEXT(ioctl);
 
@@ -24,21 +24,21 @@ EXPORT int ioctl(int fd, unsigned long command, ...)
     switch (number >> 8 & 0xff) {
     case 'P':
         if (device_of(fd, &file) == DEVICE_PRIVCMD)
-            return (int)preload_result(privcmd_ioctl(file, number, address));
+            return (int)next_result(privcmd_ioctl(file, number, address));
         break;
     case 'G':
         switch (device_of(fd, &file)) {
         case DEVICE_GNTDEV:
-            return (int)preload_result(gntdev_ioctl(file, number, address));
+            return (int)next_result(gntdev_ioctl(file, number, address));
         case DEVICE_GNTALLOC:
-            return (int)preload_result(gntalloc_ioctl(file, number, address));
+            return (int)next_result(gntalloc_ioctl(file, number, address));
         default:
             break;
         }
         break;
     case 'E':
         if (device_of(fd, &file) == DEVICE_EVTCHN)
-            return (int)preload_result(evtchn_ioctl(fd, number, address));
+            return (int)next_result(evtchn_ioctl(fd, number, address));
         break;
     default:
         break;

@@ -4,11 +4,13 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "../areas.h"
 #include "../gntalloc.h"
 #include "../gntdev.h"
 #include "../mapping.h"
 #include "../syscalls.h"
-#include "preload.h"
+#include "next.h"
+#include "signals.h"
 
 #undef mmap
 
@@ -30,16 +32,16 @@ EXPORT void *mmap(void *addr, size_t size, int prot, int flags, int fd, off_t of
     uint64_t file;
     enum device device = flags & MAP_ANONYMOUS ? DEVICE_NONE : device_of(fd, &file);
     if (device == DEVICE_PRIVCMD)
-        preload_watch_signals();
+        signals_watch();
     if (device == DEVICE_PRIVCMD || device == DEVICE_HYPERCALL)
-        return (void *)preload_result(mapping_mmap(device, fd, (uint64_t)addr, size, prot, flags, offset));
+        return (void *)next_result(mapping_mmap(device, fd, (uint64_t)addr, size, prot, flags, offset));
     if (device == DEVICE_GNTDEV)
-        return (void *)preload_result(gntdev_mmap(fd, file, (uint64_t)addr, size, prot, flags, offset));
+        return (void *)next_result(gntdev_mmap(fd, file, (uint64_t)addr, size, prot, flags, offset));
     if (device == DEVICE_GNTALLOC)
-        return (void *)preload_result(gntalloc_mmap(fd, file, (uint64_t)addr, size, prot, flags, offset));
+        return (void *)next_result(gntalloc_mmap(fd, file, (uint64_t)addr, size, prot, flags, offset));
     bool fixed = flags & MAP_FIXED && (flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE;
     if (fixed && !((uint64_t)addr & PAGE_MASK) && concerned(addr, size))
-        return (void *)preload_result(mapping_replace((uint64_t)addr, size, prot, flags, fd, offset));
+        return (void *)next_result(mapping_replace((uint64_t)addr, size, prot, flags, fd, offset));
     return sys_mmap(addr, size, prot, flags, fd, offset);
 }
 
@@ -48,14 +50,14 @@ EXPORT void *mmap64(void *addr, size_t size, int prot, int flags, int fd, off_t 
 
 EXPORT int munmap(void *addr, size_t size)
 {
-    return concerned(addr, size) ? (int)preload_result(mapping_munmap((uint64_t)addr, size)) : sys_munmap(addr, size);
+    return concerned(addr, size) ? (int)next_result(mapping_munmap((uint64_t)addr, size)) : sys_munmap(addr, size);
 }
 
 EXPORT int mprotect(void *addr, size_t size, int prot)
 {
     if (!concerned(addr, size))
         return sys_mprotect(addr, size, prot);
-    return (int)preload_result(mapping_mprotect((uint64_t)addr, size, prot));
+    return (int)next_result(mapping_mprotect((uint64_t)addr, size, prot));
 }
 
 EXPORT void *mremap(void *addr, size_t from, size_t to, int flags, ...)
@@ -65,11 +67,11 @@ EXPORT void *mremap(void *addr, size_t from, size_t to, int flags, ...)
     void *target = va_arg(arguments, void *);
     va_end(arguments);
     if (concerned(addr, from ? from : 1))
-        return (void *)preload_result(mapping_mremap((uint64_t)addr, from, to, flags, (uint64_t)target));
+        return (void *)next_result(mapping_mremap((uint64_t)addr, from, to, flags, (uint64_t)target));
     if (flags & MREMAP_FIXED && concerned(target, to)) {
         int result = mapping_munmap((uint64_t)target, to);
         if (result)
-            return (void *)preload_result(result);
+            return (void *)next_result(result);
     }
     return (void *)syscall(SYS_mremap, addr, from, to, flags, target);
 }
@@ -80,8 +82,8 @@ EXPORT int madvise(void *addr, size_t size, int advice)
         return sys_madvise(addr, size, advice);
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (advice == refused[i])
-            return (int)preload_result(-EINVAL);
-    return advice == MADV_REMOVE ? (int)preload_result(-ENODEV) : 0;
+            return (int)next_result(-EINVAL);
+    return advice == MADV_REMOVE ? (int)next_result(-ENODEV) : 0;
 }
 
 /* Pages of the device are not locked, nor written back, nor in any cache. */
@@ -105,7 +107,7 @@ EXPORT int msync(void *addr, size_t size, int flags)
 {
     if (!concerned(addr, size))
         return (int)syscall(SYS_msync, addr, size, flags);
-    return flags & MS_SYNC ? (int)preload_result(-EINVAL) : 0;
+    return flags & MS_SYNC ? (int)next_result(-EINVAL) : 0;
 }
 
 EXPORT int mincore(void *addr, size_t size, unsigned char *pages)
@@ -130,7 +132,7 @@ EXPORT ssize_t process_vm_readv(pid_t pid, const struct iovec *local, unsigned l
                                 unsigned long n_remote, unsigned long flags)
 {
     if (pid == getpid() && any_concerned(remote, n_remote))
-        return preload_result(-EFAULT);
+        return next_result(-EFAULT);
     return syscall(SYS_process_vm_readv, pid, local, n_local, remote, n_remote, flags);
 }
 
@@ -138,11 +140,11 @@ EXPORT ssize_t process_vm_writev(pid_t pid, const struct iovec *local, unsigned 
                                  const struct iovec *remote, unsigned long n_remote, unsigned long flags)
 {
     if (pid == getpid() && any_concerned(remote, n_remote))
-        return preload_result(-EFAULT);
+        return next_result(-EFAULT);
     return syscall(SYS_process_vm_writev, pid, local, n_local, remote, n_remote, flags);
 }
 
 EXPORT ssize_t vmsplice(int fd, const struct iovec *ranges, size_t n, unsigned flags)
 {
-    return any_concerned(ranges, n) ? preload_result(-EFAULT) : syscall(SYS_vmsplice, fd, ranges, n, flags);
+    return any_concerned(ranges, n) ? next_result(-EFAULT) : syscall(SYS_vmsplice, fd, ranges, n, flags);
 }

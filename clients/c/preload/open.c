@@ -4,7 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "preload.h"
+#include "next.h"
+#include "paths.h"
 
 #undef open
 #undef openat
@@ -42,52 +43,52 @@ EXPORT int open(const char *path, int flags, ...)
 {
     struct xen_path found;
     MODE(flags, mode)
-    return preload_path(path, &found) ? preload_open(&found, flags) : NEXT(open)(path, flags, mode);
+    return paths_find(path, &found) ? paths_open(&found, flags) : NEXT(open)(path, flags, mode);
 }
 
 EXPORT int open64(const char *path, int flags, ...)
 {
     struct xen_path found;
     MODE(flags, mode)
-    return preload_path(path, &found) ? preload_open(&found, flags) : NEXT(open64)(path, flags, mode);
+    return paths_find(path, &found) ? paths_open(&found, flags) : NEXT(open64)(path, flags, mode);
 }
 
 EXPORT int openat(int directory, const char *path, int flags, ...)
 {
     struct xen_path found;
     MODE(flags, mode)
-    return preload_path(path, &found) ? preload_open(&found, flags) : NEXT(openat)(directory, path, flags, mode);
+    return paths_find(path, &found) ? paths_open(&found, flags) : NEXT(openat)(directory, path, flags, mode);
 }
 
 EXPORT int openat64(int directory, const char *path, int flags, ...)
 {
     struct xen_path found;
     MODE(flags, mode)
-    return preload_path(path, &found) ? preload_open(&found, flags) : NEXT(openat64)(directory, path, flags, mode);
+    return paths_find(path, &found) ? paths_open(&found, flags) : NEXT(openat64)(directory, path, flags, mode);
 }
 
 EXPORT int __open_2(const char *path, int flags)
 {
     struct xen_path found;
-    return preload_path(path, &found) ? preload_open(&found, flags) : NEXT(__open_2)(path, flags);
+    return paths_find(path, &found) ? paths_open(&found, flags) : NEXT(__open_2)(path, flags);
 }
 
 EXPORT int __open64_2(const char *path, int flags)
 {
     struct xen_path found;
-    return preload_path(path, &found) ? preload_open(&found, flags) : NEXT(__open64_2)(path, flags);
+    return paths_find(path, &found) ? paths_open(&found, flags) : NEXT(__open64_2)(path, flags);
 }
 
 EXPORT int __openat_2(int directory, const char *path, int flags)
 {
     struct xen_path found;
-    return preload_path(path, &found) ? preload_open(&found, flags) : NEXT(__openat_2)(directory, path, flags);
+    return paths_find(path, &found) ? paths_open(&found, flags) : NEXT(__openat_2)(directory, path, flags);
 }
 
 EXPORT int __openat64_2(int directory, const char *path, int flags)
 {
     struct xen_path found;
-    return preload_path(path, &found) ? preload_open(&found, flags) : NEXT(__openat64_2)(directory, path, flags);
+    return paths_find(path, &found) ? paths_open(&found, flags) : NEXT(__openat64_2)(directory, path, flags);
 }
 
 /* glibc's fopen opens by itself, so replacing open is not enough. */
@@ -100,18 +101,18 @@ static FILE *open_stream(const struct xen_path *found, const char *mode)
         else if (*c == 'e')
             flags |= O_CLOEXEC;
     }
-    int fd = preload_open(found, flags);
+    int fd = paths_open(found, flags);
     return fd < 0 ? NULL : fdopen(fd, mode);
 }
 
 EXPORT FILE *fopen(const char *path, const char *mode)
 {
     struct xen_path found;
-    return preload_path(path, &found) ? open_stream(&found, mode) : NEXT(fopen)(path, mode);
+    return paths_find(path, &found) ? open_stream(&found, mode) : NEXT(fopen)(path, mode);
 }
 
 EXPORT FILE *fopen64(const char *path, const char *mode)
 {
     struct xen_path found;
-    return preload_path(path, &found) ? open_stream(&found, mode) : NEXT(fopen64)(path, mode);
+    return paths_find(path, &found) ? open_stream(&found, mode) : NEXT(fopen64)(path, mode);
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Xen's paths, and opening them. */
+#include "paths.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "../client.h"
 #include "../syscalls.h"
-#include "preload.h"
+#include "marks.h"
+#include "proc.h"
 
 /* The page that the kernel's own xenstore client shares with xenstored; there is none, so it stays empty. */
 static const char ring[4096];
@@ -44,15 +46,7 @@ __attribute__((constructor)) static void remember_owner(void)
     owner = geteuid();
 }
 
-void *preload_next(const char *name, _Atomic(void *) *where)
-{
-    void *found = *where;
-    if (!found)
-        *where = found = dlsym(RTLD_NEXT, name);
-    return found;
-}
-
-bool preload_path(const char *path, struct xen_path *found)
+bool paths_find(const char *path, struct xen_path *found)
 {
     if (!path || path[0] != '/')
         return false;
@@ -67,12 +61,12 @@ bool preload_path(const char *path, struct xen_path *found)
 /* A port at which domain 0's kernel waits for its xenstored: one for each that asks, as there may be several. */
 static int64_t kernel_port(void)
 {
-    struct client_answer answer;
+    struct answer answer;
     struct mp_out *out = client_begin("evtchn.alloc_unbound", 1);
     mp_str(out, "remote"), mp_uint(out, 0);
     if (client_call(&answer))
         return 0;
-    client_drop_fds(&answer);
+    answer_drop_fds(&answer);
     return mp_find_int(answer.result, "port", 0);
 }
 
@@ -132,10 +126,10 @@ static int open_text(const char *text, int flags)
     return fd;
 }
 
-int preload_open(const struct xen_path *found, int flags)
+int paths_open(const struct xen_path *found, int flags)
 {
     if (found->proc)
-        return preload_open_proc(found->proc, flags);
+        return proc_open(found->proc, flags);
     if (found->text)
         return open_text(found->text, flags);
     /* The devices are their owner's (mode 0600): who has changed his uid since cannot open them any more. */
@@ -152,6 +146,6 @@ int preload_open(const struct xen_path *found, int flags)
         return -1;
     }
     int fd = device_open(found->device, flags);
-    preload_mark(fd);
+    marks_add_device(fd);
     return fd;
 }

@@ -1,20 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * SIGBUS and SIGSEGV on memory of the device: the broker hears of the touch, then the signal takes its course.
- *
- * Whether a touch is a finding is the broker's to say: it is asked to touch the page itself. From the first mapping of
- * the device on the process' handlers of these two signals are ours, with the flags and the mask that the program gave
- * to its own; sigaction and signal say what the program believes to have. Without a handler of the program's own, the
- * touch is made again under the default action: the process ends by the same signal, at the same place.
- */
+#include "signals.h"
+
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <ucontext.h>
 
+#include "../areas.h"
 #include "../client.h"
 #include "../syscalls.h"
-#include "preload.h"
+#include "next.h"
 
 DECLARE_NEXT(sigaction);
 DECLARE_NEXT(signal);
@@ -40,10 +35,11 @@ static bool is_write(const void *context)
 #endif
 }
 
+/* Tells the broker of an access. */
 static void tell(uint64_t addr, bool write)
 {
     struct client_hold hold;
-    struct client_answer answer;
+    struct answer answer;
     client_lock(&hold);
     const struct area *area = areas_first(addr, addr + 1);
     if (area && area->device == DEVICE_PRIVCMD) {
@@ -94,7 +90,7 @@ static void own(void)
         owner = getpid();
 }
 
-void preload_watch_signals(void)
+void signals_watch(void)
 {
     static _Atomic bool follows;
     if (owner == getpid())

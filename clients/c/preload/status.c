@@ -6,7 +6,8 @@
 #include <unistd.h>
 
 #include "../syscalls.h"
-#include "preload.h"
+#include "next.h"
+#include "paths.h"
 
 #undef stat
 #undef lstat
@@ -22,7 +23,7 @@ DECLARE_NEXT(statx);
 /* Files of /proc are there anyway. */
 static bool ours(const char *path, struct xen_path *found)
 {
-    return preload_path(path, found) && !found->proc;
+    return paths_find(path, found) && !found->proc;
 }
 
 /* Only the owner may use a device, and nobody write to a text. */

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What gntdev and gntalloc share: a file is asked for grants first, and mapped afterwards, at the offset that it answered.
+ * The layouts are the kernel's (include/uapi/xen), in our own words. With the client's lock held.
+ */
+#ifndef PRIVCMDD_GRANTS_H
+#define PRIVCMDD_GRANTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "device.h"
+
+#define GRANTS_IOCTL(number, size) (('G' << 8) | (number) | ((uint32_t)(size) << 16))
+
+/* Grants of a file that it is to forget, by their offset. */
+struct grants_range {
+    uint64_t index;
+    uint32_t count;
+    uint32_t pad;
+};
+
+/* What is to be done when a page is unmapped: a byte is cleared, an event is sent, or both. */
+struct grants_notify {
+    uint64_t index;
+    uint32_t action;
+    uint32_t port;
+};
+
+#define GRANTS_SET_UNMAP_NOTIFY GRANTS_IOCTL(7, sizeof(struct grants_notify))
+
+/* Reads the argument of SET_UNMAP_NOTIFY. Returns 0 or an errno. */
+int grants_read_notify(uint64_t argument, struct grants_notify *notify);
+
+/* What one request to the broker holds, at most. */
+#define GRANTS_MOST 1024
+
+/*
+ * Maps pages that a process of domain 0 shares into an area, as their maker or as the other side. Returns 0 or an errno;
+ * then the caller unmaps.
+ */
+int grants_map_shared(uint64_t addr, const uint32_t *refs, uint32_t n, int prot, bool own);
+
+/* Maps the grants that a device was asked for to an address. Returns 0 or an errno. */
+typedef int grants_fill(void *grants, uint64_t addr, int prot);
+
+/* mmap of one of the devices: takes addresses, and has them filled. The address, or a negative errno: nothing is mapped. */
+int64_t grants_mmap(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags, grants_fill *fill,
+                    void *grants);
+
+#endif
