@@ -89,13 +89,11 @@ __attribute__((destructor)) static void report_times(void)
 static int attach(struct connection *connection, int64_t space)
 {
     struct answer answer;
-    struct mp_out *out = connection_begin(connection, "space.attach", 1);
+    struct request *request = connection_begin(connection, "space.attach");
     if (space < 0) {
-        mp_str(out, "personality");
-        mp_str(out, "linux");
+        request_str(request, "personality", "linux");
     } else {
-        mp_str(out, "space");
-        mp_uint(out, (uint64_t)space);
+        request_uint(request, "space", (uint64_t)space);
     }
     return connection_call(connection, &answer);
 }
@@ -131,9 +129,8 @@ static int hello(struct connection *connection)
     for (char *c = name; *c; c++)
         if (*c < ' ' || *c > '~')
             *c = '?';
-    struct mp_out *out = connection_begin(connection, "hello", 1);
-    mp_str(out, "client");
-    mp_str(out, name);
+    struct request *request = connection_begin(connection, "hello");
+    request_str(request, "client", name);
     int error = connection_call(connection, &answer);
     if (!error)
         note_host(answer.result);
@@ -167,11 +164,11 @@ static void introduce(void)
     }
 }
 
-struct mp_out *client_begin(const char *method, uint32_t n_params)
+struct request *client_begin(const char *method)
 {
     if (inherited_space >= 0 && here.fd >= 0)
         introduce();
-    return connection_begin(&here, method, n_params);
+    return connection_begin(&here, method);
 }
 
 int client_connect(void)
@@ -210,7 +207,7 @@ void client_before_fork(void)
     of_child = (struct connection){-1, 0};
     if (here.fd < 0 || owner != getpid())
         return;
-    client_begin("space.fork", 0);
+    client_begin("space.fork");
     if (client_call(&answer))
         return;
     int64_t space = space_of_child = mp_find_int(answer.result, "space", -1);

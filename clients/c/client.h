@@ -48,8 +48,8 @@ struct client_host {
 
 const struct client_host *client_host(void);
 
-/* Begins a request; its n parameters, names and values, are to be written into what it returns. */
-struct mp_out *client_begin(const char *method, uint32_t n_params);
+/* Begins a request. Its parameters are to be written into what it returns. */
+struct request *client_begin(const char *method);
 
 /*
  * Sends the request begun and waits for the answer. Returns 0, or the errno of the broker's error: ENXIO when there is

@@ -16,7 +16,8 @@
 #define TEXT_MOST 255
 #define CHUNK ((size_t)256 * 1024)
 
-static struct mp_out request, answer_bytes;
+static struct request request;
+static struct mp_out answer_bytes;
 static size_t consumed;
 
 static bool socket_path(char *path, size_t size)
@@ -162,7 +163,7 @@ static int error_of(struct mp_in *in, struct mp_in *details)
 int connection_call(struct connection *connection, struct answer *answer)
 {
     *answer = ANSWER_NONE;
-    if (request.failed)
+    if (request.out.failed)
         return say_error(ENOMEM, "the request is longer than %zu bytes, or there is no memory for it", MP_MOST);
     if (consumed) {
         /* What is left is a notification at most. */
@@ -171,7 +172,7 @@ int connection_call(struct connection *connection, struct answer *answer)
         consumed = 0;
     }
     struct mp_in in;
-    if (connection->fd < 0 || !send_all(connection->fd, request.data, request.used) ||
+    if (connection->fd < 0 || !send_all(connection->fd, request.out.data, request.out.used) ||
         !receive_answer(connection, &in, answer->fds)) {
         answer_drop_fds(answer);
         answer_bytes.used = consumed = 0;
@@ -187,15 +188,8 @@ int connection_call(struct connection *connection, struct answer *answer)
     return error_of(&in, &answer->result);
 }
 
-struct mp_out *connection_begin(struct connection *connection, const char *method, uint32_t n_params)
+struct request *connection_begin(struct connection *connection, const char *method)
 {
-    request.used = 0;
-    request.failed = false;
-    mp_array(&request, 4);
-    mp_uint(&request, 0);
-    mp_uint(&request, ++connection->msgid);
-    mp_str(&request, method);
-    mp_array(&request, 1);
-    mp_map(&request, n_params);
+    request_begin(&request, ++connection->msgid, method);
     return &request;
 }

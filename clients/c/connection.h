@@ -6,7 +6,7 @@
 #ifndef PRIVCMDD_CONNECTION_H
 #define PRIVCMDD_CONNECTION_H
 
-#include "msgpack.h"
+#include "request.h"
 
 struct connection {
     int fd;
@@ -28,8 +28,8 @@ void answer_drop_fds(struct answer *answer);
 
 /* Connects to the broker's socket. Returns a descriptor, kept (fds.h), or -1 with an error text. */
 int connection_dial(void);
-/* Begins a request; its n parameters, names and values, are to be written into what it returns. */
-struct mp_out *connection_begin(struct connection *connection, const char *method, uint32_t n_params);
+/* Begins a request. Its parameters are to be written into what it returns. */
+struct request *connection_begin(struct connection *connection, const char *method);
 /*
  * Sends the request that was begun and waits for its answer. Returns 0, the errno of the broker's error, or -1: the
  * connection is of no use any more.

@@ -180,9 +180,9 @@ void evtchn_closed(unsigned first, unsigned last)
 }
 
 /* A request on the file's own connection. */
-static struct mp_out *begin(struct file *file, const char *method, uint32_t n_params)
+static struct request *begin(struct file *file, const char *method)
 {
-    return connection_begin(&file->connection, method, n_params);
+    return connection_begin(&file->connection, method);
 }
 
 static int call(struct file *file, struct answer *answer)
@@ -224,21 +224,21 @@ static int64_t bind_port(struct file *file, int fd, uint32_t command, uint64_t a
 {
     uint32_t asked[2];
     size_t size = command >> 16;
-    if (user_read(asked, argument, size) < size)
+    if (!user_read(asked, argument, size))
         return -EFAULT;
     if (file->connection.fd < 0 && client_dial(&file->connection))
         return -ENXIO;
-    struct mp_out *out;
+    struct request *request;
     if (command == BIND_VIRQ) {
-        out = begin(file, "evtchn.bind_virq", 1);
-        mp_str(out, "virq"), mp_uint(out, asked[0]);
+        request = begin(file, "evtchn.bind_virq");
+        request_uint(request, "virq", asked[0]);
     } else if (command == BIND_UNBOUND_PORT) {
-        out = begin(file, "evtchn.alloc_unbound", 1);
-        mp_str(out, "remote"), mp_uint(out, (uint16_t)asked[0]);
+        request = begin(file, "evtchn.alloc_unbound");
+        request_uint(request, "remote", (uint16_t)asked[0]);
     } else {
-        out = begin(file, "evtchn.bind_interdomain", 2);
-        mp_str(out, "dom"), mp_uint(out, (uint16_t)asked[0]);
-        mp_str(out, "port"), mp_uint(out, asked[1]);
+        request = begin(file, "evtchn.bind_interdomain");
+        request_uint(request, "dom", (uint16_t)asked[0]);
+        request_uint(request, "port", asked[1]);
     }
     return take(file, fd);
 }
@@ -247,7 +247,7 @@ static int64_t unbind(struct file *file, uint64_t argument)
 {
     uint32_t number;
     struct answer answer;
-    if (user_read(&number, argument, sizeof number) < sizeof number)
+    if (!user_read(&number, argument, sizeof number))
         return -EFAULT;
     if (number >= MOST_PORTS)
         return -EINVAL;
@@ -255,8 +255,8 @@ static int64_t unbind(struct file *file, uint64_t argument)
     if (!port)
         return -ENOTCONN;
     forget(file, port);
-    struct mp_out *out = begin(file, "evtchn.close", 1);
-    mp_str(out, "port"), mp_uint(out, number);
+    struct request *request = begin(file, "evtchn.close");
+    request_uint(request, "port", number);
     return -call(file, &answer);
 }
 
@@ -264,7 +264,7 @@ static int64_t notify(const struct file *file, uint64_t argument)
 {
     uint32_t number;
     uint64_t one = 1;
-    if (user_read(&number, argument, sizeof number) < sizeof number)
+    if (!user_read(&number, argument, sizeof number))
         return -EFAULT;
     const struct port *port = find(file, number);
     if (!port)
@@ -277,12 +277,12 @@ static int64_t restrict_to(struct file *file, uint64_t argument)
 {
     uint16_t domid;
     struct answer answer;
-    if (user_read(&domid, argument, sizeof domid) < sizeof domid)
+    if (!user_read(&domid, argument, sizeof domid))
         return -EFAULT;
     if (file->connection.fd < 0 && client_dial(&file->connection))
         return -ENXIO;
-    struct mp_out *out = begin(file, "evtchn.restrict", 1);
-    mp_str(out, "dom"), mp_uint(out, domid);
+    struct request *request = begin(file, "evtchn.restrict");
+    request_uint(request, "dom", domid);
     return -call(file, &answer);
 }
 
@@ -345,7 +345,7 @@ ssize_t evtchn_read(int fd, void *data, size_t size)
         n_taken = take_events(fd, events, (int)n, ports);
     }
     size_t taken = n_taken * sizeof *ports;
-    return user_write((uint64_t)data, ports, taken) == taken ? (ssize_t)taken : -EFAULT;
+    return user_write((uint64_t)data, ports, taken) ? (ssize_t)taken : -EFAULT;
 }
 
 ssize_t evtchn_write(int fd, const void *data, size_t size)
@@ -355,7 +355,7 @@ ssize_t evtchn_write(int fd, const void *data, size_t size)
     size &= ~(sizeof *ports - 1);
     if (size > sizeof ports)
         size = sizeof ports;
-    if (user_read(ports, (uint64_t)data, size) < size)
+    if (!user_read(ports, (uint64_t)data, size))
         return -EFAULT;
     client_lock(&hold);
     const struct file *file = file_of(fd);

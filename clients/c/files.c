@@ -59,9 +59,9 @@ int files_memory(int dom, bool write, int64_t generation, int *error)
     if (memory && holds(memory, generation))
         return memory->fd;
     struct answer answer;
-    struct mp_out *out = client_begin("domain.memory", 2);
-    mp_str(out, "dom"), mp_uint(out, (uint64_t)dom);
-    mp_str(out, "write"), mp_bool(out, write);
+    struct request *request = client_begin("domain.memory");
+    request_uint(request, "dom", (uint64_t)dom);
+    request_bool(request, "write", write);
     *error = client_call(&answer);
     if (*error)
         return -1;
@@ -83,7 +83,7 @@ int files_buffers(void)
     struct answer answer;
     if (buffers >= 0)
         return buffers;
-    client_begin("space.buffers", 0);
+    client_begin("space.buffers");
     if (!client_call(&answer))
         buffers = fds_keep(answer.fds[0]);
     return buffers;

@@ -60,17 +60,10 @@ static uint64_t next_index(uint64_t file)
     return index;
 }
 
-static void put_refs(struct mp_out *out, const uint32_t *refs, uint32_t n)
-{
-    mp_str(out, "refs"), mp_array(out, n);
-    for (uint32_t i = 0; i < n; i++)
-        mp_uint(out, refs[i]);
-}
-
 static int tell_free(const uint32_t *refs, uint32_t n)
 {
     struct answer answer;
-    put_refs(client_begin("gntalloc.free", 1), refs, n);
+    request_uints(client_begin("gntalloc.free"), "refs", refs, n);
     return client_call(&answer);
 }
 
@@ -79,7 +72,7 @@ static int64_t alloc_gref(uint64_t file, uint64_t argument)
     struct alloc_gref asked;
     struct answer answer;
     size_t head = offsetof(struct alloc_gref, gref_ids);
-    if (user_read(&asked, argument, head) < head)
+    if (!user_read(&asked, argument, head))
         return -EFAULT;
     if (asked.count > GRANTS_MOST)
         return -ENOSPC;
@@ -89,10 +82,10 @@ static int64_t alloc_gref(uint64_t file, uint64_t argument)
     struct shares *made = sys_mmap_anonymous(size_of(asked.count));
     if (made == MAP_FAILED)
         return -ENOMEM;
-    struct mp_out *out = client_begin("gntalloc.alloc", 3);
-    mp_str(out, "dom"), mp_uint(out, asked.dom);
-    mp_str(out, "num"), mp_uint(out, asked.count);
-    mp_str(out, "writable"), mp_bool(out, asked.flags & FLAG_WRITABLE);
+    struct request *request = client_begin("gntalloc.alloc");
+    request_uint(request, "dom", asked.dom);
+    request_uint(request, "num", asked.count);
+    request_bool(request, "writable", asked.flags & FLAG_WRITABLE);
     error = client_call(&answer);
     if (!error) {
         struct mp_in refs = answer.result;
@@ -104,7 +97,7 @@ static int64_t alloc_gref(uint64_t file, uint64_t argument)
     }
     uint64_t size = asked.count * sizeof *made->refs;
     asked.index = next_index(file);
-    if (!error && (user_write(argument, &asked, head) < head || user_write(argument + head, made->refs, size) < size)) {
+    if (!error && (!user_write(argument, &asked, head) || !user_write(argument + head, made->refs, size))) {
         tell_free(made->refs, asked.count);
         error = EFAULT;
     }
@@ -151,7 +144,7 @@ static void forget(uint64_t file, uint64_t index, uint32_t count)
 static int64_t dealloc_gref(uint64_t file, uint64_t argument)
 {
     struct grants_range asked;
-    if (user_read(&asked, argument, sizeof asked) < sizeof asked)
+    if (!user_read(&asked, argument, sizeof asked))
         return -EFAULT;
     if (!asked.count || asked.count > GRANTS_MOST || !collect(file, asked.index, asked.count))
         return -EINVAL;
@@ -172,11 +165,11 @@ static int64_t set_unmap_notify(uint64_t file, uint64_t argument)
     const uint32_t *ref = find(file, asked.index, &in);
     if (!ref)
         return -ENOENT;
-    struct mp_out *out = client_begin("gntalloc.notify", 4);
-    mp_str(out, "ref"), mp_uint(out, *ref);
-    mp_str(out, "action"), mp_uint(out, asked.action);
-    mp_str(out, "offset"), mp_uint(out, asked.index & PAGE_MASK);
-    mp_str(out, "port"), mp_uint(out, asked.port);
+    struct request *request = client_begin("gntalloc.notify");
+    request_uint(request, "ref", *ref);
+    request_uint(request, "action", asked.action);
+    request_uint(request, "offset", asked.index & PAGE_MASK);
+    request_uint(request, "port", asked.port);
     return -client_call(&answer);
 }
 

@@ -97,7 +97,7 @@ static int64_t map_grant_ref(uint64_t file, uint64_t argument)
 {
     struct map_grant_ref asked;
     size_t head = offsetof(struct map_grant_ref, refs);
-    if (user_read(&asked, argument, head) < head)
+    if (!user_read(&asked, argument, head))
         return -EFAULT;
     if (!asked.count || asked.count > COUNT_MOST)
         return -EINVAL;
@@ -105,7 +105,7 @@ static int64_t map_grant_ref(uint64_t file, uint64_t argument)
     if (made == MAP_FAILED)
         return -ENOMEM;
     uint64_t refs_size = (uint64_t)asked.count * sizeof *made->refs;
-    if (user_read(made->refs, argument + head, refs_size) < refs_size) {
+    if (!user_read(made->refs, argument + head, refs_size)) {
         sys_munmap(made, size_of(asked.count));
         return -EFAULT;
     }
@@ -123,14 +123,14 @@ static int64_t map_grant_ref(uint64_t file, uint64_t argument)
     made->next = *link;
     *link = made;
     uint64_t at = argument + offsetof(struct map_grant_ref, index);
-    return user_write(at, &made->index, sizeof made->index) == sizeof made->index ? 0 : -EFAULT;
+    return user_write(at, &made->index, sizeof made->index) ? 0 : -EFAULT;
 }
 
 /* What is mapped stays mapped. */
 static int64_t unmap_grant_ref(uint64_t file, uint64_t argument)
 {
     struct grants_range asked;
-    if (user_read(&asked, argument, sizeof asked) < sizeof asked)
+    if (!user_read(&asked, argument, sizeof asked))
         return -EFAULT;
     struct grants **link = find(file, asked.index, asked.count), *gone = *link;
     if (!gone)
@@ -143,7 +143,7 @@ static int64_t unmap_grant_ref(uint64_t file, uint64_t argument)
 static int64_t get_offset_for_vaddr(uint64_t file, uint64_t argument)
 {
     struct get_offset asked;
-    if (user_read(&asked, argument, sizeof asked) < sizeof asked)
+    if (!user_read(&asked, argument, sizeof asked))
         return -EFAULT;
     const struct area *area = areas_first(asked.vaddr, asked.vaddr + 1);
     const struct grants *found = all;
@@ -154,17 +154,17 @@ static int64_t get_offset_for_vaddr(uint64_t file, uint64_t argument)
         return -EINVAL;
     asked.offset = found->index;
     asked.count = found->count;
-    return user_write(argument, &asked, sizeof asked) == sizeof asked ? 0 : -EFAULT;
+    return user_write(argument, &asked, sizeof asked) ? 0 : -EFAULT;
 }
 
 /* Tells the broker what is to be done at the end of grants that are mapped. */
 static int tell_notify(const struct grants *grants)
 {
     struct answer answer;
-    struct mp_out *out = client_begin("gntdev.notify", 3);
-    mp_str(out, "addr"), mp_uint(out, grants->addr + grants->notify.index - grants->index);
-    mp_str(out, "action"), mp_uint(out, grants->notify.action);
-    mp_str(out, "port"), mp_uint(out, grants->notify.port);
+    struct request *request = client_begin("gntdev.notify");
+    request_uint(request, "addr", grants->addr + grants->notify.index - grants->index);
+    request_uint(request, "action", grants->notify.action);
+    request_uint(request, "port", grants->notify.port);
     return client_call(&answer);
 }
 
@@ -190,11 +190,11 @@ static int64_t set_unmap_notify(uint64_t file, uint64_t argument)
     return -error;
 }
 
-static void put_end(struct mp_out *out, const char *const names[3], const union copy_end *end, bool is_grant)
+static void write_end(struct request *request, const char *const names[3], const union copy_end *end, bool is_grant)
 {
-    mp_str(out, names[0]), mp_uint(out, is_grant ? end->grant.dom : 0);
-    mp_str(out, names[1]), mp_uint(out, is_grant ? end->grant.ref : 0);
-    mp_str(out, names[2]), mp_uint(out, is_grant ? end->grant.offset : 0);
+    request_uint(request, names[0], is_grant ? end->grant.dom : 0);
+    request_uint(request, names[1], is_grant ? end->grant.ref : 0);
+    request_uint(request, names[2], is_grant ? end->grant.offset : 0);
 }
 
 /* What the driver looks at before it looks at the program's memory. */
@@ -212,25 +212,27 @@ static int copy_batch(struct copy_segment *segments, uint32_t n)
     static const char *const dest[] = {"dest_dom", "dest_ref", "dest_offset"};
     struct answer answer;
     uint32_t n_own = 0;
-    struct mp_out *out = client_begin("gntdev.copy", 2);
-    mp_str(out, "segments"), mp_array(out, n);
+    struct request *request = client_begin("gntdev.copy");
+    request_key(request, "segments");
+    mp_array(&request->out, n);
     for (uint32_t i = 0; i < n; i++) {
         const struct copy_segment *segment = &segments[i];
         if (!is_copy(segment))
             return EINVAL;
         if (!(segment->flags & COPY_SOURCE_GREF))
             n_own += segment->len;
-        mp_map(out, 8);
-        mp_str(out, "flags"), mp_uint(out, segment->flags);
-        mp_str(out, "len"), mp_uint(out, segment->len);
-        put_end(out, source, &segment->source, segment->flags & COPY_SOURCE_GREF);
-        put_end(out, dest, &segment->dest, segment->flags & COPY_DEST_GREF);
+        size_t outer = request_map(request);
+        request_uint(request, "flags", segment->flags);
+        request_uint(request, "len", segment->len);
+        write_end(request, source, &segment->source, segment->flags & COPY_SOURCE_GREF);
+        write_end(request, dest, &segment->dest, segment->flags & COPY_DEST_GREF);
+        request_map_end(request, outer);
     }
-    mp_str(out, "data");
-    uint8_t *own = mp_bin_room(out, n_own);
+    request_key(request, "data");
+    uint8_t *own = mp_bin_room(&request->out, n_own);
     for (uint32_t i = 0; own && i < n; i++)
         if (!(segments[i].flags & COPY_SOURCE_GREF)) {
-            if (user_read(own, segments[i].source.virt, segments[i].len) < segments[i].len)
+            if (!user_read(own, segments[i].source.virt, segments[i].len))
                 return EFAULT;
             own += segments[i].len;
         }
@@ -245,7 +247,7 @@ static int copy_batch(struct copy_segment *segments, uint32_t n)
         segments[i].status = (int16_t)mp_next(&status).number;
         if (segments[i].flags & COPY_DEST_GREF || data.size < segments[i].len)
             continue;
-        if (!segments[i].status && user_write(segments[i].dest.virt, data.data, segments[i].len) < segments[i].len)
+        if (!segments[i].status && !user_write(segments[i].dest.virt, data.data, segments[i].len))
             return EFAULT;
         data.data += segments[i].len;
         data.size -= segments[i].len;
@@ -257,16 +259,16 @@ static int64_t grant_copy(uint64_t argument)
 {
     static struct copy_segment batch[COPY_MOST];
     struct grant_copy asked;
-    if (user_read(&asked, argument, sizeof asked) < sizeof asked)
+    if (!user_read(&asked, argument, sizeof asked))
         return -EFAULT;
     int error = client_connect();
     for (uint32_t first = 0, n; !error && first < asked.count; first += n) {
         uint64_t at = asked.segments + first * sizeof *batch;
         n = asked.count - first < COPY_MOST ? asked.count - first : COPY_MOST;
-        if (user_read(batch, at, n * sizeof *batch) < n * sizeof *batch)
+        if (!user_read(batch, at, n * sizeof *batch))
             return -EFAULT;
         error = copy_batch(batch, n);
-        if (!error && user_write(at, batch, n * sizeof *batch) < n * sizeof *batch)
+        if (!error && !user_write(at, batch, n * sizeof *batch))
             return -EFAULT;
     }
     return -error;
@@ -323,12 +325,12 @@ static int map_all(const struct grants *grants, uint64_t addr, int prot)
                 return error;
             continue;
         }
-        struct mp_out *out = client_begin("gntdev.map", 4);
-        mp_str(out, "dom"), mp_uint(out, refs->dom);
-        mp_str(out, "addr"), mp_uint(out, base);
-        mp_str(out, "extents"), mp_bool(out, true);
-        mp_str(out, "arr");
-        uint8_t *to = mp_bin_room(out, n * 8);
+        struct request *request = client_begin("gntdev.map");
+        request_uint(request, "dom", refs->dom);
+        request_uint(request, "addr", base);
+        request_bool(request, "extents", true);
+        request_key(request, "arr");
+        uint8_t *to = mp_bin_room(&request->out, n * 8);
         for (uint32_t i = 0; to && i < n; i++) {
             uint64_t ref = refs[i].ref;
             memcpy(to + 8 * (size_t)i, &ref, sizeof ref);

@@ -15,16 +15,9 @@
 
 int grants_read_notify(uint64_t argument, struct grants_notify *notify)
 {
-    if (user_read(notify, argument, sizeof *notify) < sizeof *notify)
+    if (!user_read(notify, argument, sizeof *notify))
         return EFAULT;
     return notify->action & ~ACTIONS ? EINVAL : 0;
-}
-
-static void put_refs(struct mp_out *out, const uint32_t *refs, uint32_t n)
-{
-    mp_str(out, "refs"), mp_array(out, n);
-    for (uint32_t i = 0; i < n; i++)
-        mp_uint(out, refs[i]);
 }
 
 int grants_map_shared(uint64_t addr, const uint32_t *refs, uint32_t n, int prot, bool own)
@@ -32,10 +25,10 @@ int grants_map_shared(uint64_t addr, const uint32_t *refs, uint32_t n, int prot,
     struct answer answer;
     for (uint32_t done = 0, num; done < n; done += num) {
         uint64_t at = addr + done * PAGE_SIZE;
-        struct mp_out *out = client_begin("gntalloc.map", 3);
-        put_refs(out, refs + done, n - done < GRANTS_MOST ? n - done : GRANTS_MOST);
-        mp_str(out, "addr"), mp_uint(out, at);
-        mp_str(out, "own"), mp_bool(out, own);
+        struct request *request = client_begin("gntalloc.map");
+        request_uints(request, "refs", refs + done, n - done < GRANTS_MOST ? n - done : GRANTS_MOST);
+        request_uint(request, "addr", at);
+        request_bool(request, "own", own);
         int error = client_call(&answer);
         if (error)
             return error;

@@ -11,14 +11,14 @@ int tell_mmap(const struct area *area, uint64_t *page)
                                         [DEVICE_HYPERCALL] = "hypercall", [DEVICE_GNTDEV] = "gntdev",
                                         [DEVICE_GNTALLOC] = "gntdev"};
     struct answer answer;
-    struct mp_out *out = client_begin("mmap", 7);
-    mp_str(out, "addr"), mp_uint(out, area->start);
-    mp_str(out, "len"), mp_uint(out, area->end - area->start);
-    mp_str(out, "prot"), mp_uint(out, (uint64_t)(area->prot & (PROT_READ | PROT_WRITE | PROT_EXEC)));
-    mp_str(out, "fixed"), mp_bool(out, true);
-    mp_str(out, "private"), mp_bool(out, area->is_private);
-    mp_str(out, "file"), mp_str(out, names[area->device]);
-    mp_str(out, "opened"), mp_uint(out, area->file);
+    struct request *request = client_begin("mmap");
+    request_uint(request, "addr", area->start);
+    request_uint(request, "len", area->end - area->start);
+    request_uint(request, "prot", (uint64_t)(area->prot & (PROT_READ | PROT_WRITE | PROT_EXEC)));
+    request_bool(request, "fixed", true);
+    request_bool(request, "private", area->is_private);
+    request_str(request, "file", names[area->device]);
+    request_uint(request, "opened", area->file);
     int error = client_call(&answer);
     if (!error && page)
         *page = (uint64_t)mp_find_int(answer.result, "page", 0);
@@ -28,19 +28,19 @@ int tell_mmap(const struct area *area, uint64_t *page)
 int tell_munmap(uint64_t addr, uint64_t size)
 {
     struct answer answer;
-    struct mp_out *out = client_begin("munmap", 2);
-    mp_str(out, "addr"), mp_uint(out, addr);
-    mp_str(out, "len"), mp_uint(out, size);
+    struct request *request = client_begin("munmap");
+    request_uint(request, "addr", addr);
+    request_uint(request, "len", size);
     return client_call(&answer);
 }
 
 int tell_mprotect(uint64_t addr, uint64_t size, int prot)
 {
     struct answer answer;
-    struct mp_out *out = client_begin("mprotect", 3);
-    mp_str(out, "addr"), mp_uint(out, addr);
-    mp_str(out, "len"), mp_uint(out, size);
-    mp_str(out, "prot"), mp_uint(out, (uint64_t)(prot & (PROT_READ | PROT_WRITE | PROT_EXEC)));
+    struct request *request = client_begin("mprotect");
+    request_uint(request, "addr", addr);
+    request_uint(request, "len", size);
+    request_uint(request, "prot", (uint64_t)(prot & (PROT_READ | PROT_WRITE | PROT_EXEC)));
     return client_call(&answer);
 }
 

@@ -12,8 +12,6 @@
 #include "syscalls.h"
 #include "usermem.h"
 
-/* Numbers travel below 2^53; what is larger is wrong in the same way at the largest. */
-#define NUMBER_MOST (((uint64_t)1 << 53) - 1)
 /* Frames that one message can hold. The broker's limit is lower, and its answer better. */
 #define FRAMES_MOST ((MP_MOST - 64 * 1024) / 8)
 #define ENTRIES_MOST 1024
@@ -22,27 +20,11 @@
 #define DM_OP_BUFFERS 16
 #define DM_OP_BYTES 4096
 
-static bool get(void *to, uint64_t from, size_t size)
-{
-    return user_read(to, from, size) == size;
-}
-
-static void put_uint(struct mp_out *out, const char *key, uint64_t value)
-{
-    mp_str(out, key);
-    mp_uint(out, value < NUMBER_MOST ? value : NUMBER_MOST);
-}
-
-static void put_bool(struct mp_out *out, const char *key, bool value)
-{
-    mp_str(out, key);
-    mp_bool(out, value);
-}
-
 /* The caller's frame numbers, or nil when they cannot be read. */
-static int put_frames(struct mp_out *out, uint64_t from, uint32_t n)
+static int write_frames(struct request *request, uint64_t from, uint32_t n)
 {
-    mp_str(out, "arr");
+    struct mp_out *out = &request->out;
+    request_key(request, "arr");
     if (n > FRAMES_MOST) {
         if (user_readable(from, (uint64_t)n * 8))
             return say_error(E2BIG, "%u frames are asked for in one call, a message holds %zu", n, FRAMES_MOST);
@@ -51,7 +33,7 @@ static int put_frames(struct mp_out *out, uint64_t from, uint32_t n)
     }
     size_t before = out->used;
     uint8_t *to = mp_bin_room(out, n * 8);
-    if (to && user_read(to, from, (uint64_t)n * 8) < (uint64_t)n * 8) {
+    if (to && !user_read(to, from, (uint64_t)n * 8)) {
         out->used = before;
         mp_nil(out);
     }
@@ -62,19 +44,19 @@ static int64_t ioctl_mmapbatch_v2(uint64_t file, uint64_t argument)
 {
     struct privcmd_mmapbatch_v2 batch;
     struct answer answer;
-    if (!get(&batch, argument, sizeof batch))
+    if (!user_read(&batch, argument, sizeof batch))
         return -EFAULT;
     uint64_t err_size = (uint64_t)batch.num * sizeof(int32_t);
     if (!user_range(batch.err, err_size))
         return -EFAULT;
-    struct mp_out *out = client_begin("privcmd.mmapbatch_v2", 7);
-    put_uint(out, "file", file);
-    put_uint(out, "dom", batch.dom);
-    put_uint(out, "addr", batch.addr);
-    put_uint(out, "num", batch.num);
-    put_bool(out, "extents", true);
-    put_bool(out, "err_ok", user_writable(batch.err, batch.num));
-    int error = put_frames(out, batch.arr, batch.num);
+    struct request *request = client_begin("privcmd.mmapbatch_v2");
+    request_uint(request, "file", file);
+    request_uint(request, "dom", batch.dom);
+    request_uint(request, "addr", batch.addr);
+    request_uint(request, "num", batch.num);
+    request_bool(request, "extents", true);
+    request_bool(request, "err_ok", user_writable(batch.err, batch.num));
+    int error = write_frames(request, batch.arr, batch.num);
     if (error)
         return -error;
     error = client_call(&answer);
@@ -103,7 +85,7 @@ static bool put_back(uint64_t to, const uint8_t *before, const uint8_t *after, u
 {
     for (uint32_t i = 0; i < n; i++)
         if (memcmp(before + 8 * (size_t)i, after + 8 * (size_t)i, 8) &&
-            user_write(to + 8 * (uint64_t)i, after + 8 * (size_t)i, 8) < 8)
+            !user_write(to + 8 * (uint64_t)i, after + 8 * (size_t)i, 8))
             return false;
     return true;
 }
@@ -112,15 +94,15 @@ static int64_t ioctl_mmapbatch(uint64_t file, uint64_t argument)
 {
     struct privcmd_mmapbatch batch;
     struct answer answer;
-    if (!get(&batch, argument, sizeof batch) || !user_range(batch.arr, (uint64_t)batch.num * 8))
+    if (!user_read(&batch, argument, sizeof batch) || !user_range(batch.arr, (uint64_t)batch.num * 8))
         return -EFAULT;
-    struct mp_out *out = client_begin("privcmd.mmapbatch", 6);
-    put_uint(out, "file", file);
-    put_uint(out, "dom", batch.dom);
-    put_uint(out, "addr", batch.addr);
-    put_uint(out, "num", batch.num);
-    put_bool(out, "extents", true);
-    int error = put_frames(out, batch.arr, batch.num);
+    struct request *request = client_begin("privcmd.mmapbatch");
+    request_uint(request, "file", file);
+    request_uint(request, "dom", batch.dom);
+    request_uint(request, "addr", batch.addr);
+    request_uint(request, "num", batch.num);
+    request_bool(request, "extents", true);
+    int error = write_frames(request, batch.arr, batch.num);
     if (!error)
         error = client_call(&answer);
     if (error)
@@ -128,7 +110,7 @@ static int64_t ioctl_mmapbatch(uint64_t file, uint64_t argument)
     int64_t ret = mp_find_int(answer.result, "ret", 0);
     struct mp_value frames = mp_find_bin(answer.result, "arr");
     /* The numbers sent are the last that was written to the request. */
-    const uint8_t *sent = out->data + out->used - (uint64_t)batch.num * 8;
+    const uint8_t *sent = request->out.data + request->out.used - (uint64_t)batch.num * 8;
     bool written = frames.size != (uint64_t)batch.num * 8 || put_back(batch.arr, sent, frames.data, batch.num);
     error = apply_extents(batch.addr, batch.num, batch.dom, answer.result);
     if (error)
@@ -140,34 +122,35 @@ static int64_t ioctl_mmapbatch(uint64_t file, uint64_t argument)
 static int ask_right(const char *method, const char *list, uint64_t file, uint16_t dom)
 {
     struct answer answer;
-    struct mp_out *out = client_begin(method, 3);
-    put_uint(out, "file", file);
-    put_uint(out, "dom", dom);
-    mp_str(out, list);
-    mp_array(out, 0);
+    struct request *request = client_begin(method);
+    request_uint(request, "file", file);
+    request_uint(request, "dom", dom);
+    request_key(request, list);
+    mp_array(&request->out, 0);
     return client_call(&answer);
 }
 
 /* The caller's entries; *first is where they begin, *n_pages how many pages they are. False: they cannot be read. */
-static bool put_entries(struct mp_out *out, uint64_t from, uint32_t n, uint64_t *first, uint64_t *n_pages)
+static bool write_entries(struct request *request, uint64_t from, uint32_t n, uint64_t *first, uint64_t *n_pages)
 {
     struct privcmd_mmap_entry entries[ENTRIES_READ];
-    mp_str(out, "entry");
-    mp_array(out, n);
+    request_key(request, "entry");
+    mp_array(&request->out, n);
     for (uint32_t i = 0; i < n; i++) {
         uint32_t part = n - i < ENTRIES_READ ? n - i : ENTRIES_READ;
-        if (i % ENTRIES_READ == 0 && !get(entries, from + i * sizeof *entries, part * sizeof *entries))
+        if (i % ENTRIES_READ == 0 && !user_read(entries, from + i * sizeof *entries, part * sizeof *entries))
             return false;
         struct privcmd_mmap_entry entry = entries[i % ENTRIES_READ];
         if (!i)
             *first = entry.va;
-        if (entry.npages < NUMBER_MOST / PAGE_SIZE)
+        if (entry.npages < REQUEST_UINT_MOST / PAGE_SIZE)
             *n_pages += entry.npages;
-        mp_map(out, 3);
-        put_uint(out, "va", entry.va);
+        size_t outer = request_map(request);
+        request_uint(request, "va", entry.va);
         /* A page table entry has room for 40 bits of it. */
-        put_uint(out, "mfn", entry.mfn & NUMBER_MOST);
-        put_uint(out, "npages", entry.npages);
+        request_uint(request, "mfn", entry.mfn & REQUEST_UINT_MOST);
+        request_uint(request, "npages", entry.npages);
+        request_map_end(request, outer);
     }
     return true;
 }
@@ -179,7 +162,7 @@ static bool put_entries(struct mp_out *out, uint64_t from, uint32_t n, uint64_t 
 static uint64_t tell_of_own(const struct privcmd_mmap *map)
 {
     struct privcmd_mmap_entry entry;
-    if (!map->num || !get(&entry, map->entry, sizeof entry) || entry.va & PAGE_MASK || !entry.npages)
+    if (!map->num || !user_read(&entry, map->entry, sizeof entry) || entry.va & PAGE_MASK || !entry.npages)
         return 0;
     uint64_t end = entry.va + entry.npages * PAGE_SIZE;
     if (entry.npages > USER_END / PAGE_SIZE || !user_range(entry.va, end - entry.va) || areas_touch(entry.va, end))
@@ -193,15 +176,15 @@ static int64_t ioctl_mmap(uint64_t file, uint64_t argument)
     struct answer answer;
     if (client_host()->pvh)
         return -ENOSYS;
-    if (!get(&map, argument, sizeof map))
+    if (!user_read(&map, argument, sizeof map))
         return -EFAULT;
     uint64_t first = 0, n_pages = 0;
     uint64_t own_end = tell_of_own(&map);
-    struct mp_out *out = client_begin("privcmd.mmap", 4);
-    put_uint(out, "file", file);
-    put_uint(out, "dom", map.dom);
-    put_bool(out, "extents", true);
-    if (map.num > ENTRIES_MOST || !put_entries(out, map.entry, map.num, &first, &n_pages)) {
+    struct request *request = client_begin("privcmd.mmap");
+    request_uint(request, "file", file);
+    request_uint(request, "dom", map.dom);
+    request_bool(request, "extents", true);
+    if (map.num > ENTRIES_MOST || !write_entries(request, map.entry, map.num, &first, &n_pages)) {
         untell_own(first, own_end);
         int right = ask_right("privcmd.mmap", "entry", file, map.dom);
         if (right)
@@ -244,7 +227,7 @@ static int64_t ioctl_mmap_resource(uint64_t file, uint64_t argument)
 {
     struct privcmd_mmap_resource resource;
     struct answer answer;
-    if (!get(&resource, argument, sizeof resource))
+    if (!user_read(&resource, argument, sizeof resource))
         return -EFAULT;
     uint64_t addr = resource.addr;
     if (addr && !(addr < USER_END && pages_found_is_ours(addr)))
@@ -253,15 +236,15 @@ static int64_t ioctl_mmap_resource(uint64_t file, uint64_t argument)
     if (addr && resource.num <= (USER_END - start) / PAGE_SIZE)
         end += resource.num * PAGE_SIZE;
     bool own = tell_own(start, end);
-    struct mp_out *out = client_begin("privcmd.mmap_resource", 8);
-    put_uint(out, "file", file);
-    put_uint(out, "dom", resource.dom);
-    put_uint(out, "type", resource.type);
-    put_uint(out, "id", resource.id);
-    put_uint(out, "idx", resource.idx);
-    put_uint(out, "num", resource.num);
-    put_uint(out, "addr", addr);
-    put_bool(out, "extents", true);
+    struct request *request = client_begin("privcmd.mmap_resource");
+    request_uint(request, "file", file);
+    request_uint(request, "dom", resource.dom);
+    request_uint(request, "type", resource.type);
+    request_uint(request, "id", resource.id);
+    request_uint(request, "idx", resource.idx);
+    request_uint(request, "num", resource.num);
+    request_uint(request, "addr", addr);
+    request_bool(request, "extents", true);
     int error = client_call(&answer);
     if (error) {
         if (own)
@@ -277,18 +260,18 @@ static int64_t ioctl_mmap_resource(uint64_t file, uint64_t argument)
     }
     uint64_t num = (uint64_t)mp_find_int(answer.result, "num", 0);
     uint64_t at = argument + offsetof(struct privcmd_mmap_resource, num);
-    return user_write(at, &num, sizeof num) == sizeof num ? 0 : -EFAULT;
+    return user_write(at, &num, sizeof num) ? 0 : -EFAULT;
 }
 
 static int64_t ioctl_restrict(uint64_t file, uint64_t argument)
 {
     uint16_t dom;
     struct answer answer;
-    if (!get(&dom, argument, sizeof dom))
+    if (!user_read(&dom, argument, sizeof dom))
         return -EFAULT;
-    struct mp_out *out = client_begin("privcmd.restrict", 2);
-    put_uint(out, "file", file);
-    put_uint(out, "dom", dom);
+    struct request *request = client_begin("privcmd.restrict");
+    request_uint(request, "file", file);
+    request_uint(request, "dom", dom);
     return -client_call(&answer);
 }
 
@@ -296,15 +279,15 @@ static int64_t ioctl_restrict(uint64_t file, uint64_t argument)
 static int ask_hypercall(uint64_t file, const struct privcmd_hypercall *call, uint64_t lent_at, const void *lent,
                          uint32_t lent_size, struct answer *answer)
 {
-    struct mp_out *out = client_begin("privcmd.hypercall", lent ? 5 : 3);
-    put_uint(out, "file", file);
-    put_uint(out, "op", call->op);
-    mp_str(out, "arg");
-    mp_bin(out, call->arg, sizeof call->arg);
+    struct request *request = client_begin("privcmd.hypercall");
+    request_uint(request, "file", file);
+    request_uint(request, "op", call->op);
+    request_key(request, "arg");
+    mp_bin(&request->out, call->arg, sizeof call->arg);
     if (lent) {
-        put_uint(out, "lent_addr", lent_at);
-        mp_str(out, "lent");
-        mp_bin(out, lent, lent_size);
+        request_uint(request, "lent_addr", lent_at);
+        request_key(request, "lent");
+        mp_bin(&request->out, lent, lent_size);
     }
     return client_call(answer);
 }
@@ -314,14 +297,14 @@ static int64_t ioctl_hypercall(uint64_t file, uint64_t argument)
     struct privcmd_hypercall call;
     struct answer answer;
     uint8_t lent[PAGE_SIZE];
-    if (!get(&call, argument, sizeof call))
+    if (!user_read(&call, argument, sizeof call))
         return -EFAULT;
     int error = ask_hypercall(file, &call, 0, NULL, 0, &answer);
     if (error)
         return -error;
     uint64_t size = (uint64_t)mp_find_int(answer.result, "want_bytes", 0);
     uint64_t at = (uint64_t)mp_find_int(answer.result, "want_addr", 0);
-    if (size && size <= sizeof lent && get(lent, at, size)) {
+    if (size && size <= sizeof lent && user_read(lent, at, size)) {
         error = ask_hypercall(file, &call, at, lent, (uint32_t)size, &answer);
         if (error)
             return -error;
@@ -330,17 +313,17 @@ static int64_t ioctl_hypercall(uint64_t file, uint64_t argument)
 }
 
 /* Reads a request's buffers into the message. */
-static int put_buffers(struct mp_out *out, const struct privcmd_dm_op_buf *bufs, unsigned n)
+static int write_buffers(struct request *request, const struct privcmd_dm_op_buf *bufs, unsigned n)
 {
-    mp_str(out, "bufs");
-    mp_array(out, n);
+    request_key(request, "bufs");
+    mp_array(&request->out, n);
     for (unsigned i = 0; i < n; i++) {
         if (bufs[i].size > DM_OP_BYTES)
             return E2BIG;
-        uint8_t *to = mp_bin_room(out, (uint32_t)bufs[i].size);
+        uint8_t *to = mp_bin_room(&request->out, (uint32_t)bufs[i].size);
         if (!to)
             return ENOMEM;
-        if (user_read(to, bufs[i].data, bufs[i].size) < bufs[i].size)
+        if (!user_read(to, bufs[i].data, bufs[i].size))
             return EFAULT;
     }
     return 0;
@@ -351,18 +334,18 @@ static int64_t ioctl_dm_op(uint64_t file, uint64_t argument)
     struct privcmd_dm_op op;
     struct privcmd_dm_op_buf bufs[DM_OP_BUFFERS];
     struct answer answer;
-    if (!get(&op, argument, sizeof op))
+    if (!user_read(&op, argument, sizeof op))
         return -EFAULT;
     int error = 0;
-    struct mp_out *out = client_begin("privcmd.dm_op", 3);
-    put_uint(out, "file", file);
-    put_uint(out, "dom", op.dom);
+    struct request *request = client_begin("privcmd.dm_op");
+    request_uint(request, "file", file);
+    request_uint(request, "dom", op.dom);
     if (op.num > DM_OP_BUFFERS)
         error = E2BIG;
-    else if (!get(bufs, op.bufs, op.num * sizeof *bufs))
+    else if (!user_read(bufs, op.bufs, op.num * sizeof *bufs))
         error = EFAULT;
     else
-        error = put_buffers(out, bufs, op.num);
+        error = write_buffers(request, bufs, op.num);
     if (error) {
         int right = ask_right("privcmd.dm_op", "bufs", file, op.dom);
         return right ? -right : -error;
@@ -377,7 +360,7 @@ static int64_t ioctl_dm_op(uint64_t file, uint64_t argument)
         list = mp_next(&at);
     for (unsigned i = 0; i < op.num && i < list.size && list.type == MP_ARRAY; i++) {
         struct mp_value buf = mp_next(&at);
-        if (buf.type == MP_BIN && buf.size == bufs[i].size && user_write(bufs[i].data, buf.data, buf.size) < buf.size)
+        if (buf.type == MP_BIN && buf.size == bufs[i].size && !user_write(bufs[i].data, buf.data, buf.size))
             ret = -EFAULT;
     }
     return ret;

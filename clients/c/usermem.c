@@ -22,7 +22,7 @@ static void refused(int error)
     said = true;
 }
 
-static size_t copy(long call, void *ours, uint64_t theirs, uint64_t size)
+static bool copy(long call, void *ours, uint64_t theirs, uint64_t size)
 {
     size_t done = 0;
     pid_t self = getpid();
@@ -35,15 +35,15 @@ static size_t copy(long call, void *ours, uint64_t theirs, uint64_t size)
             break;
         done += (size_t)n;
     }
-    return done;
+    return done == size;
 }
 
-size_t user_read(void *to, uint64_t from, uint64_t size)
+bool user_read(void *to, uint64_t from, uint64_t size)
 {
     return copy(SYS_process_vm_readv, to, from, size);
 }
 
-size_t user_write(uint64_t to, const void *from, uint64_t size)
+bool user_write(uint64_t to, const void *from, uint64_t size)
 {
     return copy(SYS_process_vm_writev, (void *)from, to, size);
 }
@@ -53,7 +53,7 @@ void user_clear(uint64_t to, uint64_t size)
     static const char zeros[SCRATCH];
     while (size) {
         uint64_t n = size < sizeof zeros ? size : sizeof zeros;
-        if (user_write(to, zeros, n) < n)
+        if (!user_write(to, zeros, n))
             return;
         to += n;
         size -= n;
@@ -85,7 +85,7 @@ bool user_readable(uint64_t at, uint64_t size)
     char scratch[SCRATCH];
     while (size) {
         uint64_t n = size < sizeof scratch ? size : sizeof scratch;
-        if (user_read(scratch, at, n) < n)
+        if (!user_read(scratch, at, n))
             return false;
         at += n;
         size -= n;

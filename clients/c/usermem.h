@@ -4,12 +4,11 @@
 #define PRIVCMDD_USERMEM_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
-/* How many of size bytes could be read, or written, from the first on; all, unless a page cannot. */
-size_t user_read(void *to, uint64_t from, uint64_t size);
-size_t user_write(uint64_t to, const void *from, uint64_t size);
+/* Whether size bytes could be read, or written. When not, as many as could from the first on have been. */
+bool user_read(void *to, uint64_t from, uint64_t size);
+bool user_write(uint64_t to, const void *from, uint64_t size);
 /* Writes zeros as far as it goes. */
 void user_clear(uint64_t to, uint64_t size);
 /* Whether an array of int could be written. Its bytes stay as they are. */

@@ -62,8 +62,8 @@ bool paths_find(const char *path, struct xen_path *found)
 static int64_t kernel_port(void)
 {
     struct answer answer;
-    struct mp_out *out = client_begin("evtchn.alloc_unbound", 1);
-    mp_str(out, "remote"), mp_uint(out, 0);
+    struct request *request = client_begin("evtchn.alloc_unbound");
+    request_uint(request, "remote", 0);
     if (client_call(&answer))
         return 0;
     answer_drop_fds(&answer);

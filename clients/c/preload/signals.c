@@ -43,9 +43,9 @@ static void tell(uint64_t addr, bool write)
     client_lock(&hold);
     const struct area *area = areas_first(addr, addr + 1);
     if (area && area->device == DEVICE_PRIVCMD) {
-        struct mp_out *out = client_begin("fault", 2);
-        mp_str(out, "addr"), mp_uint(out, addr);
-        mp_str(out, "access"), mp_str(out, write ? "write" : "read");
+        struct request *request = client_begin("fault");
+        request_uint(request, "addr", addr);
+        request_str(request, "access", write ? "write" : "read");
         client_call(&answer);
     }
     client_unlock(&hold);

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A request that is written: [0, msgid, method, [parameters]]. The parameters are a map. Its head holds the number of its
+ * keys and is filled in with each key that is written, so that nobody counts them.
+ */
+#ifndef PRIVCMDD_REQUEST_H
+#define PRIVCMDD_REQUEST_H
+
+#include "msgpack.h"
+
+/* The largest number that travels. What is larger is wrong in the same way at the largest. */
+#define REQUEST_UINT_MOST (((uint64_t)1 << 53) - 1)
+/* A map's head is one byte, and holds no more keys. */
+#define REQUEST_KEYS_MOST 15
+
+/* A failure, also more than REQUEST_KEYS_MOST keys, is remembered in out. */
+struct request {
+    struct mp_out out;
+    size_t map; /* where the head of the map is that keys go into */
+};
+
+void request_begin(struct request *request, uint32_t msgid, const char *method);
+/* Writes a key. Its value is written next, to request->out. */
+void request_key(struct request *request, const char *key);
+/* Write a key and its value. */
+void request_uint(struct request *request, const char *key, uint64_t value);
+void request_bool(struct request *request, const char *key, bool value);
+void request_str(struct request *request, const char *key, const char *value);
+void request_uints(struct request *request, const char *key, const uint32_t *values, uint32_t n);
+/* Begins a map inside a list: keys go into it from now on. Returns the outer map, to which request_map_end goes back. */
+size_t request_map(struct request *request);
+void request_map_end(struct request *request, size_t outer);
+
+#endif
