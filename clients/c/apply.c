@@ -34,8 +34,8 @@ static int undo(struct area *area, uint64_t start, uint64_t end, uint32_t run, u
 {
     if (error == ENOMEM)
         say_line("mapping %u runs of frames at %#llx failed at run %u: a process may have vm.max_map_count = %ld "
-                        "mappings; raise it with sysctl, or map fewer scattered frames",
-                        n_runs, (unsigned long long)start, run, max_map_count());
+                 "mappings; raise it with sysctl, or map fewer scattered frames",
+                 n_runs, (unsigned long long)start, run, max_map_count());
     if (!area) {
         sys_munmap((void *)start, end - start);
         return error;

@@ -15,13 +15,13 @@
 
 struct area {
     uint64_t start, end;
-    uint64_t file;    /* which open file of the device is mapped: its inode number */
+    uint64_t file; /* which open file of the device is mapped: its inode number */
     int prot;
-    uint8_t device;   /* enum device */
-    bool is_private;  /* MAP_PRIVATE */
-    bool may_write;   /* may become writable: the descriptor was, or the mapping is private */
-    bool used;        /* frames have been mapped here */
-    bool settled;     /* a fork's child will not have it, a core dump neither (where that is so) */
+    uint8_t device;  /* enum device */
+    bool is_private; /* MAP_PRIVATE */
+    bool may_write;  /* may become writable: the descriptor was, or the mapping is private */
+    bool used;       /* frames have been mapped here */
+    bool settled;    /* a fork's child will not have it, a core dump neither (where that is so) */
 };
 
 /* Whether a range could touch an area; no lock is needed, and most programs' memory is told apart by this alone. */

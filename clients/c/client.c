@@ -83,7 +83,7 @@ __attribute__((destructor)) static void report_times(void)
 {
     if (n_calls)
         say_line("%llu calls of the broker took %llu us of %llu us", (unsigned long long)n_calls,
-                        (unsigned long long)waited_ns / 1000, (unsigned long long)(now_ns() - began_ns) / 1000);
+                 (unsigned long long)waited_ns / 1000, (unsigned long long)(now_ns() - began_ns) / 1000);
 }
 
 static int attach(struct connection *connection, int64_t space)

@@ -42,8 +42,8 @@ bool client_was_connected(void);
 
 /* The host that the broker simulates; known once connected. */
 struct client_host {
-    bool pvh;      /* dom0 is PVH */
-    char xen[16];  /* its version, as 4.17 */
+    bool pvh;     /* dom0 is PVH */
+    char xen[16]; /* its version, as 4.17 */
 };
 
 const struct client_host *client_host(void);

@@ -93,8 +93,8 @@ static bool receive_some(int socket, int *fds)
         char room[CMSG_SPACE(FDS_MOST * sizeof(int))];
     } control;
     struct iovec bytes;
-    struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control,
-                             .msg_controllen = sizeof control};
+    struct msghdr message = {
+        .msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
     if (!mp_reserve(&answer_bytes, CHUNK))
         return false;
     bytes.iov_base = answer_bytes.data + answer_bytes.used;

@@ -13,7 +13,7 @@ struct alloc_gref {
     uint16_t dom;
     uint16_t flags;
     uint32_t count;
-    uint64_t index;      /* answered */
+    uint64_t index;       /* answered */
     uint32_t gref_ids[1]; /* answered */
 };
 

@@ -173,8 +173,8 @@ static int protect_part(uint64_t start, uint64_t end, int prot)
     if (prot != PROT_NONE) {
         if (prot & ~before & PROT_WRITE)
             say_line("mprotect makes frames mapped read-only at %#llx writable: on a Xen host each write there "
-                            "faults for ever, here it is SIGSEGV; map them writable from the start",
-                            (unsigned long long)start);
+                     "faults for ever, here it is SIGSEGV; map them writable from the start",
+                     (unsigned long long)start);
         return 0;
     }
     area->used = false;

@@ -7,8 +7,10 @@
 /* Tells the broker of a new mapping. */
 int tell_mmap(const struct area *area, uint64_t *page)
 {
-    static const char *const names[] = {[DEVICE_NONE] = "anon", [DEVICE_PRIVCMD] = "privcmd",
-                                        [DEVICE_HYPERCALL] = "hypercall", [DEVICE_GNTDEV] = "gntdev",
+    static const char *const names[] = {[DEVICE_NONE] = "anon",
+                                        [DEVICE_PRIVCMD] = "privcmd",
+                                        [DEVICE_HYPERCALL] = "hypercall",
+                                        [DEVICE_GNTDEV] = "gntdev",
                                         [DEVICE_GNTALLOC] = "gntdev"};
     struct answer answer;
     struct request *request = client_begin("mmap");
@@ -150,7 +152,8 @@ void pages_settle(struct area *area)
 bool pages_blank(const struct area *area, uint64_t start, uint64_t end)
 {
     int fd = files_blank();
-    return fd >= 0 && sys_mmap((void *)start, end - start, area->prot, pages_sharing(area) | MAP_FIXED, fd, 0) != MAP_FAILED;
+    return fd >= 0 &&
+           sys_mmap((void *)start, end - start, area->prot, pages_sharing(area) | MAP_FIXED, fd, 0) != MAP_FAILED;
 }
 
 int pages_ones(uint64_t at, uint64_t n_pages, int prot)

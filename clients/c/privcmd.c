@@ -196,8 +196,8 @@ static int64_t ioctl_mmap(uint64_t file, uint64_t argument)
         untell_own(first, own_end);
         if (error == EINVAL)
             say_line("MMAP at %#llx, which is not the device's memory: a real kernel stops there with a BUG, and "
-                            "the process cannot be killed any more; mmap the device first",
-                            (unsigned long long)first);
+                     "the process cannot be killed any more; mmap the device first",
+                     (unsigned long long)first);
         return -error;
     }
     /* Of an error the details say what stays mapped. */
@@ -212,8 +212,12 @@ static void add_strays(uint64_t start, uint64_t end, int prot)
         const struct area *area = areas_first(start, end);
         uint64_t free_end = area ? area->start : end, next = area ? area->end : end;
         if (start < free_end)
-            areas_add((struct area){.start = start, .end = free_end, .prot = prot, .device = DEVICE_PRIVCMD,
-                                    .may_write = true, .used = true});
+            areas_add((struct area){.start = start,
+                                    .end = free_end,
+                                    .prot = prot,
+                                    .device = DEVICE_PRIVCMD,
+                                    .may_write = true,
+                                    .used = true});
         start = next;
     }
 }

@@ -17,8 +17,8 @@ static void refused(int error)
     static bool said;
     if (!said)
         say_line("process_vm_readv on the process itself: %s; allow it (seccomp), else every ioctl of Xen's "
-                        "devices is EFAULT",
-                        strerror(error));
+                 "devices is EFAULT",
+                 strerror(error));
     said = true;
 }
 

@@ -112,8 +112,8 @@ static void case_mmap(void)
 {
     int fd = device();
     unsigned char *at = reserve(fd, 4, RW);
-    struct privcmd_mmap_entry entries[] = {{(uint64_t)at, 8, 2}, {(uint64_t)at + 2 * PAGE, 20, 1},
-                                           {(uint64_t)at + 3 * PAGE, BAD, 1}};
+    struct privcmd_mmap_entry entries[] = {
+        {(uint64_t)at, 8, 2}, {(uint64_t)at + 2 * PAGE, 20, 1}, {(uint64_t)at + 3 * PAGE, BAD, 1}};
     EXPECT(map(fd, 0, dom, NULL), 0);
     EXPECT(map(fd, 1, dom, NULL), -EFAULT);
     EXPECT(map(fd, 3, dom, entries), -EINVAL);
@@ -535,10 +535,11 @@ static const struct {
     const char *name;
     void (*run)(void);
 } cases[] = {
-    {"batch_v2", case_batch_v2}, {"batch_v1", case_batch_v1}, {"mmap", case_mmap},
-    {"pointers", case_pointers}, {"restrict", case_restrict}, {"resource", case_resource}, {"fork", case_fork},
-    {"memory_calls", case_memory_calls}, {"threads", case_threads}, {"storm", case_storm}, {"signals", case_signals},
-    {"orphan", case_orphan}, {"again", case_again}, {"scattered", case_scattered}, {"parts", case_parts},
+    {"batch_v2", case_batch_v2}, {"batch_v1", case_batch_v1},         {"mmap", case_mmap},
+    {"pointers", case_pointers}, {"restrict", case_restrict},         {"resource", case_resource},
+    {"fork", case_fork},         {"memory_calls", case_memory_calls}, {"threads", case_threads},
+    {"storm", case_storm},       {"signals", case_signals},           {"orphan", case_orphan},
+    {"again", case_again},       {"scattered", case_scattered},       {"parts", case_parts},
 };
 
 int main(int argc, char **argv)

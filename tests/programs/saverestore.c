@@ -97,7 +97,9 @@ static int restore(xc_interface *xch, char **argv)
         .max_grant_frames = 32,
         .max_maptrack_frames = 256,
         .grant_opts = XEN_DOMCTL_GRANT_version(1),
-        .arch.emulation_flags = pv ? 0 : pvh ? XEN_X86_EMU_LAPIC : XEN_X86_EMU_ALL & ~XEN_X86_EMU_VPCI,
+        .arch.emulation_flags = pv    ? 0
+                                : pvh ? XEN_X86_EMU_LAPIC
+                                      : XEN_X86_EMU_ALL & ~XEN_X86_EMU_VPCI,
     };
     struct restore_callbacks callbacks = {0};
     unsigned long store, console;

@@ -77,7 +77,7 @@ EXPORT int dup2(int from, int to)
         va_end(arguments);                                                                                             \
         int result = NEXT(name)(fd, command, argument);                                                                \
         if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)                                                          \
-            marks_copy(fd, result);                                                                             \
+            marks_copy(fd, result);                                                                                    \
         return result;                                                                                                 \
     }
 

@@ -16,8 +16,17 @@
 
 /* Advice that a mapping of the device refuses (VM_IO and VM_PFNMAP forbid it); the rest does nothing. */
 static const int refused[] = {
-    MADV_DONTNEED, MADV_FREE, MADV_DOFORK, MADV_DODUMP, MADV_WIPEONFORK, MADV_COLD, MADV_PAGEOUT,
-    22 /* MADV_POPULATE_READ */, 23 /* MADV_POPULATE_WRITE */, 24 /* MADV_DONTNEED_LOCKED */, 25 /* MADV_COLLAPSE */,
+    MADV_DONTNEED,
+    MADV_FREE,
+    MADV_DOFORK,
+    MADV_DODUMP,
+    MADV_WIPEONFORK,
+    MADV_COLD,
+    MADV_PAGEOUT,
+    22 /* MADV_POPULATE_READ */,
+    23 /* MADV_POPULATE_WRITE */,
+    24 /* MADV_DONTNEED_LOCKED */,
+    25 /* MADV_COLLAPSE */,
 };
 
 /* Whether a range is wholly or partly memory of a device. Leaves errno alone. */
@@ -45,8 +54,7 @@ EXPORT void *mmap(void *addr, size_t size, int prot, int flags, int fd, off_t of
     return sys_mmap(addr, size, prot, flags, fd, offset);
 }
 
-EXPORT void *mmap64(void *addr, size_t size, int prot, int flags, int fd, off_t offset)
-    __attribute__((alias("mmap")));
+EXPORT void *mmap64(void *addr, size_t size, int prot, int flags, int fd, off_t offset) __attribute__((alias("mmap")));
 
 EXPORT int munmap(void *addr, size_t size)
 {
