@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the protocol's reference page, JSON schema and golden vectors from the broker's table of methods.
+"""Make what says the table of methods again: the protocol's page, schema and vectors, the Python library's calls.
 
 Usage: generate.py [--check]
 
@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+from library import modules
 from reference import page
 from schema import schema
 from vectors import vectors
@@ -32,6 +33,7 @@ def main() -> int:
         _HERE / "schema.json": _json(schema()),
         _HERE / "vectors.json": _json(vectors()),
         root / "docs" / "reference" / "protocol.md": page(),
+        **{root / "clients/python/privcmd" / f"{name}.py": source for name, source in modules().items()},
     }
     stale = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in stale:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from privcmd.errors import BrokerConfused, FrameError, PrivcmdError
-from privcmd.names import as_names
+from privcmd.forms import frames_as_bytes
 from privcmd.protocol import MAX_MESSAGE_BYTES, Answer, Conversation, Notice
 
 if TYPE_CHECKING:
@@ -157,21 +157,21 @@ def test_what_cannot_be_sent_opens_nothing() -> None:
 )
 def test_frames_come_in_any_form(frames: Iterable[int]) -> None:
     """Law: all forms of a list of frames travel as the same little-endian u64."""
-    assert as_names(frames) == array("Q", [1, 2, 2**63]).tobytes()
+    assert frames_as_bytes(frames) == array("Q", [1, 2, 2**63]).tobytes()
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.uint16, np.int64, ">u8"])
 def test_numpy_frames_of_any_integer_type(kind: Any) -> None:
     """Law: the type and byte order of a numpy array do not matter, its numbers do."""
-    assert as_names(np.arange(5).astype(kind)) == array("Q", range(5)).tobytes()
-    assert as_names(range(5)) == array("Q", range(5)).tobytes()
+    assert frames_as_bytes(np.arange(5).astype(kind)) == array("Q", range(5)).tobytes()
+    assert frames_as_bytes(range(5)) == array("Q", range(5)).tobytes()
 
 
 @pytest.mark.parametrize("frames", [[-1], [2**64], [1.5], ["1"], 7, b"1234567", None], ids=repr)
 def test_what_is_no_frame_list_is_einval(frames: Any) -> None:
     """Law: a frame that is no integer of 64 bits is EINVAL before anything is sent."""
     with pytest.raises(PrivcmdError) as caught:
-        as_names(frames)
+        frames_as_bytes(frames)
 
     assert caught.value.errno == errno.EINVAL
 

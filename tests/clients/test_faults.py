@@ -11,7 +11,7 @@ import trio
 
 from privcmd import BrokerGone, Client, ForeignMemory, FrameError, InjectedFault, NoAnswer, PrivcmdError
 from privcmd.aio import AsyncClient
-from privcmd.faults import runs
+from privcmd.rules import runs
 
 if TYPE_CHECKING:
     from privcmd import PrivateBroker

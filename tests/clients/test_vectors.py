@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from pathlib import Path
@@ -10,76 +11,49 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from privcmd import calls, faults
+from privcmd import calls
+from privcmd.answers import DESCRIPTORS
 from privcmd.errors import PrivcmdError
 from privcmd.evtchn import EventChannel
-from privcmd.protocol import DESCRIPTORS, Answer, Conversation, Notice, close_all, result_of
+from privcmd.protocol import Answer, Conversation, Notice, close_all, result_of
 from privcmdd.wire.methods import METHODS, validate
 
 if TYPE_CHECKING:
-    from privcmd.calls import Call
+    from collections.abc import Callable
+
+    from privcmd.call import Call
 
 VECTORS = json.loads((Path(__file__).parents[2] / "clients/protocol/vectors.json").read_text(encoding="utf-8"))[
     "vectors"
 ]
 
-CALLS: dict[str, Call[Any]] = {
+SAMPLES: dict[str, Any] = {
+    "int": 1,
+    "str": "hvm",
+    "bytes": b"x",
+    "Iterable[int]": [1],
+    "Sequence[int]": [1],
+    "Sequence[bytes]": [b"x"],
+    "Sequence[tuple[int, int, int]]": [(0, 0, 1)],
+    "Sequence[Mapping[str, int]]": [{"flags": 1, "len": 1}],
+}
+"""A value for each annotation that a required parameter has."""
+
+
+def called(make: Callable[..., Call[Any]]) -> Call[Any]:
+    """What a call builds, with a value for each parameter that needs one."""
+    given = [
+        SAMPLES[param.annotation]
+        for param in inspect.signature(make).parameters.values()
+        if param.default is param.empty and param.kind is not param.VAR_POSITIONAL
+    ]
+    return make(*given)
+
+
+CALLS = {
     call.method: call
     for call in (
-        calls.hello(),
-        calls.ping(),
-        calls.describe(),
-        calls.stats(),
-        calls.subscribe("domain"),
-        calls.findings(),
-        calls.clear_findings(),
-        calls.attach(),
-        calls.fork(),
-        calls.mmap(0, 4096, 1),
-        calls.munmap(0, 4096),
-        calls.mprotect(0, 4096, 1),
-        calls.read(0, 1),
-        calls.write(0, b"x"),
-        calls.fault(0),
-        calls.maps(),
-        calls.privcmd_mmap(1, [(0, 0, 1)]),
-        calls.privcmd_mmapbatch(1, 0, [1]),
-        calls.privcmd_mmapbatch_v2(1, 0, [1]),
-        calls.restrict(1),
-        calls.mmap_resource(1, 1, 0),
-        calls.hypercall(17, 0),
-        calls.dm_op(1, [b"x"]),
-        calls.map_grants(1, 0, [1]),
-        calls.copy_grants([]),
-        calls.notify_unmapped(0, 0),
-        calls.share_pages(1, 1),
-        calls.unshare_pages([8]),
-        calls.notify_unshared(8, 1),
-        calls.map_shared([8]),
-        calls.buffers(),
-        calls.evtchn_alloc_unbound(0, on=1),
-        calls.evtchn_bind_interdomain(1, 1),
-        calls.evtchn_bind_virq(3),
-        calls.evtchn_attach(1, on=1),
-        calls.evtchn_close(1),
-        calls.evtchn_notify(1),
-        calls.evtchn_pending(1),
-        calls.evtchn_list(on=1),
-        calls.evtchn_restrict(1),
-        calls.ioreq_servers(1),
-        calls.interrupts(1),
-        calls.domain_create("hvm", 1),
-        calls.domain_destroy(1),
-        calls.domain_list(),
-        calls.domain_info(1),
-        calls.domain_memory(1),
-        calls.domain_populate(1, [1]),
-        calls.domain_decrease_reservation(1, [1]),
-        calls.domain_page_out(1, [1]),
-        calls.domain_page_in(1, [1]),
-        faults.add(errno="EIO"),
-        faults.listed(),
-        faults.clear(),
+        called(make) for _, make in inspect.getmembers(calls, inspect.isfunction) if make.__module__ == calls.__name__
     )
 }
 

@@ -17,23 +17,22 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from privcmd import calls
+from privcmd.call import Call, plain
 from privcmd.connect import connect_error, read_some, socket_path
 from privcmd.errors import BrokerGone, NoAnswer, PrivcmdError
-from privcmd.faces import blocking
 from privcmd.faults import Faults
+from privcmd.methods import Domains, Events, Methods
 from privcmd.protocol import MAX_NOTICES, Answer, Conversation, Notice, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
-    from privcmd.calls import Call
 
 T = TypeVar("T")
 
 
-class Client:
+class Client(Methods):
     """A connection to a broker, and with it an address space of one's own.
 
     Args:
@@ -110,7 +109,7 @@ class Client:
             PrivcmdError: What the broker answered.
             BrokerGone: The connection has ended.
         """
-        return self.perform(calls.plain(method, params))
+        return self.perform(plain(method, params))
 
     def call_many(self, requests: Iterable[tuple[str, dict[str, Any]]]) -> list[Any]:
         """Send many requests at once and wait for all their answers.
@@ -118,7 +117,7 @@ class Client:
         Returns:
             Their answers in order; an error stands as a `PrivcmdError` in its request's place, unraised.
         """
-        return self.exchange([calls.plain(method, params) for method, params in requests])
+        return self.exchange([plain(method, params) for method, params in requests])
 
     def perform(self, call: Call[T]) -> T:
         """Perform one typed call; raises as `call` does."""
@@ -214,81 +213,3 @@ class Client:
             self._socket.close()
             self._conversation.close()
         return self._gone
-
-    # --- the methods, one by one -------------------------------------------------------------------------
-
-    ping = blocking(calls.ping)
-    hello = blocking(calls.hello)
-    describe = blocking(calls.describe)
-    stats = blocking(calls.stats)
-    subscribe = blocking(calls.subscribe)
-    findings = blocking(calls.findings)
-    clear_findings = blocking(calls.clear_findings)
-    attach = blocking(calls.attach)
-    fork = blocking(calls.fork)
-    mmap = blocking(calls.mmap)
-    munmap = blocking(calls.munmap)
-    mprotect = blocking(calls.mprotect)
-    read = blocking(calls.read)
-    write = blocking(calls.write)
-    fault = blocking(calls.fault)
-    maps = blocking(calls.maps)
-    privcmd_mmap = blocking(calls.privcmd_mmap)
-    privcmd_mmapbatch = blocking(calls.privcmd_mmapbatch)
-    privcmd_mmapbatch_v2 = blocking(calls.privcmd_mmapbatch_v2)
-    restrict = blocking(calls.restrict)
-    mmap_resource = blocking(calls.mmap_resource)
-    map_grants = blocking(calls.map_grants)
-    copy_grants = blocking(calls.copy_grants)
-    notify_unmapped = blocking(calls.notify_unmapped)
-    share_pages = blocking(calls.share_pages)
-    unshare_pages = blocking(calls.unshare_pages)
-    notify_unshared = blocking(calls.notify_unshared)
-    map_shared = blocking(calls.map_shared)
-    hypercall = blocking(calls.hypercall)
-    dm_op = blocking(calls.dm_op)
-    buffers = blocking(calls.buffers)
-    ioreq_servers = blocking(calls.ioreq_servers)
-    interrupts = blocking(calls.interrupts)
-
-
-class Events:
-    """Event channels: ``client.events.bind_interdomain(...)`` and so on."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def perform(self, call: Call[T]) -> T:
-        """As the client does."""
-        return self._client.perform(call)
-
-    alloc_unbound = blocking(calls.evtchn_alloc_unbound)
-    bind_interdomain = blocking(calls.evtchn_bind_interdomain)
-    bind_virq = blocking(calls.evtchn_bind_virq)
-    attach = blocking(calls.evtchn_attach)
-    close = blocking(calls.evtchn_close)
-    notify = blocking(calls.evtchn_notify)
-    pending = blocking(calls.evtchn_pending)
-    list = blocking(calls.evtchn_list)
-    restrict = blocking(calls.evtchn_restrict)
-
-
-class Domains:
-    """The simulated domains: ``client.domains.create(...)`` and so on."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def perform(self, call: Call[T]) -> T:
-        """As the client does."""
-        return self._client.perform(call)
-
-    create = blocking(calls.domain_create)
-    destroy = blocking(calls.domain_destroy)
-    list = blocking(calls.domain_list)
-    info = blocking(calls.domain_info)
-    memory = blocking(calls.domain_memory)
-    populate = blocking(calls.domain_populate)
-    decrease_reservation = blocking(calls.domain_decrease_reservation)
-    page_out = blocking(calls.domain_page_out)
-    page_in = blocking(calls.domain_page_in)

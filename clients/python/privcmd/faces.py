@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from privcmd.calls import Call
+    from privcmd.call import Call
     from privcmd.guest.steps import Steps, Vcpu
 
 P = ParamSpec("P")
@@ -48,6 +48,28 @@ def awaiting(make: Callable[P, Call[T]]) -> Callable[Concatenate[Awaiting, P], C
         return await self.perform(make(*args, **kwargs))
 
     return _dressed(method, make)
+
+
+class BlockingGroup:
+    """Methods that are reached through an attribute of a client."""
+
+    def __init__(self, client: Blocking) -> None:
+        self._client = client
+
+    def perform(self, call: Call[T]) -> T:
+        """As the client does."""
+        return self._client.perform(call)
+
+
+class AwaitingGroup:
+    """The same for a task."""
+
+    def __init__(self, client: Awaiting) -> None:
+        self._client = client
+
+    async def perform(self, call: Call[T]) -> T:
+        """As the client does."""
+        return await self._client.perform(call)
 
 
 class Stepping(Protocol):

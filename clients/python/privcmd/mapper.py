@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 from privcmd import calls, memory
-from privcmd.calls import Call
+from privcmd.call import Call
 from privcmd.errors import FrameError, PrivcmdError
+from privcmd.forms import frames_as_bytes
 from privcmd.mapping import BaseMapping
 from privcmd.memory import PAGE_SIZE
-from privcmd.names import as_names
 from privcmd.outcome import Outcome, failed_batch_v1, runs_of
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Mapper(Generic[M]):
         """A new mapping of these frames, or a replacement at ``addr``."""
         if errors not in (None, "keep"):
             raise ValueError(f'errors must be None or "keep", not {errors!r}')
-        names = as_names(frames)
+        names = frames_as_bytes(frames)
         if not names:
             raise PrivcmdError(errno.EINVAL, "no frames to map", {"key": "arr"})
         if addr is not None:
@@ -157,7 +157,7 @@ class Mapper(Generic[M]):
 
     def mmapbatch_v2(self, domid: int, addr: int, frames: Iterable[int]) -> Steps[array[int]]:
         """The ioctl over a mapping that is there; errors per frame, nothing undone, nothing tried again."""
-        names = as_names(frames)
+        names = frames_as_bytes(frames)
         mapping, first = self._find(addr, len(names) // 8)
         outcome = yield from self._resolve(domid, mapping.prot, addr, names, 0)
         fd = yield from self._file(domid, mapping.prot, needed=bool(outcome.runs))
@@ -166,7 +166,7 @@ class Mapper(Generic[M]):
 
     def mmapbatch(self, domid: int, addr: int, frames: Iterable[int]) -> Steps[array[int]]:
         """The first version of the ioctl: the array comes back, failures marked in its top nibble."""
-        names = as_names(frames)
+        names = frames_as_bytes(frames)
         mapping, first = self._find(addr, len(names) // 8)
         call = calls.privcmd_mmapbatch(domid, addr, names, extents=True)
         (batch,) = yield from self._ask(call, domid=domid, prot=mapping.prot)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from privcmd.answers import DESCRIPTORS
 from privcmd.errors import BrokerConfused, PrivcmdError
 
 if TYPE_CHECKING:
@@ -30,18 +31,6 @@ MAX_FDS_PER_READ = 8
 
 MAX_NOTICES = 4096
 """Notices that a face keeps for whoever reads its ``notices``; older ones are dropped."""
-
-DESCRIPTORS = {
-    "domain.memory": 1,
-    "space.buffers": 1,
-    "evtchn.alloc_unbound": 2,
-    "evtchn.bind_interdomain": 2,
-    "evtchn.bind_virq": 2,
-    "evtchn.attach": 2,
-    "gntalloc.alloc": 1,
-    "gntalloc.map": 1,
-}
-"""Methods whose good answer carries descriptors, and how many."""
 
 _REQUEST, _RESPONSE, _NOTIFICATION = 0, 1, 2
 _MSGIDS = 1 << 32

@@ -8,10 +8,11 @@ sent it runs to its end (a dead broker ends it with `BrokerGone`), except while 
 then everything is undone.
 """
 
-from privcmd.aio.client import AsyncClient, AsyncDomains, AsyncEvents
+from privcmd.aio.client import AsyncClient
 from privcmd.aio.events import wait_event
 from privcmd.aio.foreign import AsyncForeignMemory, AsyncMapping
 from privcmd.aio.guest import AsyncGuest
+from privcmd.methods import AsyncDomains, AsyncEvents
 
 __all__ = [
     "AsyncClient",

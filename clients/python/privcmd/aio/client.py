@@ -10,23 +10,22 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import trio
 
-from privcmd import calls
+from privcmd.call import Call, plain
 from privcmd.connect import connect_error, read_some, socket_path
 from privcmd.errors import BrokerGone, PrivcmdError
-from privcmd.faces import awaiting
 from privcmd.faults import AsyncFaults
+from privcmd.methods import AsyncDomains, AsyncEvents, AsyncMethods
 from privcmd.protocol import MAX_NOTICES, Answer, Conversation, Notice, result_of
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Sequence
 
-    from privcmd.calls import Call
 
 T = TypeVar("T")
 
 
-class AsyncClient:
+class AsyncClient(AsyncMethods):
     """A connection to a broker, made by ``async with`` and closed at its end.
 
     Args:
@@ -95,11 +94,11 @@ class AsyncClient:
             PrivcmdError: What the broker answered.
             BrokerGone: The connection has ended.
         """
-        return await self.perform(calls.plain(method, params))
+        return await self.perform(plain(method, params))
 
     async def call_many(self, requests: Iterable[tuple[str, dict[str, Any]]]) -> list[Any]:
         """Send many requests at once; their answers in order, errors unraised in their places."""
-        return await self.exchange([calls.plain(method, params) for method, params in requests])
+        return await self.exchange([plain(method, params) for method, params in requests])
 
     async def perform(self, call: Call[T]) -> T:
         """Perform one typed call; raises as `call` does."""
@@ -166,82 +165,6 @@ class AsyncClient:
             self._socket.close()
             self._conversation.close()
         return self._gone
-
-    ping = awaiting(calls.ping)
-    hello = awaiting(calls.hello)
-    describe = awaiting(calls.describe)
-    stats = awaiting(calls.stats)
-    subscribe = awaiting(calls.subscribe)
-    findings = awaiting(calls.findings)
-    clear_findings = awaiting(calls.clear_findings)
-    attach = awaiting(calls.attach)
-    fork = awaiting(calls.fork)
-    mmap = awaiting(calls.mmap)
-    munmap = awaiting(calls.munmap)
-    mprotect = awaiting(calls.mprotect)
-    read = awaiting(calls.read)
-    write = awaiting(calls.write)
-    fault = awaiting(calls.fault)
-    maps = awaiting(calls.maps)
-    privcmd_mmap = awaiting(calls.privcmd_mmap)
-    privcmd_mmapbatch = awaiting(calls.privcmd_mmapbatch)
-    privcmd_mmapbatch_v2 = awaiting(calls.privcmd_mmapbatch_v2)
-    restrict = awaiting(calls.restrict)
-    mmap_resource = awaiting(calls.mmap_resource)
-    map_grants = awaiting(calls.map_grants)
-    copy_grants = awaiting(calls.copy_grants)
-    notify_unmapped = awaiting(calls.notify_unmapped)
-    share_pages = awaiting(calls.share_pages)
-    unshare_pages = awaiting(calls.unshare_pages)
-    notify_unshared = awaiting(calls.notify_unshared)
-    map_shared = awaiting(calls.map_shared)
-    hypercall = awaiting(calls.hypercall)
-    dm_op = awaiting(calls.dm_op)
-    buffers = awaiting(calls.buffers)
-    ioreq_servers = awaiting(calls.ioreq_servers)
-    interrupts = awaiting(calls.interrupts)
-
-
-class AsyncEvents:
-    """Event channels: ``await client.events.bind_interdomain(...)`` and so on."""
-
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
-
-    async def perform(self, call: Call[T]) -> T:
-        """As the client does."""
-        return await self._client.perform(call)
-
-    alloc_unbound = awaiting(calls.evtchn_alloc_unbound)
-    bind_interdomain = awaiting(calls.evtchn_bind_interdomain)
-    bind_virq = awaiting(calls.evtchn_bind_virq)
-    attach = awaiting(calls.evtchn_attach)
-    close = awaiting(calls.evtchn_close)
-    notify = awaiting(calls.evtchn_notify)
-    pending = awaiting(calls.evtchn_pending)
-    list = awaiting(calls.evtchn_list)
-    restrict = awaiting(calls.evtchn_restrict)
-
-
-class AsyncDomains:
-    """The simulated domains: ``await client.domains.create(...)`` and so on."""
-
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
-
-    async def perform(self, call: Call[T]) -> T:
-        """As the client does."""
-        return await self._client.perform(call)
-
-    create = awaiting(calls.domain_create)
-    destroy = awaiting(calls.domain_destroy)
-    list = awaiting(calls.domain_list)
-    info = awaiting(calls.domain_info)
-    memory = awaiting(calls.domain_memory)
-    populate = awaiting(calls.domain_populate)
-    decrease_reservation = awaiting(calls.domain_decrease_reservation)
-    page_out = awaiting(calls.domain_page_out)
-    page_in = awaiting(calls.domain_page_in)
 
 
 class _Turn:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from privcmd import calls
-from privcmd.calls import Call
+from privcmd.call import Call
 from privcmd.errors import PrivcmdError
 from privcmd.guest.grants import ENTRIES_PER_PAGE, Entry
 from privcmd.guest.ioreq import BUFFERED_ADDRESSES, BUFFERED_SIZES, Ioreq, State, Type, put_buffered

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+# Made by clients/protocol/generate.py from the table of methods.
+"""What methods answer: maps as values, and descriptors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from array import array
+
+DESCRIPTORS = {
+    "space.buffers": 1,
+    "gntalloc.alloc": 1,
+    "gntalloc.map": 1,
+    "evtchn.alloc_unbound": 2,
+    "evtchn.bind_interdomain": 2,
+    "evtchn.bind_virq": 2,
+    "evtchn.attach": 2,
+    "domain.memory": 1,
+}
+"""Methods whose good answer carries descriptors, and how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What ``space.attach`` answers.
+
+    Attributes:
+        space: The address space's number.
+        personality: uvm or linux.
+        probe: load or scratch.
+        merge: Whether adjacent entries share an object.
+    """
+
+    space: int
+    personality: str
+    probe: str
+    merge: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What ``fault`` answers.
+
+    Attributes:
+        dom: Whose frame is there.
+        frame: The frame's number, as the mapping named it.
+        entered: Whether this fault entered the page table entry; false when it was there.
+    """
+
+    dom: int
+    frame: int
+    entered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MapEntry:
+    """One row of what ``maps`` answers.
+
+    Attributes:
+        start: First address (bytes).
+        end: First address behind (bytes).
+        prot: Protection.
+        max_prot: Maximum protection.
+        inherit: what a fork's child gets: none, copy or share.
+        file: anon, privcmd, hypercall or gntdev.
+        object: Number of the uvm object; None without one.
+        dom: Domain whose frames are mapped; None without.
+        offset: Where in the object it begins (bytes).
+        wired: Wired count.
+        present: Pages with a page table entry.
+        failed: Pages whose frame failed.
+        request: the request that mapped frames last; None without.
+    """
+
+    start: int
+    end: int
+    prot: int
+    max_prot: int
+    inherit: str
+    file: str
+    object: int | None
+    dom: int | None
+    offset: int
+    wired: int
+    present: int
+    failed: int
+    request: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PortRow:
+    """One row of what ``evtchn.list`` answers.
+
+    Attributes:
+        port: Its number.
+        state: unbound, interdomain or virq.
+        dom: The domain at the other end, or the one that may bind there.
+        remote_port: The port at the other end, or 0.
+        virq: The virtual interrupt, or 0.
+        vcpu: Which vcpu is told.
+        for_xen: Xen's own: an ioreq server's or a pager's.
+    """
+
+    port: int
+    state: str
+    dom: int
+    remote_port: int
+    virq: int
+    vcpu: int
+    for_xen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DomainRow:
+    """One row of what ``domain.list`` answers.
+
+    Attributes:
+        dom: Its domain id.
+        kind: pv, hvm or pvh.
+        state: running, paused or dying.
+        name: as given to domain.create.
+        tot_pages: Frames it holds (pages).
+        max_pages: Frames it may hold (pages).
+    """
+
+    dom: int
+    kind: str
+    state: str
+    name: str
+    tot_pages: int
+    max_pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class DomainInfo:
+    """What ``domain.info`` answers.
+
+    Attributes:
+        dom: Its domain id.
+        kind: pv, hvm or pvh.
+        state: running, paused or dying.
+        name: as given to domain.create.
+        tot_pages: Frames it holds (pages).
+        max_pages: Frames it may hold (pages).
+        held_pages: Frames not given back, mapped ones of a dying domain included (pages).
+        gfn_limit: First position behind the p2m's last (pages).
+        generation: Never the same for two domains while the broker lives, even when their numbers are.
+        frames: Only with num: little-endian u64 names by which a foreign mapping asks for each position (gfn for
+            hvm and pvh, mfn for pv), 2^64-1 for a hole.
+    """
+
+    dom: int
+    kind: str
+    state: str
+    name: str
+    tot_pages: int
+    max_pages: int
+    held_pages: int
+    gfn_limit: int
+    generation: int
+    frames: array[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Populated:
+    """What ``domain.populate`` answers.
+
+    Attributes:
+        done: Frames populated; fewer than asked for when one fails.
+        why: why it stopped at the frame after the last one done; None when all are.
+        frames: The new mfns of a pv domain, little-endian u64; None for others.
+    """
+
+    done: int
+    why: str | None
+    frames: array[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class IoreqServer:
+    """One row of what ``ioreq.servers`` answers.
+
+    Attributes:
+        id: Its number, the ``id`` of privcmd.mmap_resource for its pages.
+        enabled: Whether requests go to it.
+        bufioreq: How it takes buffered requests: 0 not at all, 1 legacy, 2 atomic.
+        bufioreq_port: The guest's port for them, or 0.
+        ports: The guest's port for each vcpu's requests.
+        ranges: ``port``, ``memory`` and ``pci``: ranges as pairs of first and last; a PCI function is segment << 16
+            | bus << 8 | device << 3 | function.
+    """
+
+    id: int
+    enabled: bool
+    bufioreq: int
+    bufioreq_port: int
+    ports: list[int]
+    ranges: dict[str, list[list[int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupts:
+    """What ``guest.interrupts`` answers.
+
+    Attributes:
+        n_changes: How often anything of this has changed.
+        isa: ISA interrupts that are asserted, directly or through a PCI link.
+        intx: Asserted pins of PCI devices.
+        routes: The ISA interrupt that each of the four PCI links leads to, or 0.
+        msis: The last 256 message-signalled interrupts.
+    """
+
+    n_changes: int
+    isa: list[int]
+    intx: list[dict[str, int]]
+    routes: list[int]
+    msis: list[dict[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One row of what ``findings.list`` answers.
+
+    Attributes:
+        kind: its id, under which the page of findings describes it.
+        count: How often it was made.
+        text: a sentence that explains it.
+        dom: The domain concerned; None without.
+        addr: Where in the address space; None when nowhere (bytes).
+        uid: Whose client it was.
+        pid: The client's process, as the kernel named it.
+        client: what the client called itself in hello.
+        connection: The client's connection, numbered from 1 in the order in which they came.
+        method: the request that did it.
+        request: The how manieth of its connection that was.
+    """
+
+    kind: str
+    count: int
+    text: str
+    dom: int | None
+    addr: int | None
+    uid: int
+    pid: int
+    client: str
+    connection: int
+    method: str
+    request: int
