@@ -42,7 +42,7 @@ generated: $(READY) ## generated files are what their sources make
 unit: $(READY) shim
 	PRIVCMDD_PROFILE=$(PROFILE) $(PYTEST) -m "not container"
 
-container: $(READY) ## build the image and run it
+container: $(READY) packages ## build the image and run it
 	$(PYTEST) -m container -rs
 
 mutants: $(READY) shim ## plant real bugs, one at a time; the tests must notice each

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
 import tempfile
 import time
 import uuid
@@ -15,79 +13,26 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from container.engine import GUARD_S, find
 from privcmd import Client, ForeignMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+
+    from container.engine import Engine
 
 pytestmark = pytest.mark.container
 
-ROOT = Path(__file__).parents[2]
-TOOL = ROOT.parent / "shared" / "tools" / "containers"
 TAG = "privcmdd-test"
-BUILD_S = 900.0
-GUARD_S = 60.0
-
-
-class Engine:
-    """A container engine: what builds and runs, and what is asked about what runs."""
-
-    def __init__(self, build: Sequence[str], run: Sequence[str], control: Sequence[str]) -> None:
-        self._build = build
-        self._run = run
-        self._control = control
-
-    def build(self) -> None:
-        """Build the image from the repository's root."""
-        done = subprocess.run(
-            self._build, cwd=ROOT, capture_output=True, text=True, check=False, timeout=BUILD_S, env=ENVIRONMENT
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    def run(self, *args: str) -> str:
-        """Run a container to its end, or start one with ``--detach``; what it prints."""
-        return self._call([*self._run, *args])
-
-    def __call__(self, *args: str) -> str:
-        """Ask the engine; what it prints."""
-        return self._call([*self._control, *args])
-
-    def _call(self, command: Sequence[str]) -> str:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=GUARD_S, env=ENVIRONMENT)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout.strip()
-
-
-# What the tool uses for machines without user namespaces or an overlay file system.
-ENVIRONMENT = {**os.environ, "STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
-
-
-def find_engine() -> Engine:
-    """The tool beside the repository if it is there, else podman or docker; skips, saying why, without one."""
-    if TOOL.exists():
-        if os.geteuid() != 0:
-            pytest.skip(f"{TOOL} needs root")
-        # The format that has a place for HEALTHCHECK.
-        build = [str(TOOL), "build", TAG, ".", "--format", "docker"]
-        return Engine(build, [str(TOOL), "run"], ["podman", "--runtime", "runc"])
-    tried = []
-    for name in ("podman", "docker"):
-        if shutil.which(name) is None:
-            tried.append(f"{name} is not on PATH")
-            continue
-        works = subprocess.run([name, "info"], capture_output=True, text=True, check=False, timeout=GUARD_S)
-        if works.returncode == 0:
-            form = ["--format", "docker"] if name == "podman" else []
-            return Engine([name, "build", *form, "-t", TAG, "."], [name, "run"], [name])
-        tried.append(f"`{name} info` failed: {works.stderr.strip()}")
-    pytest.skip("no container engine: " + "; ".join(tried))
 
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    """The engine, with the image built."""
-    found = find_engine()
-    found.build()
+    """An engine, with the image built; the tests are skipped, with the reasons, where there is none."""
+    found = find()
+    if isinstance(found, str):
+        pytest.skip(f"NOT TESTED: the image; {found}")
+    found.build(TAG)
     return found
 
 
@@ -156,11 +101,7 @@ def test_sigterm_stops_it_with_zero(engine: Engine, container: str, shared: Path
     """As an orchestrator stops it: everything answered, socket gone, exit code 0, start and stop in the log."""
     engine("stop", "--time", "30", container)
     code = engine("inspect", "--format", "{{.State.ExitCode}}", container)
-    # An engine may merge the streams or not; our lines are on standard error.
-    logs = subprocess.run(
-        [*engine._control, "logs", container], capture_output=True, text=True, check=True, env=ENVIRONMENT
-    )
-    ours = [line for line in (logs.stdout + logs.stderr).splitlines() if line.startswith("{")]
+    ours = [line for line in engine.logs(container).splitlines() if line.startswith("{")]
     events = [json.loads(line)["event"] for line in ours]
 
     assert code == "0"
