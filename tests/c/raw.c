@@ -492,7 +492,7 @@ static void case_scattered(void)
     EXPECT(at[69999L * PAGE], 69999 % 128);
 }
 
-/* Linux 5.10, which splits a mapping of the device (oracle/RESULTS.md, sections 6 and 12). */
+/* Linux 5.10, which splits a mapping of the device (docs/explanation/facts/recorded-host.md, sections 6 and 12). */
 static void case_parts(void)
 {
     int fd = device(), err[6];

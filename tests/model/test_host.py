@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts other than a PV dom0 with Linux 6.1: what they answer otherwise (oracle/RESULTS.md)."""
+"""Hosts other than a PV dom0 with Linux 6.1: what they answer otherwise (docs/explanation/facts/recorded-host.md)."""
 
 from __future__ import annotations
 

@@ -31,7 +31,10 @@ def demanding(n_cached: int) -> tuple[World, Domain]:
 
 @pytest.mark.parametrize("n", [4, 30])
 def test_a_mapping_populates_from_the_cache(n: int) -> None:
-    """RESULTS.md, section 4: a good frame, taken from the cache, and the same one for whoever maps it next."""
+    """A good frame, taken from the cache, and the same one for whoever maps it next.
+
+    See docs/explanation/facts/recorded-host.md, section 4.
+    """
     world, domain = demanding(8)
     total = domain.tot_pages
     names = [*WAITING[:3], WAITING[0], *[1] * (n - 4)]

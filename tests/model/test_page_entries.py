@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What page table entries keep (linux): the protection that they were made with, and pages that nobody can have.
 
-By oracle/RESULTS.md, 2.8 and 2.9, and the driver's own question, whether an entry is there at all (``pte_none``).
+By docs/explanation/facts/recorded-host.md, 2.8 and 2.9, and the driver's own question, whether an entry is
+there at all (``pte_none``).
 """
 
 from __future__ import annotations

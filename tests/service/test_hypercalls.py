@@ -106,7 +106,7 @@ def test_domains_that_xen_does_not_make(tool: Tool, changes: dict[str, Any], err
 
 
 def test_a_debug_build_makes_domains_with_shadow_paging(tool: Tool) -> None:
-    """RESULTS.md, section 1: the custom Xen; a release says EOPNOTSUPP."""
+    """The custom Xen of docs/explanation/facts/recorded-host.md, section 1; a release says EOPNOTSUPP."""
     tool.desk.broker.hypervisor.host = Host(build="debug")
 
     assert tool.create(flags=1)[0] == 0

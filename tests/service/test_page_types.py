@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames pinned as page tables, and frames noted as written (oracle/RESULTS.md, sections 4 and 10)."""
+"""Frames pinned as page tables, and frames noted as written.
+
+See docs/explanation/facts/recorded-host.md, sections 4 and 10.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pager of the toolstack's: frames nominated, evicted, wanted, loaded (oracle/RESULTS.md, section 5)."""
+"""A pager of the toolstack's: frames nominated, evicted, wanted, loaded.
+
+See docs/explanation/facts/recorded-host.md, section 5.
+"""
 
 from __future__ import annotations
 

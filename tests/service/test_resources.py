@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MMAP_RESOURCE and DM_OP as the recorded host answers them (oracle/RESULTS.md, sections 9 and 10)."""
+"""MMAP_RESOURCE and DM_OP as the recorded host answers them.
+
+See docs/explanation/facts/recorded-host.md, sections 9 and 10.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class Host:
         linux: Its kernel, for the personality of that name; 5.10 can split a VMA of the device.
         xen: The hypervisor.
         build: How it is built. ``debug``: for development, with shadow paging; it refuses page table entries with a
-            bit that it marks grants with (RESULTS.md, sections 4 and 12).
+            bit that it marks grants with (docs/explanation/facts/recorded-host.md, sections 4 and 12).
     """
 
     dom0: Literal["pv", "pvh"] = "pv"

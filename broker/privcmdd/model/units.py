@@ -16,7 +16,7 @@ VM_MAX_ADDRESS: Final = 0x7FFF_FFFF_F000
 VM_MMAP_BASE: Final = 0x7000_0000_0000
 
 # A page table entry has 40 bits for the frame: Xen and Linux (PV) drop what is above them without a word
-# (oracle/RESULTS.md, 2.7).
+# (docs/explanation/facts/recorded-host.md, 2.7).
 FRAME_BITS: Final = 40
 FRAME_MASK: Final = (1 << FRAME_BITS) - 1
 

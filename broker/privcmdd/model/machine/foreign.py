@@ -2,7 +2,8 @@
 """Who may map which frames of whom, and the references that a mapping takes.
 
 Answers are those of Xen 4.17 to ``mmu_update`` of a PV dom0 with a foreign domain, as recorded in
-oracle/RESULTS.md, section 4; a PVH dom0 is answered by ``XENMAPSPACE_gmfn_foreign``, which knows fewer errors.
+docs/explanation/facts/recorded-host.md, section 4; a PVH dom0 is answered by
+``XENMAPSPACE_gmfn_foreign``, which knows fewer errors.
 """
 
 from __future__ import annotations

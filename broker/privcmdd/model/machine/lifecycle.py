@@ -139,7 +139,7 @@ class Hypervisor(IoreqServers):
     def destroy(self, domid: int) -> State:
         """Begin the end of a domain; it is gone at once unless somebody holds its frames.
 
-        Destroying it again does nothing (RESULTS.md, section 10).
+        Destroying it again does nothing (docs/explanation/facts/recorded-host.md, section 10).
 
         Raises:
             ModelError: ESRCH.

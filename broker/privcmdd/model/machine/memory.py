@@ -174,9 +174,9 @@ class Reservation(Machine):
         """Take frames away from a domain (XENMEM_decrease_reservation), in order, until one is not there.
 
         A frame that is mapped keeps its content for those who hold it and counts for the domain until the
-        last of them lets go (RESULTS.md, section 10). One that waits to be populated on demand waits no longer; and
-        as long as more wait than the cache has frames for, what is given back goes there
-        (p2m_pod_decrease_reservation; frames that are mapped are let go instead).
+        last of them lets go (docs/explanation/facts/recorded-host.md, section 10). One that waits to be populated
+        on demand waits no longer; and as long as more wait than the cache has frames for, what is given back goes
+        there (p2m_pod_decrease_reservation; frames that are mapped are let go instead).
 
         Raises:
             ModelError: ESRCH; EINVAL, it is dying.

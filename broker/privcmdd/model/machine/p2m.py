@@ -170,7 +170,8 @@ class Physmap(OnDemand):
     def log_dirty(self, domid: int, *, on: bool) -> None:
         """Begin or end to note which guest frames are written to.
 
-        Writes through foreign mappings are never noted (oracle/RESULTS.md, section 10); what a device model tells is.
+        Writes through foreign mappings are never noted (docs/explanation/facts/recorded-host.md, section 10);
+        what a device model tells is.
 
         Raises:
             ModelError: ESRCH; EINVAL, it is dying, or begins and has begun already.

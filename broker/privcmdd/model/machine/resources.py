@@ -3,7 +3,7 @@
 
 Grant table frames and the pages of ioreq servers. They are made when they are first asked for, lie in an area
 of their own in the domain's memory file, and do not count for its ``tot_pages``; mapped, they keep a dying
-domain from going (oracle/RESULTS.md, sections 9 and 10).
+domain from going (docs/explanation/facts/recorded-host.md, sections 9 and 10).
 """
 
 from __future__ import annotations

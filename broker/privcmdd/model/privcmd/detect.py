@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Linux's driver lets pass though it does harm (oracle/RESULTS.md, section 2): each thing a finding."""
+"""What Linux's driver lets pass though it does harm: each thing a finding.
+
+See docs/explanation/facts/recorded-host.md, section 2.
+"""
 
 from __future__ import annotations
 

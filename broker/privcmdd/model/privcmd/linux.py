@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linux's privcmd (drivers/xen/privcmd.c), by facts/semantics.md and oracle/RESULTS.md.
+"""Linux's privcmd (drivers/xen/privcmd.c).
+
+By docs/explanation/facts/kernels.md, section 3, and docs/explanation/facts/recorded-host.md.
 
 A VMA of the device is filled once, as a whole. After that only its holes, pages whose frame failed, can be
 filled. Since 6.1.170 it cannot be cut. Touching a page without a frame is SIGBUS.
@@ -85,7 +87,10 @@ class Linux:
         return File.PRIVCMD if asked is None else File(asked)
 
     def check_cut(self, space: AddressSpace, start: int, end: int) -> None:
-        """A VMA of the device refuses to be split (``.may_split``, RESULTS.md 2.10); anonymous memory does not."""
+        """A VMA of the device refuses to be split (``.may_split``); anonymous memory does not.
+
+        See docs/explanation/facts/recorded-host.md, 2.10.
+        """
         if self.host.linux == "5.10":
             return
         for at in (start, end):
@@ -99,14 +104,20 @@ class Linux:
                 )
 
     def withdraw(self, space: AddressSpace, start: int, end: int, new: Sequence[Entry]) -> None:
-        """In a PV dom0 the frames are lost, and their pages are not free for others (RESULTS.md 2.9)."""
+        """In a PV dom0 the frames are lost, and their pages are not free for others.
+
+        See docs/explanation/facts/recorded-host.md, 2.9.
+        """
         if self.host.dom0 == "pvh":
             space.relabel(start, end, new)
         else:
             space.withdraw(start, end, new)
 
     def protect(self, space: AddressSpace, parts: Sequence[Entry], protection: int) -> None:
-        """In a PV dom0 mprotect does not change page table entries of frames (RESULTS.md 2.9)."""
+        """In a PV dom0 mprotect does not change page table entries of frames.
+
+        See docs/explanation/facts/recorded-host.md, 2.9.
+        """
         detect.protect(space, parts, protection)
 
     def mmapbatch(
@@ -177,7 +188,10 @@ class Linux:
             raise
 
     def _is_blind(self, space: AddressSpace, vma: Entry, domid: int) -> bool:
-        """Whether Xen has nothing to check: it is given entries that are not present (RESULTS.md 2.8)."""
+        """Whether Xen has nothing to check: it is given entries that are not present.
+
+        See docs/explanation/facts/recorded-host.md, 2.8.
+        """
         if vma.protection != PROT_NONE or self.host.dom0 != "pv":
             return False
         return domid in space.hypervisor.domains or domid in NOBODYS
@@ -196,7 +210,10 @@ class Linux:
             space.pmap.note(start >> PAGE_SHIFT, len(mfns), vma.protection)
 
     def _note(self, space: AddressSpace, vma: Entry) -> None:
-        """Remember what page table entries allow that a VMA had before it was filled (RESULTS.md 2.9)."""
+        """Remember what page table entries allow that a VMA had before it was filled.
+
+        See docs/explanation/facts/recorded-host.md, 2.9.
+        """
         if self.host.dom0 == "pvh":  # there mprotect works on them as on any other
             return
         if vma.pte_protection not in (None, vma.protection) and not vma.mixed:
@@ -281,8 +298,8 @@ class Linux:
     ) -> Any:
         """Map over whatever is there; see ``Personality.mmap_resource``.
 
-        The driver looks for a VMA and checks little else (RESULTS.md, section 9): the address may lie below the VMA,
-        and the pages run past its end. Those that do become an entry of their own here.
+        The driver looks for a VMA and checks little else (docs/explanation/facts/recorded-host.md, section 9): the
+        address may lie below the VMA, and the pages run past its end. Those that do become an entry of their own here.
         """
         vma = next(iter(space.map.touching(addr, VM_MAX_ADDRESS)), None)
         if vma is None or vma.file is not File.PRIVCMD:
@@ -391,7 +408,10 @@ def without_marked(names: Names) -> Names:
 
 
 def returned(errors: Errors | None) -> int:
-    """What MMAPBATCH returns: -ENOENT exactly when some chunk's last frame failed with it (RESULTS.md 2.2)."""
+    """What MMAPBATCH returns: -ENOENT exactly when some chunk's last frame failed with it.
+
+    See docs/explanation/facts/recorded-host.md, 2.2.
+    """
     if errors is None:
         return 0
     last = [*range(CHUNK_FRAMES - 1, len(errors), CHUNK_FRAMES), len(errors) - 1]

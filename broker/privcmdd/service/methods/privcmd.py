@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """privcmd's ioctls that map frames, and RESTRICT.
 
-Checks come in the order in which the Linux driver makes them (oracle/RESULTS.md, section 3), whatever the
-personality: where two things are wrong at once, the caller learns of the same one.
+Checks come in the order in which the Linux driver makes them (docs/explanation/facts/recorded-host.md,
+section 3), whatever the personality: where two things are wrong at once, the caller learns of the same one.
 """
 
 from __future__ import annotations
