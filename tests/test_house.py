@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ import descriptors
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = {".py": "#", ".c": "//", ".h": "//", ".mjs": "//", ".js": "//", ".pml": "//"}
+RECORDINGS = {".jsonl"}
+GIT_LISTS = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout: git cannot list the files")
 
 
 def tracked() -> list[Path]:
@@ -22,7 +25,7 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in listed.stdout.splitlines()]
 
 
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout: git cannot list the files")
+@GIT_LISTS
 def test_every_source_file_names_its_licence() -> None:
     """Each source file begins with its SPDX line."""
     without = [
@@ -34,6 +37,53 @@ def test_every_source_file_names_its_licence() -> None:
     ]
 
     assert without == []
+
+
+def texts() -> dict[str, str]:
+    """The tracked files by their names, without what was recorded."""
+    files = [path for path in tracked() if path.suffix not in RECORDINGS and path.is_file()]
+    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in files}
+
+
+@GIT_LISTS
+def test_what_is_cited_can_be_opened() -> None:
+    """A path that starts at the repository's root leads to a file."""
+    files = {str(path.relative_to(ROOT)) for path in tracked()}
+    dead = set()
+    for name, text in texts().items():
+        cited = re.findall(
+            r"(?<![\w./-])((?:docs|tests|bench|config)/[\w./-]+\.(?:md|py|c|h|jsonl|toml|yaml|pml))\b", text
+        )
+        dead |= {f"{name}: {path}" for path in cited if path not in files}
+
+    assert sorted(dead) == []
+
+
+@GIT_LISTS
+def test_sections_of_the_facts_that_are_cited_are_there() -> None:
+    """The facts are cited by the numbers of their sections."""
+    files = texts()
+    cited = [
+        (name, page, number)
+        for name, text in files.items()
+        for page, number in re.findall(r"(docs/explanation/facts/[\w-]+\.md),[\s/#*]+(?:sections?[\s/#*]+)?(\d+)", text)
+    ]
+
+    assert len(cited) > 20
+    assert [each for each in cited if f"\n## {each[2]}. " not in files[each[1]]] == []
+
+
+@GIT_LISTS
+def test_nothing_refers_to_a_file_beside_the_checkout() -> None:
+    """A clone is complete: no path goes up to a folder that the tree does not have."""
+    parts = {".venv", *(part for path in tracked() for part in path.relative_to(ROOT).parts)}
+    outside = set()
+    for name, text in texts().items():
+        up = re.findall(r"(?<![\w.])(?:\.\./)+(\.?[\w-]+(?:\.[\w-]+)*)", text)
+        outside |= {f"{name}: ../{part}" for part in up if part not in parts}
+        outside |= {f"{name}: {found}" for found in re.findall(r"\bROOT\.parent\b", text)}
+
+    assert sorted(outside) == []
 
 
 @pytest.mark.parametrize(
