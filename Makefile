@@ -38,6 +38,7 @@ imports: $(READY) ## imports go down only
 
 generated: $(READY) ## generated files are what their sources make
 	$(BIN)/python clients/protocol/generate.py --check
+	$(BIN)/python docs/tables.py --check
 
 unit: $(READY) shim
 	PRIVCMDD_PROFILE=$(PROFILE) $(PYTEST) -m "not container"
@@ -65,6 +66,7 @@ shim: ## the C client and the preload library
 
 generate: $(READY) ## make the generated files anew
 	$(BIN)/python clients/protocol/generate.py
+	$(BIN)/python docs/tables.py
 
 history: $(READY) ## check a recorded history, FILE=its name; or many random ones
 	cd tests && ../$(BIN)/python -m history $(if $(FILE),$(abspath $(FILE)),--seeds 0:2000 --simulated 0:400)

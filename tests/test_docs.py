@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import tables
 
 from privcmd import Client, PrivateBroker, PrivcmdError
 from privcmd.run import qemu, xenstore
@@ -20,7 +21,7 @@ from privcmd.run.program import PRELOAD_NAME
 from privcmdd.cli import broker as broker_command
 from privcmdd.cli import ctl
 from privcmdd.model.findings import Kind
-from privcmdd.server.keys import KEYS, Key, _toml, render
+from privcmdd.server.keys import KEYS
 from privcmdd.wire.methods import METHODS
 from transcript import MARK, QEMU_MARK, XEN_MARK, Shell, alike, files_and_steps
 
@@ -150,12 +151,11 @@ def test_every_method_is_on_the_protocol_page() -> None:
 
 
 def test_every_kind_of_finding_is_on_its_page() -> None:
-    """Each has a section under its id, where reports send their readers, and a row in the table."""
+    """Each has a section under its id, where reports send their readers."""
     page = text_of("docs/reference/findings.md")
     sections = dict(re.findall(r"^### (\S+)\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL))
 
     assert list(sections) == list(Kind)
-    assert [kind for kind in Kind if f"| [`{kind}`](#{kind}) |" not in page] == []
     for kind, text in sections.items():
         for word in ("**A real host**", "**Found**", "**Instead**", "```python"):
             assert word in text, f"{kind} has no {word}"
@@ -174,34 +174,13 @@ def test_methods_named_in_the_documentation_exist() -> None:
     assert named - METHODS.keys() - configured - library == set()
 
 
-def configuration_row(key: Key) -> str:
-    """The row of a key in the tables of the configuration page."""
-    if key.choices:
-        takes = " or ".join(f"`{choice}`" for choice in key.choices)
-    elif isinstance(key.default, bool):
-        takes = "`true` or `false`"
-    elif isinstance(key.default, str):
-        takes = "an octal mode" if key.unit == "octal" else "a path"
-    elif key.high >= 2**53 - 1:
-        takes = f"{key.low:,} or more {key.unit}"
-    else:
-        takes = f"{key.low:,} to {key.high:,} {key.unit}"
-    live = "yes" if key.live else "restart"
-    return f"| `{key.name}` | `{_toml(key.default)}` | {takes} | {live} | {key.reason} |"
+def test_tables_of_pages_are_what_the_broker_has() -> None:
+    """Configuration keys and kinds of findings are on their pages, all of them, and in the file to copy from."""
+    stale = [name_of(path) for path, text in tables.files().items() if path.read_text(encoding="utf-8") != text]
+    asked = [name for path in PAGES for name in re.findall(r"<!-- made: (\S+) -->", path.read_text(encoding="utf-8"))]
 
-
-def test_every_configuration_key_is_on_its_page() -> None:
-    """With its default, bounds, reason, and whether SIGHUP changes it; the rows to paste are in the message."""
-    page = text_of("docs/reference/configuration.md")
-    missing = [row for row in map(configuration_row, KEYS) if row not in page]
-
-    assert not missing, "\n".join(["missing in docs/reference/configuration.md:", *missing])
-    assert sum(line.endswith(" |") and line.startswith("| `") for line in page.splitlines()) == len(KEYS) + 4 + 3
-
-
-def test_the_configuration_file_is_what_the_keys_make() -> None:
-    """The file to copy from has every key."""
-    assert text_of("config/privcmdd.toml") == render()
+    assert stale == []
+    assert sorted(asked) == sorted(tables.PARTS)
 
 
 def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

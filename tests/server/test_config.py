@@ -3,6 +3,7 @@
 
 import os
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -199,3 +200,25 @@ def test_a_reload_changes_live_keys_and_names_the_others(tmp_path: Path) -> None
     assert merged.settings.machine == running.settings.machine
     assert merged.server.backlog == running.server.backlog
     assert read.waiting_for_restart(merged) == ["server.backlog", "machine.memory_mib"]
+
+
+@pytest.mark.parametrize(
+    ("table", "settings"),
+    [
+        ("server", config.ServerSettings),
+        ("log", config.LogSettings),
+        ("limits", Limits),
+        ("machine", Machine),
+        ("space", SpaceDefaults),
+        ("host", Host),
+    ],
+)
+def test_settings_have_a_field_for_each_key(table: str, settings: type) -> None:
+    """Law: a table's keys and its settings' fields are the same, in the same order, and allow the same choices."""
+    of_table = [key for key in keys.KEYS if key.table == table]
+    annotations = get_type_hints(settings)
+
+    assert [key.name for key in of_table] == list(annotations)
+    for key in of_table:
+        allowed = get_args(annotations[key.name])
+        assert not allowed or allowed == key.choices, key.path

@@ -10,28 +10,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class Kind(StrEnum):
-    """What was found. The values are ids: they do not change."""
+    """What was found. The values are ids: they do not change. The table of the page is made from this one.
 
-    FRAME_BITS_LOST = "frame-bits-lost"
-    FRAMES_UNCHECKED = "frames-unchecked"
-    ENOENT_LOST = "enoent-lost"
-    ERROR_HIDDEN = "error-hidden"
-    DOMAIN_CRASHED = "domain-crashed"
-    STALE_MAPPING = "stale-mapping"
-    RESOURCE_SIZE_BOGUS = "resource-size-bogus"
-    RESOURCE_PAST_VMA = "resource-past-vma"
-    OTHER_MEMORY_REPLACED = "other-memory-replaced"
-    UNRESTRICTED_FILL = "unrestricted-fill"
-    MPROTECT_WITHOUT_EFFECT = "mprotect-without-effect"
-    MAPPING_LOST = "mapping-lost"
-    ENDLESS_REFAULT = "endless-refault"
-    FAILED_FRAME_TOUCHED = "failed-frame-touched"
-    KERNEL_OOPS = "kernel-oops"
-    ZOMBIE_DOMAIN = "zombie-domain"
-    MAPPING_LEAKED = "mapping-leaked"
+    Attributes:
+        summary: It in one line.
+    """
+
+    summary: str
+
+    def __new__(cls, name: str, summary: str) -> Self:
+        """A kind, by its id and in one line."""
+        kind = str.__new__(cls, name)
+        kind._value_ = name
+        kind.summary = summary
+        return kind
+
+    FRAME_BITS_LOST = "frame-bits-lost", "another frame is mapped than the one asked for"
+    FRAMES_UNCHECKED = "frames-unchecked", 'frames "mapped" without access are not looked at'
+    ENOENT_LOST = "enoent-lost", "a paged-out frame, and a call that returns 0"
+    ERROR_HIDDEN = "error-hidden", "a failed frame that MMAPBATCH cannot report"
+    DOMAIN_CRASHED = "domain-crashed", "a look at a frame crashes its domain"
+    STALE_MAPPING = "stale-mapping", "memory is taken from a domain while it is mapped"
+    RESOURCE_SIZE_BOGUS = "resource-size-bogus", "the size of a resource that does not exist"
+    RESOURCE_PAST_VMA = "resource-past-vma", "pages of a resource outside the mapping"
+    OTHER_MEMORY_REPLACED = "other-memory-replaced", "guest pages over memory that is not the device's"
+    UNRESTRICTED_FILL = "unrestricted-fill", "a restricted file's mapping shows another domain"
+    MPROTECT_WITHOUT_EFFECT = "mprotect-without-effect", "frames stay as writable as they were"
+    MAPPING_LOST = "mapping-lost", "frames that no access will reach again"
+    ENDLESS_REFAULT = "endless-refault", "an access that hangs for ever"
+    FAILED_FRAME_TOUCHED = "failed-frame-touched", "an access to a frame that failed"
+    KERNEL_OOPS = "kernel-oops", "a request that stops a real kernel"
+    ZOMBIE_DOMAIN = "zombie-domain", "a destroyed domain that somebody keeps"
+    MAPPING_LEAKED = "mapping-leaked", "mappings that a process left behind"
 
 
 @dataclass(frozen=True, slots=True)

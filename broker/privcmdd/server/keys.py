@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of configuration keys.
 
-What a key is called, its type, default, unit, bounds and reason are said once, here. Parsing
-(``config.py``), ``check-config`` and ``config/privcmdd.toml`` are made from it.
+What a key is called, its type, default, unit, bounds and reason are said once, here. Parsing (``config.py``),
+``check-config``, ``config/privcmdd.toml`` and the tables of docs/reference/configuration.md are made from it.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def render() -> str:
         lines += _comment(f"{key.name}{about}: {key.reason}.")
         if key.choices:
             lines += _comment("One of: " + ", ".join(key.choices) + ".")
-        lines.append(f"{key.name} = {_toml(key.default)}")
+        lines.append(f"{key.name} = {as_toml(key.default)}")
     lines += ["", *_comment(_ACCESS)]
     lines += ["# [[access]]", '# rights = "write"', "# uids = [1000]", "# gids = []", "# domains = [1, 2]"]
     return "\n".join(lines) + "\n"
@@ -161,7 +161,8 @@ def _comment(text: str) -> list[str]:
     return textwrap.wrap(text, 100, initial_indent="# ", subsequent_indent="# ")
 
 
-def _toml(value: Value) -> str:
+def as_toml(value: Value) -> str:
+    """A value as a TOML file has it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make the tables of the reference pages from the broker's own tables, and the configuration file to copy from.
+
+Usage: tables.py [--check]
+
+A page has its table between ``<!-- made: NAME -->`` and ``<!-- end -->``; what is around them is written by hand.
+With --check nothing is written: exit status 1, and the names of the files that are stale.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from privcmdd.model.findings import Kind
+from privcmdd.server.keys import KEYS, Key, as_toml, render
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PART: Final = re.compile(r"(<!-- made: (\S+) -->\n\n).*?(<!-- end -->\n)", re.DOTALL)
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Write a table in Markdown."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def takes(key: Key) -> str:
+    """Say what a configuration key may be."""
+    if key.choices:
+        return " or ".join(f"`{choice}`" for choice in key.choices)
+    if isinstance(key.default, bool):
+        return "`true` or `false`"
+    if isinstance(key.default, str):
+        return "an octal mode" if key.unit == "octal" else "a path"
+    if key.high >= 2**53 - 1:
+        return f"{key.low:,} or more {key.unit}"
+    return f"{key.low:,} to {key.high:,} {key.unit}"
+
+
+def keys(name: str) -> str:
+    """Make the table of the configuration keys of one TOML table."""
+    rows = (
+        (f"`{key.name}`", f"`{as_toml(key.default)}`", takes(key), "yes" if key.live else "restart", key.reason)
+        for key in KEYS
+        if key.table == name
+    )
+    return table(("key", "default", "takes", "SIGHUP", "what for"), rows)
+
+
+def findings() -> str:
+    """Make the table of all kinds of findings."""
+    return table(("id", "in one line"), ((f"[`{kind}`](#{kind})", kind.summary) for kind in Kind))
+
+
+PARTS: Final[Mapping[str, Callable[[], str]]] = {
+    "keys": lambda: keys(""),
+    **{f"keys.{name}": lambda name=name: keys(name) for name in dict.fromkeys(key.table for key in KEYS) if name},  # type: ignore[misc]
+    "findings": findings,
+}
+"""What can stand in a page, by its name."""
+
+
+def filled(text: str) -> str:
+    """Fill a page's tables in.
+
+    Raises:
+        KeyError: There is no table of a name that the page asks for.
+    """
+    return PART.sub(lambda part: f"{part[1]}{PARTS[part[2]]()}\n{part[3]}", text)
+
+
+def files() -> dict[Path, str]:
+    """Make every file that has something made in it."""
+    pages = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").rglob("*.md"))}
+    made = {path: filled(text) for path, text in pages.items() if PART.search(text)}
+    return {**made, ROOT / "config" / "privcmdd.toml": render()}
+
+
+def main() -> int:
+    """Write or check the files."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is stale")
+    check = parser.parse_args().check
+    stale = [(path, text) for path, text in files().items() if path.read_text(encoding="utf-8") != text]
+    for path, text in stale:
+        print(f"{path.relative_to(ROOT)}: {'stale, run docs/tables.py (make generate)' if check else 'written'}")
+        if not check:
+            path.write_text(text, encoding="utf-8")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
