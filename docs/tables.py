@@ -8,16 +8,20 @@ With --check nothing is written: exit status 1, and the names of the files that 
 """
 
 import argparse
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from privcmdd.model.findings import Kind
 from privcmdd.server.keys import KEYS, Key, as_toml, render
+from privcmdd.service.hypercalls import createdomain, dm_op, domctl, events, grant_table_op, memory_op, sysctl
+from privcmdd.service.hypercalls.names import NAMES, named
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+OWN_NAME: Final = re.compile(r"^(``\w+``(?: and |, )?)+(: )?")
 PART: Final = re.compile(r"(<!-- made: (\S+) -->\n\n).*?(<!-- end -->\n)", re.DOTALL)
 
 
@@ -55,10 +59,37 @@ def findings() -> str:
     return table(("id", "in one line"), ((f"[`{kind}`](#{kind})", kind.summary) for kind in Kind))
 
 
+ANSWERED: Final[Mapping[str, Mapping[int, Any]]] = {
+    "memory_op": memory_op.COMMANDS,
+    "grant_table_op": grant_table_op.COMMANDS,
+    "event_channel_op": events.COMMANDS,
+    "sysctl": sysctl.COMMANDS,
+    "domctl": {domctl.CREATEDOMAIN: createdomain.create, domctl.GETDOMAININFO: domctl.next_domain, **domctl.COMMANDS},
+    "dm_op": dm_op.REQUESTS,
+}
+"""The tables by which hypercalls find what does an operation: a function, or a structure and a function."""
+
+
+def hypercalls() -> str:
+    """Make the table of what is answered: each operation by Xen's name, and what the function that does it promises."""
+    rows = []
+    for hypercall, operations in ANSWERED.items():
+        number = next((number for number, name in NAMES["hypercall"].items() if name == hypercall), None)
+        for at, (op, found) in enumerate(sorted(operations.items())):
+            do = found[1] if isinstance(found, tuple) else found
+            promise = (inspect.getdoc(do) or "").split("\n", maxsplit=1)[0]
+            about = OWN_NAME.sub("", promise).rstrip(".").replace("``", "`")
+            about = about if promise.startswith("``") else about[:1].lower() + about[1:]
+            name = named(hypercall, op).removeprefix(f"{hypercall} ")
+            rows.append(("" if at else f"`{hypercall}` ({number})", f"`{name}` ({op})", about or "as Xen does"))
+    return table(("hypercall", "operation", "here"), rows)
+
+
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "keys": lambda: keys(""),
     **{f"keys.{name}": lambda name=name: keys(name) for name in dict.fromkeys(key.table for key in KEYS) if name},  # type: ignore[misc]
     "findings": findings,
+    "hypercalls": hypercalls,
 }
 """What can stand in a page, by its name."""
 

@@ -73,3 +73,12 @@ def remote_shutdown(broker: Broker, domid: int, values: Values) -> Values:
     """``XEN_DMOP_remote_shutdown``: the first reason counts."""
     broker.hypervisor.shut_down(domid, values["reason"])
     return values
+
+
+REQUESTS: Final = {
+    8: (PCI_INTX, set_pci_intx),
+    9: (ISA_IRQ, set_isa_irq),
+    10: (LINK_ROUTE, set_link_route),
+    14: (MSI, inject_msi),
+    16: (SHUTDOWN, remote_shutdown),
+}

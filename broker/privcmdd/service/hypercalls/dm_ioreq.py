@@ -100,3 +100,13 @@ def destroy(broker: Broker, domid: int, values: Values) -> Values:
     """``XEN_DMOP_destroy_ioreq_server``."""
     broker.hypervisor.destroy_ioreq_server(domid, values["id"])
     return values
+
+
+REQUESTS: Final = {
+    1: (CREATE, create),
+    2: (INFO, info),
+    3: (RANGE, map_range),
+    4: (RANGE, unmap_range),
+    5: (STATE, set_state),
+    6: (DESTROY, destroy),
+}

@@ -118,3 +118,12 @@ def pin_cache_attribute(broker: Broker, domid: int, values: Values) -> Values:
     """``XEN_DMOP_pin_memory_cacheattr``: remembered, and of no effect: no memory here is cached otherwise."""
     broker.hypervisor.pin_cache_attribute(domid, values["start"], values["end"], values["type"])
     return values
+
+
+REQUESTS: Final = {
+    7: (DIRTY_VRAM, track_dirty_vram),
+    11: (MODIFIED, modified_memory),
+    12: (MEM_TYPE, set_mem_type),
+    17: (RELOCATE, relocate),
+    18: (CACHE_ATTRIBUTE, pin_cache_attribute),
+}

@@ -53,23 +53,10 @@ def count_vcpus(broker: Broker, domid: int, values: dict[str, Any]) -> dict[str,
     return {**values, "vcpus": broker.hypervisor.domain(domid).traits.max_vcpus}
 
 
-# XEN_DMOP_* of xen/include/public/hvm/dm_op.h: the structure, and what is done.
+# XEN_DMOP_* of xen/include/public/hvm/dm_op.h: the structure, and what is done. Each file has its own.
 REQUESTS: Final[dict[int, tuple[Layout, Callable[[Broker, int, dict[str, Any]], dict[str, Any]]]]] = {
-    1: (dm_ioreq.CREATE, dm_ioreq.create),
-    2: (dm_ioreq.INFO, dm_ioreq.info),
-    3: (dm_ioreq.RANGE, dm_ioreq.map_range),
-    4: (dm_ioreq.RANGE, dm_ioreq.unmap_range),
-    5: (dm_ioreq.STATE, dm_ioreq.set_state),
-    6: (dm_ioreq.DESTROY, dm_ioreq.destroy),
-    7: (dm_memory.DIRTY_VRAM, dm_memory.track_dirty_vram),
-    8: (dm_interrupts.PCI_INTX, dm_interrupts.set_pci_intx),
-    9: (dm_interrupts.ISA_IRQ, dm_interrupts.set_isa_irq),
-    10: (dm_interrupts.LINK_ROUTE, dm_interrupts.set_link_route),
-    11: (dm_memory.MODIFIED, dm_memory.modified_memory),
-    12: (dm_memory.MEM_TYPE, dm_memory.set_mem_type),
-    14: (dm_interrupts.MSI, dm_interrupts.inject_msi),
-    16: (dm_interrupts.SHUTDOWN, dm_interrupts.remote_shutdown),
-    17: (dm_memory.RELOCATE, dm_memory.relocate),
-    18: (dm_memory.CACHE_ATTRIBUTE, dm_memory.pin_cache_attribute),
+    **dm_ioreq.REQUESTS,
+    **dm_interrupts.REQUESTS,
+    **dm_memory.REQUESTS,
     20: (N_VCPUS, count_vcpus),
 }

@@ -316,7 +316,7 @@ def resume(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]
 
 
 def accepted(_call: Call, _domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """Something that changes nothing here."""
+    """Accepted, without effect."""
     return values
 
 

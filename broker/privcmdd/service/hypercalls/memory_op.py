@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -170,6 +171,7 @@ def maximum_ram_page(call: Call, _address: int) -> int:
 def of_domain(number: Callable[[Call, int], int]) -> Callable[[Call, int], int]:
     """A question about one domain, which may be the caller's own."""
 
+    @functools.wraps(number)
     def handler(call: Call, address: int) -> int:
         domid = call.memory.get(DOMAIN, address)["domid"]
         if is_self(domid):
