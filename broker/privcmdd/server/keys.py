@@ -12,6 +12,7 @@ from typing import Final
 
 from privcmdd.model.host import Host
 from privcmdd.service.settings import Limits, Machine, SpaceDefaults
+from privcmdd.wire.table.common import PERSONALITIES
 
 ENVIRONMENT_PREFIX: Final = "PRIVCMDD_"
 
@@ -106,7 +107,7 @@ KEYS: Final[tuple[Key, ...]] = (
         live=False),
 
     Key("space", "personality", _SPACE.personality, "", "whose privcmd answers: NetBSD's (uvm) or Linux's",
-        choices=("uvm", "linux")),
+        choices=PERSONALITIES),
     Key("space", "probe", _SPACE.probe, "", "frames are tried in place (load) or elsewhere first (scratch);"
         " the answers are the same", choices=("load", "scratch")),
     Key("space", "merge", _SPACE.merge, "", "contiguous entries of one MMAP share an object;"

@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.mm.syscalls import AddressSpace
-from privcmdd.model.privcmd.linux import Linux
-from privcmdd.model.privcmd.uvm import Uvm
+from privcmdd.model.privcmd.personalities import PERSONALITIES
 from privcmdd.service.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from privcmdd.model.host import Host
     from privcmdd.model.machine.lifecycle import Hypervisor
     from privcmdd.model.mm.vm_map import Maker
-    from privcmdd.model.privcmd.personality import Personality
     from privcmdd.service.session import Session
     from privcmdd.service.settings import SpaceDefaults
 
@@ -97,7 +94,7 @@ class Spaces:
             ModelError: EDQUOT.
         """
         account = session.uid_account
-        rules = personality(settings, self._hypervisor.host)
+        rules = PERSONALITIES[settings.personality](self._hypervisor.host, settings.probe, settings.merge)
         space = AddressSpace(self._last_number + 1, self._hypervisor, account, rules, slice_frames)
         identity = session.identity
         residence = self._add(Residence(space, settings, identity.uid, identity.pid, session.client_name))
@@ -184,8 +181,3 @@ def made_by(maker: Maker) -> str:
     """A request, for people."""
     method, number = maker
     return f"{method} (request {number} of its connection)"
-
-
-def personality(settings: SpaceDefaults, host: Host) -> Personality:
-    """The kernel that a space's settings ask for."""
-    return Linux(host) if settings.personality == "linux" else Uvm(settings.probe, merge=settings.merge)

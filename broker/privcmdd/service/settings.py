@@ -44,7 +44,7 @@ class Machine:
 class SpaceDefaults:
     """How an address space answers unless ``space.attach`` says otherwise."""
 
-    personality: Literal["uvm", "linux"] = "uvm"
+    personality: str = "uvm"
     probe: Literal["load", "scratch"] = "load"
     merge: bool = False
 

@@ -9,6 +9,9 @@ from privcmdd.wire.signature import Field
 PROTOCOL: Final = 1
 """The protocol spoken; a connection without `hello` speaks 1."""
 
+PERSONALITIES: Final = ("uvm", "linux")
+"""Whose rules an address space may have."""
+
 NO_DOMAIN: Final = "there is no such domain"
 DYING: Final = "the domain is dying: its memory can no longer be changed"
 NO_RIGHT: Final = "the caller has not this right on the domain, or RESTRICT named another domain"

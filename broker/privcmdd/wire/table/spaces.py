@@ -6,7 +6,7 @@ from typing import Final
 from privcmdd.wire import limits
 from privcmdd.wire.params import Param
 from privcmdd.wire.signature import Field, Method
-from privcmdd.wire.table.common import ADDR, BAD_RANGE, BYTES_ADDR, LEN, NO_TOUCH, PROT, SPACE
+from privcmdd.wire.table.common import ADDR, BAD_RANGE, BYTES_ADDR, LEN, NO_TOUCH, PERSONALITIES, PROT, SPACE
 
 ROWS: Final = (
     Method(
@@ -20,7 +20,7 @@ ROWS: Final = (
                 "whose rules hold; the configured default when left out",
                 None,
                 "",
-                ("uvm", "linux"),
+                PERSONALITIES,
             ),
             Param(
                 "probe",
@@ -39,7 +39,7 @@ ROWS: Final = (
         ),
         (
             SPACE,
-            Field("personality", "str", "uvm or linux"),
+            Field("personality", "str", " or ".join(PERSONALITIES)),
             Field("probe", "str", "load or scratch"),
             Field("merge", "bool", "whether adjacent entries share an object"),
         ),
