@@ -8,8 +8,10 @@
 #include "files.h"
 #include "pages.h"
 #include "say.h"
+#include "syscalls.h"
+#include "tell.h"
 
-/* Advice costs a system call a batch: batches of more runs get theirs when, and if, the process forks. */
+/* MADV_DONTFORK costs a system call for each batch. A batch of more runs gets it only when the process forks. */
 #define RUNS_SETTLED_AT_ONCE 16
 
 static uint32_t word(const uint8_t *at)
@@ -29,7 +31,7 @@ static long max_map_count(void)
     return strtol(text, NULL, 10);
 }
 
-/* The kernel refuses the run with this number: nothing of the batch is to stay. */
+/* Undoes a batch when the kernel refused to map one of its runs. Returns the errno that is the answer. */
 static int undo(struct area *area, uint64_t start, uint64_t end, uint32_t run, uint32_t n_runs, int error)
 {
     if (error == ENOMEM)
@@ -41,7 +43,7 @@ static int undo(struct area *area, uint64_t start, uint64_t end, uint32_t run, u
         return error;
     }
     if (!pages_blank(area, start, end)) {
-        /* At the limit even replacing is refused; for a moment the range is free. */
+        /* At vm.max_map_count the kernel refuses even to replace; for a moment nothing is mapped in the range. */
         sys_munmap((void *)start, end - start);
         pages_blank(area, start, end);
     }
@@ -76,10 +78,10 @@ int apply_extents(uint64_t base, uint64_t n_pages, int dom, struct mp_in result)
         area->used = true;
     int64_t generation = mp_find_int(result, "generation", -1);
     bool shared = !area || !area->is_private;
-    /* In a PVH dom0 mprotect works on frames: they may become writable later. */
+    /* In a PVH dom0 mprotect works on foreign frames: they may become writable later. */
     bool write = shared && (prot & PROT_WRITE || (client_host()->pvh && area && area->may_write));
     uint64_t end = base + n_pages * PAGE_SIZE;
-    /* The runs are in the buffer of answers, and asking for the file overwrites it. */
+    /* The runs lie in the buffer of answers. Asking for the memory file overwrites it. */
     const uint8_t *data = files_have(dom, write, generation) ? runs.data : NULL;
     void *copy = NULL;
     if (!data) {

@@ -7,8 +7,8 @@
 #include "syscalls.h"
 
 /*
- * From the highest address to the lowest: the kernel places mappings downwards, so that a program with many of them
- * adds at the end.
+ * The areas, from the highest address to the lowest: the kernel places new mappings below old ones, so a program with
+ * many of them adds at the end.
  */
 static struct area *table;
 static size_t n_areas, room;
@@ -48,7 +48,7 @@ bool areas_touch(uint64_t start, uint64_t end)
 
 struct area *areas_first(uint64_t start, uint64_t end)
 {
-    /* The one that holds start, else the next higher one. */
+    /* The area that holds start, else the next higher one. */
     size_t i = below(start + 1);
     if (i < n_areas && table[i].end > start)
         return &table[i];

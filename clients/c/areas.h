@@ -3,7 +3,7 @@
  * Which addresses of this process are mapped from a device of Xen.
  *
  * The broker knows what is mapped there and decides; this table says whether a range concerns it at all, and how the
- * process' own page tables are to be filled. Under the client's lock, but for areas_near.
+ * process' own page tables are to be filled. All functions but areas_near need the client's lock.
  */
 #ifndef PRIVCMDD_AREAS_H
 #define PRIVCMDD_AREAS_H
@@ -24,8 +24,9 @@ struct area {
     bool settled;    /* a fork's child will not have it, a core dump neither (where that is so) */
 };
 
-/* Whether a range could touch an area; no lock is needed, and most programs' memory is told apart by this alone. */
+/* Whether a range could touch an area. Needs no lock, and is false for nearly all memory of a program. */
 bool areas_near(uint64_t start, uint64_t end);
+/* Whether a range touches an area. */
 bool areas_touch(uint64_t start, uint64_t end);
 /* The lowest area that touches the range, or NULL; good until the next change. */
 struct area *areas_first(uint64_t start, uint64_t end);

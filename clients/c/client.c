@@ -18,10 +18,12 @@ static struct connection of_child = {-1, 0};
 static int64_t space_of_child;
 /* The space of a child that still uses the connection which its parent made for it; -1 otherwise. */
 static int64_t inherited_space = -1;
+/* The process whose connection it is. */
 static pid_t owner;
+/* The broker has gone away, and with it what it knew of this process. */
 static bool dead;
 static struct client_host host = {false, "4.17"};
-/* For what $PRIVCMDD_SAY asks about times. */
+/* For $PRIVCMDD_SAY, "times". */
 static uint64_t began_ns, waited_ns, n_calls;
 
 void client_lock(struct client_hold *hold)
@@ -38,7 +40,7 @@ void client_unlock(const struct client_hold *hold)
     pthread_sigmask(SIG_SETMASK, &hold->signals, NULL);
 }
 
-/* The connection is of no use any more. */
+/* Gives the connection up, for good. Returns ENXIO. */
 static int gone(const char *why)
 {
     fds_drop(here.fd);
@@ -119,7 +121,7 @@ static void note_host(struct mp_in result)
     }
 }
 
-/* Says who we are, for logs and reports: the program's name, and what $PRIVCMDD_CLIENT adds to it. */
+/* Tells the broker who we are, for logs and reports: the program's name, and what $PRIVCMDD_CLIENT adds to it. */
 static int hello(struct connection *connection)
 {
     char name[64];
@@ -150,7 +152,7 @@ int client_dial(struct connection *connection)
     return error ? ENXIO : 0;
 }
 
-/* A child that does use Xen gets a connection of its own making: then the broker knows which process it is. */
+/* A child that uses Xen makes a connection of its own, so that the broker knows which process it is. */
 static void introduce(void)
 {
     struct connection own = {connection_dial(), 0};

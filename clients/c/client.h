@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A connection to the broker: one a process, shared by its threads.
+ * The connection of the process to the broker. Its threads share it.
  *
  * What it promises:
  * - One lock. It is held across a request and what is done with its answer, so that no other thread sees a mapping
@@ -9,13 +9,10 @@
  * - No thread, no malloc, no signal of its own, nothing on SIGPIPE.
  * - A fork's child has a connection and an address space of its own, the broker's copy of its parent's. The connection
  *   is made before the fork, so that a parent that exits at once takes nothing away.
- * - A broker that goes away makes every later call fail with ENXIO, for as long as the process lives: what was mapped
- *   is nobody's any more, and a restricted file must not come back unrestricted. Nothing waits for it.
+ * - When the broker goes away, every later call fails with ENXIO, for as long as the process lives: a new broker knows
+ *   nothing of what is mapped, and a restricted file must not come back unrestricted. Nothing waits for a new broker.
  *
- * $PRIVCMDD_SAY asks for lines on the standard error: "errors", each refusal in the broker's words; "times", at the
- * end, how long the process has waited for the broker.
- *
- * All functions but say_error_text need the lock.
+ * All functions need the lock, but for client_lock.
  */
 #ifndef PRIVCMDD_CLIENT_H
 #define PRIVCMDD_CLIENT_H
@@ -29,6 +26,7 @@ struct client_hold {
     sigset_t signals;
 };
 
+/* Takes the lock and blocks signals, until client_unlock. */
 void client_lock(struct client_hold *hold);
 void client_unlock(const struct client_hold *hold);
 
@@ -37,7 +35,7 @@ void client_unlock(const struct client_hold *hold);
  * /run/privcmdd/broker.sock, and takes an address space of personality linux. Returns 0 or ENXIO.
  */
 int client_connect(void);
-/* Whether there ever was a connection: only then can the broker know anything of this process. */
+/* Whether there is or was a connection: only then can a broker know anything of this process. */
 bool client_was_connected(void);
 
 /* The host that the broker simulates; known once connected. */
@@ -52,15 +50,18 @@ const struct client_host *client_host(void);
 struct request *client_begin(const char *method);
 
 /*
- * Sends the request begun and waits for the answer. Returns 0, or the errno of the broker's error: ENXIO when there is
- * no broker (any more), ENOMEM when the request is too long.
+ * Sends the request that was begun and waits for its answer. Returns 0, or the errno of the broker's error: ENXIO when
+ * there is no broker (any more), ENOMEM when the request is too long.
  */
 int client_call(struct answer *answer);
 
-/* Opens one more connection of this process, which has said who it is; it has no address space. Returns 0 or ENXIO. */
+/*
+ * Opens one more connection of this process and tells the broker whose it is. It has no address space. Returns 0 or
+ * ENXIO.
+ */
 int client_dial(struct connection *connection);
 
-/* What fork.c calls, with the lock held. */
+/* What fork.c calls. */
 void client_before_fork(void);
 void client_after_fork(bool in_child);
 

@@ -11,8 +11,9 @@
 #include "say.h"
 #include "syscalls.h"
 
+/* Descriptors that one message may bring; more are an error. */
 #define FDS_MOST 8
-/* Of an error's text as much as is kept. */
+/* As much of an error's text as is kept. */
 #define TEXT_MOST 255
 #define CHUNK ((size_t)256 * 1024)
 
@@ -64,7 +65,7 @@ static bool send_all(int fd, const uint8_t *data, size_t size)
     return true;
 }
 
-/* Keeps as many descriptors of a message as an answer has, closes the others. */
+/* Keeps as many descriptors of a message as an answer has, and closes the others. */
 static void take_fds(struct msghdr *message, int *fds)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
@@ -85,7 +86,7 @@ static void take_fds(struct msghdr *message, int *fds)
     }
 }
 
-/* Reads some bytes of an answer, and what descriptors come with them. */
+/* Reads some bytes of an answer, and the descriptors that come with them. */
 static bool receive_some(int socket, int *fds)
 {
     union {
@@ -166,7 +167,7 @@ int connection_call(struct connection *connection, struct answer *answer)
     if (request.out.failed)
         return say_error(ENOMEM, "the request is longer than %zu bytes, or there is no memory for it", MP_MOST);
     if (consumed) {
-        /* What is left is a notification at most. */
+        /* What is left is at most a notification. */
         memmove(answer_bytes.data, answer_bytes.data + consumed, answer_bytes.used - consumed);
         answer_bytes.used -= consumed;
         consumed = 0;

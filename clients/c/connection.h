@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * One stream to the broker: a request out, its answer in. The buffers are shared by all connections of the process,
- * which talk one at a time. With the client's lock held.
+ * One stream to the broker: requests out, answers in. All connections of the process share the buffers, and only one
+ * makes a request at a time. With the client's lock held.
  */
 #ifndef PRIVCMDD_CONNECTION_H
 #define PRIVCMDD_CONNECTION_H

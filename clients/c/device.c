@@ -19,8 +19,8 @@ static const char *const names[] = {
 #define DEVICES (sizeof names / sizeof *names)
 
 /*
- * What descriptors that were asked about turned out to be, by inode: inode number * 8 + device, DEVICE_NONE included.
- * Inode numbers of memfds are not used twice.
+ * A cache of the devices that memfds stand for: inode number * 8 + device, with DEVICE_NONE for other people's memfds.
+ * The kernel uses no inode number of a memfd twice.
  */
 static _Atomic uint64_t seen[SLOTS];
 /* The file system that memfds live in; 0 until one was made. */
@@ -43,6 +43,7 @@ static dev_t memfd_device(void)
     return device;
 }
 
+/* The device by the name of the memfd. */
 static enum device named(int fd)
 {
     char path[32], target[64];
@@ -62,7 +63,7 @@ enum device device_of(int fd, uint64_t *file)
     int before = errno;
     struct stat status;
     enum device device = DEVICE_NONE;
-    if (evtchn_expected(fd) && evtchn_is(fd)) /* spares what happens for each request of a guest the fstat */
+    if (evtchn_expected(fd) && evtchn_is(fd)) /* saves an fstat for each request of a guest */
         return DEVICE_EVTCHN;
     if (fd < 0 || fstat(fd, &status)) {
         errno = before;
@@ -93,7 +94,7 @@ int device_open(enum device device, int flags)
     if (made < 0)
         return -1;
     sys_fcntl(made, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW);
-    /* Again, by its name in /proc: that is how it gets the caller's access mode and flags. */
+    /* Opened again, by its path in /proc, it has the access mode and the flags of the caller. */
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", made);
     int fd = sys_open(path, flags & (O_ACCMODE | O_CLOEXEC | O_NONBLOCK | O_APPEND));

@@ -34,7 +34,7 @@ struct port {
     int remote; /* written to notify the other end */
 };
 
-/* An open file of the device. What it is in the kernel is told by the marker: only its epoll instance knows that. */
+/* An open file of the device. Its epoll instance holds the marker, and no other does: that tells which file it is. */
 struct file {
     int marker; /* -1: there is no such file */
     pid_t owner;
@@ -44,7 +44,7 @@ struct file {
 };
 
 static struct file files[MOST_FILES] = {[0 ... MOST_FILES - 1] = {.marker = -1, .connection = {.fd = -1}}};
-/* Which file each of the program's descriptors should be: its index + 1. Tells when the last one is closed. */
+/* Which file each of the program's descriptors should be, as its index + 1: shows when the last one is closed. */
 static _Atomic uint8_t used_by[MOST_FDS];
 static _Atomic int n_files;
 
@@ -69,7 +69,7 @@ static bool is_file(int fd, int which)
     return which >= 0 && files[which].marker >= 0 && !control(fd, EPOLL_CTL_MOD, files[which].marker, 0, 0);
 }
 
-/* The file that a descriptor is, or NULL; the one that it should be is asked first. Leaves errno alone. */
+/* The file that a descriptor is, or NULL. Asks for the one that it should be first. Leaves errno alone. */
 static struct file *file_of(int fd)
 {
     if (fd < 0 || !atomic_load_explicit(&n_files, memory_order_relaxed))
@@ -170,7 +170,7 @@ void evtchn_closed(unsigned first, unsigned last)
         bool still = !which;
         for (unsigned other = 0; other < MOST_FDS && !still; other++)
             still = atomic_load_explicit(&used_by[other], memory_order_relaxed) == which;
-        /* What shares our memory, after vfork, does not share our descriptors. */
+        /* A child of vfork shares our memory, but has descriptors of its own. */
         if (still || files[which - 1].owner != getpid())
             continue;
         client_lock(&hold);
@@ -179,7 +179,7 @@ void evtchn_closed(unsigned first, unsigned last)
     }
 }
 
-/* A request on the file's own connection. */
+/* Begins a request on the file's own connection. */
 static struct request *begin(struct file *file, const char *method)
 {
     return connection_begin(&file->connection, method);
@@ -195,7 +195,7 @@ static int call(struct file *file, struct answer *answer)
     return say_error(ENXIO, "the broker has gone away");
 }
 
-/* Takes the port that the request begun asks for. */
+/* Sends the request for a port that was begun, and adds the port to the file. */
 static int64_t take(struct file *file, int fd)
 {
     struct answer answer;
@@ -269,7 +269,7 @@ static int64_t notify(const struct file *file, uint64_t argument)
     const struct port *port = find(file, number);
     if (!port)
         return -ENOTCONN;
-    /* It cannot be taken but when nobody has looked for 2^64 - 2 times: then it is pending as it is. */
+    /* The write fails with EAGAIN only when the count is at its largest: then the event is pending anyway. */
     return syscall(SYS_write, port->remote, &one, sizeof one) < 0 && errno != EAGAIN ? -errno : 0;
 }
 
@@ -308,7 +308,10 @@ int64_t evtchn_ioctl(int fd, uint32_t command, uint64_t argument)
     return result;
 }
 
-/* Takes the events that were reported; the ports of those that are still bound, and whose event nobody else took. */
+/*
+ * Takes the events that epoll reported. Writes the ports that are still bound and whose event nobody else took; returns
+ * how many they are.
+ */
 static size_t take_events(int fd, const struct epoll_event *events, int n, uint32_t *ports)
 {
     struct client_hold hold;

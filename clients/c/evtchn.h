@@ -2,10 +2,10 @@
 /*
  * /dev/xen/evtchn: an open file is an epoll(7) instance that holds one eventfd for each port that was bound.
  *
- * That an event is pending is the eventfd's count, that it is masked is EPOLLONESHOT: read(2) reports a port and masks
- * it, write(2) unmasks it, poll(2) works as it is. Notifying is a write to the other end's eventfd: neither passes the
- * broker, which only hands both out when a port is bound. Ports are the file's: they are asked for on a connection of its
- * own, which a fork's child shares, and closed when the last process that has the file closes it.
+ * An event is pending while the eventfd's count is not 0, and masked by EPOLLONESHOT: read(2) reports a port and masks
+ * it, write(2) unmasks it, poll(2) works as it is. To notify is to write to the other end's eventfd. The broker hands
+ * out both eventfds when a port is bound, and takes no part in events. Ports belong to the file: it asks for them on a
+ * connection of its own, which a fork's child shares. They are closed with the last descriptor of the file.
  */
 #ifndef PRIVCMDD_EVTCHN_H
 #define PRIVCMDD_EVTCHN_H
@@ -15,17 +15,17 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Opens the device: a descriptor, or -1 with errno. Flags are O_CLOEXEC and O_NONBLOCK. */
+/* Opens the device, with the flags O_CLOEXEC and O_NONBLOCK of open(2). Returns a descriptor, or -1 with errno. */
 int evtchn_open(int flags);
 /* Whether a descriptor is such a file. */
 bool evtchn_is(int fd);
-/* Whether it should be, going by what the program did: costs nothing, and the kernel is to be asked. */
+/* Whether it should be one, by what the program did with its descriptors. Costs nothing; evtchn_is asks the kernel. */
 bool evtchn_expected(int fd);
-/* A port, 0, or a negative errno. */
+/* Returns a port, 0, or a negative errno. */
 int64_t evtchn_ioctl(int fd, uint32_t command, uint64_t argument);
-/* Ports that have an event, as many as fit; waits for one unless the file is O_NONBLOCK. */
+/* Reads the ports that have an event, as many as fit. Waits for one unless the file is O_NONBLOCK. */
 ssize_t evtchn_read(int fd, void *data, size_t size);
-/* Ports that are to be told of again. */
+/* Unmasks ports. */
 ssize_t evtchn_write(int fd, const void *data, size_t size);
 
 /* The program's descriptors are followed, so that a file is given up with the last of them. */

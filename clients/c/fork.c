@@ -8,6 +8,7 @@
 #include "areas.h"
 #include "client.h"
 #include "pages.h"
+#include "syscalls.h"
 
 static struct client_hold hold;
 

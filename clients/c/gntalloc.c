@@ -21,7 +21,10 @@ struct alloc_gref {
 #define DEALLOC_GREF GRANTS_IOCTL(6, sizeof(struct grants_range))
 #define FLAG_WRITABLE 1
 
-/* Pages that were made for a file, in one go. Each lies in memory of its own, with its refs; 0 for one that is freed. */
+/*
+ * Pages that a file was given in one go. Each struct lies in pages of its own, with the refs; that of a freed page is
+ * 0.
+ */
 struct shares {
     struct shares *next;
     uint64_t file;
@@ -126,6 +129,7 @@ static bool collect(uint64_t file, uint64_t index, uint32_t count)
     return true;
 }
 
+/* Frees the refs of a range of the file's pages, all of which are there. */
 static void forget(uint64_t file, uint64_t index, uint32_t count)
 {
     struct shares *in;
@@ -188,12 +192,13 @@ int64_t gntalloc_ioctl(uint64_t file, uint32_t command, uint64_t argument)
     return result;
 }
 
-/* What there is to be mapped. */
+/* What fill maps. */
 struct wanted {
     const uint32_t *refs;
     uint32_t n;
 };
 
+/* As grants_fill. */
 static int fill(void *grants, uint64_t addr, int prot)
 {
     const struct wanted *wanted = grants;

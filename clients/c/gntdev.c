@@ -32,7 +32,7 @@ struct get_offset {
     uint32_t pad;
 };
 
-/* An address, or a grant. */
+/* One end of a copy: an address, or a grant. */
 union copy_end {
     uint64_t virt;
     struct {
@@ -66,7 +66,9 @@ struct grant_copy {
 #define COPY_SOURCE_GREF 1
 #define COPY_DEST_GREF 2
 
-/* Grants that were named to a file, in the order of their offsets. Each lies in pages of its own, with its refs. */
+/*
+ * Grants that a file was asked for in one go, by file and offset. Each struct lies in pages of its own, with its refs.
+ */
 struct grants {
     struct grants *next;
     uint64_t file;
@@ -157,7 +159,7 @@ static int64_t get_offset_for_vaddr(uint64_t file, uint64_t argument)
     return user_write(argument, &asked, sizeof asked) ? 0 : -EFAULT;
 }
 
-/* Tells the broker what is to be done at the end of grants that are mapped. */
+/* Tells the broker what is to be done when grants that are mapped are unmapped. */
 static int tell_notify(const struct grants *grants)
 {
     struct answer answer;
@@ -183,7 +185,7 @@ static int64_t set_unmap_notify(uint64_t file, uint64_t argument)
     struct grants_notify before = found->notify;
     found->notify = asked;
     error = found->addr ? tell_notify(found) : 0;
-    if (error == ENOENT) /* not mapped any more: when it is again, then */
+    if (error == ENOENT) /* not mapped any more: the broker is told at the next mmap */
         error = 0;
     if (error)
         found->notify = before;
@@ -293,7 +295,7 @@ int64_t gntdev_ioctl(uint64_t file, uint32_t command, uint64_t argument)
     return result;
 }
 
-/* What another process of domain 0 shares. The driver has one errno for all that Xen may say. */
+/* Maps pages that a process of domain 0 has shared. The driver has one errno for all that Xen may answer. */
 static int map_shared(uint64_t addr, const struct grant_ref *refs, uint32_t n, int prot)
 {
     static uint32_t chunk[GRANTS_MOST];
@@ -344,6 +346,7 @@ static int map_all(const struct grants *grants, uint64_t addr, int prot)
     return 0;
 }
 
+/* As grants_fill. */
 static int fill(void *of_file, uint64_t addr, int prot)
 {
     struct grants *grants = of_file;

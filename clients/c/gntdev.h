@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * /dev/xen/gntdev: grants are named to it first, and mapped with mmap afterwards, at the offset it answered. What is
- * granted is for the broker to say; here is only which offset stands for which grants. The layouts are the kernel's
+ * /dev/xen/gntdev: a file is asked for grants first, and mmap maps them afterwards, at the offset that it answered. The
+ * broker says what is granted; here is only which offset stands for which grants. The layouts are the kernel's
  * (include/uapi/xen/gntdev.h), in our own words.
  */
 #ifndef PRIVCMDD_GNTDEV_H

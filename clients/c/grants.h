@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What gntdev and gntalloc share: a file is asked for grants first, and mapped afterwards, at the offset that it answered.
- * The layouts are the kernel's (include/uapi/xen), in our own words. With the client's lock held.
+ * What gntdev and gntalloc share: a file is asked for grants first, and mmap maps them afterwards, at the offset that
+ * it answered. The layouts are the kernel's (include/uapi/xen), in our own words. With the client's lock held.
  */
 #ifndef PRIVCMDD_GRANTS_H
 #define PRIVCMDD_GRANTS_H
@@ -13,7 +13,7 @@
 
 #define GRANTS_IOCTL(number, size) (('G' << 8) | (number) | ((uint32_t)(size) << 16))
 
-/* Grants of a file that it is to forget, by their offset. */
+/* The argument of UNMAP_GRANT_REF and of DEALLOC_GREF: grants that a file is to forget, by their offset. */
 struct grants_range {
     uint64_t index;
     uint32_t count;
@@ -36,15 +36,15 @@ int grants_read_notify(uint64_t argument, struct grants_notify *notify);
 #define GRANTS_MOST 1024
 
 /*
- * Maps pages that a process of domain 0 shares into an area, as their maker or as the other side. Returns 0 or an errno;
+ * Maps pages that a process of domain 0 has shared into an area; own: this process made them. Returns 0 or an errno:
  * then the caller unmaps.
  */
 int grants_map_shared(uint64_t addr, const uint32_t *refs, uint32_t n, int prot, bool own);
 
-/* Maps the grants that a device was asked for to an address. Returns 0 or an errno. */
+/* Maps grants of a file at an address. Returns 0 or an errno. */
 typedef int grants_fill(void *grants, uint64_t addr, int prot);
 
-/* mmap of one of the devices: takes addresses, and has them filled. The address, or a negative errno: nothing is mapped. */
+/* mmap of one of the devices: maps an area, and fills it. The address, or a negative errno: then nothing is mapped. */
 int64_t grants_mmap(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags, grants_fill *fill,
                     void *grants);
 

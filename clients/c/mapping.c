@@ -7,6 +7,8 @@
 #include "files.h"
 #include "pages.h"
 #include "say.h"
+#include "syscalls.h"
+#include "tell.h"
 
 static uint64_t pages_up(uint64_t size)
 {
@@ -22,7 +24,7 @@ bool mapping_concerned(uint64_t start, uint64_t end)
     return touched;
 }
 
-/* Whether a mapping could be made at all, before what is at its place is given up for it. */
+/* Tries a mapping elsewhere, before what is at its place is unmapped for it. Returns 0 or an errno. */
 static int rehearse(uint64_t size, int prot, int flags, int fd, off_t offset)
 {
     void *there = sys_mmap(NULL, size, prot, flags & ~(MAP_FIXED | MAP_FIXED_NOREPLACE), fd, offset);
@@ -118,7 +120,7 @@ int64_t mapping_replace(uint64_t addr, uint64_t size, int prot, int flags, int f
 int mapping_munmap_held(uint64_t addr, uint64_t size)
 {
     int error = tell_munmap(addr, size);
-    /* Without a broker there is nobody to keep it for. */
+    /* Without a broker nobody knows of it any more. */
     if (error && error != ENXIO)
         return -error;
     areas_remove(addr, addr + size);
@@ -152,7 +154,8 @@ static bool split(struct area *area, uint64_t at)
 
 /*
  * One area's part of a range. Frames that are mapped keep the protection they were mapped with, and lose their mapping
- * when they pass through PROT_NONE: in a PV dom0 that is what the real one does (oracle/RESULTS.md, 2.9).
+ * when they pass through PROT_NONE: that is what a real PV dom0 does (docs/explanation/facts/recorded-host.md, section
+ * 2, point 9).
  */
 static int protect_part(uint64_t start, uint64_t end, int prot)
 {
@@ -205,14 +208,14 @@ int mapping_mprotect(uint64_t addr, uint64_t size, int prot)
     return result;
 }
 
-/* Moves an area to another place: the frames stay behind and are gone (RESULTS.md, section 6). */
+/* Moves an area to another place. The frames are lost (docs/explanation/facts/recorded-host.md, section 6). */
 static int64_t move(const struct area *from, uint64_t target)
 {
     struct area moved = *from;
     uint64_t start = from->start, size = from->end - from->start;
     if (target & PAGE_MASK || target > USER_END - size || (target < from->end && target + size > from->start))
         return -EINVAL;
-    /* A PVH host's privcmd does not find its own in what was moved: no ioctl fills it again. */
+    /* privcmd of a PVH host does not know a moved mapping for its own: no ioctl fills it again. */
     bool lost = client_host()->pvh && moved.used;
     moved.start = target;
     moved.end = target + size;

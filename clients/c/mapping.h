@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The system calls on addresses, where a device of Xen is concerned: the broker decides, then the process' own map is
- * changed alike. All take the client's lock themselves, unless they say otherwise.
- *
- * Results as the system call's: a value, or a negative errno.
+ * changed alike. They take the client's lock, unless they say otherwise, and return what the system call returns, or a
+ * negative errno.
  */
 #ifndef PRIVCMDD_MAPPING_H
 #define PRIVCMDD_MAPPING_H
@@ -18,7 +17,7 @@ bool mapping_concerned(uint64_t start, uint64_t end);
 
 /* mmap of a device's descriptor. The address, or a negative errno. */
 int64_t mapping_mmap(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags, off_t offset);
-/* With the lock held: the same, and munmap of whole pages of an area. */
+/* The same, and munmap of whole pages of an area, with the lock held. */
 int64_t mapping_mmap_held(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags, off_t offset);
 int mapping_munmap_held(uint64_t addr, uint64_t size);
 /* mmap of something else, MAP_FIXED, over an area. */

@@ -10,6 +10,7 @@
 #include "pages.h"
 #include "say.h"
 #include "syscalls.h"
+#include "tell.h"
 #include "usermem.h"
 
 /* Frames that one message can hold. The broker's limit is lower, and its answer better. */
@@ -20,7 +21,7 @@
 #define DM_OP_BUFFERS 16
 #define DM_OP_BYTES 4096
 
-/* The caller's frame numbers, or nil when they cannot be read. */
+/* Writes the caller's frame numbers, or nil when they cannot be read. Returns 0 or an errno. */
 static int write_frames(struct request *request, uint64_t from, uint32_t n)
 {
     struct mp_out *out = &request->out;
@@ -109,7 +110,7 @@ static int64_t ioctl_mmapbatch(uint64_t file, uint64_t argument)
         return -error;
     int64_t ret = mp_find_int(answer.result, "ret", 0);
     struct mp_value frames = mp_find_bin(answer.result, "arr");
-    /* The numbers sent are the last that was written to the request. */
+    /* The frame numbers are the last that was written to the request. */
     const uint8_t *sent = request->out.data + request->out.used - (uint64_t)batch.num * 8;
     bool written = frames.size != (uint64_t)batch.num * 8 || put_back(batch.arr, sent, frames.data, batch.num);
     error = apply_extents(batch.addr, batch.num, batch.dom, answer.result);
@@ -118,7 +119,7 @@ static int64_t ioctl_mmapbatch(uint64_t file, uint64_t argument)
     return written ? ret : -EFAULT;
 }
 
-/* What the broker says to a call with an empty list: EPERM when the file may not name the domain. */
+/* Makes a call with an empty list. Returns the broker's errno: EPERM when the file is restricted to another domain. */
 static int ask_right(const char *method, const char *list, uint64_t file, uint16_t dom)
 {
     struct answer answer;
@@ -130,7 +131,7 @@ static int ask_right(const char *method, const char *list, uint64_t file, uint16
     return client_call(&answer);
 }
 
-/* The caller's entries; *first is where they begin, *n_pages how many pages they are. False: they cannot be read. */
+/* Writes the caller's entries; *first is the address of the first, *n_pages their sum. False: they cannot be read. */
 static bool write_entries(struct request *request, uint64_t from, uint32_t n, uint64_t *first, uint64_t *n_pages)
 {
     struct privcmd_mmap_entry entries[ENTRIES_READ];
@@ -156,8 +157,8 @@ static bool write_entries(struct request *request, uint64_t from, uint32_t n, ui
 }
 
 /*
- * Where MMAP is asked for over the beginning of memory that is not the device's a real kernel stops: the broker is told
- * of that memory for as long as the request takes. Returns its end; 0 when it is not so.
+ * MMAP over the beginning of memory that is not the device's stops a real kernel. The broker is told of such memory for
+ * as long as the request takes. Returns its end, or 0 when there is none.
  */
 static uint64_t tell_of_own(const struct privcmd_mmap *map)
 {
@@ -200,12 +201,12 @@ static int64_t ioctl_mmap(uint64_t file, uint64_t argument)
                      (unsigned long long)first);
         return -error;
     }
-    /* Of an error the details say what stays mapped. */
+    /* The details of an error say what stays mapped. */
     int applied = apply_extents(first, n_pages, map.dom, answer.result);
     return error ? -error : -applied;
 }
 
-/* What was mapped where no mapping of the device was is one from now on. */
+/* Notes as areas what was mapped where there was no area. */
 static void add_strays(uint64_t start, uint64_t end, int prot)
 {
     while (start < end) {
@@ -224,8 +225,8 @@ static void add_strays(uint64_t start, uint64_t end, int prot)
 
 /*
  * The driver takes the mapping that holds the address, or else the next one above it, and checks little more
- * (oracle/RESULTS.md, section 9). Which one that is only this process can know: an address that is below somebody
- * else's memory is sent as one that is below nothing.
+ * (docs/explanation/facts/recorded-host.md, section 9). Only this process can know which mapping that is: when it is
+ * not the device's, the broker is sent an address that has none above it.
  */
 static int64_t ioctl_mmap_resource(uint64_t file, uint64_t argument)
 {
@@ -279,7 +280,7 @@ static int64_t ioctl_restrict(uint64_t file, uint64_t argument)
     return -client_call(&answer);
 }
 
-/* Asks the broker; with memory lent that lies outside the hypercall buffers, when it said that it wants some. */
+/* Asks the broker. lent: memory outside the hypercall buffers, which the broker said that it wants; else NULL. */
 static int ask_hypercall(uint64_t file, const struct privcmd_hypercall *call, uint64_t lent_at, const void *lent,
                          uint32_t lent_size, struct answer *answer)
 {
@@ -316,7 +317,7 @@ static int64_t ioctl_hypercall(uint64_t file, uint64_t argument)
     return mp_find_int(answer.result, "ret", -ENOSYS);
 }
 
-/* Reads a request's buffers into the message. */
+/* Writes the caller's buffers. Returns 0 or an errno. */
 static int write_buffers(struct request *request, const struct privcmd_dm_op_buf *bufs, unsigned n)
 {
     request_key(request, "bufs");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A request that is written: [0, msgid, method, [parameters]]. The parameters are a map. Its head holds the number of its
- * keys and is filled in with each key that is written, so that nobody counts them.
+ * A request that is written: [0, msgid, method, [parameters]]. The parameters are a map. Its head holds the number of
+ * its keys and is filled in with each key that is written, so that nobody counts them.
  */
 #ifndef PRIVCMDD_REQUEST_H
 #define PRIVCMDD_REQUEST_H
@@ -27,7 +27,9 @@ void request_uint(struct request *request, const char *key, uint64_t value);
 void request_bool(struct request *request, const char *key, bool value);
 void request_str(struct request *request, const char *key, const char *value);
 void request_uints(struct request *request, const char *key, const uint32_t *values, uint32_t n);
-/* Begins a map inside a list: keys go into it from now on. Returns the outer map, to which request_map_end goes back. */
+/*
+ * Begins a map inside a list: keys go into it from now on. Returns the outer map, to which request_map_end goes back.
+ */
 size_t request_map(struct request *request);
 void request_map_end(struct request *request, size_t outer);
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* System calls without libc's functions of the same name, which the preload library replaces. Errors as libc: -1, errno. */
+/*
+ * System calls, past libc's functions of the same names, which the preload library replaces. Errors as libc's: -1,
+ * errno.
+ */
 #ifndef PRIVCMDD_SYSCALLS_H
 #define PRIVCMDD_SYSCALLS_H
 

@@ -7,11 +7,14 @@
 #include "say.h"
 #include "syscalls.h"
 
-/* Pages looked at with one system call. */
+/* Pages that one system call looks at. */
 #define PAGES 256
 #define SCRATCH 4096
 
-/* A container may forbid the call that this all rests on: then every pointer looks bad, and nobody would know why. */
+/*
+ * A container may forbid the system call that all of this needs: then every pointer looks bad, and nobody would know
+ * why.
+ */
 static void refused(int error)
 {
     static bool said;
@@ -65,7 +68,7 @@ bool user_writable(uint64_t at, uint64_t n_ints)
     uint64_t end = at + n_ints * sizeof(int);
     pid_t self = getpid();
     while (at < end) {
-        /* One byte of each page, read and written back. */
+        /* One byte of each page is read and written back. */
         char bytes[PAGES];
         struct iovec there[PAGES], here = {bytes, 0};
         while (here.iov_len < PAGES && at < end) {

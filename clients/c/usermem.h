@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Whether size bytes could be read, or written. When not, as many as could from the first on have been. */
+/* Whether size bytes could be read, or written. If not, those before the first that could not have been. */
 bool user_read(void *to, uint64_t from, uint64_t size);
 bool user_write(uint64_t to, const void *from, uint64_t size);
 /* Writes zeros as far as it goes. */

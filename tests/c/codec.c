@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The client's codec. Reads lines of hexadecimal bytes; says for each how long the message is that begins there and what
- * it holds, and writes it anew: "LENGTH DUMP BYTES". Every beginning of it must be too short, wherever it ends.
+ * The client's codec. Reads lines of hexadecimal bytes; says for each how long the message is that begins there and
+ * what it holds, and writes it anew: "LENGTH DUMP BYTES". Every beginning of it must be too short, wherever it ends.
  */
 #include <stdio.h>
 #include <stdlib.h>

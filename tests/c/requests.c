@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The client's writing of requests. Reads lines, each one step of writing: begin MSGID METHOD, then keys with values
- * (uint KEY N, bool KEY N, str KEY TEXT, uints KEY N N ...), keys alone with values after them (key KEY, then nil, int N,
- * bin HEX, array N, map, text TEXT), "end" at the end of a map, and "done", which prints the bytes, or "failed".
+ * (uint KEY N, bool KEY N, str KEY TEXT, uints KEY N N ...), keys alone with values after them (key KEY, then nil, int
+ * N, bin HEX, array N, map), "end" at the end of a map, and "done", which prints the bytes, or "failed".
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
  * the client instead of /dev/xen/privcmd. For programs that preloading cannot reach: built statically, or against
  * another libc.
  *
- * Different in one thing: 2^32 pages and more are an error, where the original overruns its stack.
+ * One thing differs: 2^32 pages and more are an error; the original overruns its stack.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -106,7 +106,7 @@ static int64_t retry_paged(handle *handle, uint16_t dom, char *addr, uint32_t n,
     return result;
 }
 
-/* What a kernel without V2 is asked; which frame failed why is not told. */
+/* Asks as one asks a kernel without V2, which does not tell why a frame failed. */
 static int64_t batch_v1(handle *handle, uint16_t dom, void *addr, uint32_t n, const uint64_t *arr, int *err)
 {
     uint64_t *copy = calloc(n ? n : 1, sizeof *copy);

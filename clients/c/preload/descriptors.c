@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Descriptors of our own are kept from the program; the device's cannot be read, written or moved in. */
+/* The program cannot close our own descriptors, nor read, write or seek those that stand for devices. */
 #include <stdarg.h>
 #include <sys/uio.h>
 
@@ -12,7 +12,7 @@
 #include "next.h"
 #include "proc.h"
 
-/* Whether read and write of a descriptor are refused: only the event channel device has them. */
+/* Whether a descriptor is a device without read and write: only the event channel device has them. */
 static bool silent(int fd)
 {
     enum device device = marks_device(fd);
@@ -47,7 +47,7 @@ EXPORT int dup(int fd)
     return copy;
 }
 
-/* A number that is one of ours is taken, as far as the program can tell. */
+/* A number that is one of ours is taken. */
 EXPORT int dup3(int from, int to, int flags)
 {
     if (fds_is_kept(to)) {

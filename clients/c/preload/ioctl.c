@@ -18,7 +18,7 @@ EXPORT int ioctl(int fd, unsigned long command, ...)
     va_start(arguments, command);
     void *argument = va_arg(arguments, void *);
     va_end(arguments);
-    /* The kernel looks at 32 bits of it; what stands behind a device answers ENOTTY to all that is not its own. */
+    /* The kernel looks at 32 bits of the number. A device answers ENOTTY to an ioctl that is not its own. */
     uint32_t number = (uint32_t)command;
     uint64_t file, address = (uint64_t)argument;
     switch (number >> 8 & 0xff) {

@@ -14,7 +14,7 @@
 
 #undef mmap
 
-/* Advice that a mapping of the device refuses (VM_IO and VM_PFNMAP forbid it); the rest does nothing. */
+/* Advice that a mapping of the device refuses (VM_IO and VM_PFNMAP forbid it). Other advice does nothing. */
 static const int refused[] = {
     MADV_DONTNEED,
     MADV_FREE,
@@ -94,7 +94,7 @@ EXPORT int madvise(void *addr, size_t size, int advice)
     return advice == MADV_REMOVE ? (int)next_result(-ENODEV) : 0;
 }
 
-/* Pages of the device are not locked, nor written back, nor in any cache. */
+/* The device's pages are not locked, not written back, and in no cache. */
 
 EXPORT int mlock(const void *addr, size_t size)
 {
@@ -126,7 +126,7 @@ EXPORT int mincore(void *addr, size_t size, unsigned char *pages)
     return 0;
 }
 
-/* Foreign frames have no struct page: what takes hold of pages cannot have them. */
+/* Foreign frames have no struct page: a system call that takes references to pages fails on them. */
 
 static bool any_concerned(const struct iovec *ranges, unsigned long n)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What each function of libprivcmdd-preload.so is made with. It has the name of one of libc's and does what that does,
- * unless it is about one of Xen's paths, a descriptor that stands for one of Xen's devices, memory mapped from one, or a
- * descriptor of our own.
+ * unless it is about one of Xen's paths, a descriptor that stands for one of Xen's devices, memory mapped from one, or
+ * a descriptor of our own.
  */
 #ifndef PRIVCMDD_NEXT_H
 #define PRIVCMDD_NEXT_H

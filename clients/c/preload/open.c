@@ -29,7 +29,7 @@ DECLARE_NEXT(__openat64_2);
 DECLARE_NEXT(fopen);
 DECLARE_NEXT(fopen64);
 
-/* The mode that comes with O_CREAT and O_TMPFILE; what is there otherwise is not looked at. */
+/* The mode, which is there only with O_CREAT and O_TMPFILE. */
 #define MODE(flags, mode)                                                                                              \
     mode_t mode = 0;                                                                                                   \
     if ((flags) & (O_CREAT | O_TMPFILE)) {                                                                             \

@@ -10,7 +10,7 @@
 #include "marks.h"
 #include "proc.h"
 
-/* The page that the kernel's own xenstore client shares with xenstored; there is none, so it stays empty. */
+/* The page that the kernel's xenstore client shares with xenstored. There is no such client, so it stays empty. */
 static const char ring[4096];
 /* Texts that depend on the host that is simulated. */
 static const char guest_type[] = "guest_type", major[] = "major", minor[] = "minor", extra[] = "extra",
@@ -58,7 +58,7 @@ bool paths_find(const char *path, struct xen_path *found)
     return false;
 }
 
-/* A port at which domain 0's kernel waits for its xenstored: one for each that asks, as there may be several. */
+/* A port at which domain 0's kernel waits for its xenstored: a new one for each that asks, as there may be several. */
 static int64_t kernel_port(void)
 {
     struct answer answer;
@@ -70,7 +70,7 @@ static int64_t kernel_port(void)
     return mp_find_int(answer.result, "port", 0);
 }
 
-/* The text of a file, and its length; or NULL without a broker. */
+/* The text of a file, and its length; NULL when it depends on the broker and there is none. */
 static const char *content(const char *text, char *room, size_t size, size_t *length)
 {
     *length = sizeof ring;
@@ -132,7 +132,7 @@ int paths_open(const struct xen_path *found, int flags)
         return proc_open(found->proc, flags);
     if (found->text)
         return open_text(found->text, flags);
-    /* The devices are their owner's (mode 0600): who has changed his uid since cannot open them any more. */
+    /* The devices belong to their owner (mode 0600): a process that has changed its uid cannot open them any more. */
     if (geteuid() != owner && geteuid() != 0) {
         errno = EACCES;
         return -1;

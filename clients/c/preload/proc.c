@@ -9,7 +9,7 @@
 #include "../syscalls.h"
 #include "marks.h"
 
-/* An entry that says nothing but that the page was written to: what the kernel shows for such a page. */
+/* An entry with the soft-dirty bit alone: what the kernel shows for a page of the device. */
 #define NOT_PRESENT ((uint64_t)1 << 55)
 
 int proc_open(const char *path, int flags)

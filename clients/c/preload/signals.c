@@ -9,6 +9,7 @@
 #include "../areas.h"
 #include "../client.h"
 #include "../syscalls.h"
+#include "../tell.h"
 #include "next.h"
 
 DECLARE_NEXT(sigaction);
@@ -17,7 +18,7 @@ DECLARE_NEXT(signal);
 #define WATCHED 2
 static const int watched[WATCHED] = {SIGBUS, SIGSEGV};
 static struct sigaction theirs[WATCHED];
-/* The process that the handlers are set in. A child of vfork shares this memory, and not the handlers. */
+/* The process that the handlers are set in. A child of vfork shares this memory, but not the handlers. */
 static _Atomic pid_t owner;
 
 static int slot_of(int number)
@@ -35,26 +36,20 @@ static bool is_write(const void *context)
 #endif
 }
 
-/* Tells the broker of an access. */
 static void tell(uint64_t addr, bool write)
 {
     struct client_hold hold;
-    struct answer answer;
     client_lock(&hold);
     const struct area *area = areas_first(addr, addr + 1);
-    if (area && area->device == DEVICE_PRIVCMD) {
-        struct request *request = client_begin("fault");
-        request_uint(request, "addr", addr);
-        request_str(request, "access", write ? "write" : "read");
-        client_call(&answer);
-    }
+    if (area && area->device == DEVICE_PRIVCMD)
+        tell_access(addr, write);
     client_unlock(&hold);
 }
 
 static void on_signal(int number, siginfo_t *info, void *context)
 {
     int before = errno;
-    bool sent = info->si_code <= 0; /* by kill, not by a touch */
+    bool sent = info->si_code <= 0; /* by kill, not by an access */
     uint64_t addr = (uint64_t)info->si_addr;
     if (!sent && areas_near(addr, addr + 1))
         tell(addr, is_write(context));
@@ -84,6 +79,7 @@ static int install(int slot, const struct sigaction *action)
     return NEXT(sigaction)(watched[slot], &ours, NULL);
 }
 
+/* The child of a fork inherits the handlers. */
 static void own(void)
 {
     if (owner)

@@ -2,10 +2,10 @@
 /*
  * SIGBUS and SIGSEGV on memory of the device: the broker is told of the access, then the signal takes its course.
  *
- * Whether an access is a finding is the broker's to say: it makes the access itself. From the first mapping of the device
- * on the process' handlers of these two signals are ours, with the flags and the mask that the program gave to its own;
- * sigaction and signal tell the program of its own. When it has none, the access is made again under the default action:
- * the process ends by the same signal, at the same place.
+ * Whether an access is a finding is the broker's to say: it makes the access itself. From the first mapping of the
+ * device on the process' handlers of these two signals are ours, with the flags and the mask that the program gave to
+ * its own; sigaction and signal tell the program of its own. When it has none, the access is made again under the
+ * default action: the process ends by the same signal, at the same place.
  */
 #ifndef PRIVCMDD_SIGNALS_H
 #define PRIVCMDD_SIGNALS_H

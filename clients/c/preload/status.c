@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Looking at Xen's paths without opening them: access, stat and their relatives. */
+/* access, stat and their relatives, at the paths of a Xen host. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,13 +20,13 @@ DECLARE_NEXT(access);
 DECLARE_NEXT(faccessat);
 DECLARE_NEXT(statx);
 
-/* Files of /proc are there anyway. */
+/* The files of /proc are there without us. */
 static bool ours(const char *path, struct xen_path *found)
 {
     return paths_find(path, found) && !found->proc;
 }
 
-/* Only the owner may use a device, and nobody write to a text. */
+/* Nobody may execute a file, or write to a text. */
 static int allowed(const struct xen_path *found, int mode)
 {
     if (mode & X_OK || (found->text && mode & W_OK)) {
