@@ -26,9 +26,11 @@ test: $(READY) packages shim ## every test; PROFILE=long makes 10^5 steps of the
 
 check: lint types imports generated unit ## the gate: lint, types, imports, generated files, tests without the container
 
-lint: $(READY) ## ruff
+lint: $(READY) ## ruff; for C clang-format, both compilers and cppcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(wildcard $(addsuffix /*.[ch],bench clients/c clients/c/* tests/*))
+	$(MAKE) -s --no-print-directory -C clients/c lint
 
 types: $(READY) ## mypy, strict
 	$(BIN)/mypy

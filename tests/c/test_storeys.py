@@ -15,6 +15,7 @@ NOT_CODE = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\]
 DEFINITION = re.compile(
     r"^(?!static|EXPORT|typedef|__attribute__)[a-z][\w ]*[ *](?P<name>\w+)\((?P<rest>[^;{}]*)\)\n\{", re.MULTILINE
 )
+LIBC_MEMORY = {"malloc", "calloc", "realloc", "strdup", "free"}
 IDENTIFIER = re.compile(r"\b[a-z_]\w*\b")
 
 
@@ -73,6 +74,29 @@ def test_files_know_only_lower_storeys() -> None:
     ]
 
     assert upward == []
+
+
+def test_no_memory_is_taken_from_libc() -> None:
+    """The shim works in signal handlers and between fork and exec: only the drop-in library's handles are malloc's."""
+    takers = {
+        name
+        for name, texts in sources().items()
+        for text in texts.values()
+        if LIBC_MEMORY & set(IDENTIFIER.findall(NOT_CODE.sub(" ", text)))
+    }
+
+    assert takers == {"foreignmemory/foreignmemory"}
+
+
+def test_there_is_one_lock() -> None:
+    """It is the client's: a second one could be taken in the other order."""
+    holders = {
+        name
+        for name, texts in sources().items()
+        if any("pthread_mutex_t" in NOT_CODE.sub(" ", text) for text in texts.values())
+    }
+
+    assert holders == {"client"}
 
 
 def test_the_check_sees_calls() -> None:
