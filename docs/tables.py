@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from privcmdd.model.findings import Kind
 from privcmdd.server.keys import KEYS, Key, as_toml, render
-from privcmdd.service.hypercalls import createdomain, dm_op, domctl, events, grant_table_op, memory_op, sysctl
+from privcmdd.service.hypercalls import createdomain, dm_op, domctl
+from privcmdd.service.hypercalls.hypercall import TABLE
 from privcmdd.service.hypercalls.names import NAMES, named
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -59,29 +60,29 @@ def findings() -> str:
     return table(("id", "in one line"), ((f"[`{kind}`](#{kind})", kind.summary) for kind in Kind))
 
 
-ANSWERED: Final[Mapping[str, Mapping[int, Any]]] = {
-    "memory_op": memory_op.COMMANDS,
-    "grant_table_op": grant_table_op.COMMANDS,
-    "event_channel_op": events.COMMANDS,
-    "sysctl": sysctl.COMMANDS,
-    "domctl": {domctl.CREATEDOMAIN: createdomain.create, domctl.GETDOMAININFO: domctl.next_domain, **domctl.COMMANDS},
-    "dm_op": dm_op.REQUESTS,
-}
-"""The tables by which hypercalls find what does an operation: a function, or a structure and a function."""
+def answered() -> dict[str, Mapping[int, Any]]:
+    """Find the tables by which hypercalls do operations: number -> a function, or a structure and a function."""
+    of_domctl = {domctl.CREATEDOMAIN: createdomain.create, domctl.GETDOMAININFO: domctl.next_domain}
+    rooms = {NAMES["hypercall"][number]: sys.modules[handler.__module__] for number, handler in TABLE.items()}
+    tables = {name: dict(room.COMMANDS) for name, room in rooms.items() if hasattr(room, "COMMANDS")}
+    tables["domctl"] |= of_domctl
+    return {**tables, "dm_op": dm_op.REQUESTS}
 
 
 def hypercalls() -> str:
     """Make the table of what is answered: each operation by Xen's name, and what the function that does it promises."""
     rows = []
-    for hypercall, operations in ANSWERED.items():
-        number = next((number for number, name in NAMES["hypercall"].items() if name == hypercall), None)
+    numbers = {name: number for number, name in NAMES["hypercall"].items()}
+    for hypercall, operations in answered().items():
         for at, (op, found) in enumerate(sorted(operations.items())):
             do = found[1] if isinstance(found, tuple) else found
             promise = (inspect.getdoc(do) or "").split("\n", maxsplit=1)[0]
             about = OWN_NAME.sub("", promise).rstrip(".").replace("``", "`")
             about = about if promise.startswith("``") else about[:1].lower() + about[1:]
             name = named(hypercall, op).removeprefix(f"{hypercall} ")
-            rows.append(("" if at else f"`{hypercall}` ({number})", f"`{name}` ({op})", about or "as Xen does"))
+            rows.append(
+                ("" if at else f"`{hypercall}` ({numbers[hypercall]})", f"`{name}` ({op})", about or "as Xen does")
+            )
     return table(("hypercall", "operation", "here"), rows)
 
 
