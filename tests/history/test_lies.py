@@ -283,7 +283,7 @@ def test_a_broker_that_looks_too_early_is_wrong(monkeypatch: pytest.MonkeyPatch)
     """All frames are looked up in the first slice; the others only pretend."""
 
     def early(space: Any, domid: int, names: Any, protection: int | None = None) -> Generator[None, None, Any]:
-        found = space.hypervisor.acquire(domid, names, protection)
+        found = space.machine.acquire(domid, names, protection)
         try:
             if not isinstance(names, list):
                 for _ in range(space.slice_frames, len(names), space.slice_frames):

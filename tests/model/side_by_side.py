@@ -18,14 +18,16 @@ import numpy as np
 
 from model.naive import ANON, FOREIGN, PRIVCMD, Batch, Space, Thing
 from model.naive_host import DOMID_IO, Frame, Host, Refused
+from model.support import privcmd
 from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.machine.domain import ON_DEMAND, PAGED, Kind
 from privcmdd.model.machine.frames import BARRED, NO_FRAME
 from privcmdd.model.machine.lifecycle import Discard, Hypervisor
+from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import resolve, touch
-from privcmdd.model.mm.syscalls import AddressSpace
+from privcmdd.model.mm.space import AddressSpace
 from privcmdd.model.privcmd.requests import MmapEntry, Stopped
 from privcmdd.model.privcmd.uvm import Uvm
 from privcmdd.model.units import INVALID_FRAME
@@ -153,7 +155,7 @@ class SideBySide:
     def fork(self, pair: Pair) -> None:
         self.n_spaces += 1
         try:
-            real = pair.real.fork(self.n_spaces)
+            real = syscalls.fork(pair.real, self.n_spaces)
         except ModelError as error:
             assert error.errno == errno.EDQUOT
             assert pair.limits is TIGHT
@@ -187,7 +189,7 @@ class SideBySide:
 
         def real() -> int:
             nonlocal at
-            at = pair.real.mmap(addr, size, prot, fixed=fixed, file=what)
+            at = syscalls.mmap(pair.real, addr, size, prot, fixed=fixed, file=what)
             return at
 
         self.both(real, lambda: naive(at), pair)
@@ -198,7 +200,7 @@ class SideBySide:
                 raise Refused(errno.EINVAL)
             pair.naive.munmap(addr >> 12, -(-size // 4096))
 
-        self.both(lambda: pair.real.munmap(addr, size), naive, pair)
+        self.both(lambda: syscalls.munmap(pair.real, addr, size), naive, pair)
 
     def mprotect(self, pair: Pair, addr: int, size: int, prot: int) -> None:
         def naive() -> None:
@@ -206,7 +208,7 @@ class SideBySide:
                 raise Refused(errno.EINVAL)
             pair.naive.mprotect(addr >> 12, -(-size // 4096), prot)
 
-        self.both(lambda: pair.real.mprotect(addr, size, prot), naive, pair)
+        self.both(lambda: syscalls.mprotect(pair.real, addr, size, prot), naive, pair)
 
     def touch(self, pair: Pair, addr: int, access: int) -> None:
         answer, expected = self.both(
@@ -246,7 +248,7 @@ class SideBySide:
     def begin(self, pair: Pair, domid: int, addr: int, names: list[int], *, may_write: bool, as_array: bool) -> None:
         """Begin an MMAPBATCH: it ends at once, or pauses after its first slice (short plain lists never do)."""
         given: Any = np.array(names, np.uint64) if as_array or len(names) > 24 else list(names)
-        steps = pair.real.personality.mmapbatch(pair.real, domid, addr, given, may_write=may_write)
+        steps = privcmd(pair.real).mmapbatch(pair.real, domid, addr, given, may_write=may_write)
         paused = object()
 
         def real() -> Any:
@@ -305,7 +307,7 @@ class SideBySide:
     ) -> None:
         """MMAP, from its first look to its end."""
         given = [MmapEntry(*entry) for entry in entries]
-        steps = pair.real.personality.mmap(pair.real, domid, given, may_write=may_write)
+        steps = privcmd(pair.real).mmap(pair.real, domid, given, may_write=may_write)
         error, done = 0, len(entries)
         mfns: Any = []
         try:

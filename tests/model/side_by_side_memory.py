@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model.side_by_side import SideBySide
+from model.support import privcmd
 from privcmdd.model.machine.pod import CRASHED
 from privcmdd.model.machine.resources import GrantId, Type
 from privcmdd.model.mm import access
@@ -50,7 +51,7 @@ class WithMemory(SideBySide):
         """MMAP_RESOURCE of part of a grant table."""
         part = Part(dom=domid, type=Type.GRANT_TABLE, id=GrantId.SHARED, idx=first, num=n)
         answer, frames = self.both(
-            lambda: pair.real.personality.mmap_resource(pair.real, part, addr),
+            lambda: privcmd(pair.real).mmap_resource(pair.real, part, addr),
             lambda: pair.naive.map_grants(domid, addr, first, n),
             pair,
         )

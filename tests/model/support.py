@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.machine.domain import Kind
 from privcmdd.model.machine.frames import NO_FRAME
 from privcmdd.model.machine.lifecycle import Hypervisor, as_names
-from privcmdd.model.mm.syscalls import AddressSpace
+from privcmdd.model.mm import syscalls
+from privcmdd.model.mm.space import AddressSpace
+from privcmdd.model.mm.uobject import ObjectCounters
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.uvm import Uvm
 from privcmdd.model.units import PAGE_SHIFT, PAGE_SIZE, PROT_READ, PROT_WRITE
@@ -33,6 +35,11 @@ PERSONALITIES: Mapping[str, Personality] = {
     "uvm-merge": Uvm("load", merge=True),
     "linux": Linux(),
 }
+
+
+def privcmd(space: AddressSpace) -> Personality:
+    """The calls of a space's device."""
+    return cast("Personality", space.personality)
 
 
 def run(steps: Generator[None, None, Any]) -> Any:
@@ -60,6 +67,7 @@ class World:
         self.pv = self.hv.create(Kind.PV, 64, name="pv")
         self.account = Account("uid 1000", limits)
         self.spaces: list[AddressSpace] = []
+        self.objects = ObjectCounters()
         self.hv.take_effects()
 
     def space(
@@ -71,10 +79,12 @@ class World:
         slice_frames: int = 16_384,
     ) -> AddressSpace:
         """An address space; with ``n_pages``, a range of that many is reserved at ``BASE``."""
-        made = AddressSpace(len(self.spaces) + 1, self.hv, self.account, personality or Uvm(), slice_frames)
+        made = AddressSpace(
+            len(self.spaces) + 1, self.hv, self.account, personality or Uvm(), slice_frames, self.objects
+        )
         self.spaces.append(made)
         if n_pages:
-            made.mmap(BASE, n_pages * PAGE_SIZE, prot, fixed=True)
+            syscalls.mmap(made, BASE, n_pages * PAGE_SIZE, prot, fixed=True)
         return made
 
     def mfns(self, start: int, n: int) -> list[int]:
@@ -93,7 +103,7 @@ class World:
             "domains": {d.domid: (d.state, d.tot_pages, d.n_paged, d.p2m.tobytes()) for d in self.hv.domains.values()},
             "free": self.hv.frames.n_free,
             "used": dict(self.account.used),
-            "alive": self.hv.objects.alive,
+            "alive": self.objects.alive,
             "spaces": [space_state(space) for space in self.spaces],
         }
 
@@ -116,7 +126,7 @@ def space_state(space: AddressSpace) -> dict[str, Any]:
 
 def seen(space: AddressSpace, start: int, n_pages: int) -> list[tuple[int, int] | None]:
     """What each page shows: whose frame and its name, or None where there is no page table entry."""
-    hv = space.hypervisor
+    hv = space.machine
     return [
         None if mfn == NO_FRAME else (hv.owner(mfn), hv.name(mfn))
         for mfn in space.pmap.frames(start >> PAGE_SHIFT, n_pages).tolist()
@@ -135,7 +145,7 @@ def errors_of(batch: Any) -> list[int]:
 
 def batch(space: AddressSpace, domid: int, addr: int, names: Sequence[int]) -> Any:
     """MMAPBATCH, to its end; short lists as lists, long ones as arrays, as the service does."""
-    return run(space.personality.mmapbatch(space, domid, addr, in_form(names)))
+    return run(privcmd(space).mmapbatch(space, domid, addr, in_form(names)))
 
 
 def in_form(names: Sequence[int]) -> Any:

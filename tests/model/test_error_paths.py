@@ -8,7 +8,7 @@ import errno
 import numpy as np
 import pytest
 
-from model.support import BASE, World
+from model.support import BASE, World, privcmd
 from privcmdd.model.errors import ModelError
 from privcmdd.model.files import RESOURCE_PAGES
 from privcmdd.model.machine.domain import Kind, State
@@ -16,6 +16,7 @@ from privcmdd.model.machine.effects import BuffersGone
 from privcmdd.model.machine.frames import FIRST_RAM
 from privcmdd.model.machine.lifecycle import Hypervisor
 from privcmdd.model.machine.resources import IOREQ_FRAMES, Type
+from privcmdd.model.mm import syscalls
 from privcmdd.model.privcmd.requests import Part
 from privcmdd.model.units import PAGE_SIZE
 
@@ -40,7 +41,7 @@ def test_a_resource_without_room_in_the_file_makes_no_frames() -> None:
     def one_more(at: int) -> None:
         number = world.hv.create_ioreq_server(1, 1)
         part = Part(1, Type.IOREQ_SERVER, number, 0, IOREQ_FRAMES)
-        space.personality.mmap_resource(space, part, BASE + at * IOREQ_FRAMES * PAGE_SIZE)
+        privcmd(space).mmap_resource(space, part, BASE + at * IOREQ_FRAMES * PAGE_SIZE)
         world.hv.destroy_ioreq_server(1, number)
 
     for at in range(RESOURCE_PAGES // IOREQ_FRAMES):
@@ -60,8 +61,8 @@ def test_a_space_that_is_closed_again_gives_nothing_back_again() -> None:
     """Its child still uses the buffer file that both had, whatever the parent's end does."""
     world = World()
     parent = world.space()
-    parent.mmap(BASE, PAGE_SIZE, 3, fixed=True, file="hypercall")
-    child = parent.fork(2)
+    syscalls.mmap(parent, BASE, PAGE_SIZE, 3, fixed=True, file="hypercall")
+    child = syscalls.fork(parent, 2)
     world.spaces.append(child)
     world.hv.take_effects()
 

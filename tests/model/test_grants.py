@@ -14,12 +14,13 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.grants.entry import GTF_PERMIT_ACCESS, V1
 from privcmdd.model.machine.gntalloc import Holder
 from privcmdd.model.machine.resources import Type
-from privcmdd.model.mm import granted
+from privcmdd.model.mm import syscalls
+from privcmdd.model.privcmd import gntdev
 from privcmdd.model.privcmd.gntdev import map_grants
 from privcmdd.model.units import PAGE_SIZE
 
 if TYPE_CHECKING:
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
 
 N_PAGES = 24
 CONNECTION = Holder("connection", 1)
@@ -50,17 +51,17 @@ class Walk:
     def map(self, space: AddressSpace) -> None:
         """Map grants over whatever is there."""
         start, size = self.range()
-        space.mmap(start, size, self.random.choice([1, RW]), fixed=True, file="gntdev")
+        syscalls.mmap(space, start, size, self.random.choice([1, RW]), fixed=True, file="gntdev")
         refs = [self.random.randrange(64) for _ in range(size // PAGE_SIZE)]
         map_grants(space, self.domid, start, refs, self.entry, may_write=True)
 
     def munmap(self, space: AddressSpace) -> None:
         """Unmap, whole or in parts."""
-        space.munmap(*self.range())
+        syscalls.munmap(space, *self.range())
 
     def mprotect(self, space: AddressSpace) -> None:
         """Take access away, or give it."""
-        space.mprotect(*self.range(), self.random.choice([0, 1, RW]))
+        syscalls.mprotect(space, *self.range(), self.random.choice([0, 1, RW]))
 
     def again(self, space: AddressSpace) -> None:
         """Map into what has grants already."""
@@ -69,17 +70,17 @@ class Walk:
 
     def fresh(self, space: AddressSpace) -> int:
         """A page of the device with no grant yet."""
-        return space.mmap(self.range()[0], PAGE_SIZE, RW, fixed=True, file="gntdev")
+        return syscalls.mmap(space, self.range()[0], PAGE_SIZE, RW, fixed=True, file="gntdev")
 
     def share(self, space: AddressSpace) -> None:
         """Make a page of domain 0's own, and hold it twice."""
         shares = self.world.hv.shares
         (ref,) = shares.allocate(shares.next_file(), 1, 0, 1000, CONNECTION, writable=True)
-        granted.share(space, self.fresh(space), [ref], RW, owned=True)
+        gntdev.share(space, self.fresh(space), [ref], RW, owned=True)
 
     def map_share(self, space: AddressSpace) -> None:
         """Be the other side."""
-        granted.share(space, self.fresh(space), [self.random.randrange(8, 12)], RW, owned=False)
+        gntdev.share(space, self.fresh(space), [self.random.randrange(8, 12)], RW, owned=False)
 
     def let_go(self, _space: AddressSpace) -> None:
         """Its maker frees a page that may still be mapped."""

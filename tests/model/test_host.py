@@ -13,12 +13,13 @@ from model.support import BASE, HOLE, World, batch, errors_of, page, run
 from privcmdd.model.errors import ModelError
 from privcmdd.model.host import Host
 from privcmdd.model.machine.records import Pager
+from privcmdd.model.mm import syscalls
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.requests import MmapEntry, Part
 from privcmdd.model.units import PAGE_SIZE
 
 if TYPE_CHECKING:
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
 
 EINVAL = -errno.EINVAL
 
@@ -43,13 +44,13 @@ def test_linux_5_10_splits_a_mapped_vma() -> None:
     space = world.space(linux, n_pages=4)
     batch(space, 1, BASE, [0, HOLE, 2, HOLE])
 
-    space.munmap(page(2), PAGE_SIZE)
+    syscalls.munmap(space, page(2), PAGE_SIZE)
 
     assert [(entry.start, entry.end) for entry in space.map] == [(BASE, page(2)), (page(3), page(4))]
     assert errors_of(batch(space, 1, page(1), [1])) == [0]
     assert errors_of(batch(space, 1, page(3), [3])) == [0]
     assert refused(space, 1, page(0), 1) == errno.EINVAL
-    space.mprotect(page(0), PAGE_SIZE, 1)
+    syscalls.mprotect(space, page(0), PAGE_SIZE, 1)
     world.check()
 
 
@@ -58,7 +59,7 @@ def test_parts_of_a_fresh_vma_are_mapped_whole() -> None:
     world, linux = world_of(Host(linux="5.10"))
     space = world.space(linux, n_pages=4)
 
-    space.munmap(page(1), PAGE_SIZE)
+    syscalls.munmap(space, page(1), PAGE_SIZE)
 
     assert refused(space, 1, BASE, 0, 1, 2, 3) == errno.EINVAL
     assert refused(space, 1, page(2), 1) == errno.EINVAL
@@ -131,7 +132,7 @@ def test_a_mapping_without_access_is_checked_in_a_pvh_dom0() -> None:
 
     assert errors_of(batch(space, 1, BASE, [0, HOLE])) == [0, EINVAL]
     assert world.hv.destroy(1) == "dying"
-    space.munmap(BASE, 2 * PAGE_SIZE)
+    syscalls.munmap(space, BASE, 2 * PAGE_SIZE)
     assert 1 not in world.hv.domains
     world.check()
 

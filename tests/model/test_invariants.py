@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from model.support import BASE, HOLE, World, batch, page
+from model.support import BASE, HOLE, World, batch, page, privcmd
 from privcmdd.model import invariants
 from privcmdd.model.errors import InternalFault
 from privcmdd.model.ledger import Account, Slot
@@ -20,7 +20,7 @@ from privcmdd.model.units import PAGE_SIZE, VM_MAX_ADDRESS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
 
 
 def built() -> tuple[World, AddressSpace]:
@@ -53,7 +53,7 @@ def move_object(space: AddressSpace) -> None:
 
 def enter_failed(space: AddressSpace) -> None:
     """A page table entry where a frame failed."""
-    mfns, _ = space.hypervisor.acquire(1, [9])
+    mfns, _ = space.machine.acquire(1, [9])
     space.fill(page(2), page(3), mfns)
 
 
@@ -175,7 +175,7 @@ def test_while_a_request_is_prepared_it_may_hold_more() -> None:
     """References and charges of a replacement under way are allowed for; missing ones are found even then."""
     world, _ = built()
     slow = world.space(n_pages=30, slice_frames=12)
-    steps = slow.personality.mmapbatch(slow, 1, BASE, np.arange(30, dtype=np.uint64))
+    steps = privcmd(slow).mmapbatch(slow, 1, BASE, np.arange(30, dtype=np.uint64))
     next(steps)
 
     world.check()

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from model.support import PERSONALITIES, ROOMY, World
+from model.support import PERSONALITIES, ROOMY, World, privcmd
 from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
 from privcmdd.model.machine.domain import Kind
+from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import touch
 from privcmdd.model.privcmd.requests import MmapEntry, Part
 from privcmdd.model.units import PAGE_SIZE
@@ -26,7 +27,7 @@ from privcmdd.model.units import PAGE_SIZE
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.privcmd.personality import Personality
 
 N_STEPS = 1200
@@ -65,7 +66,7 @@ class Walk:
         there = [s for s in self.world.spaces if not s.closed and not (idle and s in self.under_way)]
         if len(there) < 2:
             made = self.world.space(self.personality, slice_frames=SLICE_FRAMES)
-            made.mmap(ARENA, N_ARENA * PAGE_SIZE, 3, fixed=True)
+            syscalls.mmap(made, ARENA, N_ARENA * PAGE_SIZE, 3, fixed=True)
             return made
         return self.random.choice(there)
 
@@ -94,15 +95,15 @@ class Walk:
 
     def map(self) -> None:
         addr, n = self.range()
-        self.space().mmap(addr, n * PAGE_SIZE, self.random.choice([1, 3, 3, 3]), fixed=True)
+        syscalls.mmap(self.space(), addr, n * PAGE_SIZE, self.random.choice([1, 3, 3, 3]), fixed=True)
 
     def unmap(self) -> None:
         addr, n = self.range()
-        self.space().munmap(addr, n * PAGE_SIZE)
+        syscalls.munmap(self.space(), addr, n * PAGE_SIZE)
 
     def protect(self) -> None:
         addr, n = self.range()
-        self.space().mprotect(addr, n * PAGE_SIZE, self.random.choice([0, 1, 3]))
+        syscalls.mprotect(self.space(), addr, n * PAGE_SIZE, self.random.choice([0, 1, 3]))
 
     def touch(self) -> None:
         """Faults take no turns: also where a request is under way."""
@@ -110,7 +111,7 @@ class Walk:
 
     def fork(self) -> None:
         if sum(not space.closed for space in self.world.spaces) < 5:
-            self.world.spaces.append(self.space().fork(len(self.world.spaces) + 1))
+            self.world.spaces.append(syscalls.fork(self.space(), len(self.world.spaces) + 1))
 
     def close(self) -> None:
         space = self.space()
@@ -125,8 +126,8 @@ class Walk:
         if self.personality.name != "linux" or self.random.random() < 0.2:
             return addr, n
         for entry in [*space.map.touching(addr, addr + n * PAGE_SIZE)]:
-            space.munmap(entry.start, entry.end - entry.start)
-        space.mmap(addr, n * PAGE_SIZE, 3, fixed=True)
+            syscalls.munmap(space, entry.start, entry.end - entry.start)
+        syscalls.mmap(space, addr, n * PAGE_SIZE, 3, fixed=True)
         return addr, n
 
     def batch(self) -> None:
@@ -134,7 +135,7 @@ class Walk:
         addr, n = self.range()
         addr, n = self.fitting(space, n)
         names = self.in_form(self.names(domid, n))
-        self.begin(space, space.personality.mmapbatch(space, domid, addr, names), n)
+        self.begin(space, privcmd(space).mmapbatch(space, domid, addr, names), n)
 
     def mmap(self) -> None:
         space, domid = self.space(), self.domid()
@@ -144,13 +145,13 @@ class Walk:
         for size in sizes:
             entries.append(MmapEntry(addr, self.names(domid, 1)[0], size))
             addr += size * PAGE_SIZE
-        self.begin(space, space.personality.mmap(space, domid, entries), sum(sizes))
+        self.begin(space, privcmd(space).mmap(space, domid, entries), sum(sizes))
 
     def resource(self) -> None:
         space = self.space()
         part = Part(self.domid(), 1, self.random.randrange(2), self.random.randrange(3), self.random.randint(1, 3))
         addr, _ = self.fitting(space, part.num)
-        space.personality.mmap_resource(space, part, addr)
+        privcmd(space).mmap_resource(space, part, addr)
 
     def begin(self, space: AddressSpace, steps: Generator[None, None, Any], n: int) -> None:
         self.under_way[space] = (steps, n)

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from model.side_by_side import SideBySide, drain
+from model.support import privcmd
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.machine.domain import Kind
 from privcmdd.model.machine.lifecycle import Hypervisor
+from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import touch
-from privcmdd.model.mm.syscalls import AddressSpace
+from privcmdd.model.mm.space import AddressSpace
 from privcmdd.model.privcmd.linux import Linux
 
 START = 0x10_0000_0000
@@ -63,8 +65,8 @@ def test_enoent_is_returned_when_a_chunk_ends_with_it(n_frames: int, slice_frame
     for at in {0, 14, 15, 16, 510, 511, 512, 1023, 1024, n_frames - 2, n_frames - 1} & set(range(n_frames)):
         names = np.arange(20, 20 + n_frames, dtype=np.uint64)
         names[at] = 7
-        space.mmap(START, n_frames * 4096, 3, fixed=True)
-        batch = drain(space.personality.mmapbatch(space, domid, START, names))
+        syscalls.mmap(space, START, n_frames * 4096, 3, fixed=True)
+        batch = drain(privcmd(space).mmapbatch(space, domid, START, names))
 
         assert np.flatnonzero(batch.errors).tolist() == [at]
         assert batch.errors[at] == -errno.ENOENT

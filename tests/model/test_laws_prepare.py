@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from model.side_by_side import ROOMY, drain
+from model.support import privcmd
 from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.machine.domain import Kind
 from privcmdd.model.machine.lifecycle import Hypervisor
+from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import touch
-from privcmdd.model.mm.syscalls import AddressSpace
+from privcmdd.model.mm.space import AddressSpace
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.requests import MmapEntry, Stopped
 from privcmdd.model.privcmd.uvm import Uvm
@@ -35,7 +37,7 @@ class World:
         self.domid = self.hv.create(Kind.HVM, 64).domid
         self.account = Account("someone", ROOMY)
         self.space = AddressSpace(1, self.hv, self.account, personality, slice_frames=4)
-        self.space.mmap(START, 64 * 4096, 3, fixed=True)
+        syscalls.mmap(self.space, START, 64 * 4096, 3, fixed=True)
 
     def check(self) -> None:
         invariants.check(self.hv, [self.space], {self.account: ()})
@@ -100,7 +102,7 @@ def test_mmap_stops_at_the_first_bad_entry_and_keeps_the_earlier(merge: bool) ->
     world = World(Uvm("load", merge=merge))
     entries = [MmapEntry(START + first * 4096, first, 10) for first in (0, 10, 60, 20)]
     with pytest.raises(Stopped) as stopped:
-        drain(world.space.personality.mmap(world.space, world.domid, entries))
+        drain(privcmd(world.space).mmap(world.space, world.domid, entries))
 
     assert stopped.value.details["entry"] == 2
     assert stopped.value.name == "EINVAL"
@@ -112,7 +114,7 @@ def test_mmap_stops_at_the_first_bad_entry_and_keeps_the_earlier(merge: bool) ->
 def test_a_domain_that_dies_while_its_frames_are_prepared() -> None:
     """The frames looked up before stay good, the later ones fail, and the domain dies when they go."""
     world = World(Uvm())
-    steps = world.space.personality.mmapbatch(world.space, world.domid, START, np.arange(8, dtype=np.uint64))
+    steps = privcmd(world.space).mmapbatch(world.space, world.domid, START, np.arange(8, dtype=np.uint64))
     next(steps)
     world.hv.destroy(world.domid)
     world.check()
@@ -120,7 +122,7 @@ def test_a_domain_that_dies_while_its_frames_are_prepared() -> None:
 
     assert [int(error) for error in batch.errors] == [0] * 4 + [-22] * 4
     world.check()
-    world.space.munmap(START, 64 * 4096)
+    syscalls.munmap(world.space, START, 64 * 4096)
     with pytest.raises(ModelError, match="ESRCH"):
         world.hv.domain(world.domid)
     world.check()
@@ -133,12 +135,12 @@ def test_a_fault_pays_for_its_page_or_enters_nothing() -> None:
     space = AddressSpace(2, world.hv, account, Uvm(), slice_frames=4)
     spaces = [world.space, space]
     accounts: dict[Account, tuple[Account, ...]] = {world.account: (), account: ()}
-    space.mmap(START, 8 * 4096, 3, fixed=True)
+    syscalls.mmap(space, START, 8 * 4096, 3, fixed=True)
     for first in (0, 4):
-        drain(space.personality.mmapbatch(space, world.domid, START + first * 4096, [0, 1, 2, 3]))
+        drain(privcmd(space).mmapbatch(space, world.domid, START + first * 4096, [0, 1, 2, 3]))
         if not first:
             for prot in (0, 3):
-                space.mprotect(START, 4 * 4096, prot)
+                syscalls.mprotect(space, START, 4 * 4096, prot)
     assert account.used[Slot.FRAMES] == 4
     before = world.references()
     with pytest.raises(ModelError, match="EDQUOT"):
@@ -146,7 +148,7 @@ def test_a_fault_pays_for_its_page_or_enters_nothing() -> None:
     assert world.references() == before
     invariants.check(world.hv, spaces, accounts)
 
-    space.munmap(START + 4 * 4096, 4096)
+    syscalls.munmap(space, START + 4 * 4096, 4096)
     assert touch(space, START, 1).entered
     assert account.used[Slot.FRAMES] == 4
     invariants.check(world.hv, spaces, accounts)

@@ -15,8 +15,9 @@ from model.side_by_side import drain
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.machine.domain import Kind
 from privcmdd.model.machine.lifecycle import Hypervisor
+from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.pmap import Pmap
-from privcmdd.model.mm.syscalls import AddressSpace
+from privcmdd.model.mm.space import AddressSpace
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.requests import MmapEntry, Stopped
 from privcmdd.model.privcmd.uvm import Uvm
@@ -72,7 +73,7 @@ def test_mmap_of_frames_at_the_end_of_their_numbers_is_refused(personality: Pers
     hv = Hypervisor(512)
     domid = hv.create(Kind.HVM, 8).domid
     space = AddressSpace(1, hv, Account("someone", dict.fromkeys(Slot, 1000)), personality)
-    space.mmap(0x1000, 3 * 4096, 3, fixed=True)
+    syscalls.mmap(space, 0x1000, 3 * 4096, 3, fixed=True)
     with pytest.raises(Stopped, match="EINVAL"):
         drain(personality.mmap(space, domid, [MmapEntry(0x1000, mfn, 3)]))
 

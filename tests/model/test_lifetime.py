@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from model.support import BASE, HOLE, World, batch, errors_of, page
+from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import touch
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.units import PAGE_SIZE, PROT_READ, PROT_WRITE
@@ -28,7 +29,7 @@ def test_the_life_of_a_frame_of_a_translated_domain(held: int) -> None:
     assert errors_of(batch(space, 1, page(held), [0])) == [-errno.EINVAL]
     assert not any(touch(space, BASE, access).entered for access in (PROT_READ, PROT_WRITE))
     assert world.hv.destroy(1) == "dying"
-    space.munmap(BASE, (held + 1) * PAGE_SIZE)
+    syscalls.munmap(space, BASE, (held + 1) * PAGE_SIZE)
     assert 1 not in world.hv.domains
     assert errors_of(batch(other, 1, BASE, [0, held])) == [-errno.ESRCH] * 2
     world.check()
@@ -81,7 +82,7 @@ def test_ballooning_under_a_mapping() -> None:
     new = other.pmap.get(page(0) >> 12)
     assert new != old
     assert world.hv.frames.page_of[new] != world.hv.frames.page_of[old]
-    space.munmap(BASE, PAGE_SIZE)
+    syscalls.munmap(space, BASE, PAGE_SIZE)
     assert world.hvm.tot_pages == total
     world.check()
 
@@ -111,7 +112,7 @@ def test_a_frame_out_of_the_physmap_stays_with_its_domain() -> None:
 
     assert errors_of(batch(world.space(Linux(), n_pages=2), 1, BASE, [5, 7])) == [-errno.EINVAL] * 2
     assert not touch(space, BASE, PROT_WRITE).entered
-    space.munmap(BASE, 2 * PAGE_SIZE)
+    syscalls.munmap(space, BASE, 2 * PAGE_SIZE)
     assert world.hvm.tot_pages == total
     assert world.hv.populate(1, [5]).n_done == 1
     world.check()

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from model.support import BASE, HOLE, RW, World, batch, errors_of, in_form, page, seen, shows
+from model.support import BASE, HOLE, RW, World, batch, errors_of, in_form, page, privcmd, seen, shows
 from privcmdd.model.errors import ModelError
+from privcmdd.model.mm import syscalls
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.requests import Part, with_nibbles
 from privcmdd.model.units import PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
 
 EINVAL, ENOENT, EPERM, EBUSY, ESRCH = (
     -number for number in (errno.EINVAL, errno.ENOENT, errno.EPERM, errno.EBUSY, errno.ESRCH)
@@ -220,7 +221,7 @@ def test_an_address_that_is_no_device_mapping(addr: int, n: int, filled: bool) -
     """EINVAL, and nothing changes."""
     world = World()
     space = vma(world, 4)
-    space.mmap(BASE + 2**21, 8 * PAGE_SIZE, RW, fixed=True, file="anon")
+    syscalls.mmap(space, BASE + 2**21, 8 * PAGE_SIZE, RW, fixed=True, file="anon")
     if filled:
         batch(space, 1, BASE, [HOLE] * 4)
     before = world.state()
@@ -233,7 +234,7 @@ def test_a_range_over_two_mappings() -> None:
     """Two that touch do not merge: EINVAL, fresh or used."""
     world = World()
     space = vma(world, 2)
-    space.mmap(page(2), 2 * PAGE_SIZE, RW, fixed=True)
+    syscalls.mmap(space, page(2), 2 * PAGE_SIZE, RW, fixed=True)
 
     assert refused(space, 1, BASE, [1, 2, 3, 4]) == errno.EINVAL
     batch(space, 1, BASE, [HOLE] * 2)
@@ -281,8 +282,8 @@ def test_a_mapping_of_which_every_frame_failed() -> None:
         batch(space, domid, BASE, names)
 
         assert errors_of(batch(space, 1, page(1), [5, 6])) == [0, 0]
-        space.munmap(BASE, 4 * PAGE_SIZE)
-        space.mmap(BASE, 4 * PAGE_SIZE, RW, fixed=True)
+        syscalls.munmap(space, BASE, 4 * PAGE_SIZE)
+        syscalls.mmap(space, BASE, 4 * PAGE_SIZE, RW, fixed=True)
         batch(space, domid, BASE, names)
         assert errors_of(batch(space, 1, BASE, [5, 6, 7, 8])) == [0] * 4
         world.check()
@@ -294,7 +295,7 @@ def test_mmap_over_a_live_mapping_makes_a_fresh_one() -> None:
     space = vma(world, 2)
     batch(space, 1, BASE, [1, 2])
 
-    space.mmap(BASE, 2 * PAGE_SIZE, RW, fixed=True)
+    syscalls.mmap(space, BASE, 2 * PAGE_SIZE, RW, fixed=True)
 
     assert seen(space, BASE, 2) == [None, None]
     assert refused(space, 1, BASE, [1]) == errno.EINVAL
@@ -357,7 +358,7 @@ def test_v1_reports_in_the_callers_array(names: list[int], changed: list[int]) -
     space = vma(world, len(names))
 
     done = batch(space, 1, BASE, names)
-    after = with_nibbles(in_form(names), done.errors, space.personality.paged_nibble)
+    after = with_nibbles(in_form(names), done.errors, privcmd(space).paged_nibble)
 
     assert [int(name) ^ old for name, old in zip(after, names, strict=True)] == changed
     assert done.n_failed == sum(name != G for name in names)
@@ -376,7 +377,7 @@ def test_a_right_to_read_maps_only_what_is_not_writable() -> None:
     world = World()
     for prot, allowed in ((PROT_READ, True), (PROT_NONE, True), (RW, False), (PROT_WRITE, False)):
         space = vma(world, 1, prot)
-        steps = space.personality.mmapbatch(space, 1, BASE, [1], may_write=False)
+        steps = privcmd(space).mmapbatch(space, 1, BASE, [1], may_write=False)
         if allowed:
             with pytest.raises(StopIteration):
                 next(steps)
@@ -391,8 +392,8 @@ def test_a_batch_lets_go_of_what_a_resource_has_put_there(prot: int) -> None:
     """MMAP_RESOURCE runs over into the next mapping; a batch fills that as a fresh one, and nothing is held twice."""
     world = World()
     space = world.space(Linux(), n_pages=2)
-    space.mmap(page(2), 2 * PAGE_SIZE, prot, fixed=True)
-    space.personality.mmap_resource(space, Part(world.hvm.domid, 1, 0, 0, 3), BASE, may_write=True)
+    syscalls.mmap(space, page(2), 2 * PAGE_SIZE, prot, fixed=True)
+    privcmd(space).mmap_resource(space, Part(world.hvm.domid, 1, 0, 0, 3), BASE, may_write=True)
     world.check()
 
     batch(space, world.hvm.domid, page(2), [5, 6])

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from model.support import BASE, HOLE, RW, World, batch, errors_of, page, run, seen, shows
+from model.support import BASE, HOLE, RW, World, batch, errors_of, page, privcmd, run, seen, shows
 from privcmdd.model.errors import ModelError
+from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import resolve, touch
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.requests import MmapEntry, Stopped
@@ -18,7 +19,7 @@ from privcmdd.model.units import PAGE_SIZE, PROT_EXEC, PROT_NONE, PROT_READ, PRO
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.privcmd.requests import Batch
 
 
@@ -30,7 +31,7 @@ def vma(world: World, n_pages: int, prot: int = RW) -> AddressSpace:
 def mmap(space: AddressSpace, domid: int, *rows: tuple[int, int, int]) -> Batch:
     """IOCTL_PRIVCMD_MMAP with (offset in bytes, frame, pages) rows."""
     entries = [MmapEntry(BASE + at, mfn, n) for at, mfn, n in rows]
-    done: Batch = run(space.personality.mmap(space, domid, entries))
+    done: Batch = run(privcmd(space).mmap(space, domid, entries))
     return done
 
 
@@ -117,7 +118,7 @@ def test_mmap_over_anonymous_memory_is_refused() -> None:
     """Where the real driver brings the kernel down, EINVAL."""
     world = World()
     space = world.space(Linux())
-    space.mmap(BASE, P, RW, fixed=True, file="anon")
+    syscalls.mmap(space, BASE, P, RW, fixed=True, file="anon")
 
     assert refused(space, 1, (0, 1, 1)) == errno.EINVAL
 
@@ -225,7 +226,7 @@ def test_mprotect_of_live_pages(made: int, then: Sequence[int], shown: tuple[str
     batch(space, 1, BASE, [1])
 
     for prot in then:
-        space.mprotect(BASE, P, prot)
+        syscalls.mprotect(space, BASE, P, prot)
 
     assert accesses(space) == shown
     world.check()
@@ -235,7 +236,7 @@ def test_mprotect_before_the_ioctl() -> None:
     """Read-only to writable before anything is mapped works."""
     world = World()
     space = vma(world, 1, PROT_READ)
-    space.mprotect(BASE, P, RW)
+    syscalls.mprotect(space, BASE, P, RW)
     batch(space, 1, BASE, [1])
 
     assert accesses(space) == (None, None)
@@ -252,19 +253,19 @@ def test_a_mapping_cannot_be_cut(filled: bool) -> None:
 
     for at, n in ((0, 1), (1, 1), (2, 1), (0, 2), (1, 5), (-1, 2)):
         with pytest.raises(ModelError, match="EINVAL"):
-            space.munmap(page(at), n * P)
+            syscalls.munmap(space, page(at), n * P)
     for at, n in ((0, 1), (1, 1), (2, 1)):
         with pytest.raises(ModelError, match="EINVAL"):
-            space.mprotect(page(at), n * P, PROT_READ)
+            syscalls.mprotect(space, page(at), n * P, PROT_READ)
     for addr, size in ((BASE + 8, P), (BASE, 0), (BASE, 2**63)):
         with pytest.raises(ModelError, match="EINVAL"):
-            space.munmap(addr, size)
+            syscalls.munmap(space, addr, size)
     with pytest.raises(ModelError):
-        space.mmap(page(1), P, RW, fixed=True)
+        syscalls.mmap(space, page(1), P, RW, fixed=True)
     assert world.state() == before
 
-    space.munmap(BASE, 3 * P)
-    space.munmap(BASE, 3 * P)
+    syscalls.munmap(space, BASE, 3 * P)
+    syscalls.munmap(space, BASE, 3 * P)
     assert len(space.map) == 0
     world.check()
 
@@ -273,9 +274,9 @@ def test_anonymous_memory_can_be_cut() -> None:
     """Only the driver's mappings say no."""
     world = World()
     space = world.space(Linux())
-    space.mmap(BASE, 3 * P, RW, fixed=True, file="anon")
+    syscalls.mmap(space, BASE, 3 * P, RW, fixed=True, file="anon")
 
-    space.munmap(page(1), P)
+    syscalls.munmap(space, page(1), P)
 
     assert [(e.start, e.n_pages) for e in space.map] == [(page(0), 1), (page(2), 1)]
 
@@ -284,10 +285,10 @@ def test_a_fork_has_none_of_it() -> None:
     """The mapping is absent from the child, filled or not; the parent is unaffected."""
     world = World()
     space = vma(world, 2)
-    space.mmap(page(8), 2 * P, RW, fixed=True)
+    syscalls.mmap(space, page(8), 2 * P, RW, fixed=True)
     batch(space, 1, BASE, [1, 2])
 
-    child = space.fork(7)
+    child = syscalls.fork(space, 7)
     world.spaces.append(child)
 
     assert len(child.map) == 0
@@ -302,12 +303,12 @@ def test_sizes_are_rounded_up() -> None:
     world = World()
     space = world.space(Linux())
 
-    at = space.mmap(0, 100, RW)
+    at = syscalls.mmap(space, 0, 100, RW)
     entry = space.map.lookup(at)
     assert entry is not None
     assert entry.n_pages == 1
     with pytest.raises(ModelError, match="EINVAL"):
-        space.mmap(0, 0, RW)
-    space.mmap(0, 2**40, RW)
+        syscalls.mmap(space, 0, 0, RW)
+    syscalls.mmap(space, 0, 2**40, RW)
     with pytest.raises(ModelError, match="EINVAL"):
-        space.mmap(0, 4096, 8)
+        syscalls.mmap(space, 0, 4096, 8)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from model.support import BASE, HOLE, RW, World, batch, errors_of, page, run, seen, shows
+from model.support import BASE, HOLE, RW, World, batch, errors_of, page, privcmd, run, seen, shows
 from privcmdd.model.errors import ModelError
 from privcmdd.model.host import Host
 from privcmdd.model.ledger import Slot
+from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import resolve, touch, writes
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.requests import MmapEntry, Part
@@ -24,7 +25,7 @@ from privcmdd.model.units import DOMID_IO, DOMID_SELF, DOMID_XEN, PAGE_SIZE, PRO
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
 
 N = 600  # pages: more than a leaf of the page tables has
 
@@ -68,13 +69,13 @@ def test_a_mapping_without_access_is_filled_once(domid: int, n: int) -> None:
     assert errors_of(batch(space, domid, BASE, [HOLE] * n)) == [0] * n
 
     for prot in (PROT_NONE, RW):
-        space.mprotect(BASE, n * PAGE_SIZE, prot)
+        syscalls.mprotect(space, BASE, n * PAGE_SIZE, prot)
         assert refused(space, 1, BASE, [5] * n) == errno.EINVAL
         assert refused(space, 1, page(n - 1), [5]) == errno.EINVAL
         assert accesses(space, n - 1) == (False, False)
     assert space.pmap.n_present == 0
     world.check()
-    space.munmap(BASE, n * PAGE_SIZE)
+    syscalls.munmap(space, BASE, n * PAGE_SIZE)
     assert space.pmap.n_ptps == 0
     world.check()
 
@@ -84,8 +85,8 @@ def test_mmap_and_resources_without_access_hold_nothing() -> None:
     world = World()
     space = world.space(Linux(), n_pages=4, prot=PROT_NONE)
 
-    run(space.personality.mmap(space, 1, [MmapEntry(BASE, HOLE, 2)]))
-    space.personality.mmap_resource(space, Part(dom=1, type=1, id=0, idx=0, num=1), page(2))
+    run(privcmd(space).mmap(space, 1, [MmapEntry(BASE, HOLE, 2)]))
+    privcmd(space).mmap_resource(space, Part(dom=1, type=1, id=0, idx=0, num=1), page(2))
 
     assert [refused(space, 1, page(index), [5]) for index in range(3)] == [errno.EINVAL] * 3
     assert errors_of(batch(space, 1, page(3), [5])) == [0]
@@ -100,8 +101,8 @@ def test_what_mprotect_has_taken_away_is_no_hole(n: int) -> None:
     space = world.space(Linux(), n_pages=n)
     batch(space, 1, BASE, [*range(2), HOLE, *[7] * (n - 3)])
 
-    space.mprotect(BASE, n * PAGE_SIZE, PROT_NONE)
-    space.mprotect(BASE, n * PAGE_SIZE, RW)
+    syscalls.mprotect(space, BASE, n * PAGE_SIZE, PROT_NONE)
+    syscalls.mprotect(space, BASE, n * PAGE_SIZE, RW)
 
     assert space.pmap.n_present == 0
     assert refused(space, 1, BASE, [5]) == errno.EINVAL
@@ -118,9 +119,9 @@ def test_pages_of_one_mapping_keep_what_each_was_made_with(n: int) -> None:
     space = world.space(Linux(), n_pages=n, prot=PROT_READ)
     batch(space, 1, BASE, [0, HOLE, *[2] * (n - 3), HOLE])
 
-    space.mprotect(BASE, n * PAGE_SIZE, RW)
+    syscalls.mprotect(space, BASE, n * PAGE_SIZE, RW)
     batch(space, 1, page(1), [1])
-    space.mprotect(BASE, n * PAGE_SIZE, PROT_READ)
+    syscalls.mprotect(space, BASE, n * PAGE_SIZE, PROT_READ)
     batch(space, 1, page(n - 1), [9])
 
     readable_only, both = (True, False), (True, True)
@@ -146,10 +147,10 @@ def test_in_a_pvh_dom0_mprotect_works() -> None:
         (PROT_NONE, (False, False)),
         (RW, (True, True)),
     ):
-        space.mprotect(BASE, PAGE_SIZE, prot)
+        syscalls.mprotect(space, BASE, PAGE_SIZE, prot)
         assert accesses(space, 0) == shown
         assert seen(space, BASE, 1) == shows(1, [5])
-    space.mprotect(BASE, PAGE_SIZE, PROT_NONE)
+    syscalls.mprotect(space, BASE, PAGE_SIZE, PROT_NONE)
     assert world.hv.destroy(1) == "dying"
     world.check()
 
@@ -161,7 +162,7 @@ def test_in_a_pvh_dom0_mprotect_gives_no_right() -> None:
     run(linux.mmapbatch(space, 1, BASE, [5], may_write=False))
 
     with pytest.raises(ModelError, match="EACCES"):
-        space.mprotect(BASE, PAGE_SIZE, RW)
+        syscalls.mprotect(space, BASE, PAGE_SIZE, RW)
 
 
 def test_a_quota_leaves_a_mapping_fresh_for_mmap() -> None:
@@ -171,10 +172,10 @@ def test_a_quota_leaves_a_mapping_fresh_for_mmap() -> None:
     before = world.state()
 
     with pytest.raises(ModelError, match="EDQUOT"):
-        run(space.personality.mmap(space, 1, [MmapEntry(BASE, 0, 4)]))
+        run(privcmd(space).mmap(space, 1, [MmapEntry(BASE, 0, 4)]))
 
     assert world.state() == before
-    assert run(space.personality.mmap(space, 1, [MmapEntry(BASE, 0, 3)])).ret == 0
+    assert run(privcmd(space).mmap(space, 1, [MmapEntry(BASE, 0, 3)])).ret == 0
     world.check()
 
 
@@ -183,7 +184,7 @@ def test_what_a_mapping_allows_decides_where_there_is_no_entry() -> None:
     world = World()
     space = world.space(Linux(), n_pages=2, prot=PROT_READ)
     batch(space, 1, BASE, [0, HOLE])
-    space.mprotect(BASE, 2 * PAGE_SIZE, RW)
+    syscalls.mprotect(space, BASE, 2 * PAGE_SIZE, RW)
 
     signals = []
     for index in (0, 1):

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from model.support import BASE, HOLE, ROOMY, RW, World, batch, errors_of, page, run, seen, shows
+from model.support import BASE, HOLE, ROOMY, RW, World, batch, errors_of, page, privcmd, run, seen, shows
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
 from privcmdd.model.machine.lifecycle import Hypervisor
+from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.vm_map import Inherit
 from privcmdd.model.privcmd.requests import MmapEntry, Stopped
 from privcmdd.model.privcmd.uvm import Uvm
@@ -20,7 +21,7 @@ from privcmdd.model.units import PAGE_SIZE, PROT_EXEC, PROT_NONE, PROT_READ, PRO
 
 if TYPE_CHECKING:
     from privcmdd.model.machine.frames import Mfns
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
 
 
 def entries(*rows: tuple[int, int, int]) -> list[MmapEntry]:
@@ -33,7 +34,7 @@ def test_mmap_gives_each_entry_an_object_of_its_own() -> None:
     world = World()
     space = world.space(n_pages=20)
 
-    done = run(space.personality.mmap(space, world.hvm.domid, entries((10, 3, 2), (0, 7, 1), (5, 20, 3))))
+    done = run(privcmd(space).mmap(space, world.hvm.domid, entries((10, 3, 2), (0, 7, 1), (5, 20, 3))))
 
     assert done.ret == 0
     assert seen(space, page(0), 1) == shows(1, [7])
@@ -55,7 +56,7 @@ def test_the_first_bad_entry_stops_mmap_and_the_earlier_ones_stay() -> None:
     space = world.space(n_pages=20)
 
     with pytest.raises(Stopped, match="entry 2") as stopped:
-        run(space.personality.mmap(space, 1, entries((4, 3, 2), (0, 7, 1), (8, HOLE - 1, 2), (12, 1, 1))))
+        run(privcmd(space).mmap(space, 1, entries((4, 3, 2), (0, 7, 1), (8, HOLE - 1, 2), (12, 1, 1))))
 
     assert stopped.value.errno == errno.EINVAL
     assert (stopped.value.details["entry"], stopped.value.details["done"]) == (2, 2)
@@ -72,7 +73,7 @@ def test_merging_contiguous_vas_changes_only_the_counters() -> None:
         world.space(Uvm(merge=merge), n_pages=16) for world, merge in zip(worlds, (False, True), strict=True)
     )
 
-    answers = [run(space.personality.mmap(space, 1, rows)) for space in (apart, merged)]
+    answers = [run(privcmd(space).mmap(space, 1, rows)) for space in (apart, merged)]
 
     assert list(answers[0].mfns) == list(answers[1].mfns)
     assert seen(apart, BASE, 16) == seen(merged, BASE, 16)
@@ -87,9 +88,9 @@ def test_entries_that_may_not_share_a_protection_are_not_merged() -> None:
     """Merging stops where the protection of the old range changes: an entry of the map has one."""
     world = World()
     space = world.space(Uvm(merge=True), n_pages=4)
-    space.mprotect(page(2), PAGE_SIZE, PROT_READ)
+    syscalls.mprotect(space, page(2), PAGE_SIZE, PROT_READ)
 
-    run(space.personality.mmap(space, 1, entries((0, 5, 1), (1, 6, 1), (2, 7, 1), (3, 8, 1))))
+    run(privcmd(space).mmap(space, 1, entries((0, 5, 1), (1, 6, 1), (2, 7, 1), (3, 8, 1))))
 
     assert [(e.start, e.protection) for e in space.map] == [(page(0), RW), (page(2), PROT_READ), (page(3), RW)]
     assert seen(space, BASE, 4) == shows(1, [5, 6, 7, 8])
@@ -103,7 +104,7 @@ def test_an_error_behind_merged_entries_leaves_what_came_before() -> None:
         space = world.space(Uvm(merge=merge), n_pages=6)
 
         with pytest.raises(Stopped) as stopped:
-            run(space.personality.mmap(space, 1, entries((0, 5, 2), (2, 9, 1), (3, HOLE, 1))))
+            run(privcmd(space).mmap(space, 1, entries((0, 5, 2), (2, 9, 1), (3, HOLE, 1))))
 
         assert len(stopped.value.mfns) == 3
         assert seen(space, BASE, 6) == shows(1, [5, 6, 9, None, None, None])
@@ -140,8 +141,8 @@ def test_probing_at_a_scratch_place_answers_as_loading_does(n_pages: int) -> Non
     n_good = sum(name != HOLE for name in names)
     assert (load.n_wired, scratch.n_wired) == (n_good, 0)
     assert (load.counters.scratch_probes, scratch.counters.scratch_probes) == (0, n_pages)
-    load.munmap(page(1), PAGE_SIZE)
-    load.munmap(BASE, n_pages * PAGE_SIZE)
+    syscalls.munmap(load, page(1), PAGE_SIZE)
+    syscalls.munmap(load, BASE, n_pages * PAGE_SIZE)
     assert load.n_wired == 0
     for world in worlds:
         world.check()
@@ -173,12 +174,12 @@ def test_the_weakest_protection_of_the_old_range_decides(
     space = world.space()
     for index, prot in enumerate(old):
         if prot is not None:
-            space.mmap(page(index), PAGE_SIZE, prot, fixed=True)
+            syscalls.mmap(space, page(index), PAGE_SIZE, prot, fixed=True)
     before = world.state()
     steps = (
-        space.personality.mmapbatch(space, 1, BASE, [1, 2, 3])
+        privcmd(space).mmapbatch(space, 1, BASE, [1, 2, 3])
         if ioctl == "mmapbatch"
-        else space.personality.mmap(space, 1, entries((0, 1, 3)))
+        else privcmd(space).mmap(space, 1, entries((0, 1, 3)))
     )
 
     if new is None:
@@ -249,7 +250,7 @@ def test_the_last_detach_frees_the_object() -> None:
     batch(space, 1, BASE, range(5))
 
     for index, alive in ((2, 1), (0, 1), (4, 1), (1, 1), (3, 0)):
-        space.munmap(page(index), PAGE_SIZE)
+        syscalls.munmap(space, page(index), PAGE_SIZE)
         assert space.objects.alive == alive
         world.check()
     assert space.objects.freed == 1
@@ -262,7 +263,7 @@ def test_foreign_mappings_are_not_inherited_and_not_merged() -> None:
     batch(space, 1, page(1), [1, 2])
     batch(space, 1, page(3), [3, 4])
 
-    child = space.fork(2)
+    child = syscalls.fork(space, 2)
     world.spaces.append(child)
 
     assert [(e.start, e.inherit) for e in space.map if e.object] == [(page(1), Inherit.NONE), (page(3), Inherit.NONE)]
@@ -281,10 +282,10 @@ def test_objects_are_counted_alive_peak_made_and_freed() -> None:
         batch(one, 1, BASE, [1, 2])
     batch(two, 1, BASE, [3])
     batch(two, 1, page(4), [3])
-    two.munmap(BASE, 8 * PAGE_SIZE)
+    syscalls.munmap(two, BASE, 8 * PAGE_SIZE)
 
     assert (one.counters.replacements, two.counters.replacements) == (5, 2), "the first mapping of a range is none"
-    counted = [(c.made, c.freed, c.alive, c.peak) for c in (one.objects, two.objects, world.hv.objects)]
+    counted = [(c.made, c.freed, c.alive, c.peak) for c in (one.objects, two.objects, world.objects)]
 
     assert counted[0] == (5, 4, 1, 2)  # the new one is made before the old one goes
     assert counted[1] == (2, 2, 0, 2)

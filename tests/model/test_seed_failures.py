@@ -22,6 +22,7 @@ from model.support import (
     errors_of,
     in_form,
     page,
+    privcmd,
     run,
     seen,
     shows,
@@ -29,6 +30,7 @@ from model.support import (
 )
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
+from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import resolve, touch
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.requests import FAILED, MmapEntry, with_nibbles
@@ -73,7 +75,7 @@ def test_munmap_of_failed_frames_needs_no_fault(personality: str) -> None:
     space = world.space(PERSONALITIES[personality], n_pages=3)
     batch(space, 1, BASE, [HOLE, 2, HOLE + 1])
 
-    space.munmap(BASE, 3 * PAGE_SIZE)
+    syscalls.munmap(space, BASE, 3 * PAGE_SIZE)
 
     assert space.counters.faults == 0
     space.close()
@@ -91,7 +93,7 @@ def test_a_failed_frame_is_flagged_in_place_and_marked_in_the_object(personality
 
     done = batch(space, 1, BASE, names)
 
-    flagged = with_nibbles(in_form(names), done.errors, space.personality.paged_nibble)
+    flagged = with_nibbles(in_form(names), done.errors, privcmd(space).paged_nibble)
     assert [int(name) for name in flagged] == [*range(n_pages - 1), HOLE | 1 << 50 | 0xF000_0000]
     entry = space.map.lookup(BASE)
     assert entry is not None
@@ -137,9 +139,9 @@ def test_a_lost_pte_is_entered_again_by_a_fault() -> None:
     world = World()
     space = world.space(n_pages=3)
     batch(space, 1, BASE, [1, HOLE, 3])
-    space.mprotect(BASE, 3 * PAGE_SIZE, PROT_NONE)
+    syscalls.mprotect(space, BASE, 3 * PAGE_SIZE, PROT_NONE)
     assert seen(space, BASE, 3) == [None] * 3
-    space.mprotect(BASE, 3 * PAGE_SIZE, PROT_READ)
+    syscalls.mprotect(space, BASE, 3 * PAGE_SIZE, PROT_READ)
 
     first, again = touch(space, page(2), PROT_READ), touch(space, page(2), PROT_READ)
 
@@ -156,8 +158,8 @@ def test_a_fault_on_a_frame_that_went_away_is_efault() -> None:
     world = World()
     space = world.space(n_pages=1)
     batch(space, 1, BASE, [1])
-    space.mprotect(BASE, PAGE_SIZE, PROT_NONE)
-    space.mprotect(BASE, PAGE_SIZE, PROT_READ)
+    syscalls.mprotect(space, BASE, PAGE_SIZE, PROT_NONE)
+    syscalls.mprotect(space, BASE, PAGE_SIZE, PROT_READ)
     world.hv.decrease_reservation(1, [1])
     before = world.state()
 
@@ -174,8 +176,8 @@ def test_a_fault_over_quota_changes_nothing() -> None:
     world = World()
     space = world.space(n_pages=2)
     batch(space, 1, BASE, [1, 2])
-    space.mprotect(BASE, PAGE_SIZE, PROT_NONE)
-    space.mprotect(BASE, PAGE_SIZE, PROT_READ)
+    syscalls.mprotect(space, BASE, PAGE_SIZE, PROT_NONE)
+    syscalls.mprotect(space, BASE, PAGE_SIZE, PROT_READ)
     world.account.relimit({**ROOMY, Slot.FRAMES: 1})
     before = world.state()
 
@@ -294,7 +296,7 @@ def test_slicing_does_not_change_an_answer(personality: str, names: list[int], s
     for size in (slice_frames, 10_000):
         world = World()
         space = world.space(PERSONALITIES[personality], n_pages=len(names), slice_frames=size)
-        done = run(space.personality.mmapbatch(space, 1, BASE, np.array(names, dtype=np.uint64)))
+        done = run(privcmd(space).mmapbatch(space, 1, BASE, np.array(names, dtype=np.uint64)))
         world.check()
         answers.append((done.ret, [int(m) for m in done.mfns], errors_of(done), space_state(space)))
 
@@ -312,7 +314,7 @@ def test_merging_and_probing_do_not_change_an_answer(rows: list[tuple[int, int, 
     for personality in (Uvm("load"), Uvm(probe, merge=True)):
         world = World()
         space = world.space(personality, n_pages=22)
-        space.mprotect(page(9), 3 * PAGE_SIZE, PROT_READ)
+        syscalls.mprotect(space, page(9), 3 * PAGE_SIZE, PROT_READ)
         done: tuple[object, ...]
         try:
             answer = run(personality.mmap(space, 1, [MmapEntry(page(i), mfn, n) for i, mfn, n in rows]))

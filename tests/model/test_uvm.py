@@ -8,8 +8,9 @@ import errno
 import numpy as np
 import pytest
 
-from model.support import BASE, RW, World, batch, errors_of, page, run, seen, shows
+from model.support import BASE, RW, World, batch, errors_of, page, privcmd, run, seen, shows
 from privcmdd.model.errors import ModelError
+from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import resolve, touch
 from privcmdd.model.mm.uobject import UvmObject
 from privcmdd.model.mm.vm_map import File
@@ -62,7 +63,7 @@ def test_mmap_of_a_range_that_is_none(addr: int, n: int) -> None:
     before = world.state()
 
     with pytest.raises(Stopped) as refused:
-        run(space.personality.mmap(space, 1, [MmapEntry(addr, 1, n)]))
+        run(privcmd(space).mmap(space, 1, [MmapEntry(addr, 1, n)]))
 
     assert (refused.value.errno, refused.value.details["entry"]) == (errno.EINVAL, 0)
     assert world.state() == before
@@ -73,7 +74,7 @@ def test_mmap_rounds_va_down_and_mmapbatch_does_not() -> None:
     world = World()
     space = world.space(n_pages=4)
 
-    run(space.personality.mmap(space, 1, [MmapEntry(page(1) + 100, 7, 2)]))
+    run(privcmd(space).mmap(space, 1, [MmapEntry(page(1) + 100, 7, 2)]))
 
     assert seen(space, BASE, 4) == shows(1, [None, 7, 8, None])
     with pytest.raises(ModelError, match="EINVAL"):
@@ -84,7 +85,7 @@ def test_mmap_of_no_entries() -> None:
     """Nothing to do is no error."""
     space = World().space()
 
-    assert run(space.personality.mmap(space, 999, [])).ret == 0
+    assert run(privcmd(space).mmap(space, 999, [])).ret == 0
 
 
 def test_one_mapping_is_of_one_domain_and_any_domain_may_follow() -> None:
@@ -98,7 +99,7 @@ def test_one_mapping_is_of_one_domain_and_any_domain_may_follow() -> None:
 
     assert (done.ret, errors_of(done)) == (0, [0, -errno.EPERM])
     assert seen(space, BASE, 3) == [(1, 6), (2, world.mfns(0, 1)[0]), None]
-    assert space.personality.paged_nibble == FAILED
+    assert privcmd(space).paged_nibble == FAILED
     world.check()
 
 
@@ -107,10 +108,10 @@ def test_a_fault_finds_its_frame_by_offset() -> None:
     world = World()
     space = world.space(n_pages=6)
     batch(space, 1, BASE, [10, 11, 12, 13, 14, 15])
-    space.mprotect(BASE, 6 * PAGE_SIZE, PROT_NONE)
-    space.munmap(page(2), PAGE_SIZE)
-    space.mprotect(BASE, 2 * PAGE_SIZE, PROT_READ)
-    space.mprotect(page(3), 3 * PAGE_SIZE, PROT_READ)
+    syscalls.mprotect(space, BASE, 6 * PAGE_SIZE, PROT_NONE)
+    syscalls.munmap(space, page(2), PAGE_SIZE)
+    syscalls.mprotect(space, BASE, 2 * PAGE_SIZE, PROT_READ)
+    syscalls.mprotect(space, page(3), 3 * PAGE_SIZE, PROT_READ)
 
     assert [touch(space, page(i), PROT_READ).name for i in (5, 0, 3)] == [15, 10, 13]
     assert [(s.page, s.size) for s in resolve(space, page(3), 3 * PAGE_SIZE, PROT_READ)] == [(13, 3 * PAGE_SIZE)]
@@ -136,8 +137,8 @@ def test_the_device_cannot_be_mapped() -> None:
     space = World().space()
 
     with pytest.raises(ModelError, match="ENODEV"):
-        space.mmap(BASE, PAGE_SIZE, RW, file="privcmd")
-    assert space.mmap(BASE, PAGE_SIZE, RW, file="anon") == BASE
+        syscalls.mmap(space, BASE, PAGE_SIZE, RW, file="privcmd")
+    assert syscalls.mmap(space, BASE, PAGE_SIZE, RW, file="anon") == BASE
 
 
 def test_what_memory_shows() -> None:
@@ -145,7 +146,7 @@ def test_what_memory_shows() -> None:
     world = World()
     space = world.space(n_pages=2)
     batch(space, 1, BASE, [1])
-    space.mprotect(BASE, PAGE_SIZE, PROT_READ)
+    syscalls.mprotect(space, BASE, PAGE_SIZE, PROT_READ)
 
     for addr, access, signal in (
         (BASE - 1, PROT_READ, "SIGSEGV"),
@@ -193,12 +194,12 @@ def test_protection_of_a_foreign_mapping_cannot_be_raised() -> None:
 
     for prot in (RW, PROT_WRITE, PROT_READ | PROT_EXEC):
         with pytest.raises(ModelError) as refused:
-            space.mprotect(BASE, PAGE_SIZE, prot)
+            syscalls.mprotect(space, BASE, PAGE_SIZE, prot)
         assert refused.value.errno == errno.EACCES
     with pytest.raises(ModelError, match="ENOMEM"):
-        space.mprotect(BASE, 3 * PAGE_SIZE, PROT_READ)
+        syscalls.mprotect(space, BASE, 3 * PAGE_SIZE, PROT_READ)
     with pytest.raises(ModelError, match="EINVAL"):
-        space.mprotect(BASE, PAGE_SIZE, 16)
+        syscalls.mprotect(space, BASE, PAGE_SIZE, 16)
     assert world.state() == before
 
 
@@ -208,13 +209,13 @@ def test_mprotect_clips_and_shares_the_object() -> None:
     space = world.space(n_pages=3)
     batch(space, 1, BASE, [1, 2, 3])
 
-    space.mprotect(page(1), PAGE_SIZE, PROT_READ)
+    syscalls.mprotect(space, page(1), PAGE_SIZE, PROT_READ)
     world.check()
     assert [(e.n_pages, e.protection, e.offset) for e in space.map] == [(1, RW, 0), (1, PROT_READ, 1), (1, RW, 2)]
     assert space.objects.alive == 1
     assert seen(space, BASE, 3) == shows(1, [1, 2, 3])
 
-    space.mprotect(page(1), PAGE_SIZE, PROT_NONE)
+    syscalls.mprotect(space, page(1), PAGE_SIZE, PROT_NONE)
     world.check()
     assert seen(space, BASE, 3) == shows(1, [1, None, 3])
 
@@ -224,12 +225,12 @@ def test_mmap_takes_a_hint_or_looks_for_room() -> None:
     world = World()
     space = world.space(n_pages=2)
 
-    assert space.mmap(page(4) + 5, PAGE_SIZE, RW) == page(4)
-    assert space.mmap(page(1), PAGE_SIZE, RW) == VM_MMAP_BASE
-    assert space.mmap(0, 3 * PAGE_SIZE, RW) == VM_MMAP_BASE + PAGE_SIZE
-    space.munmap(VM_MMAP_BASE, PAGE_SIZE)
-    assert space.mmap(0, PAGE_SIZE, RW) == VM_MMAP_BASE
-    assert space.mmap(VM_MAX_ADDRESS - PAGE_SIZE + 1, PAGE_SIZE, RW) == VM_MAX_ADDRESS - PAGE_SIZE
+    assert syscalls.mmap(space, page(4) + 5, PAGE_SIZE, RW) == page(4)
+    assert syscalls.mmap(space, page(1), PAGE_SIZE, RW) == VM_MMAP_BASE
+    assert syscalls.mmap(space, 0, 3 * PAGE_SIZE, RW) == VM_MMAP_BASE + PAGE_SIZE
+    syscalls.munmap(space, VM_MMAP_BASE, PAGE_SIZE)
+    assert syscalls.mmap(space, 0, PAGE_SIZE, RW) == VM_MMAP_BASE
+    assert syscalls.mmap(space, VM_MAX_ADDRESS - PAGE_SIZE + 1, PAGE_SIZE, RW) == VM_MAX_ADDRESS - PAGE_SIZE
     world.check()
 
 
@@ -239,12 +240,12 @@ def test_mmap_without_room_is_enomem() -> None:
     space = world.space()
     upper = VM_MAX_ADDRESS - VM_MMAP_BASE
 
-    assert space.mmap(0, upper, RW) == VM_MMAP_BASE
-    assert space.mmap(0, 2**40, RW) == 1 << 16
+    assert syscalls.mmap(space, 0, upper, RW) == VM_MMAP_BASE
+    assert syscalls.mmap(space, 0, 2**40, RW) == 1 << 16
     with pytest.raises(ModelError, match="ENOMEM"):
-        space.mmap(0, VM_MMAP_BASE, RW)
+        syscalls.mmap(space, 0, VM_MMAP_BASE, RW)
     with pytest.raises(ModelError, match="EINVAL"):
-        space.mmap(0, VM_MAX_ADDRESS + 1, RW)
+        syscalls.mmap(space, 0, VM_MAX_ADDRESS + 1, RW)
     world.check()
 
 
@@ -254,7 +255,7 @@ def test_a_child_gets_the_parents_anonymous_ranges() -> None:
     space = world.space(Uvm("scratch", merge=True), n_pages=4)
     batch(space, 1, page(1), [1])
 
-    child = space.fork(2)
+    child = syscalls.fork(space, 2)
     world.spaces.append(child)
     world.check()
     assert [(e.start, e.n_pages, e.file) for e in child.map] == [
@@ -266,7 +267,7 @@ def test_a_child_gets_the_parents_anonymous_ranges() -> None:
     for slot, spare in (("spaces", 0), ("entries", 0), ("entries", 1)):
         world.account.relimit({s: n + spare if s == slot else 2**30 for s, n in world.account.used.items()})
         with pytest.raises(ModelError, match="EDQUOT"):
-            space.fork(3)
+            syscalls.fork(space, 3)
         assert world.state() == before
 
 

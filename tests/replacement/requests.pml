@@ -149,7 +149,7 @@ inline map_frames(s) {
     fi
 }
 
-// A system call has its turn and needs one step: AddressSpace.mmap, AddressSpace.munmap, AddressSpace.mprotect
+// A system call has its turn and needs one step: `mmap`, `munmap`, `mprotect`
 inline system_call(s) {
     outcome = DONE;
     if

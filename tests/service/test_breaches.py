@@ -19,7 +19,7 @@ from service.desk import BASE, ROOT, Desk, Refused, frames, result
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
     from privcmdd.service.session import Session
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from privcmdd.service.methods.spaces import row
 
 if TYPE_CHECKING:
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
     from privcmdd.service.broker import Broker
     from service.backing import MemoryBacking
 

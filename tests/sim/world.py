@@ -527,7 +527,7 @@ class World:
             "charges": broker.usage(),
             "spaces": len(broker.spaces),
             "domains": broker.hypervisor.domains,
-            "objects": broker.hypervisor.objects.alive,
+            "objects": broker.spaces.objects.alive,
             "files": set(self.disk.files) - broker.machine_files,
             "ports": broker.hypervisor.events.ports(0),
             "events": self.disk.raised,

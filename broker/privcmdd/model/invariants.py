@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.ledger import Account
     from privcmdd.model.machine.lifecycle import Hypervisor
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.privcmd.requests import Batch
 
 
@@ -300,7 +300,7 @@ def grants_in_use_are_counted(hypervisor: Hypervisor, spaces: Collection[Address
     mapped: Counter[tuple[int, int]] = Counter()
     written: Counter[tuple[int, int]] = Counter()
     for space in spaces:
-        for page, held in space.grants.items():
+        for page, held in space.granted.refs.items():
             if isinstance(held, Shared):
                 continue
             domid, ref, writes = held
@@ -334,7 +334,7 @@ def shares_are_held(hypervisor: Hypervisor, spaces: Collection[AddressSpace]) ->
     mapping = {
         (space.number, page, held.ref)
         for space in spaces
-        for page, held in space.grants.items()
+        for page, held in space.granted.refs.items()
         if isinstance(held, Shared)
     }
     require(law, holding == mapping, f"held or mapped alone (space, page, grant): {list(holding ^ mapping)[:4]}")

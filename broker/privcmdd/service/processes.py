@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
-from privcmdd.model.mm.syscalls import AddressSpace
+from privcmdd.model.mm import syscalls
+from privcmdd.model.mm.space import AddressSpace
+from privcmdd.model.mm.uobject import ObjectCounters
 from privcmdd.model.privcmd.personalities import PERSONALITIES
 from privcmdd.service.turnstile import Turnstile
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.machine.lifecycle import Hypervisor
     from privcmdd.model.mm.vm_map import Maker
+    from privcmdd.model.privcmd.personality import Personality
     from privcmdd.service.session import Session
     from privcmdd.service.settings import SpaceDefaults
 
@@ -32,6 +35,7 @@ class Residence:
 
     Attributes:
         space: The model's.
+        personality: The kernel that answers its privcmd calls.
         settings: What it was made with.
         uid: Whose it is; only connections of that uid may join.
         threads: Connections that live in it; when the last leaves, all it holds is given back.
@@ -42,6 +46,7 @@ class Residence:
     """
 
     space: AddressSpace
+    personality: Personality
     settings: SpaceDefaults
     uid: int
     pid: int
@@ -57,13 +62,19 @@ class Residence:
 
 
 class Spaces:
-    """All address spaces of the broker, by number."""
+    """All address spaces of the broker, by number.
+
+    Attributes:
+        objects: Counts the uvm objects of all of them.
+        closed_counters: What those that are closed have done.
+    """
 
     def __init__(self, hypervisor: Hypervisor, tell: Callable[[Residence, str], None]) -> None:
         self._hypervisor = hypervisor
         self._tell = tell
         self._residences: dict[int, Residence] = {}
         self._last_number = 0
+        self.objects = ObjectCounters()
         self.closed_counters: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[AddressSpace]:
@@ -95,9 +106,9 @@ class Spaces:
         """
         account = session.uid_account
         rules = PERSONALITIES[settings.personality](self._hypervisor.host, settings.probe, settings.merge)
-        space = AddressSpace(self._last_number + 1, self._hypervisor, account, rules, slice_frames)
+        space = AddressSpace(self._last_number + 1, self._hypervisor, account, rules, slice_frames, self.objects)
         identity = session.identity
-        residence = self._add(Residence(space, settings, identity.uid, identity.pid, session.client_name))
+        residence = self._add(Residence(space, rules, settings, identity.uid, identity.pid, session.client_name))
         self.join(session, residence)
         return residence
 
@@ -125,10 +136,16 @@ class Spaces:
         Raises:
             ModelError: EDQUOT.
         """
-        space = parent.space.fork(self._last_number + 1)
+        space = syscalls.fork(parent.space, self._last_number + 1)
         try:
             child = Residence(
-                space, parent.settings, parent.uid, parent.pid, parent.client, restrictions=parent.restrictions
+                space,
+                parent.personality,
+                parent.settings,
+                parent.uid,
+                parent.pid,
+                parent.client,
+                restrictions=parent.restrictions,
             )
             self._add(child)
         except BaseException:

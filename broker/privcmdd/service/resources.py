@@ -49,7 +49,7 @@ def mmap_resource(broker: Broker, session: Session, params: Params) -> Steps:
     try:
         space = residence.space
         space.maker = (session.method, session.n_requests)
-        result: Params = space.personality.mmap_resource(space, wanted, addr, may_write=may_write, ready=ready)
+        result: Params = residence.personality.mmap_resource(space, wanted, addr, may_write=may_write, ready=ready)
     finally:
         residence.turnstile.leave(ticket)
     if residence.restrictions:

@@ -21,7 +21,6 @@ from privcmdd.model.machine.effects import Discard, GiveBack, StateChanged
 from privcmdd.model.machine.evtchn import VIRQ_DOM_EXC, EventChannels
 from privcmdd.model.machine.frames import BARRED, FEW, NO_FRAME, FrameTable
 from privcmdd.model.machine.gntalloc import Shares
-from privcmdd.model.mm.uobject import ObjectCounters
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 
 if TYPE_CHECKING:
@@ -50,7 +49,6 @@ class Machine:
         domains: Every domain that is not gone, by domid.
         effects: What is to be done outside.
         events: The event channels of all domains.
-        objects: Counts the uvm objects of all address spaces.
         host: Which host is simulated.
         injection: Lets frames fail on demand, for the request that runs now; None for none.
     """
@@ -63,7 +61,6 @@ class Machine:
         self.effects: list[Effect] = []
         self.events = EventChannels(self._emit)
         self.shares = Shares(self._emit)
-        self.objects = ObjectCounters()
         self.max_domains = max_domains
         self.max_gfns = max_gfns
         self.host = host or Host()

@@ -17,7 +17,7 @@ from privcmdd.model.mm.vm_map import File
 from privcmdd.model.units import DOMID_INVALID, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.mm.vm_map import Entry
 
 
@@ -104,8 +104,8 @@ def touch(space: AddressSpace, address: int, access: int) -> Touch:
     page = address >> PAGE_SHIFT
     entered = space.personality.fault(space, entry, page)
     mfn = space.pmap.get(page)
-    hypervisor = space.hypervisor
-    return Touch(hypervisor.owner(mfn), hypervisor.name(mfn), entered)
+    machine = space.machine
+    return Touch(machine.owner(mfn), machine.name(mfn), entered)
 
 
 def resolve(space: AddressSpace, address: int, size: int, access: int) -> list[Segment]:
@@ -173,7 +173,7 @@ def present(space: AddressSpace, address: int, size: int, access: int) -> list[S
 
 def segments(space: AddressSpace, address: int, size: int, first: int, n_pages: int) -> list[Segment]:
     """Runs of pages that are all present."""
-    frames = space.hypervisor.frames
+    frames = space.machine.frames
     mfns = space.pmap.frames(first, n_pages)
     pages = frames.page[mfns].astype(np.int64)
     owners = frames.owner[mfns].astype(np.int64)
@@ -189,7 +189,7 @@ def segments(space: AddressSpace, address: int, size: int, first: int, n_pages: 
 
 def refaults(space: AddressSpace, entry: Entry, address: int, why: str) -> None:
     """An access that a real host tries again and again."""
-    space.hypervisor.found(
+    space.machine.found(
         Kind.ENDLESS_REFAULT,
         f"an access to {address:#x} faults again for ever on a real host, and its thread hangs without a signal: {why}",
         dom=entry.domid,

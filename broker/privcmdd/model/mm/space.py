@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an address space has: a map, page tables, what they cost, and the two steps by which they change.
+"""An address space: a map, page tables, what they cost, and the two steps by which they change.
 
 ``reserve`` pays for the outcome and may refuse; ``commit`` and its sisters swap entries and page table entries, whole
 or not at all. Between the two nothing has changed, which is what makes a replacement all or nothing (law 5).
@@ -7,28 +7,27 @@ or not at all. Between the two nothing has changed, which is what makes a replac
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from privcmdd.model.files import BufferPages
+from privcmdd.model.findings import Found, Kind, pages_of
 from privcmdd.model.ledger import Slot, Tally
-from privcmdd.model.machine.effects import DiscardBuffers
-from privcmdd.model.mm import granted
+from privcmdd.model.machine.effects import BuffersGone, DiscardBuffers
+from privcmdd.model.mm.granted import GrantedPages
 from privcmdd.model.mm.pmap import Pmap
 from privcmdd.model.mm.uobject import ObjectCounters, UvmObject
 from privcmdd.model.mm.vm_map import Entry, File, VmMap
-from privcmdd.model.units import PAGE_SHIFT, PAGE_SIZE
+from privcmdd.model.units import PAGE_SHIFT, PAGE_SIZE, VM_MAX_ADDRESS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from privcmdd.model.files import BufferPages
-    from privcmdd.model.grants.in_use import Held
     from privcmdd.model.ledger import Account
     from privcmdd.model.machine.frames import Mfns, Names
-    from privcmdd.model.machine.gntalloc import Notice, Shared
     from privcmdd.model.machine.lifecycle import Hypervisor
     from privcmdd.model.mm.vm_map import Maker
-    from privcmdd.model.privcmd.personality import Personality
 
 
 @dataclass(slots=True)
@@ -57,16 +56,43 @@ class Replacement(NamedTuple):
     generation: int
 
 
-class Mapped:
-    """The map of one client process, and its page tables.
+class VmOps(Protocol):
+    """What kernels do differently with memory that is mapped (Linux's vm_operations_struct, NetBSD's uvm_pagerops).
+
+    Attributes:
+        wires: The pages of a new entry are loaded by wiring it.
+    """
+
+    wires: bool
+
+    def file(self, asked: str | None) -> File:
+        """What ``mmap`` maps. Raises ModelError ENODEV or EINVAL."""
+
+    def check_cut(self, space: AddressSpace, start: int, end: int) -> None:
+        """Whether the entries at the ends of a range may be cut there. Raises ModelError EINVAL."""
+
+    def withdraw(self, space: AddressSpace, start: int, end: int, new: Sequence[Entry]) -> None:
+        """Put entries without access in place (mprotect), and do with page table entries what the kernel does."""
+
+    def protect(self, space: AddressSpace, parts: Sequence[Entry], protection: int) -> None:
+        """Mprotect is about to change these parts of entries, copies of those in the map."""
+
+    def fault(self, space: AddressSpace, entry: Entry, page: int) -> bool:
+        """Touch a page of a privcmd mapping. Returns whether that entered a PTE. Raises ModelError EFAULT."""
+
+
+class AddressSpace:
+    """One client process as the kernel sees it.
 
     Attributes:
         number: Never used twice.
+        machine: The machine whose frames it maps.
+        personality: How its kernel answers.
         map: Its entries.
         pmap: Its page tables.
         buffers: The pages of its buffer file; None as long as it has no hypercall buffer.
-        grants: The grant that each of its pages maps, of those that map one.
-        notices: What is to be done when such a page is unmapped.
+        granted: Its pages that map grants.
+        objects: Counts its uvm objects.
         pending: The replacement that is being prepared, if any (at most one: callers take turns).
         slice_frames: Frames prepared between two checkpoints.
         maker: The request that is at work here, for people.
@@ -80,12 +106,11 @@ class Mapped:
         "buffers",
         "closed",
         "counters",
-        "grants",
-        "hypervisor",
+        "granted",
+        "machine",
         "maker",
         "map",
         "n_wired",
-        "notices",
         "number",
         "objects",
         "pending",
@@ -97,18 +122,27 @@ class Mapped:
     def __init__(
         self,
         number: int,
-        hypervisor: Hypervisor,
+        machine: Hypervisor,
         account: Account,
-        personality: Personality,
+        personality: VmOps,
         slice_frames: int = 16_384,
+        total_objects: ObjectCounters | None = None,
     ) -> None:
         """Make an empty address space.
+
+        Args:
+            number: Its number.
+            machine: The machine whose frames it maps.
+            account: Who pays for it.
+            personality: How its kernel answers.
+            slice_frames: Frames prepared between two checkpoints.
+            total_objects: Counts the uvm objects of all address spaces.
 
         Raises:
             ModelError: EDQUOT, the account may have no more spaces.
         """
         self.number = number
-        self.hypervisor = hypervisor
+        self.machine = machine
         self.account = account
         self.personality = personality
         self.slice_frames = slice_frames
@@ -116,9 +150,8 @@ class Mapped:
         self.map = VmMap()
         self.pmap = Pmap()
         self.buffers: BufferPages | None = None
-        self.grants: dict[int, Held | Shared] = {}
-        self.notices: dict[int, Notice] = {}
-        self.objects = ObjectCounters(hypervisor.objects)
+        self.granted = GrantedPages(machine, number)
+        self.objects = ObjectCounters(total_objects)
         self.counters = SpaceCounters()
         self.n_wired = 0
         self.pending: Replacement | None = None
@@ -176,7 +209,7 @@ class Mapped:
         if new and dead:
             self.counters.replacements += 1
         if len(old):
-            self.hypervisor.give(old)
+            self.machine.give(old)
         self._settle(start)
 
     def relabel(self, start: int, end: int, new: Sequence[Entry]) -> None:
@@ -192,7 +225,7 @@ class Mapped:
         """
         old = self._swap_frames(start, end, mfns)
         if len(old):
-            self.hypervisor.give(old)
+            self.machine.give(old)
         self._settle(start)
 
     def bar(self, start: int, end: int) -> None:
@@ -211,13 +244,13 @@ class Mapped:
             MemoryError: As ``commit``.
         """
         old = self.pmap.withdraw(start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT)
-        if self.grants:
-            granted.unmapped(self, start, end)
+        if self.granted.refs:
+            self.granted.unmapped(start, end)
         dead = self.map.replace(start, end, new)
         self.counters.frames_removed += len(old)
         self._attach(new, dead)
         if len(old):
-            self.hypervisor.give(old)
+            self.machine.give(old)
         self._settle(start)
 
     def overlay(self, start: int, end: int, new: Sequence[Entry], mfns: Mfns) -> None:
@@ -236,7 +269,7 @@ class Mapped:
         for entry in new:
             self._attach([entry], self.map.replace(entry.start, entry.end, [entry]))
         if len(old):
-            self.hypervisor.give(old)
+            self.machine.give(old)
         self._settle(start)
 
     def enter(self, page: int, mfns: Mfns) -> None:
@@ -262,8 +295,8 @@ class Mapped:
         pmap = self.pmap
         before = pmap.n_present
         old = pmap.swap(start >> PAGE_SHIFT, mfns, (end - start) >> PAGE_SHIFT)
-        if self.grants:
-            granted.unmapped(self, start, end)
+        if self.granted.refs:
+            self.granted.unmapped(start, end)
         n_more = pmap.n_present - before
         n_removed = len(old)
         counters = self.counters
@@ -297,7 +330,7 @@ class Mapped:
         for run in runs:
             buffers.release(*run)
         if runs:
-            self.hypervisor.effects.append(DiscardBuffers(buffers, runs))
+            self.machine.effects.append(DiscardBuffers(buffers, runs))
 
     def _settle(self, start: int) -> None:
         """A change that begins there is done. Another one's replacement, if one is prepared, stays under law 5."""
@@ -314,3 +347,47 @@ class Mapped:
         made = UvmObject(self._next_object, domid, names)
         self._next_object += 1
         return made
+
+    def buffer_file(self) -> BufferPages:
+        """The pages of this space's buffer file, which is made now when there is none."""
+        if self.buffers is None:
+            self.buffers = BufferPages(self.number)
+        return self.buffers
+
+    def close(self) -> None:
+        """The last thread is gone: give everything back. Any number of times; needs no memory."""
+        if self.closed:
+            return
+        if self.pmap.n_present:
+            with suppress(MemoryError):  # a finding is not worth a space that stays
+                self._tell_of_leaks()
+        self.counters.frames_removed += self.pmap.n_present
+        if self.personality.wires:
+            self.n_wired -= self.pmap.n_present
+        held = self.pmap.clear()
+        if self.granted.refs:
+            self.granted.unmapped(0, VM_MAX_ADDRESS)
+        self._attach((), self.map.replace(0, VM_MAX_ADDRESS, ()))
+        if held:
+            self.machine.give_parts(held)
+        self.abandon()
+        self._space_charge.release()
+        self.closed = True
+        if self.buffers is not None:
+            self.buffers.n_spaces -= 1
+            if not self.buffers.n_spaces:
+                self.machine.effects.append(BuffersGone(self.buffers.number))
+
+    def _tell_of_leaks(self) -> None:
+        left = [(entry, self.pmap.count(entry.page, entry.n_pages)) for entry in self.map if entry.made_by is not None]
+        held = [(entry, n_pages) for entry, n_pages in left if n_pages]
+        if held:
+            entry = held[0][0]
+            doms = {entry.owner for entry, _ in held}
+            text = (
+                f"{pages_of(sum(n_pages for _, n_pages in held))} of {'domain' if len(doms) == 1 else 'domains'} "
+                f"{', '.join(map(str, sorted(doms)))} were still mapped when the last connection ended, in "
+                f"{len(held)} entr{'y' if len(held) == 1 else 'ies'}; the first at {entry.start:#x}"
+            )
+            dom = entry.owner if len(doms) == 1 else None
+            self.machine.effects.append(Found(Kind.MAPPING_LEAKED, text, dom, entry.start, entry.made_by))

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from privcmdd.model.machine.frames import Errors, Names
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.mm.vm_map import Entry
 
 
 def unchecked(space: AddressSpace, domid: int, start: int, n_pages: int) -> None:
     """Frames are put where no access is allowed: Xen has nothing to check."""
-    space.hypervisor.found(
+    space.machine.found(
         Kind.FRAMES_UNCHECKED,
         f"{pages_of(n_pages)} at {start:#x} allow no access, and frames of domain {domid} were mapped there: nothing "
         "was looked at and nothing is held, so that their errors of 0 say nothing; map them readable",
@@ -43,7 +43,7 @@ def enoent_lost(space: AddressSpace, domid: int, start: int, names: Names, error
     if not len(paged):
         return
     first = int(paged[0])
-    space.hypervisor.found(
+    space.machine.found(
         Kind.ENOENT_LOST,
         f"frame {int(names[first]):#x} of domain {domid}, at index {first} of {len(names)}, is paged out, and the call "
         f"returned 0: only a last frame that is paged out makes it ENOENT; {len(paged)} holes stay unless the errors "
@@ -56,7 +56,7 @@ def enoent_lost(space: AddressSpace, domid: int, start: int, names: Names, error
 def mmap_elsewhere(space: AddressSpace, vma: Entry | None, va: int, n_pages: int) -> None:
     """MMAP at the start of memory that is not the device's, which the driver does not look for."""
     if vma is not None and vma.file is not File.PRIVCMD and vma.start == va and 0 < n_pages <= vma.n_pages:
-        space.hypervisor.found(
+        space.machine.found(
             Kind.KERNEL_OOPS,
             f"MMAP at {va:#x}, which is {vma.file} memory and not the device's: a real kernel stops there with a BUG "
             "(xen_remap_pfn), and the process can no longer be killed; mmap the device first",
@@ -66,7 +66,7 @@ def mmap_elsewhere(space: AddressSpace, vma: Entry | None, va: int, n_pages: int
 
 def second_resource(space: AddressSpace, domid: int, addr: int) -> None:
     """MMAP_RESOURCE over a used VMA in a PVH dom0."""
-    space.hypervisor.found(
+    space.machine.found(
         Kind.KERNEL_OOPS,
         f"a second MMAP_RESOURCE over the mapping at {addr:#x}: a real kernel in a PVH dom0 stops there with a BUG "
         "(alloc_empty_pages); mmap the device anew for each resource",
@@ -78,7 +78,7 @@ def second_resource(space: AddressSpace, domid: int, addr: int) -> None:
 def partial_resource(space: AddressSpace, domid: int, vma: Entry, n_pages: int) -> None:
     """MMAP_RESOURCE of fewer pages than the VMA has, in a PVH dom0: the end of the VMA is the end of the kernel."""
     if n_pages < vma.n_pages:
-        space.hypervisor.found(
+        space.machine.found(
             Kind.KERNEL_OOPS,
             f"a resource of {pages_of(n_pages)} was mapped over {pages_of(vma.n_pages)} at {vma.start:#x}: when those "
             "are unmapped, at the latest at exit, a real kernel in a PVH dom0 oopses (xen_free_unpopulated_pages); "
@@ -93,7 +93,7 @@ def resource_strays(space: AddressSpace, domid: int, vma: Entry, strays: Sequenc
     if not strays:
         return
     n_outside = sum(stray.n_pages for stray in strays)
-    space.hypervisor.found(
+    space.machine.found(
         Kind.RESOURCE_PAST_VMA,
         f"{pages_of(n_outside)} of a resource of domain {domid} lie outside the mapping {vma.start:#x} to "
         f"{vma.end:#x}, from {strays[0].start:#x} on: no munmap of that mapping takes them away; mmap as many pages as "
@@ -103,7 +103,7 @@ def resource_strays(space: AddressSpace, domid: int, vma: Entry, strays: Sequenc
     )
     replaced = [other for stray in strays for other in space.map.touching(stray.start, stray.end)]
     if replaced:
-        space.hypervisor.found(
+        space.machine.found(
             Kind.OTHER_MEMORY_REPLACED,
             f"a resource of domain {domid} was mapped over {replaced[0].file} memory at {replaced[0].start:#x}, which "
             "is not the device's: what was there is gone, and the guest's pages stay when the mapping is unmapped",
@@ -119,7 +119,7 @@ def protect(space: AddressSpace, parts: Sequence[Entry], protection: int) -> Non
         if part.file is not File.PRIVCMD or held is None or not space.pmap.count(part.page, part.n_pages):
             continue
         if protection == PROT_NONE:
-            space.hypervisor.found(
+            space.machine.found(
                 Kind.MAPPING_LOST,
                 f"mprotect to no access took the frames of domain {part.domid} at {part.start:#x} "
                 f"({pages_of(part.n_pages)}) away for good: no later mprotect brings them back, and an access will "
@@ -129,7 +129,7 @@ def protect(space: AddressSpace, parts: Sequence[Entry], protection: int) -> Non
             )
         elif (protection ^ held) & PROT_WRITE and not part.private:
             stays, writes = ("writable", "still go through") if held & PROT_WRITE else ("read-only", "fault for ever")
-            space.hypervisor.found(
+            space.machine.found(
                 Kind.MPROTECT_WITHOUT_EFFECT,
                 f"mprotect at {part.start:#x} returned 0, and the {pages_of(part.n_pages)} of domain {part.domid} "
                 f"there stay {stays}: writes {writes}; unmap them and map them anew with the protection that is wanted",
@@ -147,7 +147,7 @@ def failed_touched(space: AddressSpace, entry: Entry, address: int, *, filled: b
         address: The page.
         filled: The host puts something there: it is no hole.
     """
-    space.hypervisor.found(
+    space.machine.found(
         Kind.FAILED_FRAME_TOUCHED,
         f"the frame at {address:#x} failed when it was mapped, and was touched: "
         + ("reads give ones there and writes are dropped" if filled else "that is SIGBUS")

@@ -16,14 +16,16 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.grants.entry import Read, granted
 from privcmdd.model.grants.in_use import Held, pin, unpin
 from privcmdd.model.machine.effects import GrantsInUse
+from privcmdd.model.machine.gntalloc import Holder, Notice, Shared
 from privcmdd.model.mm.vm_map import File
 from privcmdd.model.privcmd.requests import Batch, Ready, as_it_is, check_rights, give_up
-from privcmdd.model.units import PAGE_SHIFT, PROT_WRITE
+from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PROT_WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.files import SharedFile
+    from privcmdd.model.mm.space import AddressSpace
 
 
 def map_grants(
@@ -49,17 +51,17 @@ def map_grants(
     if not refs or entry is None or entry.file is not File.GNTDEV or end > entry.end:
         raise ModelError(errno.EINVAL, f"{addr:#x} to {end:#x} is no mapping of the gntdev device", key="addr")
     check_rights(entry.protection, domid, may_write=may_write)
-    hypervisor, writes = space.hypervisor, bool(entry.protection & PROT_WRITE)
-    domain = hypervisor.domains.get(domid)
+    machine, writes = space.machine, bool(entry.protection & PROT_WRITE)
+    domain = machine.domains.get(domid)
     if domain is None:
         raise ModelError(errno.EINVAL, f"there is no domain {domid} that could grant anything", key="dom", dom=domid)
     if domain.grants.version == 2:
-        hypervisor.make_status_frames(domain)
-    names = [granted(hypervisor, domain, ref, read, writes=writes).frame for ref in refs]
+        machine.make_status_frames(domain)
+    names = [granted(machine, domain, ref, read, writes=writes).frame for ref in refs]
     held = {page: Held(domid, ref, writes) for page, ref in enumerate(refs, addr >> PAGE_SHIFT)}
     space.reserve(addr, end, n_frames=len(refs))
     try:
-        mfns, errors = hypervisor.acquire(domid, np.array(names, dtype=np.uint64), entry.protection)
+        mfns, errors = machine.acquire(domid, np.array(names, dtype=np.uint64), entry.protection)
     except BaseException:
         space.abandon()
         raise
@@ -70,17 +72,63 @@ def map_grants(
         answer = ready(Batch(0, mfns, None, entry.protection))
         pin(domain, refs, names, writes=writes)
         try:
-            hypervisor.effects.append(GrantsInUse(domid, list(refs)))
+            machine.effects.append(GrantsInUse(domid, list(refs)))
             space.overlay(addr, end, [], mfns)
         except BaseException:
-            unpin(hypervisor, held.values())
+            unpin(machine, held.values())
             raise
     except BaseException:
         give_up(space, mfns)
         raise
-    space.grants |= held
+    space.granted.refs |= held
     entry.used = True
     entry.domid = domid
     entry.made_by = space.maker
     entry.pte_protection = entry.protection
     return answer
+
+
+def notify(space: AddressSpace, addr: int, event: tuple[int, int] | None, *, clear: bool) -> None:
+    """Say what is to be done when a page is unmapped, in the place of what was said before.
+
+    Raises:
+        ModelError: ENOENT, it maps no grant; EINVAL, it is mapped read-only and to be written to.
+    """
+    page, offset = addr >> PAGE_SHIFT, addr & PAGE_MASK
+    held = space.granted.refs.get(page)
+    if held is None:
+        raise ModelError(errno.ENOENT, f"no grant is mapped at {addr:#x}", key="addr")
+    file: int | SharedFile
+    if isinstance(held, Shared):
+        share = space.machine.shares.share(held.ref)
+        file, file_page = share.file, share.page
+    else:
+        file, file_page = held.domid, int(space.machine.frames.page[space.pmap.get(page)])
+    if clear and not held.writes:
+        raise ModelError(errno.EINVAL, f"a byte is to be cleared at {addr:#x}, which is mapped read-only", key="addr")
+    space.granted.notices[page] = Notice((file, file_page, offset) if clear else None, event)
+
+
+def share(space: AddressSpace, addr: int, refs: Sequence[int], prot: int, *, owned: bool) -> None:
+    """Pages of a mapping of the gntdev device hold domain 0's own grants, whose bytes are the process' to map.
+
+    Raises:
+        ModelError: EINVAL, the range is no such mapping, or is mapped to allow more than ``prot``.
+    """
+    end = addr + (len(refs) << PAGE_SHIFT)
+    entry = space.map.lookup(addr)
+    if entry is None or entry.file is not File.GNTDEV or end > entry.end or addr & PAGE_MASK:
+        raise ModelError(errno.EINVAL, f"{addr:#x} to {end:#x} is no mapping of the gntdev device", key="addr")
+    writes = bool(entry.protection & PROT_WRITE)
+    if writes and not prot & PROT_WRITE:
+        raise ModelError(errno.EINVAL, "one of these grants is read-only, and the mapping is not", key="refs")
+    first = addr >> PAGE_SHIFT
+    if any(page in space.granted.refs for page in range(first, first + len(refs))):
+        raise ModelError(errno.EINVAL, f"{addr:#x} to {end:#x} maps grants already", key="addr")
+    for page, ref in enumerate(refs, first):
+        held = space.machine.shares.share(ref)
+        (held.owners if owned else held.mappers).add(Holder("page", space.number, page))
+        space.granted.refs[page] = Shared(ref, writes)
+    entry.used = True
+    entry.domid = 0
+    entry.made_by = space.maker

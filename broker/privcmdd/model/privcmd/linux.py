@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from privcmdd.model.machine.frames import Errors, Mfns, Names
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
 
 # Frames the driver hands to the hypervisor at a time: a page of frame numbers.
 CHUNK_FRAMES: Final = 512
@@ -194,7 +194,7 @@ class Linux:
         """
         if vma.protection != PROT_NONE or self.host.dom0 != "pv":
             return False
-        return domid in space.hypervisor.domains or domid in NOBODYS
+        return domid in space.machine.domains or domid in NOBODYS
 
     def _fill(self, space: AddressSpace, vma: Entry, domid: int, start: int, mfns: Mfns) -> None:
         """Enter frames. Raises MemoryError; nothing has changed then."""
@@ -288,6 +288,11 @@ class Linux:
         space.counters.batches += 1
         return Batch(0, concatenated(arrays), None, vma.protection)
 
+    def reach_of_mmap(self, space: AddressSpace, entries: Sequence[MmapEntry]) -> int:
+        """The pages of the VMA that the first entry is in: what is too much for it is refused at its entry."""
+        vma = space.map.lookup(entries[0].va) if entries else None
+        return 0 if vma is None else vma.n_pages
+
     def check_mmap(self) -> None:
         """Frames of a PVH dom0 are auto-translated, and MMAP is not for those."""
         if self.host.dom0 == "pvh":
@@ -321,7 +326,7 @@ class Linux:
         n_entries = sum(space.map.growth(stray.start, stray.end, 1) for stray in strays)
         space.reserve(start, end, n_entries=n_entries, n_frames=wanted.num, at_once=True)
         vma.used = True
-        frames = space.hypervisor.resource_frames(wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
+        frames = space.machine.resource_frames(wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
         is_blind = self._is_blind(space, vma, wanted.dom)
         mfns: Mfns = [NO_FRAME] * wanted.num if is_blind else take_resource(space, wanted, frames)
         try:
@@ -363,7 +368,7 @@ class Linux:
         self, space: AddressSpace, vma: Entry, domid: int, at: int, names: Names, arrays: list[Mfns]
     ) -> Generator[None, None, None]:
         """Map consecutive frames until one is bad; those before it stay."""
-        if domid not in space.hypervisor.domains and domid not in NOBODYS:
+        if domid not in space.machine.domains and domid not in NOBODYS:
             raise no_such_domain(domid)
         mfns, errors = yield from self._acquire(space, vma, domid, at, names)
         try:

@@ -9,35 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from privcmdd.model.mm.space import VmOps
 from privcmdd.model.privcmd.requests import Batch, MmapEntry, Part, Ready, as_it_is
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from privcmdd.model.machine.frames import Names
-    from privcmdd.model.mm.syscalls import AddressSpace
-    from privcmdd.model.mm.vm_map import Entry, File
+    from privcmdd.model.mm.space import AddressSpace
 
 
-class Personality(Protocol):
+class Personality(VmOps, Protocol):
     """How one kernel answers. Stateless: one serves any number of address spaces."""
 
     name: str
     paged_nibble: int
-    wires: bool
     fills: bool  # something is mapped where a frame failed
-
-    def file(self, asked: str | None) -> File:
-        """What ``mmap`` maps. Raises ModelError ENODEV or EINVAL."""
-
-    def check_cut(self, space: AddressSpace, start: int, end: int) -> None:
-        """Whether the entries at the ends of a range may be cut there. Raises ModelError EINVAL."""
-
-    def withdraw(self, space: AddressSpace, start: int, end: int, new: Sequence[Entry]) -> None:
-        """Put entries without access in place (mprotect), and do with page table entries what the kernel does."""
-
-    def protect(self, space: AddressSpace, parts: Sequence[Entry], protection: int) -> None:
-        """Mprotect is about to change these parts of entries, copies of those in the map."""
 
     def mmapbatch(
         self,
@@ -75,6 +62,9 @@ class Personality(Protocol):
             MemoryError: When entries are mapped, too.
         """
 
+    def reach_of_mmap(self, space: AddressSpace, entries: Sequence[MmapEntry], /) -> int:
+        """How many pages a call of ``mmap`` maps at most, before it stops at an entry that does not fit."""
+
     def check_mmap(self) -> None:
         """Whether there is an MMAP at all. Raises ModelError ENOSYS."""
 
@@ -86,6 +76,3 @@ class Personality(Protocol):
         Raises:
             ModelError: EINVAL, ENOMEM, EPERM, EDQUOT, and what ``Hypervisor.resource_frames`` says.
         """
-
-    def fault(self, space: AddressSpace, entry: Entry, page: int) -> bool:
-        """Touch a page of a privcmd mapping. Returns whether that entered a PTE. Raises ModelError EFAULT."""

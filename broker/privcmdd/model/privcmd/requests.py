@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from privcmdd.model.machine.frames import Errors, Mfns, Names
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
 
 FAILED: Final = 0xF000_0000  # PRIVCMD_MMAPBATCH_MFN_ERROR
 
@@ -101,10 +101,10 @@ def acquire(
 
     What ``protection`` is for: ``Hypervisor.acquire``.
     """
-    hypervisor = space.hypervisor
+    machine = space.machine
     n = len(names)
     if isinstance(names, list) or n <= space.slice_frames:
-        return hypervisor.acquire(domid, names, protection)
+        return machine.acquire(domid, names, protection)
     mfns = np.zeros(n, dtype=np.uint32)
     errors = np.zeros(n, dtype=np.int32)
     failed = False
@@ -112,7 +112,7 @@ def acquire(
     try:
         while True:
             part = slice(done, done + space.slice_frames)
-            mfns[part], part_errors = hypervisor.acquire(domid, names[part], protection)
+            mfns[part], part_errors = machine.acquire(domid, names[part], protection)
             if part_errors is not None:
                 errors[part] = part_errors
                 failed = True
@@ -131,7 +131,7 @@ def take_resource(space: AddressSpace, wanted: Part, frames: Mfns) -> Mfns:
     Raises:
         ModelError: That of the first one that cannot be had; what was reserved is given up.
     """
-    mfns, errors = space.hypervisor.take(wanted.dom, frames)
+    mfns, errors = space.machine.take(wanted.dom, frames)
     if errors is not None:
         give_back(space, mfns)
         space.abandon()
@@ -147,7 +147,7 @@ def take_resource(space: AddressSpace, wanted: Part, frames: Mfns) -> Mfns:
 
 def give_back(space: AddressSpace, mfns: Mfns) -> None:
     """Drop the references that ``acquire`` took; never fails."""
-    space.hypervisor.give_parts([mfns])
+    space.machine.give_parts([mfns])
 
 
 def give_up(space: AddressSpace, mfns: Mfns) -> None:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from privcmdd.model.machine.frames import Errors, Mfns, Names
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
 
 
 @dataclass(slots=True, eq=False)
@@ -130,7 +130,7 @@ class Uvm:
         growth = space.map.growth(start, end, 1)
         if isinstance(names, list):
             space.reserve(start, end, n_entries=growth, n_objects=1, n_frames=len(names), at_once=True)
-            mfns, errors = space.hypervisor.acquire(domid, names)
+            mfns, errors = space.machine.acquire(domid, names)
         else:
             space.reserve(start, end, n_entries=growth, n_objects=1, n_frames=len(names))
             try:
@@ -191,11 +191,15 @@ class Uvm:
                 self._flush(space, domid, run, placed)
         except BaseException:
             if run is not None and run.mfns:
-                space.hypervisor.give_parts(run.mfns)
+                space.machine.give_parts(run.mfns)
             space.abandon()
             raise
         space.counters.batches += 1
         return Batch(0, joined(placed), None, common)
+
+    def reach_of_mmap(self, _: AddressSpace, entries: Sequence[MmapEntry]) -> int:
+        """All that is asked for: ranges may lie anywhere."""
+        return sum(entry.npages for entry in entries)
 
     def check_mmap(self) -> None:
         """There is one."""
@@ -211,7 +215,7 @@ class Uvm:
         check_rights(protection, wanted.dom, may_write=may_write)
         n_entries = space.map.growth(start, end, 1)
         space.reserve(start, end, n_entries=n_entries, n_objects=1, n_frames=wanted.num, at_once=True)
-        frames = space.hypervisor.resource_frames(wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
+        frames = space.machine.resource_frames(wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
         mfns = take_resource(space, wanted, frames)
         try:
             answer = ready(Batch(0, mfns, None, protection))
@@ -288,7 +292,7 @@ class Uvm:
         try:
             name = entry.object.name(entry.offset + page - entry.page)
         except ModelError:
-            space.hypervisor.found(
+            space.machine.found(
                 Kind.FAILED_FRAME_TOUCHED,
                 f"the frame at {address:#x} failed when it was mapped, and was touched; look at the error of each "
                 "frame before it is used",
@@ -296,7 +300,7 @@ class Uvm:
                 addr=address,
             )
             raise
-        take = space.hypervisor.take if entry.object.resource else space.hypervisor.acquire
+        take = space.machine.take if entry.object.resource else space.machine.acquire
         mfns, errors = take(entry.object.domid, [name])
         if errors is not None:
             raise ModelError(

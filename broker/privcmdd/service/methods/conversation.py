@@ -143,7 +143,7 @@ def counters(broker: Broker) -> Params:
             "domains": len(hypervisor.domains),
             "dying_domains": sum(not domain.alive for domain in hypervisor.domains.values()),
         },
-        "objects": object_counters(hypervisor.objects),
+        "objects": object_counters(broker.spaces.objects),
         "mappings": {
             "spaces": len(spaces),
             "entries": sum(len(space.map) for space in spaces),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
 from privcmdd.model.machine.gntalloc import MOST_SHARES, Holder, Notice
-from privcmdd.model.mm import granted
+from privcmdd.model.privcmd import gntdev
 from privcmdd.model.units import PAGE_SIZE, PROT_READ, PROT_WRITE
 from privcmdd.service.methods.gntdev import CLEAR_BYTE, event_of
 from privcmdd.service.reply import WithDescriptors
@@ -116,7 +116,7 @@ def map_shares(broker: Broker, session: Session, params: Params) -> Generator[Pa
         residence: Residence = broker.residence(session)
         ticket = yield from residence.turnstile.enter()
         try:
-            granted.share(residence.space, addr, refs[:num], prot, owned=params["own"])
+            gntdev.share(residence.space, addr, refs[:num], prot, owned=params["own"])
         finally:
             residence.turnstile.leave(ticket)
     else:

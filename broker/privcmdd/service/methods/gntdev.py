@@ -11,7 +11,6 @@ import numpy as np
 from privcmdd.model.errors import ModelError
 from privcmdd.model.grants import copy as grant_copy
 from privcmdd.model.grants.copy import DEST_GREF, SOURCE_GREF, Segment, check
-from privcmdd.model.mm import granted
 from privcmdd.model.privcmd import gntdev
 from privcmdd.model.units import PAGE_SIZE
 from privcmdd.service.methods.privcmd import answer, authorise, check_counts
@@ -104,7 +103,7 @@ def notify(broker: Broker, session: Session, params: Params) -> Params:
     """``gntdev.notify``: what is to be done when a page is unmapped."""
     event = event_of(broker, session, params)
     residence: Residence = broker.residence(session)
-    granted.notify(residence.space, params["addr"], event, clear=bool(params["action"] & CLEAR_BYTE))
+    gntdev.notify(residence.space, params["addr"], event, clear=bool(params["action"] & CLEAR_BYTE))
     return {}
 
 

@@ -103,7 +103,7 @@ def batch(
     answered = partial(ready, residence, names)
     if broker.settings.paranoid:
         answered = partial(lawful, answered, len(names))
-    request = space.personality.mmapbatch(space, domid, params["addr"], names, may_write=may_write, ready=answered)
+    request = residence.personality.mmapbatch(space, domid, params["addr"], names, may_write=may_write, ready=answered)
     return residence, names, request
 
 
@@ -120,7 +120,7 @@ def mmapbatch(broker: Broker, session: Session, params: Params) -> Steps:
     def ready(residence: Residence, names: Names, done: Batch) -> Params:
         arr = None
         if done.errors is not None:
-            marked = with_nibbles(names, done.errors, residence.space.personality.paged_nibble)
+            marked = with_nibbles(names, done.errors, residence.personality.paged_nibble)
             hidden.append(partial(detect.errors_hidden, broker, params, names, marked, done.errors))
             arr = frames_like(params["arr"], marked)
         return answer(broker, residence, params, done, {"ret": done.ret, "n_failed": done.n_failed, "arr": arr})
@@ -157,7 +157,7 @@ def mmapbatch_v2(broker: Broker, session: Session, params: Params) -> Steps:
 def mmap_entries(broker: Broker, session: Session, params: Params) -> Steps:
     """``privcmd.mmap``: several ranges, in order, until one is bad."""
     residence: Residence = broker.residence(session)
-    residence.space.personality.check_mmap()
+    residence.personality.check_mmap()
     entries = [MmapEntry(row["va"], row["mfn"], row["npages"]) for row in params["entry"]]
     may_write = authorise(session, residence, params["dom"], params["file"])
     check_counts(broker, params["num"], len(entries), "entry")
@@ -165,11 +165,10 @@ def mmap_entries(broker: Broker, session: Session, params: Params) -> Steps:
         file_of(broker, params["dom"])
     space = residence.space
     most = broker.settings.limits.frames_per_batch
-    vma = space.map.lookup(entries[0].va) if entries else None
-    if space.personality.name != "linux" or (vma is not None and vma.n_pages > most):
-        # Else what is too much for a request is too much for its VMA as well, which Linux refuses at its entry.
+    if residence.personality.reach_of_mmap(space, entries) > most:
+        # Else what is too much for a request is too much for the mapping as well, and is refused at its entry.
         check_counts(broker, None, sum(entry.npages for entry in entries), "npages")
-    request = space.personality.mmap(space, params["dom"], entries, may_write=may_write)
+    request = residence.personality.mmap(space, params["dom"], entries, may_write=may_write)
     try:
         done = yield from in_turn(broker, session, residence, request)
     except Stopped as stopped:
@@ -298,7 +297,7 @@ def answer(broker: Broker, residence: Residence, params: Params, done: Batch, re
     prepare(broker, params["dom"], done.mfns)
     if params["extents"]:
         result.update(placed(broker, params["dom"], done.mfns, done.protection))
-        if residence.space.personality.fills and (voids := voids_of(done.mfns)):
+        if residence.personality.fills and (voids := voids_of(done.mfns)):
             result["voids"] = voids
     return result
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.files import N_PAGES, BufferFile
-from privcmdd.model.mm import access
+from privcmdd.model.mm import access, syscalls
 from privcmdd.model.mm.vm_map import File
 from privcmdd.model.units import INVALID_FRAME, PAGE_SHIFT, PAGE_SIZE, PROT_READ, PROT_WRITE
 from privcmdd.service.processes import made_by
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.files import BufferPages, FileKey
     from privcmdd.model.mm.access import Segment
-    from privcmdd.model.mm.syscalls import AddressSpace
+    from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.mm.vm_map import Entry
     from privcmdd.service.broker import Broker
     from privcmdd.service.processes import Residence
@@ -51,8 +51,15 @@ def mmap(broker: Broker, space: AddressSpace, params: Params) -> Params:
     if made:
         buffer_file(broker, space)
     try:
-        at = space.mmap(
-            addr, size, prot, fixed=params["fixed"], file=file, private=params["private"], opened=params["opened"]
+        at = syscalls.mmap(
+            space,
+            addr,
+            size,
+            prot,
+            fixed=params["fixed"],
+            file=file,
+            private=params["private"],
+            opened=params["opened"],
         )
     except BaseException:
         if made:
@@ -95,13 +102,13 @@ def buffers(broker: Broker, session: Session, _: Params) -> WithDescriptors:
 
 def munmap(_: Broker, space: AddressSpace, params: Params) -> Params:
     """``munmap``: remove what is in a range."""
-    space.munmap(params["addr"], params["len"])
+    syscalls.munmap(space, params["addr"], params["len"])
     return {}
 
 
 def mprotect(_: Broker, space: AddressSpace, params: Params) -> Params:
     """``mprotect``: change a range's protection."""
-    space.mprotect(params["addr"], params["len"], params["prot"])
+    syscalls.mprotect(space, params["addr"], params["len"], params["prot"])
     return {}
 
 
