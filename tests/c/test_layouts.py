@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from privcmd.guest import pv
-from privcmdd.service import hypercalls
+from privcmdd.service import hypercalls, vm_event
 from privcmdd.service.hypercalls import hvm_context
-from privcmdd.service.hypercalls.layout import Layout
 from privcmdd.service.hypercalls.names import NAMES
+from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +123,8 @@ def constant(kind: str, name: str) -> str:
 
 
 def modules() -> Iterator[tuple[str, object]]:
-    """The modules of the room, by their names."""
+    """The modules that have layouts of Xen's structures, by their names."""
+    yield "vm_event", vm_event
     for found in pkgutil.iter_modules(hypercalls.__path__):
         yield found.name, importlib.import_module(f"privcmdd.service.hypercalls.{found.name}")
 

@@ -71,9 +71,9 @@ class Stage:
         try:
             actor.pause = next(actor.steps)
             if actor.pause is None:
-                actor.known.setdefault("slices", []).append(self.desk.broker.sequence.last)
+                actor.known.setdefault("slices", []).append(self.desk.broker.world.sequence.last)
             else:
-                actor.known["queued"] = self.desk.broker.sequence.last
+                actor.known["queued"] = self.desk.broker.world.sequence.last
         except StopIteration as stop:
             for fd in stop.value.fds:
                 os.close(fd)
@@ -103,7 +103,7 @@ class Stage:
                 self.recorder.know(index, actor.known)
                 actor.known = {}
         self.desk.broker.disconnect(actor.session)
-        self.recorder.end(actor.session.number, self.desk.broker.sequence.last if known else None)
+        self.recorder.end(actor.session.number, self.desk.broker.world.sequence.last if known else None)
         self.actors.remove(actor)
 
     def finish(self, actor: Actor) -> None:

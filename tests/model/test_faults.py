@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from model.profiles import PROFILE
 from privcmdd.model.errors import ModelError
-from privcmdd.model.injection import CERTAIN_PPM, MOST_RULES, Armed, Asker, Faults, Kind, Rule, draws
+from privcmdd.model.injection import CERTAIN_PPM, MOST_RULES, Armed, Asker, Injections, Kind, Rule, draws
 from privcmdd.model.machine.frames import NO_FRAME
 
 ASKER = Asker(3, "qemu/9.2 run-7", 4711, 1000, "privcmd.mmapbatch_v2")
@@ -127,7 +127,7 @@ def test_bits_that_no_host_looks_at_hide_no_frame() -> None:
 
 def test_only_good_frames_are_taken() -> None:
     """One that failed already keeps its errno, and is neither seen nor counted."""
-    faults = Faults()
+    faults = Injections()
     armed = faults.add(Rule(Kind.FRAME_ERRNO, errno.EPERM, nth=2))
     mfns = np.array([9, NO_FRAME, 8, 7], dtype=np.uint32)
     errors = np.array([0, -errno.EINVAL, 0, 0], dtype=np.int32)
@@ -143,7 +143,7 @@ def test_only_good_frames_are_taken() -> None:
 
 def test_pages_of_a_resource_are_tried_apart() -> None:
     """A page of a resource has no gfn: it is not the frame whose number is the page's index."""
-    faults = Faults()
+    faults = Injections()
     faults.add(Rule(Kind.PAGED, 1))
     mfns = np.array([9], dtype=np.uint32)
 
@@ -154,7 +154,7 @@ def test_pages_of_a_resource_are_tried_apart() -> None:
 
 def test_the_first_rule_takes_a_frame_and_the_next_sees_the_rest() -> None:
     """Rules are asked in the order in which they came."""
-    faults = Faults()
+    faults = Injections()
     first, second = (
         faults.add(Rule(Kind.FRAME_ERRNO, number, gfns=gfns)) for number, gfns in ((1, ((2, 1),)), (5, None))
     )
@@ -168,7 +168,7 @@ def test_the_first_rule_takes_a_frame_and_the_next_sees_the_rest() -> None:
 
 def test_rules_that_end_and_rules_that_stay() -> None:
     """Those of a connection end with it; ids are never used twice; what they did is remembered."""
-    faults = Faults()
+    faults = Injections()
     kept, owned = faults.add(Rule(Kind.ERRNO, 5)), faults.add(Rule(Kind.ERRNO, 5), 3)
     assert [armed.id for armed in faults.strikes(ASKER, None, None)] == [kept.id, owned.id]
 
@@ -183,7 +183,7 @@ def test_rules_that_end_and_rules_that_stay() -> None:
 
 def test_a_rule_that_ends_meanwhile_strikes_no_more() -> None:
     """A request that waits at one rule does not meet another that was cleared while it waited."""
-    faults = Faults()
+    faults = Injections()
     faults.add(Rule(Kind.DELAY, 5))
     second = faults.add(Rule(Kind.ERRNO, 5))
     striking = faults.strikes(ASKER, None, None)
@@ -197,7 +197,7 @@ def test_a_rule_that_ends_meanwhile_strikes_no_more() -> None:
 
 def test_there_is_an_end_to_rules() -> None:
     """ENOSPC, and all that are there stay."""
-    faults = Faults()
+    faults = Injections()
     for _ in range(MOST_RULES):
         faults.add(Rule(Kind.DROP))
 

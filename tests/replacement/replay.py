@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from privcmdd.model.mm.space import AddressSpace
-    from privcmdd.service.processes import Residence
-    from privcmdd.service.session import Session
+    from privcmdd.service.session import Residence, Session
     from service.desk import Steps
 
 BLOCK: Final = FEW + 1  # a shorter batch is done at once
@@ -244,7 +243,7 @@ class Replay:
 
     def p2m(self, gfn: int) -> npt.NDArray[np.uint32]:
         """The frames of a block of guest frames."""
-        domain = self.desk.broker.hypervisor.domains.get(DOM)
+        domain = self.desk.broker.world.machine.domains.get(DOM)
         if domain is None or not domain.alive:
             return self.mfns[0]
         return domain.p2m[gfn * BLOCK : (gfn + 1) * BLOCK].copy()
@@ -262,12 +261,12 @@ class Replay:
             assert account.used[Slot.FRAMES] == model["used"][0] * BLOCK
             assert account.used[Slot.BATCHES] == model["batches"][0]
         assert [who in self.clients for who in range(N_CLIENTS)] == [at > 0 for at in model["at"]]
-        assert len(self.desk.broker.spaces) == sum(self.residence(number) is not None for number in range(2))
+        assert len(self.desk.broker.world.spaces) == sum(self.residence(number) is not None for number in range(2))
 
     def compare_machine(self, model: Mapping[str, list[int]]) -> None:
         """The domain's life, its p2m, and every frame's owner and references."""
-        hypervisor = self.desk.broker.hypervisor
-        domain = hypervisor.domains.get(DOM)
+        machine = self.desk.broker.world.machine
+        domain = machine.domains.get(DOM)
         state = 2 if domain is None else int(not domain.alive)
         assert state == model["domain"][0]
         assert (0 if domain is None else domain.tot_pages) == model["tot_pages"][0] * BLOCK
@@ -275,9 +274,9 @@ class Replay:
             assert (self.p2m(gfn) == self.mfns[mfn]).all()
         for mfn, (n_refs, owned) in enumerate(zip(model["refs"], model["owned"], strict=True)):
             if owned:
-                assert (hypervisor.frames.refs[self.mfns[mfn]] == n_refs).all(), (mfn, n_refs)
-                assert (hypervisor.frames.owner[self.mfns[mfn]] == DOM).all()
-        assert int(np.count_nonzero(hypervisor.frames.owner == DOM)) == sum(model["owned"]) * BLOCK
+                assert (machine.frames.refs[self.mfns[mfn]] == n_refs).all(), (mfn, n_refs)
+                assert (machine.frames.owner[self.mfns[mfn]] == DOM).all()
+        assert int(np.count_nonzero(machine.frames.owner == DOM)) == sum(model["owned"]) * BLOCK
 
     def compare_space(self, model: Mapping[str, list[int]], number: int, space: AddressSpace) -> None:
         """Entries, objects and their references, page table entries, what is reserved and what is paid for."""

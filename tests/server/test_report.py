@@ -13,7 +13,6 @@ import pytest
 
 from privcmdd.server.logs import Log
 from privcmdd.server.report import MOST_REPORTS, Reports
-from privcmdd.service.incident import Incident
 from rawclient import Ended, Refused
 from server.process import Process
 from service.desk import Desk
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 # What a bug looks like: frame 7 of a batch gets one reference too many.
 PLUG_IN = """
-from privcmdd.model.foreign import Foreign
+from privcmdd.model.machine.foreign import Foreign
 acquire = Foreign.acquire
 def one_too_many(self, domid, names, protection=None):
     mfns, errors = acquire(self, domid, names, protection)
@@ -43,11 +42,12 @@ class Scene:
         self.directory = directory
         self.reports = Reports(str(directory), Log(stream=self.stream))
         self.desk = Desk()
+        self.desk.broker._on_incident = self.reports
         self.session = self.desk.connect()
 
     def meet(self, exception: Exception) -> str | None:
         """Meet a fault; the name of its report."""
-        return self.reports(Incident(self.desk.broker, exception, self.session))
+        return self.desk.broker.report(exception, self.session)
 
     def lines(self) -> list[dict[str, Any]]:
         """The log."""

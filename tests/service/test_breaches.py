@@ -14,6 +14,7 @@ from privcmdd.model.machine.domain import State
 from privcmdd.model.machine.foreign import Foreign
 from privcmdd.model.mm.space import Replacement
 from privcmdd.service.incident import Incident, describe
+from privcmdd.service.methods.stats import counters
 from service.desk import BASE, ROOT, Desk, Refused, frames, result
 
 if TYPE_CHECKING:
@@ -55,11 +56,11 @@ def misprepare(_: Desk, session: Session) -> None:
 PLANTED: list[tuple[str, Callable[[Desk, Session], Any]]] = [
     ("1 entries are sorted", misorder),
     ("2 objects are referred", lambda _, session: setattr(space_of(session).objects, "made", 9)),
-    ("3 references are the mappings", lambda desk, _: desk.broker.hypervisor.frames.refs.__setitem__(300, 7)),
+    ("3 references are the mappings", lambda desk, _: desk.broker.world.machine.frames.refs.__setitem__(300, 7)),
     ("4 page tables and wired", lambda _, session: setattr(space_of(session), "n_wired", 9)),
     ("5 a replacement is seen", misprepare),
     ("6 only real changes", lambda _, session: setattr(space_of(session).counters, "frames_entered", 9)),
-    ("8 a domain lives", lambda desk, _: setattr(desk.broker.hypervisor.domains[1], "state", State.GONE)),
+    ("8 a domain lives", lambda desk, _: setattr(desk.broker.world.machine.domains[1], "state", State.GONE)),
     ("9 charges equal use", lambda _, session: session.uid_account.add(Slot.ENTRIES, 5)),
 ]
 
@@ -70,7 +71,7 @@ def test_a_breach_of_each_law_is_found_after_the_request_that_made_it(
 ) -> None:
     """And named; laws 6 and 7, of one answer and of the end, have tests of their own."""
     desk, one, _ = mapped()
-    talk = desk.broker._methods["ping"]
+    talk = desk.broker._dispatch.known["ping"]
     planted = [plant]
 
     def ping(broker: Any, session: Session, params: dict[str, Any]) -> Any:
@@ -78,12 +79,12 @@ def test_a_breach_of_each_law_is_found_after_the_request_that_made_it(
             each(desk, session)
         return talk[1](broker, session, params)
 
-    monkeypatch.setitem(desk.broker._methods, "ping", (talk[0], ping))
+    monkeypatch.setitem(desk.broker._dispatch.known, "ping", (talk[0], ping))
     reply = desk.reply(one, "ping")
 
     assert reply.close
-    assert isinstance(reply.fault, InternalFault)
-    assert reply.fault.law.startswith(law)
+    assert isinstance(reply.incident, InternalFault)
+    assert reply.incident.law.startswith(law)
 
 
 def test_an_answer_that_breaks_law_6_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,15 +98,15 @@ def test_an_answer_that_breaks_law_6_is_found(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Foreign, "acquire", broken)
     reply = desk.reply(one, "privcmd.mmapbatch_v2", dom=1, addr=BASE, arr=[1, 2])
 
-    assert isinstance(reply.fault, InternalFault)
-    assert reply.fault.law.startswith("6 every frame")
+    assert isinstance(reply.incident, InternalFault)
+    assert reply.incident.law.startswith("6 every frame")
     desk.broker.check()
 
 
 def test_what_stays_broken_is_paid_for_once() -> None:
     """The others, and who comes later, are served; it is counted, and another breach of that law is found."""
     desk, one, other = mapped()
-    refs = desk.broker.hypervisor.frames.refs
+    refs = desk.broker.world.machine.frames.refs
     refs[300] += 1
     assert desk.reply(one, "ping").close
     desk.broker.disconnect(one)
@@ -113,18 +114,18 @@ def test_what_stays_broken_is_paid_for_once() -> None:
     for _ in range(3):
         assert not desk.reply(other, "ping").close
     desk.call(other, "privcmd.mmapbatch_v2", dom=1, addr=BASE, arr=[44, 2])  # of which the first is frame 300
-    broken = desk.broker.statistics()["broker"]["broken"]
+    broken = counters(desk.broker.world)["broker"]["broken"]
     assert broken == {"3 references are the mappings: frame 0x12c": 4}
-    assert desk.broker.n_faults == 1
+    assert desk.broker.world.n_incidents == 1
 
     space_of(other).n_wired += 1
     reply = desk.reply(other, "ping")
-    assert isinstance(reply.fault, InternalFault)
-    assert reply.fault.law.startswith("4 ")
+    assert isinstance(reply.incident, InternalFault)
+    assert reply.incident.law.startswith("4 ")
     space_of(other).n_wired -= 1
     refs[300] -= 1
     assert not desk.reply(desk.connect(), "ping").close
-    assert desk.broker.scrutiny.broken == {}
+    assert desk.broker.world.broken == {}
     refs[300] += 1
     assert desk.reply(desk.connect(), "ping").close
 
@@ -132,12 +133,12 @@ def test_what_stays_broken_is_paid_for_once() -> None:
 def test_a_state_in_which_a_law_cannot_be_checked_is_a_breach() -> None:
     """The check itself fails: that is found like any other, and paid for once."""
     desk, one, other = mapped()
-    desk.broker.hypervisor.domains[1].p2m[5] = (1 << 30) - 1
+    desk.broker.world.machine.domains[1].p2m[5] = (1 << 30) - 1
 
     reply = desk.reply(one, "ping")
 
-    assert isinstance(reply.fault, InternalFault)
-    assert "cannot be checked: IndexError" in reply.fault.text
+    assert isinstance(reply.incident, InternalFault)
+    assert "cannot be checked: IndexError" in reply.incident.text
     assert not desk.reply(other, "ping").close
 
 
@@ -149,7 +150,7 @@ def reported(desk: Desk, name: str | None = "fault-1") -> list[dict[str, Any]]:
         told.append(json.loads(json.dumps(describe(incident))))
         return name
 
-    desk.broker._on_fault = report
+    desk.broker._on_incident = report
     return told
 
 
@@ -205,7 +206,7 @@ def test_a_report_is_bounded_and_survives_a_broken_state() -> None:
     assert len(json.dumps(told[0])) < 400_000
     assert told[0]["space"]["maps_left_out"] == 301 - 256
 
-    del desk.broker.hypervisor.frames
+    del desk.broker.world.machine.frames
     assert desk.reply(one, "ping").close
     assert told[1]["stats"].startswith("cannot be told: AttributeError")
     assert told[1]["request"]["method"] == "ping"

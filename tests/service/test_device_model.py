@@ -20,7 +20,7 @@ from service.desk import BASE, PAGE, Desk, frames, settings
 from service.tool import HVM, Tool
 
 if TYPE_CHECKING:
-    from privcmdd.service.hypercalls.layout import Layout
+    from privcmdd.service.layout import Layout
 
 NO_SUCH = 77
 

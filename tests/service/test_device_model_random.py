@@ -100,9 +100,13 @@ class Crowd:
 
     def seen(self) -> Any:
         """All ports, and who pays for what."""
-        ports = self.desk.broker.hypervisor.events
+        ports = self.desk.broker.world.machine.events
         rows = {dom: sorted(map(repr, ports.ports(dom).items())) for dom in (0, 1, 2)}
-        return rows, self.desk.broker.usage(), {channel: tuple(up) for channel, up in self.desk.backing.raised.items()}
+        return (
+            rows,
+            self.desk.broker.world.usage(),
+            {channel: tuple(up) for channel, up in self.desk.backing.raised.items()},
+        )
 
     def do(self, who: int, method: str, params: dict[str, Any]) -> None:
         """One request."""
@@ -141,8 +145,8 @@ def test_random_requests_about_event_channels(requests: list[tuple[int, tuple[st
 
     for session in (*crowd.clients, crowd.tool.session):
         broker.disconnect(session)
-    assert broker.usage() == {}
-    assert broker.hypervisor.events.ports(0) == {}
+    assert broker.world.usage() == {}
+    assert broker.world.machine.events.ports(0) == {}
     admin = crowd.desk.connect()
     for dom in (1, 2):
         assert crowd.desk.call(admin, "domain.destroy", dom=dom) == {"state": "gone"}

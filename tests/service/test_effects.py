@@ -8,6 +8,7 @@ import os
 
 import pytest
 
+from privcmdd.service.methods.stats import counters
 from privcmdd.service.settings import AccessRule
 from service.desk import BASE, OTHER, PAGE, ROOT, USER, Desk, Refused, finish, frames, result, settings
 
@@ -147,13 +148,13 @@ def test_an_internal_fault_ends_one_session_and_the_broker_goes_on() -> None:
     reply = desk.reply(unlucky, "read", addr=BASE, len=1)
 
     assert reply.close
-    assert repr(reply.fault) == "RuntimeError('the disk is on fire')"
+    assert repr(reply.incident) == "RuntimeError('the disk is on fire')"
     with pytest.raises(Refused, match="EIO") as refused:
         result(reply)
     assert "fire" not in refused.value.text
     desk.broker.disconnect(unlucky)
     assert desk.call(lucky, "read", addr=BASE, len=1) == {"data": b"\0"}
-    stats = desk.broker.statistics()
+    stats = counters(desk.broker.world)
     assert stats["broker"]["faults"] == 1
     assert stats["mappings"]["frames"] == 1
     desk.broker.check()
@@ -180,7 +181,7 @@ def test_a_discard_that_fails_does_not_lose_what_comes_after_it(refused: bool) -
     reply = desk.reply(holder, "privcmd.mmap", dom=1, entry=bad)
 
     assert reply.close
-    assert isinstance(reply.fault, OSError)
+    assert isinstance(reply.incident, OSError)
     assert [event.params for event in desk.events] == [[{"dom": 2, "state": "gone"}]]
     assert set(desk.backing.files) == {1}
     desk.broker.check()
@@ -197,8 +198,8 @@ def test_a_discard_that_fails_when_a_client_goes_hurts_nobody_else() -> None:
 
     desk.broker.disconnect(holder)
 
-    assert desk.broker.statistics()["broker"]["faults"] == 1
-    assert desk.broker.statistics()["mappings"]["frames"] == 0
+    assert counters(desk.broker.world)["broker"]["faults"] == 1
+    assert counters(desk.broker.world)["mappings"]["frames"] == 0
     desk.broker.check()
 
 
@@ -246,8 +247,8 @@ def test_an_address_space_that_keeps_something_at_its_end_is_noticed() -> None:
 
     desk.broker.disconnect(session)
 
-    assert desk.broker.n_faults == 1
-    assert session.number not in desk.broker.sessions
+    assert desk.broker.world.n_incidents == 1
+    assert session.number not in desk.broker.world.sessions
     assert desk.call(other, "ping")
     desk.broker.check()
 
@@ -261,7 +262,7 @@ def test_memory_comes_as_a_descriptor() -> None:
         (fd,) = reply.fds
         opened = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
         os.close(fd)
-        assert result(reply)["size_bytes"] == desk.broker.hypervisor.domain(1).file.n_pages * PAGE
+        assert result(reply)["size_bytes"] == desk.broker.world.machine.domain(1).file.n_pages * PAGE
         assert opened == mode
     with pytest.raises(Refused, match="ESRCH"):
         desk.call(session, "domain.memory", dom=9)

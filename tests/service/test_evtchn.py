@@ -56,12 +56,12 @@ def test_a_port_of_domain_0_goes_with_its_connection() -> None:
     session, second = desk.connect(), desk.connect()
     dom = desk.domain(second)
     theirs, _ = pair(desk, session, dom)
-    assert desk.broker.usage()[str(USER)]["fds"] == 4
+    assert desk.broker.world.usage()[str(USER)]["fds"] == 4
 
     desk.broker.disconnect(session)
     desk.broker.check()
 
-    assert desk.broker.usage()[str(USER)]["fds"] == 1
+    assert desk.broker.world.usage()[str(USER)]["fds"] == 1
     row = ask(desk, second, "list", on=dom)["ports"][0]
     assert (row["state"], row["dom"], row["remote_port"]) == ("unbound", 0, 0)
     ours = ask(desk, second, "bind_interdomain", dom=dom, port=theirs)["port"]
@@ -106,7 +106,7 @@ def test_acting_for_a_guest_wants_the_right_to_write_to_it() -> None:
             ask(desk, other, method, **params)
         assert refused.value.name == "EPERM"
     assert len(ask(desk, other, "list", on=dom)["ports"]) == 1
-    assert desk.broker.usage()[str(OTHER)]["fds"] == 1
+    assert desk.broker.world.usage()[str(OTHER)]["fds"] == 1
 
 
 def test_a_restricted_connection_binds_its_domain_alone() -> None:
@@ -175,7 +175,7 @@ def test_a_domain_takes_its_channels_with_it() -> None:
     assert refused.value.name == "ESRCH"
     ask(desk, session, "close", port=ours)
     assert desk.backing.raised == {}
-    assert desk.broker.usage()[str(USER)]["fds"] == 1
+    assert desk.broker.world.usage()[str(USER)]["fds"] == 1
 
 
 @pytest.mark.parametrize("on_behalf", [False, True])
@@ -190,9 +190,9 @@ def test_without_an_event_there_is_no_port(on_behalf: bool) -> None:
         ask(desk, session, "alloc_unbound", remote=0 if on_behalf else dom, on=dom if on_behalf else 0)
 
     assert refused.value.name == "ENOMEM"
-    assert not desk.broker.hypervisor.events.ports(0)
-    assert not desk.broker.hypervisor.events.ports(dom)
-    assert desk.broker.usage()[str(USER)]["fds"] == 1
+    assert not desk.broker.world.machine.events.ports(0)
+    assert not desk.broker.world.machine.events.ports(dom)
+    assert desk.broker.world.usage()[str(USER)]["fds"] == 1
 
 
 def test_ports_are_paid_for() -> None:

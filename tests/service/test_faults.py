@@ -145,7 +145,7 @@ def test_a_dropped_request_has_no_answer_and_was_done_or_not(when: str) -> None:
 
     reply = client.desk.reply(client.session, "domain.page_out", dom=1, arr=[5])
 
-    assert (reply.data, reply.fds, reply.close, reply.fault) == (b"", (), True, None)
+    assert (reply.data, reply.fds, reply.close, reply.incident) == (b"", (), True, None)
     client.desk.broker.disconnect(client.session)
     assert client.desk.call(client.admin, "domain.info", dom=1)["tot_pages"] == (63 if when == "after" else 64)
 
@@ -498,10 +498,10 @@ def test_without_rules_no_frame_knows_of_them() -> None:
     assert SMALL.paranoid
     client.fail(frame_errno="EIO", nth=2**40)
     client.desk.reserve(client.session, LONG)
-    hypervisor = client.desk.broker.hypervisor
+    machine = client.desk.broker.world.machine
 
     for pause in client.desk.start(client.session, "privcmd.mmapbatch_v2", dom=1, addr=BASE, arr=frames(*range(LONG))):
         assert pause is None
-        assert hypervisor.injection is None
+        assert machine.injection is None
     assert client.errno("mmap", addr=1, len=1, prot=3, fixed=True) == "EINVAL"
-    assert hypervisor.injection is None
+    assert machine.injection is None

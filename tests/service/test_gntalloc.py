@@ -42,7 +42,7 @@ class Shop:
 
     def fds(self) -> int:
         """Descriptors that the uid pays for."""
-        n: int = self.desk.broker.usage()[str(USER)]["fds"]
+        n: int = self.desk.broker.world.usage()[str(USER)]["fds"]
         return n
 
 
@@ -144,14 +144,14 @@ def test_a_holder_that_does_not_hold_is_found() -> None:
     shop = Shop()
     shop.ask(shop.maker, "alloc", dom=0, num=1)
     shop.ask(shop.other, "map", refs=[8], addr=AT)
-    mappers = shop.desk.broker.hypervisor.shares.refs[8].mappers
+    mappers = shop.desk.broker.world.machine.shares.refs[8].mappers
     (holder,) = mappers
 
     for wrong in (set(), {Holder("page", holder.number, 1)}, {holder, Holder("page", 999, holder.page)}):
-        shop.desk.broker.hypervisor.shares.refs[8].mappers = wrong
+        shop.desk.broker.world.machine.shares.refs[8].mappers = wrong
         with pytest.raises(InternalFault, match="12 shared pages"):
             shop.desk.broker.check()
-    shop.desk.broker.hypervisor.shares.refs[8].mappers = mappers
+    shop.desk.broker.world.machine.shares.refs[8].mappers = mappers
     shop.desk.broker.check()
 
 
@@ -175,7 +175,7 @@ def test_nothing_breaks_the_law_of_shares(steps: list[tuple[int, int, int, bool]
         ]
         method, params = calls[what]
         reply = shop.desk.reply(session, method, **params)
-        assert not reply.close, reply.fault
+        assert not reply.close, reply.incident
         for fd in reply.fds:
             os.close(fd)
     shop.desk.broker.disconnect(shop.maker)

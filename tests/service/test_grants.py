@@ -161,7 +161,7 @@ def test_the_guest_sees_what_is_in_use() -> None:
 def test_version_2_shows_it_in_the_status_frames() -> None:
     """The entries are 16 bytes, their bits lie in frames of their own, which are there when they are needed."""
     guest = Granting()
-    guest.desk.broker.hypervisor.domains[guest.dom].grants.version = 2
+    guest.desk.broker.world.machine.domains[guest.dom].grants.version = 2
     guest.call("write", addr=TABLE + 16 * 8, data=struct.pack("<HHIQ", PERMIT, 0, 0, 5))
     guest.map(8)
     status = TABLE + 8 * PAGE
@@ -207,7 +207,7 @@ def test_a_count_that_is_wrong_is_found() -> None:
     guest = Granting()
     guest.grant(8, 5)
     guest.map(8)
-    domain = guest.desk.broker.hypervisor.domains[guest.dom]
+    domain = guest.desk.broker.world.machine.domains[guest.dom]
     pin = domain.grants.pins[8]
 
     pin.n_writable -= 1
@@ -233,7 +233,7 @@ def test_rubbish_in_a_table_harms_its_guest_alone(
 ) -> None:
     """Whatever a guest writes, before and while its grants are mapped: the laws hold and others are served."""
     guest = Granting()
-    guest.desk.broker.hypervisor.domains[guest.dom].grants.version = version
+    guest.desk.broker.world.machine.domains[guest.dom].grants.version = version
     other = guest.desk.connect()
     for ref in range(6):
         guest.grant(ref, ref)
@@ -244,7 +244,7 @@ def test_rubbish_in_a_table_harms_its_guest_alone(
     guest.map(*refs, addr=BASE + 8 * PAGE)
     guest.call("munmap", addr=BASE, len=16 * PAGE)
 
-    assert not guest.desk.broker.hypervisor.domains[guest.dom].grants.pins
+    assert not guest.desk.broker.world.machine.domains[guest.dom].grants.pins
     assert guest.desk.call(other, "ping")["instance"]
     guest.desk.broker.check()
 
@@ -287,12 +287,12 @@ def test_copying_to_a_frame_marks_it_dirty() -> None:
     guest = Granting()
     guest.grant(8, 5)
     guest.grant(9, 6)
-    hypervisor = guest.desk.broker.hypervisor
-    hypervisor.log_dirty(guest.dom, on=True)
+    machine = guest.desk.broker.world.machine
+    machine.log_dirty(guest.dom, on=True)
 
     guest.call("gntdev.copy", segments=[segment(4, end("source", guest.dom, 9), end("dest", guest.dom, 8))])
 
-    assert hypervisor.take_dirty(guest.dom, 32, clean=False).nonzero()[0].tolist() == [5]
+    assert machine.take_dirty(guest.dom, 32, clean=False).nonzero()[0].tolist() == [5]
 
 
 def test_each_segment_has_its_own_status() -> None:
@@ -317,7 +317,7 @@ def test_each_segment_has_its_own_status() -> None:
 def test_version_2_gives_parts_of_frames() -> None:
     """GTF_sub_page: these bytes can be copied and no others, and the frame cannot be mapped."""
     guest = Granting()
-    guest.desk.broker.hypervisor.domains[guest.dom].grants.version = 2
+    guest.desk.broker.world.machine.domains[guest.dom].grants.version = 2
     guest.call("write", addr=TABLE + 16 * 8, data=struct.pack("<HHHHQ", PERMIT | 256, 0, 100, 16, 5))
     ends = [segment(8, None, end("dest", guest.dom, 8, offset)) for offset in (99, 100, 108, 109)]
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from privcmdd.model.host import Host
-from privcmdd.service.broker import MOST_NAMES, OTHERS
 from privcmdd.service.hypercalls import domctl, events, hvm_op, info, memory_op, multicall, shadow, sysctl, version
 from privcmdd.service.settings import AccessRule
+from privcmdd.service.world import MOST_NAMES, OTHERS
 from service.desk import BASE, PAGE, Desk, Refused, errnos, frames, settings
 from service.tool import (
     ARRAY,
@@ -101,16 +101,16 @@ def test_frames_of_a_built_domain_can_be_mapped(tool: Tool, kind: str) -> None:
 def test_domains_that_xen_does_not_make(tool: Tool, changes: dict[str, Any], error: int) -> None:
     """Each with its errno, and nothing is left of it."""
     assert tool.create(**changes)[0] == -error
-    assert not tool.desk.broker.hypervisor.domains
+    assert not tool.desk.broker.world.machine.domains
     assert [what for what, key in tool.desk.backing.done if key == 1] == []
 
 
 def test_a_debug_build_makes_domains_with_shadow_paging(tool: Tool) -> None:
     """The custom Xen of docs/explanation/facts/recorded-host.md, section 1; a release says EOPNOTSUPP."""
-    tool.desk.broker.hypervisor.host = Host(build="debug")
+    tool.desk.broker.world.machine.host = Host(build="debug")
 
     assert tool.create(flags=1)[0] == 0
-    assert [domain.kind for domain in tool.desk.broker.hypervisor.domains.values()] == ["hvm"]
+    assert [domain.kind for domain in tool.desk.broker.world.machine.domains.values()] == ["hvm"]
 
 
 def test_another_interface_version_is_refused_first(tool: Tool) -> None:
@@ -257,7 +257,7 @@ def test_what_xen_says_of_itself(tool: Tool) -> None:
     assert tool.call(XEN_VERSION, 10) == 20
     assert tool.call(XEN_VERSION, 99) == -errno.ENOSYS
     assert tool.call(60) == -errno.ENOSYS
-    assert tool.call(MEMORY_OP, 2) == tool.desk.broker.hypervisor.frames.n_frames
+    assert tool.call(MEMORY_OP, 2) == tool.desk.broker.world.machine.frames.n_frames
 
 
 def test_several_calls_in_one(tool: Tool) -> None:
@@ -270,7 +270,7 @@ def test_several_calls_in_one(tool: Tool) -> None:
     size = multicall.ENTRY.size
     results = [multicall.ENTRY.unpack(tool.get(size, ARRAY + index * size))["result"] for index in range(4)]
     assert results[:3] == [0x40011, 2**64 - errno.ENOSYS, 2**64 - errno.ENOSYS]
-    assert results[3] == tool.desk.broker.hypervisor.frames.n_frames
+    assert results[3] == tool.desk.broker.world.machine.frames.n_frames
 
 
 def test_parameters_of_hvm_domains(tool: Tool) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from model.profiles import PROFILE
 from privcmdd.service.hypercalls import createdomain, domctl, events, hvm_op, memory_op, paging, sysctl
-from privcmdd.service.hypercalls.layout import Bytes, Layout
+from privcmdd.service.layout import Bytes, Layout
 from service.desk import PAGE, Desk, Refused
 from service.tool import ARRAY, BUFFERS, DOMCTL, EVENTS, HVM_OP, MEMORY_OP, N_BUFFERS, PV, SYSCTL, Tool
 
@@ -86,12 +86,12 @@ def state(tool: Tool) -> Any:
             domain.n_resource,
             domain.p2m[domain.p2m != 0].tobytes(),
             repr((domain.traits, domain.ioreq_servers, domain.interrupts, domain.pager)),
-            sorted(map(repr, hypervisor.events.ports(domain.domid).items())) if domain.alive else [],
+            sorted(map(repr, machine.events.ports(domain.domid).items())) if domain.alive else [],
         )
 
-    hypervisor = tool.desk.broker.hypervisor
-    frames = hypervisor.frames
-    domains = {domid: of(domain) for domid, domain in hypervisor.domains.items()}
+    machine = tool.desk.broker.world.machine
+    frames = machine.frames
+    domains = {domid: of(domain) for domid, domain in machine.domains.items()}
     return domains, frames.refs.tobytes(), frames.owner.tobytes(), frames.n_free
 
 
@@ -218,4 +218,4 @@ def test_random_resources(personality: str, requests: list[dict[str, Any]]) -> N
     desk.broker.disconnect(session)
     desk.broker.check()
     assert tool.domctl(2, 1)[0] == 0
-    assert 1 not in desk.broker.hypervisor.domains
+    assert 1 not in desk.broker.world.machine.domains

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from model.profiles import PROFILE
 from privcmdd.model.errors import ModelError
+from privcmdd.service.methods.stats import counters
 from privcmdd.service.settings import AccessRule
 from service.desk import BASE, OTHER, PAGE, USER, Desk, frames, settings
 
@@ -64,7 +65,7 @@ class Clients(RuleBasedStateMachine):
         except StopIteration as stop:
             for fd in stop.value.fds:
                 os.close(fd)
-            assert not stop.value.close, repr(stop.value.fault)
+            assert not stop.value.close, repr(stop.value.incident)
         self.desk.broker.check()
 
     @rule(
@@ -132,8 +133,8 @@ class Clients(RuleBasedStateMachine):
     @rule(pick=picks, dom=domids, spot=spots, n=lengths, first=names, stride=st.integers(0, 2), v2=st.booleans())
     def batch(self, pick: int, dom: int, spot: int, n: int, first: int, stride: int, v2: bool) -> None:
         wanted = [first + stride * i for i in range(n)]
-        if dom == 2 and 2 in self.desk.broker.hypervisor.domains:
-            mfns = self.desk.broker.hypervisor.domain(2).names(0, 48).tolist() or [0]
+        if dom == 2 and 2 in self.desk.broker.world.machine.domains:
+            mfns = self.desk.broker.world.machine.domain(2).names(0, 48).tolist() or [0]
             wanted = [mfns[name % len(mfns)] for name in wanted]
         method = "privcmd.mmapbatch_v2" if v2 else "privcmd.mmapbatch"
         at = min(spot, N_PAGES - n)
@@ -176,7 +177,7 @@ class Clients(RuleBasedStateMachine):
     @rule(pick=picks, dom=st.integers(1, 3))
     def domain(self, pick: int, dom: int) -> None:
         """Destroy it if it lives, make it if it is gone."""
-        found = self.desk.broker.hypervisor.domains.get(dom)
+        found = self.desk.broker.world.machine.domains.get(dom)
         if found is None:
             kind = "pv" if dom == 2 else "hvm"
             self.start(pick, "domain.create", dom=dom, kind=kind, max_pages=64, ranges=[{"gfn": 0, "npages": 32}])
@@ -192,16 +193,16 @@ class Clients(RuleBasedStateMachine):
         while self.sessions:
             self.die(0)
         broker = self.desk.broker
-        assert set(broker.statistics()["mappings"].values()) == {0}
-        assert broker.usage() == {}
-        assert broker.hypervisor.events.ports(0) == {}
-        assert set(self.desk.backing.files) == set(broker.hypervisor.domains)
+        assert set(counters(broker.world)["mappings"].values()) == {0}
+        assert broker.world.usage() == {}
+        assert broker.world.machine.events.ports(0) == {}
+        assert set(self.desk.backing.files) == set(broker.world.machine.domains)
         admin = self.desk.connect()
-        for domid in list(broker.hypervisor.domains):
+        for domid in list(broker.world.machine.domains):
             assert self.desk.call(admin, "domain.destroy", dom=domid) == {"state": "gone"}
         assert self.desk.backing.files == {}
         assert self.desk.backing.raised == {}
-        assert broker.hypervisor.frames.n_free == broker.hypervisor.frames.n_frames - 256
+        assert broker.world.machine.frames.n_free == broker.world.machine.frames.n_frames - 256
         broker.check()
 
 

@@ -78,7 +78,7 @@ def test_a_page_table_is_not_mapped_writable(builder: Builder) -> None:
 
 def test_a_pvh_dom0_keeps_no_frame_from_being_a_page_table(builder: Builder) -> None:
     """By the source: its mappings take no type of a frame, so a frame that is mapped writable can be pinned."""
-    builder.desk.broker.hypervisor.host = Host(dom0="pvh")
+    builder.desk.broker.world.machine.host = Host(dom0="pvh")
     mfn = builder.mfns[0]
 
     assert builder.map(mfn, RW) == []
@@ -102,7 +102,7 @@ def test_a_page_table_holds_page_table_entries(builder: Builder) -> None:
     assert pinned(second << 12 | 0x67) == 0
     assert pinned(0xFFFF_FFFF_FFFF_FFFE) == 0  # not present
     assert pinned(0x4F52_4143_4C45_0041) == -errno.EINVAL
-    assert pinned((builder.desk.broker.hypervisor.frames.n_frames - 1) << 12 | 1) == -errno.EINVAL
+    assert pinned((builder.desk.broker.world.machine.frames.n_frames - 1) << 12 | 1) == -errno.EINVAL
     assert builder.op((PIN_L1, 5)) == (-errno.EINVAL, 0)
     assert builder.op((PIN_L1, 2**63)) == (-errno.EINVAL, 0)
     assert builder.op((9, first)) == (-errno.ENOSYS, 0)
@@ -118,7 +118,7 @@ def test_a_frame_that_was_given_back_is_no_page_table(builder: Builder) -> None:
     builder.unmap()
     assert builder.op((PIN_L1, builder.mfns[1])) == (0, 1)
     assert builder.tool.domctl(2, builder.dom)[0] == 0
-    assert builder.dom not in builder.desk.broker.hypervisor.domains
+    assert builder.dom not in builder.desk.broker.world.machine.domains
 
 
 def test_what_a_device_model_wrote_is_noted() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from model.profiles import PROFILE
 from privcmdd.model.machine.evtchn import MOST_PORTS
+from privcmdd.service import vm_event
 from privcmdd.service.hypercalls import hvm_op, paging
 from service.desk import BASE, PAGE, Desk, errnos, frames
 from service.tool import BUFFERS, HVM_OP, MEMORY_OP, PV, Tool
@@ -55,8 +56,8 @@ class Pager:
         """How many requests were made, and the frames of those in the ring."""
         page = self.desk.backing.files[self.dom].get(RING, bytearray(PAGE))
         (produced,) = struct.unpack_from("<I", page)
-        size = paging.REQUEST_BYTES
-        at = [paging.RING_OFFSET + index * size + paging.REQUEST.size for index in range(min(produced, 8))]
+        size = vm_event.REQUEST_BYTES
+        at = [vm_event.RING_OFFSET + index * size + vm_event.REQUEST.size for index in range(min(produced, 8))]
         return produced, [struct.unpack_from("<Q", page, offset)[0] for offset in at]
 
 
@@ -139,7 +140,7 @@ def test_without_a_pager_nothing_is_moved() -> None:
 def test_a_pager_has_a_port_while_it_lasts() -> None:
     """It is Xen's own, and given back; a domain without a free one gets no pager at all."""
     pager = Pager()
-    ports = pager.desk.broker.hypervisor.events.ports(pager.dom)
+    ports = pager.desk.broker.world.machine.events.ports(pager.dom)
     for _ in range(3):
         assert pager.enable() == 0
         assert [port.for_xen for port in ports.values()] == [True]
@@ -147,7 +148,7 @@ def test_a_pager_has_a_port_while_it_lasts() -> None:
         assert not ports
 
     for _ in range(MOST_PORTS - 1):
-        pager.desk.broker.hypervisor.events.alloc_unbound(pager.dom, 0)
+        pager.desk.broker.world.machine.events.alloc_unbound(pager.dom, 0)
     assert pager.enable() == -errno.ENOSPC
     assert pager.move(NOMINATE, 3) == -errno.ENODEV
 

@@ -108,7 +108,7 @@ def outcome(desk: Desk, session: Any, method: str, params: dict[str, Any]) -> st
     try:
         result(reply)
     except Refused as refused:
-        assert not reply.close, str(reply.fault)
+        assert not reply.close, str(reply.incident)
         return refused.name
     return None
 

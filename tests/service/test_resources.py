@@ -105,7 +105,7 @@ def test_mapping_the_grant_table(kind: str, personality: str) -> None:
     ((first, page, n_pages),) = triples(answer["extents"])
     assert (first, n_pages, answer["prot"], answer["num"]) == (0, 4, 3, 4)
     # A PV guest's shared_info page, made when it was told of, lies before them.
-    assert page == host.desk.broker.hypervisor.domains[host.dom].file.first_resource + (kind == "pv")
+    assert page == host.desk.broker.world.machine.domains[host.dom].file.first_resource + (kind == "pv")
     assert host.map(BASE + 16 * PAGE, 1, idx=3) == {"num": 1}
     assert host.desk.call(host.session, "read", addr=BASE + 16 * PAGE, len=5)["data"] == b"grant"
     assert host.tool.info(host.dom)["tot_pages"] == tot_pages
@@ -313,7 +313,7 @@ def test_memory_of_the_machine_itself() -> None:
 def test_the_machine_to_phys_table() -> None:
     """Of a machine that has one: which guest frame each frame is, when it is mapped; ones for those that are none."""
     guest = Guest(PV, machine=Machine(memory_mib=1024, domains=8, gfns_per_domain=4096))
-    first, n_frames = guest.desk.broker.hypervisor.frames.machphys
+    first, n_frames = guest.desk.broker.world.machine.frames.machphys
     mfn = guest.tool.array(16)[5]
     vma = guest.vma(1, prot=1)
 

@@ -17,7 +17,7 @@ from service.desk import Desk, settings
 from service.tool import ARRAY, BUFFERS, DOMCTL, HVM, PV, PVH, SYSCTL, Tool
 
 if TYPE_CHECKING:
-    from privcmdd.service.hypercalls.layout import Layout
+    from privcmdd.service.layout import Layout
 
 GET_POLICY, SET_POLICY, GET_CONTEXT, SET_CONTEXT, GET_RECORD, GET_TSC, SET_TSC = 82, 83, 33, 34, 55, 59, 60
 SCHED_OP, MMUEXT_OP = 29, 26
@@ -209,11 +209,11 @@ def test_virtual_hardware_comes_back_in_another_domain(tool: Tool, kind: str) ->
 def test_interrupt_lines_are_part_of_it(tool: Tool) -> None:
     """Levels and routes that a device model has set are saved, and are the lines of the domain that loads them."""
     source, target = tool.build(), tool.build()
-    lines = tool.desk.broker.hypervisor.domain(source).interrupts
+    lines = tool.desk.broker.world.machine.domain(source).interrupts
     lines.set_intx(3, 1, asserted=True)
     lines.set_isa(4, asserted=True)
     lines.set_route(0, 11)
-    loaded = tool.desk.broker.hypervisor.domain(target).interrupts
+    loaded = tool.desk.broker.world.machine.domain(target).interrupts
     loaded.set_isa(9, asserted=True)
 
     assert set_context(tool, target, get_context(tool, source)) == 0
@@ -369,9 +369,9 @@ def test_a_pv_guest_says_how_far_its_p2m_goes(tool: Tool) -> None:
     assert frame not in tool.array(16)
     assert top() == 0
     broker = tool.desk.broker
-    page = int(broker.hypervisor.frames.page[frame])
+    page = int(broker.world.machine.frames.page[frame])
     for said, answered in ((17, 16), (1, 0), (0, 0), (2**64 - 1, memory_op.MOST_PFNS)):
-        broker.backing.write(dom, page, memory_op.MAX_PFN_OFFSET, said.to_bytes(8, "little"))
+        broker.world.backing.write(dom, page, memory_op.MAX_PFN_OFFSET, said.to_bytes(8, "little"))
         assert top() == answered
     assert tool.info(dom)["shared_info_frame"] == frame
     assert tool.info(dom)["tot_pages"] == tot_pages

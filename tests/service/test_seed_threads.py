@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from model.profiles import PROFILE
 from privcmdd.model.ledger import Slot
+from privcmdd.service.methods.stats import counters
 from privcmdd.service.steps import Ticket
 from service.desk import BASE, PAGE, Desk, Refused, finish, frames, result, settings
 
@@ -174,7 +175,7 @@ def test_a_range_is_seen_all_old_or_all_new(schedule: list[str], personality: st
     for thread in (threads.one, threads.two, threads.looker):
         desk.broker.disconnect(thread)
     desk.broker.check()
-    assert desk.broker.statistics()["mappings"]["frames"] == 0
+    assert counters(desk.broker.world)["mappings"]["frames"] == 0
 
 
 def test_a_fault_beside_a_replacement_does_not_touch_what_it_has_paid_for() -> None:
@@ -227,7 +228,7 @@ def test_a_breach_of_a_law_ends_the_session_and_not_the_broker(desk: Desk) -> No
     reply = desk.reply(threads.one, "ping")
 
     assert reply.close
-    assert "4 page tables" in str(reply.fault)
+    assert "4 page tables" in str(reply.incident)
     with pytest.raises(Refused, match="EIO"):
         result(reply)
     residence.space.n_wired -= 1

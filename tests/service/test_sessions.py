@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from privcmdd.model.errors import ModelError
+from privcmdd.service.methods.stats import counters
 from privcmdd.service.settings import AccessRule, Settings, SpaceDefaults
 from privcmdd.wire.messages import Notification
 from service.desk import BASE, OTHER, PAGE, ROOT, USER, Desk, Refused, finish, frames, result, settings
@@ -43,7 +44,7 @@ def map_frames(at: Desk, session: Session, *names: int, addr: int = BASE) -> Non
 
 def left(at: Desk) -> dict[str, int]:
     """What is mapped in all."""
-    mappings: dict[str, int] = at.broker.statistics()["mappings"]
+    mappings: dict[str, int] = counters(at.broker.world)["mappings"]
     return mappings
 
 
@@ -63,9 +64,9 @@ def test_the_last_thread_gives_everything_back() -> None:
     at.broker.disconnect(two)
 
     assert set(left(at).values()) == {0}
-    assert at.broker.statistics()["objects"] == {"alive": 0, "peak": 1, "made": 1, "freed": 1}
-    assert at.broker.statistics()["done"]["batches"] == 1
-    assert at.broker.usage() == {}
+    assert counters(at.broker.world)["objects"] == {"alive": 0, "peak": 1, "made": 1, "freed": 1}
+    assert counters(at.broker.world)["done"]["batches"] == 1
+    assert at.broker.world.usage() == {}
     at.broker.check()
 
 
@@ -90,7 +91,7 @@ def test_a_client_that_dies_in_the_middle_leaves_nothing() -> None:
     assert result(finish(other)) == {}
     at.broker.disconnect(waiting)
     assert set(left(at).values()) == {0}
-    assert at.broker.usage() == {}
+    assert at.broker.world.usage() == {}
     at.broker.check()
 
 
@@ -187,7 +188,7 @@ def test_the_quota_of_frames_is_the_uids() -> None:
     map_frames(at, other, 1, 2, 3)
     at.broker.disconnect(one)
     at.call(two, "privcmd.mmapbatch_v2", dom=1, addr=BASE, arr=[1, 2, 3])
-    assert at.broker.usage()[str(USER)]["frames"] == 3
+    assert at.broker.world.usage()[str(USER)]["frames"] == 3
     at.broker.check()
 
 
@@ -208,13 +209,13 @@ def test_every_quota_refuses(limit: str, method: str, params: dict[str, Any]) ->
     if limit != "spaces":
         at.reserve(session, 30)
     at.broker.reconfigure(settings_without(limit))
-    before = at.broker.usage(), left(at)
+    before = at.broker.world.usage(), left(at)
 
     with pytest.raises(Refused, match=f"limits.{limit}") as refused:
         at.call(session, method, **params)
 
     assert (refused.value.name, refused.value.details["slot"]) == ("EDQUOT", limit)
-    assert (at.broker.usage(), left(at)) == before
+    assert (at.broker.world.usage(), left(at)) == before
     at.broker.check()
 
 
@@ -228,7 +229,7 @@ def test_connections_are_bounded_by_uid() -> None:
     at.broker.disconnect(first)
     at.connect()
 
-    assert at.broker.usage()[str(USER)]["fds"] == 2
+    assert at.broker.world.usage()[str(USER)]["fds"] == 2
     at.broker.check()
 
 
@@ -239,23 +240,23 @@ def test_a_uid_that_may_have_no_connection_leaves_no_account() -> None:
 
     with pytest.raises(ModelError, match="EDQUOT"):
         at.connect()
-    assert at.broker.usage() == {}
+    assert at.broker.world.usage() == {}
 
 
 def test_output_is_charged_until_it_is_taken() -> None:
     """To the connection and its uid; what comes after the end is not counted twice."""
     at = desk(queued_bytes=100)
     one, two = at.connect(), at.connect()
-    at.broker.charge_output(one, 70)
+    one.charge_output(70)
 
     with pytest.raises(ModelError, match="EDQUOT"):
-        at.broker.charge_output(two, 31)
-    at.broker.charge_output(two, 30)
-    at.broker.output_sent(one, 70)
+        two.charge_output(31)
+    two.charge_output(30)
+    one.output_sent(70)
     at.broker.disconnect(two)
-    at.broker.output_sent(two, 30)
+    two.output_sent(30)
 
-    assert at.broker.usage()[str(USER)]["queued_bytes"] == 0
+    assert at.broker.world.usage()[str(USER)]["queued_bytes"] == 0
     at.broker.check()
 
 
@@ -277,7 +278,7 @@ def test_batches_in_flight_are_counted() -> None:
 
     for steps in running:
         finish(steps)
-    assert at.broker.usage()[str(USER)]["batches"] == 0
+    assert at.broker.world.usage()[str(USER)]["batches"] == 0
     at.broker.check()
 
 
@@ -306,11 +307,11 @@ def test_new_settings_hold_from_the_next_request_on() -> None:
 def test_a_smaller_machine_is_not_taken_over() -> None:
     """The machine stays as it is: its size is decided when it is made."""
     at = desk()
-    frames_before = at.broker.statistics()["machine"]["frames"]
+    frames_before = counters(at.broker.world)["machine"]["frames"]
 
     at.broker.reconfigure(replace(settings(access=BOTH), machine=replace(settings().machine, memory_mib=1)))
 
-    assert at.broker.statistics()["machine"]["frames"] == frames_before
+    assert counters(at.broker.world)["machine"]["frames"] == frames_before
 
 
 def test_notifications_of_clients_are_counted_and_ignored() -> None:

@@ -88,7 +88,7 @@ def test_counters(desk: Desk) -> None:
     assert stats["mappings"] == {"spaces": 1, "entries": 1, "frames": 2, "ptps": 3, "wired_pages": 2}
     assert stats["space"]["objects"] == {"alive": 1, "peak": 1, "made": 1, "freed": 0}
     assert stats["done"]["frames_failed"] == stats["space"]["done"]["frames_failed"] == 1
-    assert stats["uids"] == {str(USER): desk.broker.usage()[str(USER)]}
+    assert stats["uids"] == {str(USER): desk.broker.world.usage()[str(USER)]}
 
 
 def test_describe_is_the_table(desk: Desk) -> None:

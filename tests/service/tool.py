@@ -13,7 +13,7 @@ from service.desk import PAGE, frames, result
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from privcmdd.service.hypercalls.layout import Layout
+    from privcmdd.service.layout import Layout
     from privcmdd.service.session import Session
     from service.desk import Desk
 

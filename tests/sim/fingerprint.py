@@ -26,16 +26,16 @@ def of_space(space: AddressSpace) -> Any:
 
 def of_broker(broker: Broker, disk: MemoryBacking) -> dict[str, Any]:
     """The machine, all spaces, all accounts, all files; not what is only counted."""
-    frames = broker.hypervisor.frames
+    frames = broker.world.machine.frames
     return {
-        "spaces": {space.number: of_space(space) for space in broker.spaces},
+        "spaces": {space.number: of_space(space) for space in broker.world.spaces},
         "refs": frames.refs.tobytes(),
         "owners": frames.owner.tobytes(),
         "free": frames.n_free,
         "domains": {
             domid: (domain.state, domain.tot_pages, domain.n_paged, domain.n_resource, domain.p2m.tobytes())
-            for domid, domain in broker.hypervisor.domains.items()
+            for domid, domain in broker.world.machine.domains.items()
         },
-        "accounts": broker.usage(),
+        "accounts": broker.world.usage(),
         "files": {key: {page: bytes(data) for page, data in pages.items()} for key, pages in disk.files.items()},
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from privcmdd.model.units import PAGE_SIZE as PAGE
 from privcmdd.service.hypercalls import createdomain, domctl, events, hvm_op, memory_op, paging, sysctl
 from privcmdd.service.hypercalls import dm_op as device_model
-from privcmdd.service.hypercalls.layout import Bytes, Layout
+from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
     from random import Random

@@ -16,9 +16,9 @@ import msgpack
 from history.record import END, History, Record, Setting, with_answer
 from history.replay import HANDLERS
 from privcmdd.model.host import Host
-from privcmdd.service.broker import FRAMES_PER_MIB
 from privcmdd.service.sequence import Numbers
 from privcmdd.service.steps import Ticket
+from privcmdd.service.world import FRAMES_PER_MIB
 from sim.plan import ADMIN
 from sim.vocabulary import Vocabulary
 from sim.world import WatchedBroker, World
@@ -56,7 +56,7 @@ class NumberedBroker(WatchedBroker):
 
     def perform(self, session: Session, request: Request | BadRequest) -> Generator[Pause, None, Reply]:
         """As the broker does it."""
-        session.numbers = session.numbers or Numbers(self.sequence)
+        session.numbers = session.numbers or Numbers(self.world.sequence)
         who = self._world.by_session[session].number, request.msgid
         known = self.done[who] = {}
         steps = super().perform(session, request)
@@ -68,9 +68,9 @@ class NumberedBroker(WatchedBroker):
                     reply: Reply = stop.value
                     break
                 if pause is None:
-                    known.setdefault("slices", []).append(self.sequence.last)
+                    known.setdefault("slices", []).append(self.world.sequence.last)
                 elif isinstance(pause, Ticket):
-                    known.setdefault("queued", self.sequence.last)
+                    known.setdefault("queued", self.world.sequence.last)
                 yield pause
         finally:
             steps.close()
@@ -81,10 +81,10 @@ class NumberedBroker(WatchedBroker):
     def disconnect(self, session: Session) -> None:
         """As the broker does it."""
         if not session.closed:
-            session.numbers = session.numbers or Numbers(self.sequence)
+            session.numbers = session.numbers or Numbers(self.world.sequence)
             super().disconnect(session)
             number = self._world.by_session[session].number
-            self.ended[number] = (self._world.result.n_steps, self.sequence.last)
+            self.ended[number] = (self._world.result.n_steps, self.world.sequence.last)
 
 
 class KnownWords(Vocabulary):

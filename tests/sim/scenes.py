@@ -77,7 +77,7 @@ class Scene:
         for fd in reply.fds:
             os.close(fd)
         if reply.close:
-            return "closed", reply.fault
+            return "closed", reply.incident
         try:
             return "done", result(reply)
         except Refused as refused:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # What is counted, remembered for people or for speed, or numbers things; none of it decides what is answered.
 BESIDE: Final = {
-    "Broker": {"n_requests", "n_refused", "n_faults", "_methods", "settings", "backing", "sequence", "findings"},
+    "Broker": {"_dispatch"},
+    "World": {"n_requests", "n_refused", "n_incidents", "_makers", "settings", "backing", "sequence", "findings"},
     "Session": {"n_requests", "method", "access", "recent"},
     "AddressSpace": {"maker", "_next_object"},
     "VmMap": {"_asked", "_span_asked", "generation"},

@@ -94,7 +94,7 @@ def test_a_client_may_go_when_there_is_no_memory(personality: str, name: str) ->
         scene.attempt(CASES[name])
         with SCARCITY.running_out(memory, for_good=True):
             scene.desk.broker.disconnect(scene.actor)
-        assert scene.desk.broker.n_faults == 0
+        assert scene.desk.broker.world.n_incidents == 0
         assert not scene.desk.reply(scene.bystander, "ping").close
         scene.desk.broker.check()
         left.append(snapshot(scene.desk))

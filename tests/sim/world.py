@@ -229,9 +229,9 @@ class World:
         self._healed = True
         self.disk.armed.clear()
         self.restore_limits()
-        if self.broker.faults:
-            for number in list(self.broker.faults.rules):
-                self.broker.faults.clear(number)
+        if self.broker.world.injections:
+            for number in list(self.broker.world.injections.rules):
+                self.broker.world.injections.clear(number)
         for client in self.clients:
             client.stalled_until_s = client.delayed_until_s = 0.0
             client.says.clear()
@@ -246,8 +246,10 @@ class World:
 
     def promise(self, client: Client, request: Request | BadRequest, reply: Reply) -> None:
         """An answer was given."""
-        if reply.fault is not None and not isinstance(reply.fault, faults.SimulatedFault):
-            raise Violation(f"client {client.number}: {request.method}: a fault of the broker's own") from reply.fault
+        if reply.incident is not None and not isinstance(reply.incident, faults.SimulatedFault):
+            raise Violation(
+                f"client {client.number}: {request.method}: a fault of the broker's own"
+            ) from reply.incident
         if reply.close:
             client.ended.add("fault")
         if reply.data:
@@ -308,7 +310,7 @@ class World:
 
     def _greeting(self, client: Client) -> list[Ask]:
         """What a new client says first."""
-        there = [each for each in self.broker.spaces._residences.values() if each.uid == client.uid]
+        there = [each for each in self.broker.world.spaces._residences.values() if each.uid == client.uid]
         if there and self.rng.random() < self.plan.crowding:
             return [Ask("space.attach", {"space": self.rng.choice(there).space.number})]
         return self.words.greeting()
@@ -506,7 +508,7 @@ class World:
         self._settle("let go")
         last = self.connect(ADMIN)
         assert last is not None
-        for dom in list(self.broker.hypervisor.domains):
+        for dom in list(self.broker.world.machine.domains):
             self._say(last, Ask("domain.destroy", {"dom": dom}))
         self._settle("destroyed")
         self._go(last)
@@ -520,23 +522,23 @@ class World:
 
     def _check_nothing_left(self) -> None:
         broker = self.broker
-        frames = broker.hypervisor.frames
+        frames = broker.world.machine.frames
         left = {
             "tasks": [task.name for task in self.kernel.tasks],
-            "sessions": broker.sessions,
-            "charges": broker.usage(),
-            "spaces": len(broker.spaces),
-            "domains": broker.hypervisor.domains,
-            "objects": broker.spaces.objects.alive,
-            "files": set(self.disk.files) - broker.machine_files,
-            "ports": broker.hypervisor.events.ports(0),
+            "sessions": broker.world.sessions,
+            "charges": broker.world.usage(),
+            "spaces": len(broker.world.spaces),
+            "domains": broker.world.machine.domains,
+            "objects": broker.world.spaces.objects.alive,
+            "files": set(self.disk.files) - broker.world.machine_files,
+            "ports": broker.world.machine.events.ports(0),
             "events": self.disk.raised,
             "frames": int((frames.refs != 0).sum()),
         }
         if any(left.values()):
             raise Violation(f"left behind: { {what: n for what, n in left.items() if n} }")
-        if broker.n_faults > self.disk.n_failed:
-            raise Violation(f"{broker.n_faults} faults of the broker, {self.disk.n_failed} of the host")
+        if broker.world.n_incidents > self.disk.n_failed:
+            raise Violation(f"{broker.world.n_incidents} faults of the broker, {self.disk.n_failed} of the host")
 
     def abandon(self) -> None:
         """Close the descriptors that a run which failed has left under way."""

@@ -207,7 +207,7 @@ class Armed:
         return tries
 
 
-class Faults:
+class Injections:
     """The rules in force.
 
     Attributes:

@@ -106,8 +106,8 @@ class Peer:
         self._connection = Connection()
         self._outbox = Outbox(
             sock,
-            lambda n_bytes: broker.charge_output(session, n_bytes),
-            lambda n_bytes: broker.output_sent(session, n_bytes),
+            session.charge_output,
+            session.output_sent,
             fork,
         )
         self._closed = False

@@ -63,7 +63,7 @@ class Reports:
 
         if len(self._written) >= MOST_REPORTS:
             raise OSError(f"{MOST_REPORTS} reports have been written, no more are in one run")
-        name = f"fault-{incident.broker.instance}-{len(self._written) + 1}"
+        name = f"fault-{incident.instance}-{len(self._written) + 1}"
         when = datetime.now(UTC).isoformat(timespec="seconds")
         text = json.dumps({"report": name, "time": when, **describe(incident)}, indent=1, default=str)
         Path(self.directory).mkdir(mode=0o700, parents=True, exist_ok=True)

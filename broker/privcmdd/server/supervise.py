@@ -26,7 +26,7 @@ from privcmdd.server.host_files import HostFiles
 from privcmdd.server.peer import Conduct, Peer
 from privcmdd.server.report import Reports
 from privcmdd.service.broker import Broker
-from privcmdd.service.dispatch import machine_handlers
+from privcmdd.service.methods import machinery
 
 if TYPE_CHECKING:
     import socket
@@ -130,7 +130,7 @@ class Supervisor:
         with trio.CancelScope(shield=True):
             await trio.sleep(CATCH_UP_AFTER_S)
             await trio.to_thread.run_sync(self._say_started)
-            await trio.to_thread.run_sync(machine_handlers)
+            await trio.to_thread.run_sync(machinery)
 
     def _say_started(self) -> None:
         self._log.info(

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from privcmdd.model.machine.frames import Errors, Names
-    from privcmdd.service.broker import Broker
-    from privcmdd.service.processes import Residence
+    from privcmdd.service.session import Residence
+    from privcmdd.service.world import World
 
 
-def errors_hidden(broker: Broker, params: dict[str, Any], names: Names, marked: Names, errors: Errors) -> None:
+def errors_hidden(world: World, params: dict[str, Any], names: Names, marked: Names, errors: Errors) -> None:
     """MMAPBATCH reports failed frames in bits that their numbers had set already."""
     try:
         at = hidden(names, marked, errors)
     except MemoryError:  # the frames are mapped: what cannot be looked for is not found
         return
     if at:
-        broker.hypervisor.found(
+        world.machine.found(
             Kind.ERROR_HIDDEN,
             f"frame {int(names[at[0]]):#x} of domain {params['dom']}, at index {at[0]}, failed, and its number has the "
             f"bits already by which MMAPBATCH says so: {len(at)} failed frames look mapped; use MMAPBATCH_V2",
@@ -34,12 +34,12 @@ def errors_hidden(broker: Broker, params: dict[str, Any], names: Names, marked: 
         )
 
 
-def filled(broker: Broker, residence: Residence, domid: int, addr: int, file: int) -> None:
+def filled(world: World, residence: Residence, domid: int, addr: int, file: int) -> None:
     """Frames were mapped: perhaps into a mapping of a file that is restricted to another domain."""
     vma = residence.space.map.lookup(addr)
     held = None if vma is None else residence.restrictions.get(vma.opened)
     if vma is not None and held not in (None, domid):
-        broker.hypervisor.found(
+        world.machine.found(
             Kind.UNRESTRICTED_FILL,
             f"frames of domain {domid} were mapped at {addr:#x} through file {file}, into a mapping of file "
             f"{vma.opened}, which is restricted to domain {held}: the restriction is of the file that asks, not of the "
@@ -49,9 +49,9 @@ def filled(broker: Broker, residence: Residence, domid: int, addr: int, file: in
         )
 
 
-def zombies(broker: Broker, domid: int) -> Iterator[tuple[Found, Culprit]]:
+def zombies(world: World, domid: int) -> Iterator[tuple[Found, Culprit]]:
     """A domain was destroyed and does not go: those who keep it."""
-    for residence in broker.spaces.residences():
+    for residence in world.spaces.residences():
         space = residence.space
         held = [(entry, space.pmap.count(entry.page, entry.n_pages)) for entry in space.map if entry.owner == domid]
         n_pages = sum(n for _, n in held)

@@ -4,42 +4,43 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 from privcmdd import __version__
 from privcmdd.model.errors import ModelError
+from privcmdd.service.methods import AT_ONCE, machinery
 from privcmdd.wire.methods import METHODS, Method
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from privcmdd.service.broker import Broker
-    from privcmdd.service.session import Session
-
-Handler: TypeAlias = "Callable[[Broker, Session, dict[str, Any]], Any]"
+    from privcmdd.service.world import Handler
 
 
-def machine_handlers() -> Mapping[str, Handler]:
-    """The methods about the machine; the first call imports it, which may be done in another thread."""
-    from privcmdd.service import (  # noqa: PLC0415 - see the module's docstring  # noqa: PLC0415 - see the module's docstring
-        findings,
-        processes,  # noqa: F401
-        resources,
-    )
-    from privcmdd.service.hypercalls import hypercall  # noqa: PLC0415 - see the module's docstring
-    from privcmdd.service.methods import (  # noqa: PLC0415
-        domains,
-        evtchn,
-        faults,
-        gntalloc,
-        gntdev,
-        guests,
-        privcmd,
-        spaces,
-    )
+class Dispatch:
+    """The methods that can be done, each with its row of the table.
 
-    rooms = (spaces, privcmd, resources, evtchn, gntdev, gntalloc, hypercall, domains, faults, findings, guests)
-    return {name: handler for room in rooms for name, handler in room.HANDLERS.items()}
+    Attributes:
+        known: Those that are imported, by name.
+        complete: They all are.
+    """
+
+    __slots__ = ("complete", "known")
+
+    def __init__(self) -> None:
+        self.known = paired(AT_ONCE)
+        self.complete = False
+
+    def find(self, name: str) -> tuple[Method, Handler]:
+        """A method that is not among those known: about the machine, or not there at all.
+
+        Raises:
+            ModelError: ENOSYS.
+        """
+        check_known(name)
+        self.known |= paired(machinery().handlers)
+        self.complete = True
+        return self.known[name]
 
 
 def paired(handlers: Mapping[str, Handler]) -> dict[str, tuple[Method, Handler]]:

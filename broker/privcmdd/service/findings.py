@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from privcmdd.model.findings import Found, Kind
-    from privcmdd.service.broker import Broker
     from privcmdd.service.session import Session
 
     Params = dict[str, Any]
@@ -133,16 +132,3 @@ def serving(session: Session, found: Found) -> Culprit:
     identity = session.identity
     method, number = found.request or (session.method, session.n_requests)
     return Culprit(identity.uid, identity.pid, session.client_name, session.number, method, number)
-
-
-def listed(broker: Broker, session: Session, _: Params) -> Params:
-    """``findings.list``: what has been found."""
-    return {"findings": [finding.row() for finding in broker.findings.seen_by(session)]}
-
-
-def clear(broker: Broker, session: Session, _: Params) -> Params:
-    """``findings.clear``: forget what has been found."""
-    return {"cleared": broker.findings.clear(session)}
-
-
-HANDLERS: Final = {"findings.list": listed, "findings.clear": clear}

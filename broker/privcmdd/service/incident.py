@@ -18,10 +18,10 @@ from privcmdd.model.errors import InternalFault
 from privcmdd.wire.messages import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from privcmdd.service.broker import Broker
     from privcmdd.service.session import Session
+    from privcmdd.service.settings import Settings
     from privcmdd.wire.messages import BadRequest
 
 ABOUT: Final = (
@@ -32,25 +32,30 @@ ABOUT: Final = (
 MOST_BYTES: Final = 32
 MOST_CHARACTERS: Final = 256
 MOST_ITEMS: Final = 64
-MOST_MAPS: Final = 256
 MOST_TRACE_CHARACTERS: Final = 32_768
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Incident:
-    """A fault, where and whom it met.
+    """What was raised, whom it met, and how to learn what else a report tells.
 
     Attributes:
-        broker: Whose it is.
         exception: What was raised.
         session: Whom it met.
         request: What it asked for; None when the connection ended, or no request was at work.
+        instance: The broker's run.
+        settings: What the broker was told by its configuration.
+        space: Tells of the session's address space, when it is called; None when it has none.
+        counters: Tells all counters of the broker, when it is called.
     """
 
-    broker: Broker
     exception: BaseException
     session: Session
-    request: Request | BadRequest | None = None
+    request: Request | BadRequest | None
+    instance: str
+    settings: Settings
+    space: Callable[[], dict[str, Any] | None]
+    counters: Callable[[], dict[str, Any]]
 
     @property
     def kind(self) -> str:
@@ -69,19 +74,19 @@ def describe(incident: Incident) -> dict[str, Any]:
 
     Something is broken: a part that cannot be told says why, and the others are told all the same.
     """
-    broker, session = incident.broker, incident.session
+    session = incident.session
     return {
         "about": ABOUT,
         "version": __version__,
         "python": sys.version,
-        "instance": broker.instance,
+        "instance": incident.instance,
         "fault": _part(lambda: _exception(incident)),
         "session": _part(lambda: _session(session)),
         "request": _part(lambda: _request(incident.request)),
         "recent": _part(lambda: [list(row) for row in session.recent]),
-        "space": _part(lambda: _space(session)),
-        "stats": _part(broker.statistics),
-        "settings": _part(lambda: _settings(broker)),
+        "space": _part(incident.space),
+        "stats": _part(incident.counters),
+        "settings": _part(lambda: _settings(incident.settings)),
     }
 
 
@@ -128,24 +133,8 @@ def _request(request: Request | BadRequest | None) -> dict[str, Any] | None:
     return {**told, "refused": shortened(request.text)}
 
 
-def _space(session: Session) -> dict[str, Any] | None:
-    residence = session.residence
-    if residence is None:
-        return None
-    from privcmdd.service.methods import conversation, spaces  # noqa: PLC0415 - it imports numpy, which is there by now
-
-    entries = residence.space.map
-    rows: Iterable[Any] = (spaces.row(residence.space, entry) for entry in islice(entries, MOST_MAPS))
-    return {
-        **asdict(residence.settings),
-        **conversation.space_counters(residence),
-        "maps": [shortened(row) for row in rows],
-        "maps_left_out": max(0, len(entries) - MOST_MAPS),
-    }
-
-
-def _settings(broker: Broker) -> dict[str, Any]:
-    told = asdict(broker.settings)
+def _settings(settings: Settings) -> dict[str, Any]:
+    told = asdict(settings)
     del told["access"]  # who may do what is nobody else's affair
     return told
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from privcmdd.model.machine.frames import FrameTable, Mfns
-    from privcmdd.service.broker import Broker
+    from privcmdd.service.world import World
 
 # A page of a PC's memory has 256 vectors at its beginning; SeaBIOS points unused ones at F000:FF53.
 VECTORS: Final = bytes.fromhex("53ff00f0") * 256
@@ -32,40 +32,40 @@ def size_pages(frames: FrameTable, owner: int) -> int:
     return MMIO_END if owner == DOMID_IO else max(1, frames.machphys[1])
 
 
-def file_of(broker: Broker, domid: int) -> int | None:
+def file_of(world: World, domid: int) -> int | None:
     """The key of the file that frames mapped under a number of Xen's own lie in, made when it is first asked for."""
     owner = OWNERS.get(domid)
-    if owner is not None and owner not in broker.machine_files:
-        broker.backing.create(owner, size_pages(broker.hypervisor.frames, owner))
-        broker.machine_files.add(owner)
+    if owner is not None and owner not in world.machine_files:
+        world.backing.create(owner, size_pages(world.machine.frames, owner))
+        world.machine_files.add(owner)
         if owner == DOMID_IO:
-            broker.backing.write(owner, 0, 0, VECTORS)
+            world.backing.write(owner, 0, 0, VECTORS)
     return owner
 
 
-def prepare(broker: Broker, domid: int, mfns: Mfns) -> None:
+def prepare(world: World, domid: int, mfns: Mfns) -> None:
     """See to it that there is something behind frames that were mapped, when they are no guest's."""
     if domid < DOMID_FIRST_RESERVED:
         return
     mapped = np.asarray(mfns, dtype=np.uint32)
     mapped = mapped[mapped != NO_FRAME]
-    if not len(mapped) or file_of(broker, domid) != DOMID_XEN:
+    if not len(mapped) or file_of(world, domid) != DOMID_XEN:
         return
-    write_table(broker, np.unique(broker.hypervisor.frames.page[mapped]))
+    write_table(world, np.unique(world.machine.frames.page[mapped]))
 
 
-def follow(broker: Broker, mfns: npt.NDArray[np.uint32]) -> None:
+def follow(world: World, mfns: npt.NDArray[np.uint32]) -> None:
     """Frames were given to a PV domain: the machine-to-phys table says so, if anybody has ever mapped it."""
-    if DOMID_XEN in broker.machine_files and len(mfns):
-        write_table(broker, np.unique(mfns // ENTRIES))
+    if DOMID_XEN in world.machine_files and len(mfns):
+        write_table(world, np.unique(mfns // ENTRIES))
 
 
-def write_table(broker: Broker, pages: npt.NDArray[np.integer[Any]]) -> None:
+def write_table(world: World, pages: npt.NDArray[np.integer[Any]]) -> None:
     """Write pages of the table as the frames are now."""
-    frames = broker.hypervisor.frames
+    frames = world.machine.frames
     for page in pages.tolist():
         part = slice(page * ENTRIES, (page + 1) * ENTRIES)
         owned = frames.owner[part] < DOMID_FIRST_RESERVED
         table = np.full(ENTRIES, INVALID_FRAME, dtype="<u8")
         table[: len(owned)][owned] = frames.gfn[part][owned]
-        broker.backing.write(DOMID_XEN, page, 0, table.tobytes())
+        world.backing.write(DOMID_XEN, page, 0, table.tobytes())

@@ -1,56 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Holding all laws against the state after each request (``--paranoid``): who breaks one pays, and nobody else."""
+"""Holding all laws against the state after each request (``--paranoid``): the client that breaks a law is cut off."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Final
 
+from privcmdd.model import invariants
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from privcmdd.model.errors import InternalFault
-    from privcmdd.service.broker import Broker
     from privcmdd.service.session import Session
+    from privcmdd.service.world import World
     from privcmdd.wire.messages import BadRequest, Request
 
 MOST_RECENT: Final = 128  # characters of a method's name or of an outcome that are remembered of a request
 
 
-class Scrutiny:
-    """What is known of broken laws.
+def breaches(world: World) -> Iterator[InternalFault]:
+    """Every law that is broken now, each with its first breach in a part of the state."""
+    return invariants.breaches(world.machine, list(world.spaces), world.accounts_below())
 
-    Attributes:
-        broken: The laws that are broken, each with what it is broken for, and how often that was found again; only
-            known when every request is checked.
+
+def look(world: World, session: Session, request: Request | BadRequest) -> None:
+    """Hold all laws against what a request has left.
+
+    Raises:
+        InternalFault: A law that held before; one that an earlier request broke is only counted again.
     """
-
-    def __init__(self, broker: Broker) -> None:
-        self.broken: dict[tuple[str, str], int] = {}
-        self._broker = broker
-
-    def breaches(self) -> Iterator[InternalFault]:
-        """Every law that is broken now, each with its first breach in a part of the state."""
-        from privcmdd.model import invariants  # noqa: PLC0415 - as late as the machine itself
-
-        broker = self._broker
-        return invariants.breaches(broker.hypervisor, list(broker.spaces), broker.accounts())
-
-    def look(self, session: Session, request: Request | BadRequest) -> None:
-        """Hold all laws against what a request has left; it pays for those that it broke, and for no others.
-
-        Raises:
-            InternalFault: A law that held before.
-        """
-        raised = sys.exception()
-        outcome = "done" if raised is None else f"{type(raised).__name__}: {raised}"
-        session.recent.append((request.msgid, request.method[:MOST_RECENT], outcome[:MOST_RECENT]))
-        before, self.broken = self.broken, {}
-        fresh = None
-        for breach in self.breaches():
-            key = (breach.law, breach.subject)
-            if key not in before:
-                fresh = fresh or breach
-            self.broken[key] = before.get(key, -1) + 1
-        if fresh is not None:
-            raise fresh
+    raised = sys.exception()
+    outcome = "done" if raised is None else f"{type(raised).__name__}: {raised}"
+    session.recent.append((request.msgid, request.method[:MOST_RECENT], outcome[:MOST_RECENT]))
+    before, world.broken = world.broken, {}
+    fresh = None
+    for breach in breaches(world):
+        key = (breach.law, breach.subject)
+        if key not in before:
+            fresh = fresh or breach
+        world.broken[key] = before.get(key, -1) + 1
+    if fresh is not None:
+        raise fresh

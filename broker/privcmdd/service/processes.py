@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
@@ -13,52 +12,14 @@ from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.space import AddressSpace
 from privcmdd.model.mm.uobject import ObjectCounters
 from privcmdd.model.privcmd.personalities import PERSONALITIES
-from privcmdd.service.turnstile import Turnstile
+from privcmdd.service.session import Residence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from privcmdd.model.machine.lifecycle import Hypervisor
-    from privcmdd.model.mm.vm_map import Maker
-    from privcmdd.model.privcmd.personality import Personality
     from privcmdd.service.session import Session
     from privcmdd.service.settings import SpaceDefaults
-
-
-# Mappings left behind that subscribers are told of: who leaves more knows enough.
-MOST_HELD: Final = 1_000
-
-
-@dataclass(slots=True, eq=False)
-class Residence:
-    """An address space and who lives in it.
-
-    Attributes:
-        space: The model's.
-        personality: The kernel that answers its privcmd calls.
-        settings: What it was made with.
-        uid: Whose it is; only connections of that uid may join.
-        threads: Connections that live in it; when the last leaves, all it holds is given back.
-        turnstile: Map requests take turns here.
-        pid: The process that made it, as the kernel named it, for people.
-        client: What that called itself.
-        restrictions: Which domain each restricted file of the device may name; children share it.
-    """
-
-    space: AddressSpace
-    personality: Personality
-    settings: SpaceDefaults
-    uid: int
-    pid: int
-    client: str
-    threads: set[int] = field(default_factory=set)
-    turnstile: Turnstile = field(default_factory=Turnstile)
-    restrictions: dict[int, int] = field(default_factory=dict)
-
-    def told(self, state: str) -> dict[str, Any]:
-        """What subscribers are told when it is made or gone: at its end also what is still mapped in it."""
-        body = {"space": self.space.number, "state": state, "pid": self.pid, "client": self.client}
-        return {**body, "held": held(self.space) if state == "gone" else []}
 
 
 class Spaces:
@@ -69,8 +30,8 @@ class Spaces:
         closed_counters: What those that are closed have done.
     """
 
-    def __init__(self, hypervisor: Hypervisor, tell: Callable[[Residence, str], None]) -> None:
-        self._hypervisor = hypervisor
+    def __init__(self, machine: Hypervisor, tell: Callable[[Residence, str], None]) -> None:
+        self._machine = machine
         self._tell = tell
         self._residences: dict[int, Residence] = {}
         self._last_number = 0
@@ -105,8 +66,8 @@ class Spaces:
             ModelError: EDQUOT.
         """
         account = session.uid_account
-        rules = PERSONALITIES[settings.personality](self._hypervisor.host, settings.probe, settings.merge)
-        space = AddressSpace(self._last_number + 1, self._hypervisor, account, rules, slice_frames, self.objects)
+        rules = PERSONALITIES[settings.personality](self._machine.host, settings.probe, settings.merge)
+        space = AddressSpace(self._last_number + 1, self._machine, account, rules, slice_frames, self.objects)
         identity = session.identity
         residence = self._add(Residence(space, rules, settings, identity.uid, identity.pid, session.client_name))
         self.join(session, residence)
@@ -179,22 +140,3 @@ class Spaces:
             for name, value in space.counters.as_dict().items():
                 self.closed_counters[name] = self.closed_counters.get(name, 0) + value
             invariants.closed_space_is_empty(space)
-
-
-def held(space: AddressSpace) -> list[dict[str, Any]]:
-    """The foreign mappings that a space still has, no more than ``MOST_HELD`` of them."""
-    rows = []
-    for entry in space.map:
-        if entry.made_by is not None and (present := space.pmap.count(entry.page, entry.n_pages)):
-            rows.append(
-                {"start": entry.start, "present": present, "dom": entry.owner, "request": made_by(entry.made_by)}
-            )
-            if len(rows) == MOST_HELD:
-                break
-    return rows
-
-
-def made_by(maker: Maker) -> str:
-    """A request, for people."""
-    method, number = maker
-    return f"{method} (request {number} of its connection)"

@@ -19,13 +19,13 @@ class Reply(NamedTuple):
         data: The encoded response.
         fds: Descriptors that go with its first byte; the receiver of the reply owns and closes them.
         close: End this session once it is sent.
-        fault: A fault of our own that made it so.
+        incident: The bug of our own that made it so.
     """
 
     data: bytes
     fds: tuple[int, ...] = ()
     close: bool = False
-    fault: BaseException | None = None
+    incident: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)

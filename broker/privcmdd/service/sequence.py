@@ -10,7 +10,6 @@ replies knows in which order the machine was looked at and changed, and can hold
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from privcmdd.service.reply import Reply, WithDescriptors
@@ -18,16 +17,12 @@ from privcmdd.service.steps import CHECKPOINT, Ticket
 from privcmdd.wire.messages import response_ok
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
-    from privcmdd.service.broker import Broker
-    from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
 
 
 @dataclass(slots=True)
 class Sequence:
-    """The numbers given so far; one for the whole broker.
+    """The numbers given so far; one for the whole world.
 
     Attributes:
         last: The one given last, 0 before the first.
@@ -67,33 +62,12 @@ class Numbers:
             stamp["slices"] = self._slices
         return stamp
 
-    def counting(self, handler: Callable[..., Any]) -> Callable[..., Any]:
-        """A handler that does as another and has its steps numbered."""
-
-        def counted(broker: Broker, session: Session, params: dict[str, Any]) -> Generator[Pause, None, Numbered]:
-            result = handler(broker, session, params)
-            if result.__class__ is GeneratorType:
-                result = yield from self._count(result)
-            return Numbered(result, self)
-
-        return counted
-
-    def _count(self, steps: Generator[Pause, None, Any]) -> Generator[Pause, None, Any]:
-        try:
-            while True:
-                try:
-                    pause = next(steps)
-                except StopIteration as stop:
-                    return stop.value
-                if pause is CHECKPOINT:
-                    self._slices.append(self._sequence.take())
-                elif isinstance(pause, Ticket) and self._queued is None:
-                    self._queued = self._sequence.take()
-                yield pause
-        except GeneratorExit:
-            steps.close()
-            self.clear()
-            raise
+    def paused(self, pause: Pause) -> None:
+        """A step ends in a pause: one that looked at the machine, or the first that took a place in a queue."""
+        if pause is CHECKPOINT:
+            self._slices.append(self._sequence.take())
+        elif isinstance(pause, Ticket) and self._queued is None:
+            self._queued = self._sequence.take()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,21 +6,26 @@ from __future__ import annotations
 import errno
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.service.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from privcmdd.model.files import SharedFile
     from privcmdd.model.ledger import Account, Charge
-    from privcmdd.service.processes import Residence
+    from privcmdd.model.mm.space import AddressSpace
+    from privcmdd.model.mm.vm_map import Maker
+    from privcmdd.model.privcmd.personality import Personality
     from privcmdd.service.sequence import Numbers
-    from privcmdd.service.settings import AccessRule, Rights
+    from privcmdd.service.settings import AccessRule, Rights, SpaceDefaults
 
 VERBS: Final = {"read": "map", "write": "map writable", "admin": "administer"}
 RANK: Final[dict[str, int]] = {"read": 1, "write": 2, "admin": 3}
+# Mappings left behind that subscribers are told of: who leaves more knows enough.
+MOST_HELD: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,38 @@ class Access:
         """Whether these rights are held on a domain, or on all domains that may ever be (None)."""
         held = self._everywhere if domid is None else max(self._everywhere, self._by_domain.get(domid, 0))
         return held >= RANK[rights]
+
+
+@dataclass(slots=True, eq=False)
+class Residence:
+    """An address space and who lives in it.
+
+    Attributes:
+        space: The model's.
+        personality: The kernel that answers its privcmd calls.
+        settings: What it was made with.
+        uid: Whose it is; only connections of that uid may join.
+        threads: Connections that live in it; when the last leaves, all it holds is given back.
+        turnstile: Map requests take turns here.
+        pid: The process that made it, as the kernel named it, for people.
+        client: What that called itself.
+        restrictions: Which domain each restricted file of the device may name; children share it.
+    """
+
+    space: AddressSpace
+    personality: Personality
+    settings: SpaceDefaults
+    uid: int
+    pid: int
+    client: str
+    threads: set[int] = field(default_factory=set)
+    turnstile: Turnstile = field(default_factory=Turnstile)
+    restrictions: dict[int, int] = field(default_factory=dict)
+
+    def told(self, state: str) -> dict[str, Any]:
+        """What subscribers are told when it is made or gone: at its end also what is still mapped in it."""
+        body = {"space": self.space.number, "state": state, "pid": self.pid, "client": self.client}
+        return {**body, "held": held(self.space) if state == "gone" else []}
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +141,19 @@ class Session:
     n_ignored: int = 0
     n_dropped: int = 0
 
+    def charge_output(self, n_bytes: int) -> None:
+        """Output waits to be taken by the client.
+
+        Raises:
+            ModelError: EDQUOT, its uid has too much of it.
+        """
+        self.output.resize(self.output.amount + n_bytes)
+
+    def output_sent(self, n_bytes: int) -> None:
+        """Output has been taken, or was dropped."""
+        if not self.closed:
+            self.output.resize(self.output.amount - n_bytes)
+
     def sees(self, domid: int) -> bool:
         """Whether the client may know of a domain: it may map it, and RESTRICT has not given it up."""
         return self.holds("read", domid)
@@ -135,3 +185,55 @@ class Session:
                 dom=domid,
                 rights=rights,
             )
+
+
+def held(space: AddressSpace) -> list[dict[str, Any]]:
+    """The foreign mappings that a space still has, no more than ``MOST_HELD`` of them."""
+    rows = []
+    for entry in space.map:
+        if entry.made_by is not None and (present := space.pmap.count(entry.page, entry.n_pages)):
+            rows.append(
+                {"start": entry.start, "present": present, "dom": entry.owner, "request": made_by(entry.made_by)}
+            )
+            if len(rows) == MOST_HELD:
+                break
+    return rows
+
+
+def made_by(maker: Maker) -> str:
+    """A request, for people."""
+    method, number = maker
+    return f"{method} (request {number} of its connection)"
+
+
+def check_file(residence: Residence, domid: int | None, file: int) -> None:
+    """Whether a file of the device may name a domain (None: may call the hypervisor).
+
+    Raises:
+        ModelError: EPERM, it is restricted to another.
+    """
+    held = residence.restrictions.get(file)
+    if held is not None and held != domid:
+        raise ModelError(
+            errno.EPERM,
+            f"file {file} is restricted to domain {held}, asked for {'a hypercall' if domid is None else domid}",
+            dom=domid,
+            restricted_to=held,
+        )
+
+
+def authorise(session: Session, residence: Residence, domid: int, file: int) -> bool:
+    """Whether a client may map a domain at all.
+
+    Returns:
+        Whether it may map it writable too.
+
+    Raises:
+        ModelError: EPERM.
+    """
+    if file:
+        check_file(residence, domid, file)
+    if session.restricted_to is None and session.access.allows("write", domid):
+        return True
+    session.check("read", domid)
+    return session.access.allows("write", domid)

@@ -10,7 +10,19 @@ from typing import Final
 
 from privcmdd.wire.params import Frames, Param, ParamError
 from privcmdd.wire.signature import Field, Method, validate
-from privcmdd.wire.table import conversation, domains, evtchn, faults, findings, gntdev, guests, privcmd, spaces
+from privcmdd.wire.table import (
+    conversation,
+    domains,
+    evtchn,
+    faults,
+    findings,
+    gntalloc,
+    gntdev,
+    guests,
+    privcmd,
+    spaces,
+    stats,
+)
 from privcmdd.wire.table.common import PROTOCOL
 
 __all__ = [
@@ -70,7 +82,20 @@ COMMON_ERRORS: Final[Mapping[str, str]] = {
 }
 """Errors that every method may answer."""
 
-_ROOMS: Final = (conversation, spaces, privcmd, gntdev, evtchn, domains, guests, faults, findings)
+_ROWS: Final = (
+    *conversation.ROWS[:-1],
+    *stats.ROWS,
+    *conversation.ROWS[-1:],  # subscribe
+    *spaces.ROWS,
+    *privcmd.ROWS,
+    *gntdev.ROWS,
+    *gntalloc.ROWS,
+    *evtchn.ROWS,
+    *domains.ROWS,
+    *guests.ROWS,
+    *faults.ROWS,
+    *findings.ROWS,
+)
 
-METHODS: Final[Mapping[str, Method]] = {method.name: method for room in _ROOMS for method in room.ROWS}
+METHODS: Final[Mapping[str, Method]] = {method.name: method for method in _ROWS}
 """Every method, by name, in the order of the documentation."""

@@ -137,6 +137,23 @@ class Shares:
                 return n
         return n + 1
 
+    def hold(self, ref: int, holder: Holder, *, owned: bool) -> None:
+        """A holder keeps a share, as its maker (``owned``) or on the other side.
+
+        Raises:
+            ModelError: ENOENT.
+        """
+        share = self.share(ref)
+        (share.owners if owned else share.mappers).add(holder)
+
+    def notify(self, ref: int, notice: Notice) -> None:
+        """Say what is to be done when the maker of a share lets go of it; the last word counts.
+
+        Raises:
+            ModelError: ENOENT.
+        """
+        self.share(ref).notice = notice
+
     def let_go(self, ref: int, holder: Holder) -> None:
         """A holder keeps a share no longer, if it did."""
         share = self.refs.get(ref)

@@ -56,12 +56,16 @@ class IoreqServers(Resources):
         self.effects.append(GuestChanged(domid, "ioreq"))
         return number
 
-    def add_vcpus(self, domain: Domain) -> None:
-        """A domain has got its vcpus: each ioreq server gets a port for each.
+    def make_vcpus(self, domid: int, n_vcpus: int) -> None:
+        """Make all vcpus of a domain (XEN_DOMCTL_max_vcpus); each ioreq server gets a port for each.
 
         Raises:
-            ModelError: ENOSPC.
+            ModelError: ESRCH; EINVAL, the domain was made for another number of them; ENOSPC.
         """
+        domain = self.domain(domid)
+        if n_vcpus != domain.traits.max_vcpus:
+            raise ModelError(errno.EINVAL, f"max is {n_vcpus}, the domain was made for {domain.traits.max_vcpus}")
+        domain.traits.n_vcpus = n_vcpus
         for server in domain.ioreq_servers.values():
             self._connect(domain, server)
             self.effects.append(GuestChanged(domain.domid, "ioreq"))

@@ -23,9 +23,10 @@ from privcmdd.model.machine.memory import Extents
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from privcmdd.model.machine.domain import Kind
+    from privcmdd.model.machine.records import GrantTable, Leaf, Traits, Tsc
 
 __all__ = ["Discard", "Extents", "Hypervisor", "StateChanged", "as_array", "as_names", "no_such_domain"]
 
@@ -77,6 +78,8 @@ class Hypervisor(IoreqServers):
         name: str = "",
         *,
         n_spill: int | None = None,
+        traits: Traits | None = None,
+        grants: GrantTable | None = None,
     ) -> Domain:
         """Make a domain and populate it.
 
@@ -88,6 +91,8 @@ class Hypervisor(IoreqServers):
             domid: Its number, or None for the next free one.
             name: For people.
             n_spill: See ``Domain.n_spill``.
+            traits: What its maker says about it; what ``Traits`` begins with when None.
+            grants: Its grant table, with no frames yet; what ``GrantTable`` begins with when None.
 
         Raises:
             ModelError: EINVAL, EEXIST, ENOMEM; then there is no such domain.
@@ -125,6 +130,10 @@ class Hypervisor(IoreqServers):
                 asked=n_total,
             )
         domain = Domain(chosen, kind, name, max_pages, self.max_gfns, n_spill=n_spill)
+        if traits is not None:
+            domain.traits = traits
+        if grants is not None:
+            domain.grants = grants
         domain.generation = next(self._generations)
         gfns = np.concatenate([np.arange(f, f + n, dtype=np.uint64) for f, n in wanted]) if wanted else NO_NAMES
         if len(np.unique(gfns)) != n_total:
@@ -192,3 +201,114 @@ class Hypervisor(IoreqServers):
         if domain.alive and state is not domain.state:
             domain.state = state
             self._announce(domain)
+
+    # What a toolstack sets and asks for again
+
+    def set_handle(self, domid: int, handle: bytes) -> None:
+        """Give a domain another UUID (XEN_DOMCTL_setdomainhandle).
+
+        Args:
+            domid: The domain.
+            handle: 16 bytes.
+
+        Raises:
+            ModelError: ESRCH.
+        """
+        self.domain(domid).traits.handle = handle
+
+    def set_tsc(self, domid: int, tsc: Tsc) -> None:
+        """Say how a domain's time stamp counter counts (XEN_DOMCTL_settscinfo).
+
+        Raises:
+            ModelError: ESRCH.
+        """
+        self.domain(domid).traits.tsc = tsc
+
+    def set_mempool(self, domid: int, n_bytes: int) -> None:
+        """Set how much memory there is for a domain's page tables (XEN_DOMCTL_set_paging_mempool_size).
+
+        Raises:
+            ModelError: ESRCH.
+        """
+        self.domain(domid).traits.mempool_bytes = n_bytes
+
+    def set_param(self, domid: int, index: int, value: int) -> None:
+        """Set a parameter of an HVM or PVH domain (HVMOP_set_param).
+
+        Raises:
+            ModelError: ESRCH.
+        """
+        self.domain(domid).traits.params[index] = value
+
+    def set_policy(self, domid: int, leaves: Mapping[tuple[int, int], Leaf], msrs: Mapping[int, int]) -> None:
+        """Change what CPUID and the MSRs that belong to it say (XEN_DOMCTL_set_cpu_policy); the others stay.
+
+        Args:
+            domid: The domain.
+            leaves: By leaf and subleaf.
+            msrs: By number.
+
+        Raises:
+            ModelError: ESRCH.
+        """
+        traits = self.domain(domid).traits
+        traits.leaves.update(leaves)
+        traits.msrs.update(msrs)
+
+    def check_vcpu(self, domid: int, vcpu: int) -> None:
+        """Whether a vcpu was made.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it was not.
+        """
+        n_vcpus = self.domain(domid).traits.n_vcpus
+        if vcpu >= n_vcpus:
+            raise ModelError(errno.EINVAL, f"domain {domid} has {n_vcpus} vcpus, asked for {vcpu}")
+
+    def set_context(self, domid: int, vcpu: int, registers: bytes | None) -> None:
+        """Set the registers of a vcpu, which is online then, or forget them (XEN_DOMCTL_setvcpucontext).
+
+        Args:
+            domid: The domain.
+            vcpu: Its number.
+            registers: A vcpu_guest_context; None to forget them.
+
+        Raises:
+            ModelError: As ``check_vcpu``.
+        """
+        self.check_vcpu(domid, vcpu)
+        traits = self.domain(domid).traits
+        if registers is None:
+            traits.contexts.pop(vcpu, None)
+            return
+        traits.contexts[vcpu] = registers
+        traits.n_online = max(traits.n_online, vcpu + 1)
+
+    def set_extended_context(self, domid: int, vcpu: int, context: bytes) -> None:
+        """Set what a vcpu has beside its registers (XEN_DOMCTL_set_ext_vcpucontext).
+
+        Args:
+            domid: The domain.
+            vcpu: Its number.
+            context: A xen_domctl_ext_vcpucontext.
+
+        Raises:
+            ModelError: As ``check_vcpu``.
+        """
+        self.check_vcpu(domid, vcpu)
+        self.domain(domid).traits.extended_contexts[vcpu] = context
+
+    def load_records(self, domid: int, records: dict[tuple[int, int], bytes], n_online: int) -> None:
+        """Replace the saved state of an HVM domain's virtual hardware (XEN_DOMCTL_sethvmcontext).
+
+        Args:
+            domid: The domain.
+            records: By type (HVM_SAVE_TYPE) and instance.
+            n_online: How many vcpus it sets up.
+
+        Raises:
+            ModelError: ESRCH.
+        """
+        traits = self.domain(domid).traits
+        traits.records = records
+        traits.n_online = n_online

@@ -245,4 +245,4 @@ def as_names(names: npt.NDArray[np.uint64]) -> Names:
     return names.tolist() if len(names) <= FEW else names
 
 
-# ``Faults.fail_frames`` for one who asks.
+# ``Injections.fail_frames`` for one who asks.

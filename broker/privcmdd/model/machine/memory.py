@@ -43,6 +43,14 @@ class Extents:
 class Reservation(Machine):
     """Memory operations."""
 
+    def set_max_pages(self, domid: int, max_pages: int) -> None:
+        """Change the maximum reservation of a domain (XEN_DOMCTL_max_mem); what it has above that it keeps.
+
+        Raises:
+            ModelError: ESRCH.
+        """
+        self.domain(domid).max_pages = max_pages
+
     def populate(self, domid: int, gfns: Names, order: int = 0) -> Extents:
         """Give a domain frames (XENMEM_populate_physmap), in order, until one cannot be had.
 

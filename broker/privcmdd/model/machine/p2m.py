@@ -215,3 +215,36 @@ class Physmap(OnDemand):
         if clean:
             known[:] = False
         return found
+
+    # Video memory that a device model follows
+
+    def compare_vram(self, domid: int, first: int, digests: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        """Which guest frames hold something else than the last time (XEN_DMOP_track_dirty_vram).
+
+        Args:
+            domid: The domain.
+            first: The first guest frame.
+            digests: (n,) uint64, what tells the content of each frame from others.
+
+        Returns:
+            (n,) bool; all of them the first time, and when other frames are followed than before.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying.
+        """
+        domain = self.living(domid)
+        followed = domain.vram
+        if followed is None or followed[:2] != (first, len(digests)):
+            dirty = np.ones(len(digests), dtype=np.bool_)
+        else:
+            dirty = digests != followed[2]
+        domain.vram = (first, len(digests), digests)
+        return dirty
+
+    def forget_vram(self, domid: int) -> None:
+        """A device model follows no guest frames any more.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying.
+        """
+        self.living(domid).vram = None

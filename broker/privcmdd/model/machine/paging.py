@@ -181,6 +181,16 @@ class Paging(Physmap):
         pager.asked.discard(gfn)
         return int(self.frames.page[domain.p2m[gfn]])
 
+    def note_asked(self, domid: int, gfn: int) -> None:
+        """The pager has been told that a frame is wanted; until it is loaded it is not told again.
+
+        Raises:
+            ModelError: ESRCH.
+        """
+        pager = self.domain(domid).pager
+        if pager is not None:
+            pager.asked.add(gfn)
+
     def want(self, domain: Domain, gfns: npt.NDArray[np.int64]) -> None:
         """Somebody looked for frames that are paged out: let the pager know."""
         if domain.pager is not None:

@@ -354,6 +354,10 @@ class AddressSpace:
             self.buffers = BufferPages(self.number)
         return self.buffers
 
+    def drop_buffers(self) -> None:
+        """Forget the buffer file again, when it could not be had and nothing is mapped from it."""
+        self.buffers = None
+
     def close(self) -> None:
         """The last thread is gone: give everything back. Any number of times; needs no memory."""
         if self.closed:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from privcmdd.model.machine.domain import Domain
     from privcmdd.model.machine.lifecycle import Hypervisor
-    from privcmdd.service.broker import Broker
-    from privcmdd.service.hypercalls.layout import Layout
     from privcmdd.service.hypercalls.memory import CallerMemory
+    from privcmdd.service.layout import Layout
     from privcmdd.service.session import Session
+    from privcmdd.service.world import World
 
     Handler = Callable[["Call", tuple[int, ...]], int]
 
@@ -29,19 +29,19 @@ class Call:
     """One hypercall on its way.
 
     Attributes:
-        broker: Whose machine it is.
+        world: Whose machine it is.
         session: Who calls.
         memory: Where its arguments lie.
     """
 
-    broker: Broker
+    world: World
     session: Session
     memory: CallerMemory
 
     @property
-    def hypervisor(self) -> Hypervisor:
+    def machine(self) -> Hypervisor:
         """The machine."""
-        return self.broker.hypervisor
+        return self.world.machine
 
     def domain(self, domid: int) -> Domain:
         """A domain that the caller administers.
@@ -50,11 +50,11 @@ class Call:
             ModelError: EPERM; ESRCH.
         """
         self.session.check("admin", domid)
-        return self.hypervisor.domain(domid)
+        return self.machine.domain(domid)
 
     def unanswered(self, kind: str, number: int, of: str = "") -> ModelError:
         """An operation that is not there, or not for that: ``of`` says of what."""
-        return self.broker.count_unanswered(named(kind, number) + of, errno.ENOSYS)
+        return self.world.count_unanswered(named(kind, number) + of, errno.ENOSYS)
 
 
 def versioned(

@@ -12,7 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.service.hypercalls.layout import Layout
+from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -186,8 +186,7 @@ def set_domain_policy(call: Call, domain: Domain, values: dict[str, Any]) -> dic
         most = PROCESSOR[first, NONE][0]
         if leaves.get((first, NONE), (0,))[0] > most:
             raise PolicyError(errno.EINVAL, f"the processor has leaves up to {most:#x}", (first, NONE))
-    domain.traits.leaves.update(leaves)
-    domain.traits.msrs.update(msrs)
+    call.machine.set_policy(domain.domid, leaves, dict(msrs))
     return values
 
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.machine.domain import Kind
-from privcmdd.model.machine.records import MAX_GRANT_FRAMES, GrantTable
+from privcmdd.model.machine.records import MAX_GRANT_FRAMES, GrantTable, Traits
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 from privcmdd.service.hypercalls.info import ARCH_CONFIG
-from privcmdd.service.hypercalls.layout import Bytes, Layout
-from privcmdd.service.methods.domains import make_domain
+from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
     from privcmdd.model.host import Host
@@ -49,27 +48,26 @@ MEMPOOL_BYTES: Final = 1 << 20  # what Xen gives a translated domain to begin wi
 
 def create(call: Call, wanted: int, values: dict[str, Any]) -> int:
     """``XEN_DOMCTL_createdomain``: the new domain's number."""
-    kind = check_create(values, call.hypervisor.host)
+    kind = check_create(values, call.machine.host)
     domid = wanted if 0 < wanted < DOMID_FIRST_RESERVED else None
     call.session.check("admin", domid)
-    broker = call.broker
-    hypervisor = broker.hypervisor
-    # A domain begins without memory, and how much it may have is said later.
-    n_spill = min(hypervisor.max_gfns, hypervisor.frames.n_frames)
-    chosen = make_domain(broker, kind, 0, (), domid, "", n_spill=n_spill).domid
-    domain = hypervisor.domain(chosen)
-    traits = domain.traits
-    traits.handle = values["handle"]
-    traits.flags = values["flags"]
-    traits.ssidref = values["ssidref"]
-    traits.max_vcpus = values["max_vcpus"]
-    traits.n_vcpus = traits.n_online = 0
-    traits.mempool_bytes = MEMPOOL_BYTES if kind.translated else 0
-    traits.emulation_flags = values["arch"]["emulation_flags"]
-    traits.misc_flags = values["arch"]["misc_flags"]
+    traits = Traits(
+        handle=values["handle"],
+        flags=values["flags"],
+        ssidref=values["ssidref"],
+        emulation_flags=values["arch"]["emulation_flags"],
+        misc_flags=values["arch"]["misc_flags"],
+        max_vcpus=values["max_vcpus"],
+        n_vcpus=0,
+        n_online=0,
+        mempool_bytes=MEMPOOL_BYTES if kind.translated else 0,
+    )
     n_frames = values["max_grant_frames"]
-    domain.grants = GrantTable(MAX_GRANT_FRAMES if n_frames < 0 else n_frames, values["grant_opts"])
-    return chosen
+    grants = GrantTable(MAX_GRANT_FRAMES if n_frames < 0 else n_frames, values["grant_opts"])
+    # A domain begins without memory, and how much it may have is said later.
+    n_spill = min(call.machine.max_gfns, call.machine.frames.n_frames)
+    domain = call.world.make_domain(kind, 0, (), domid, "", n_spill=n_spill, traits=traits, grants=grants)
+    return domain.domid
 
 
 def check_create(values: dict[str, Any], host: Host) -> Kind:

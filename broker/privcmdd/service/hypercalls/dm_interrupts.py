@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.machine.interrupts import INTX, ISA_IRQS, PCI_DEVICES, PCI_LINKS
-from privcmdd.service.hypercalls.layout import Layout
+from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
-    from privcmdd.service.broker import Broker
+    from privcmdd.service.world import World
 
     Values = dict[str, Any]
 
@@ -40,38 +40,38 @@ def check(values: Values, limits: dict[str, int]) -> None:
             raise ModelError(errno.EINVAL, f"{key} is {values[key]}, expected less than {limit}", key="bufs")
 
 
-def set_pci_intx(broker: Broker, domid: int, values: Values) -> Values:
+def set_pci_intx(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_set_pci_intx_level``."""
     check(values, {"domain": 1, "bus": 1, "device": PCI_DEVICES, "intx": INTX, "level": 2})
     asserted = bool(values["level"])
-    broker.hypervisor.drive(domid, lambda lines: lines.set_intx(values["device"], values["intx"], asserted=asserted))
+    world.machine.drive(domid, lambda lines: lines.set_intx(values["device"], values["intx"], asserted=asserted))
     return values
 
 
-def set_isa_irq(broker: Broker, domid: int, values: Values) -> Values:
+def set_isa_irq(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_set_isa_irq_level``."""
     check(values, {"isa_irq": ISA_IRQS, "level": 2})
     asserted = bool(values["level"])
-    broker.hypervisor.drive(domid, lambda lines: lines.set_isa(values["isa_irq"], asserted=asserted))
+    world.machine.drive(domid, lambda lines: lines.set_isa(values["isa_irq"], asserted=asserted))
     return values
 
 
-def set_link_route(broker: Broker, domid: int, values: Values) -> Values:
+def set_link_route(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_set_pci_link_route``."""
     check(values, {"link": PCI_LINKS, "isa_irq": ISA_IRQS})
-    broker.hypervisor.drive(domid, lambda lines: lines.set_route(values["link"], values["isa_irq"]))
+    world.machine.drive(domid, lambda lines: lines.set_route(values["link"], values["isa_irq"]))
     return values
 
 
-def inject_msi(broker: Broker, domid: int, values: Values) -> Values:
+def inject_msi(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_inject_msi``."""
-    broker.hypervisor.drive(domid, lambda lines: lines.send_msi(values["addr"], values["data"]))
+    world.machine.drive(domid, lambda lines: lines.send_msi(values["addr"], values["data"]))
     return values
 
 
-def remote_shutdown(broker: Broker, domid: int, values: Values) -> Values:
+def remote_shutdown(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_remote_shutdown``: the first reason counts."""
-    broker.hypervisor.shut_down(domid, values["reason"])
+    world.machine.shut_down(domid, values["reason"])
     return values
 
 

@@ -8,11 +8,11 @@ import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.service.hypercalls.layout import Bytes, Layout
+from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
     from privcmdd.model.machine.records import IoreqServer
-    from privcmdd.service.broker import Broker
+    from privcmdd.service.world import World
 
     Values = dict[str, Any]
 
@@ -45,12 +45,12 @@ VP_EPORT: Final = 24
 SYNCHRONOUS: Final = 1
 
 
-def create(broker: Broker, domid: int, values: Values) -> Values:
+def create(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_create_ioreq_server``: the id is the answer."""
-    return {**values, "id": broker.hypervisor.create_ioreq_server(domid, values["handle_bufioreq"])}
+    return {**values, "id": world.machine.create_ioreq_server(domid, values["handle_bufioreq"])}
 
 
-def info(broker: Broker, domid: int, values: Values) -> Values:
+def info(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_get_ioreq_server_info``: the port of buffered requests, and guest frames for the pages if asked for.
 
     Raises:
@@ -59,7 +59,7 @@ def info(broker: Broker, domid: int, values: Values) -> Values:
     """
     if values["flags"] & ~NO_GFNS:
         raise ModelError(errno.EINVAL, f"flags are {values['flags']:#x}, expected 0 or 1", key="bufs")
-    server = broker.hypervisor.ioreq_server(domid, values["id"])
+    server = world.machine.ioreq_server(domid, values["id"])
     told = {**values, "bufioreq_port": server.bufioreq_port}
     if not values["flags"] & NO_GFNS:
         if server.frames:
@@ -68,37 +68,37 @@ def info(broker: Broker, domid: int, values: Values) -> Values:
     return told
 
 
-def map_range(broker: Broker, domid: int, values: Values) -> Values:
+def map_range(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_map_io_range_to_ioreq_server``."""
-    broker.hypervisor.map_io_range(domid, values["id"], values["type"], values["start"], values["end"])
+    world.machine.map_io_range(domid, values["id"], values["type"], values["start"], values["end"])
     return values
 
 
-def unmap_range(broker: Broker, domid: int, values: Values) -> Values:
+def unmap_range(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_unmap_io_range_from_ioreq_server``."""
-    broker.hypervisor.unmap_io_range(domid, values["id"], values["type"], values["start"], values["end"])
+    world.machine.unmap_io_range(domid, values["id"], values["type"], values["start"], values["end"])
     return values
 
 
-def set_state(broker: Broker, domid: int, values: Values) -> Values:
+def set_state(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_set_ioreq_server_state``: one that is enabled finds the vcpus' ports in its page."""
-    server = broker.hypervisor.set_ioreq_server_state(domid, values["id"], enabled=bool(values["enabled"]))
+    server = world.machine.set_ioreq_server_state(domid, values["id"], enabled=bool(values["enabled"]))
     if server.enabled:
-        tell_ports(broker, domid, server)
+        tell_ports(world, domid, server)
     return values
 
 
-def tell_ports(broker: Broker, domid: int, server: IoreqServer) -> None:
+def tell_ports(world: World, domid: int, server: IoreqServer) -> None:
     """Write each vcpu's port where its requests will be, if anybody has asked for the page."""
     if server.frames:
-        page = int(broker.hypervisor.frames.page[server.frames[SYNCHRONOUS]])
+        page = int(world.machine.frames.page[server.frames[SYNCHRONOUS]])
         for vcpu, port in enumerate(server.ports):
-            broker.backing.write(domid, page, vcpu * IOREQ_BYTES + VP_EPORT, struct.pack("<I", port))
+            world.backing.write(domid, page, vcpu * IOREQ_BYTES + VP_EPORT, struct.pack("<I", port))
 
 
-def destroy(broker: Broker, domid: int, values: Values) -> Values:
+def destroy(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_destroy_ioreq_server``."""
-    broker.hypervisor.destroy_ioreq_server(domid, values["id"])
+    world.machine.destroy_ioreq_server(domid, values["id"])
     return values
 
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.units import PAGE_SIZE
-from privcmdd.service.hypercalls.layout import Layout
+from privcmdd.service.layout import Layout
 from privcmdd.wire.limits import DM_OP_BYTES
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from privcmdd.service.broker import Broker
+    from privcmdd.service.world import World
 
     Values = dict[str, Any]
 
@@ -37,7 +37,7 @@ MOST_VRAM_PAGES: Final = (1 << 30) // PAGE_SIZE
 WEIGHTS: Final = np.random.default_rng(1).integers(1 << 63, size=PAGE_SIZE // 8, dtype=np.uint64) | np.uint64(1)
 
 
-def track_dirty_vram(broker: Broker, domid: int, values: Values) -> Values:
+def track_dirty_vram(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_track_dirty_vram``: a bit for each page written since the last time, in the second buffer.
 
     Nothing traps writes here, so pages are compared with what they were. The first time all are dirty, as on Xen.
@@ -48,31 +48,28 @@ def track_dirty_vram(broker: Broker, domid: int, values: Values) -> Values:
     n_pages, first, more = values["nr"], values["first_pfn"], values["more"]
     if n_pages > MOST_VRAM_PAGES or not more or len(more[0]) < -(-n_pages // 8):
         raise ModelError(errno.EINVAL, f"{n_pages} pages, and no second buffer with a bit for each", key="bufs")
-    domain = broker.hypervisor.living(domid)
     if not n_pages:
-        domain.vram = None
+        world.machine.forget_vram(domid)
         return values
-    now = digests(broker, domid, first, n_pages)
-    before = domain.vram if domain.vram is not None and domain.vram[:2] == (first, n_pages) else None
-    domain.vram = (first, n_pages, now)
-    dirty = np.ones(n_pages, dtype=np.bool_) if before is None else now != before[2]
+    world.machine.living(domid)
+    dirty = world.machine.compare_vram(domid, first, digests(world, domid, first, n_pages))
     bits = np.packbits(dirty, bitorder="little").tobytes()
     more[0][: len(bits)] = bits
     return values
 
 
-def digests(broker: Broker, domid: int, first: int, n_pages: int) -> npt.NDArray[np.uint64]:
+def digests(world: World, domid: int, first: int, n_pages: int) -> npt.NDArray[np.uint64]:
     """What tells the content of guest frames apart, (n_pages,) uint64; 0 where there is none."""
-    hypervisor = broker.hypervisor
+    machine = world.machine
     found = np.zeros(n_pages, dtype=np.uint64)
-    mfns = hypervisor.present(domid, first, n_pages)
-    for index, page, n in hypervisor.extents(mfns).tolist():
-        data = np.frombuffer(broker.backing.read(domid, page, 0, n * PAGE_SIZE), dtype="<u8").reshape(n, -1)
+    mfns = machine.present(domid, first, n_pages)
+    for index, page, n in machine.extents(mfns).tolist():
+        data = np.frombuffer(world.backing.read(domid, page, 0, n * PAGE_SIZE), dtype="<u8").reshape(n, -1)
         found[index : index + n] = (data * WEIGHTS).sum(axis=1, dtype=np.uint64)
     return found
 
 
-def modified_memory(broker: Broker, domid: int, values: Values) -> Values:
+def modified_memory(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_modified_memory``: what the device model wrote, for log-dirty mode; extents in the second buffer."""
     n, more = values["nr_extents"], values["more"]
     if values["opaque"] or n * EXTENT.size > DM_OP_BYTES:
@@ -83,40 +80,40 @@ def modified_memory(broker: Broker, domid: int, values: Values) -> Values:
     if any(extent["pad"] or extent["first_pfn"] + extent["nr"] > 1 << 52 for extent in extents):
         raise ModelError(errno.EINVAL, "padding of an extent is not 0, or it ends nowhere", key="bufs")
     for extent in extents:
-        broker.hypervisor.mark_dirty(domid, extent["first_pfn"], extent["nr"])
+        world.machine.mark_dirty(domid, extent["first_pfn"], extent["nr"])
     return values
 
 
-def set_mem_type(broker: Broker, domid: int, values: Values) -> Values:
+def set_mem_type(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_set_mem_type``."""
-    check_size(broker, values["nr"])
-    broker.hypervisor.set_mem_type(domid, values["mem_type"], values["first_pfn"], values["nr"])
+    check_size(world, values["nr"])
+    world.machine.set_mem_type(domid, values["mem_type"], values["first_pfn"], values["nr"])
     return values
 
 
-def relocate(broker: Broker, domid: int, values: Values) -> Values:
+def relocate(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_relocate_memory``: frames move, and what lay where they go is let go."""
-    check_size(broker, values["size"])
-    broker.hypervisor.move(domid, values["src_gfn"], values["dst_gfn"], values["size"])
+    check_size(world, values["size"])
+    world.machine.move(domid, values["src_gfn"], values["dst_gfn"], values["size"])
     return values
 
 
-def check_size(broker: Broker, n_pages: int) -> None:
+def check_size(world: World, n_pages: int) -> None:
     """Bound the work of a request.
 
     Raises:
         ModelError: E2BIG.
     """
-    most = broker.settings.limits.frames_per_batch
+    most = world.settings.limits.frames_per_batch
     if n_pages > most:
         raise ModelError(
             errno.E2BIG, f"{n_pages} pages, a request may have {most} (limits.frames_per_batch)", key="bufs"
         )
 
 
-def pin_cache_attribute(broker: Broker, domid: int, values: Values) -> Values:
+def pin_cache_attribute(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_pin_memory_cacheattr``: remembered, and of no effect: no memory here is cached otherwise."""
-    broker.hypervisor.pin_cache_attribute(domid, values["start"], values["end"], values["type"])
+    world.machine.pin_cache_attribute(domid, values["start"], values["end"], values["type"])
     return values
 
 

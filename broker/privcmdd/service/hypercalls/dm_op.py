@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.service.hypercalls import dm_interrupts, dm_ioreq, dm_memory
-from privcmdd.service.hypercalls.layout import Layout
 from privcmdd.service.hypercalls.names import named
+from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from privcmdd.service.broker import Broker
+    from privcmdd.service.world import World
 
 HEAD: Final = Layout("struct xen_dm_op", ("op", "u32"), ("pad", "u32"))
 N_VCPUS: Final = Layout("struct xen_dm_op_nr_vcpus", ("vcpus", "u32"))
 
 
-def device_model(broker: Broker, domid: int, op: bytearray, more: Sequence[bytearray] = ()) -> int:
+def device_model(world: World, domid: int, op: bytearray, more: Sequence[bytearray] = ()) -> int:
     """Do what the first buffer says, and write the answer into it; ``more`` are the others.
 
     Raises:
         ModelError: ESRCH; EINVAL, the domain is PV, or padding is not 0; EFAULT, the buffer is too short for what it
             asks; EOPNOTSUPP, there is no such request.
     """
-    domain = broker.hypervisor.domain(domid)
+    domain = world.machine.domain(domid)
     if not domain.kind.translated:
         raise ModelError(errno.EINVAL, f"domain {domid} is PV: it has no device model", dom=domid)
     if len(op) < HEAD.size:
@@ -37,24 +37,24 @@ def device_model(broker: Broker, domid: int, op: bytearray, more: Sequence[bytea
         raise ModelError(errno.EINVAL, f"pad of struct xen_dm_op is {head['pad']}, expected 0", key="bufs")
     found = REQUESTS.get(head["op"])
     if found is None:
-        raise broker.count_unanswered(named("dm_op", head["op"]), errno.EOPNOTSUPP)
+        raise world.count_unanswered(named("dm_op", head["op"]), errno.EOPNOTSUPP)
     layout, do = found
     if len(op) < HEAD.size + layout.size:
         raise ModelError(errno.EFAULT, f"the first buffer is too short for DM_OP {head['op']}", key="bufs")
     values = layout.unpack(op, HEAD.size)
     if any(values["pad"]) if isinstance(values.get("pad"), bytes) else values.get("pad"):
         raise ModelError(errno.EINVAL, f"padding of DM_OP {head['op']} is not 0", key="bufs")
-    op[HEAD.size : HEAD.size + layout.size] = layout.pack(do(broker, domid, {**values, "more": more}))
+    op[HEAD.size : HEAD.size + layout.size] = layout.pack(do(world, domid, {**values, "more": more}))
     return 0
 
 
-def count_vcpus(broker: Broker, domid: int, values: dict[str, Any]) -> dict[str, Any]:
+def count_vcpus(world: World, domid: int, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DMOP_nr_vcpus``."""
-    return {**values, "vcpus": broker.hypervisor.domain(domid).traits.max_vcpus}
+    return {**values, "vcpus": world.machine.domain(domid).traits.max_vcpus}
 
 
 # XEN_DMOP_* of xen/include/public/hvm/dm_op.h: the structure, and what is done. Each file has its own.
-REQUESTS: Final[dict[int, tuple[Layout, Callable[[Broker, int, dict[str, Any]], dict[str, Any]]]]] = {
+REQUESTS: Final[dict[int, tuple[Layout, Callable[[World, int, dict[str, Any]], dict[str, Any]]]]] = {
     **dm_ioreq.REQUESTS,
     **dm_interrupts.REQUESTS,
     **dm_memory.REQUESTS,

@@ -20,9 +20,9 @@ from privcmdd.service.hypercalls.call import is_self, versioned
 from privcmdd.service.hypercalls.cpu_policy import DOMAIN_POLICY, PolicyError, get_domain_policy, set_domain_policy
 from privcmdd.service.hypercalls.createdomain import CREATE, create
 from privcmdd.service.hypercalls.info import DOMAIN_INFO
-from privcmdd.service.hypercalls.layout import Bytes, Layout
 from privcmdd.service.hypercalls.paging import EVENT_OP, event_op
 from privcmdd.service.hypercalls.shadow import MEMPOOL, SHADOW_OP, get_mempool, set_mempool, shadow_op
+from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,28 +149,28 @@ def next_domain(call: Call, first: int) -> dict[str, Any]:
 
 def info_list(call: Call, first: int, most: int) -> list[dict[str, Any]]:
     """What there is to say of the domains from a number on that the caller has a right to see."""
-    hypervisor, sees = call.hypervisor, call.session.sees
-    found = [info.of_dom0(hypervisor.host)] if first == 0 else []
-    shown = sorted(domid for domid in hypervisor.domains if domid >= first and sees(domid))
-    found += [info.of_domain(hypervisor, hypervisor.domains[domid]) for domid in shown[:most]]
+    machine, sees = call.machine, call.session.sees
+    found = [info.of_dom0(machine.host)] if first == 0 else []
+    shown = sorted(domid for domid in machine.domains if domid >= first and sees(domid))
+    found += [info.of_domain(machine, machine.domains[domid]) for domid in shown[:most]]
     return found[:most]
 
 
 def destroy(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_destroydomain``."""
-    call.hypervisor.destroy(domain.domid)
+    call.machine.destroy(domain.domid)
     return values
 
 
 def pause(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_pausedomain``."""
-    call.hypervisor.pause(domain.domid)
+    call.machine.pause(domain.domid)
     return values
 
 
 def unpause(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_unpausedomain``."""
-    call.hypervisor.unpause(domain.domid)
+    call.machine.unpause(domain.domid)
     return values
 
 
@@ -179,7 +179,7 @@ def frame_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, 
     if values["num"] > MOST_FRAME_INFO:
         raise ModelError(errno.E2BIG, f"num is {values['num']}, at most {MOST_FRAME_INFO} frames may be asked for")
     names = call.memory.numbers(values["array"], values["num"])
-    errors = call.hypervisor.look(domain.domid, names)
+    errors = call.machine.look(domain.domid, names)
     types = np.full(len(names), NO_TABLE, dtype=np.uint64)
     if errors is not None:
         types[np.asarray(errors) != 0] = NO_PAGE
@@ -189,24 +189,22 @@ def frame_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, 
     return values
 
 
-def max_mem(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def max_mem(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_max_mem``: what it has above that it keeps."""
-    domain.max_pages = min(values["max_memkb"] >> 2, MOST_PAGES)
+    call.machine.set_max_pages(domain.domid, min(values["max_memkb"] >> 2, MOST_PAGES))
     return values
 
 
 def max_vcpus(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_max_vcpus``: makes them all, which must be as many as the domain was made for."""
-    if values["max"] != domain.traits.max_vcpus:
-        raise ModelError(errno.EINVAL, f"max is {values['max']}, the domain was made for {domain.traits.max_vcpus}")
-    domain.traits.n_vcpus = values["max"]
-    call.hypervisor.add_vcpus(domain)
+    call.machine.make_vcpus(domain.domid, values["max"])
     return values
 
 
 def get_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_getvcpucontext``: the registers as they were set; zeros where nobody did, in ``domain.create``."""
-    vcpu = checked_vcpu(domain, values["vcpu"])
+    vcpu = values["vcpu"]
+    call.machine.check_vcpu(domain.domid, vcpu)
     if vcpu >= domain.traits.n_online and vcpu not in domain.traits.contexts:
         raise ModelError(errno.ENODATA, f"vcpu {vcpu} of domain {domain.domid} has not been set up")
     call.memory.write(values["ctxt"], domain.traits.contexts.get(vcpu, bytes(VCPU_CONTEXT_BYTES)))
@@ -215,63 +213,51 @@ def get_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str,
 
 def set_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_setvcpucontext``: kept, and the vcpu is online."""
-    vcpu = checked_vcpu(domain, values["vcpu"])
-    if values["ctxt"]:
-        domain.traits.contexts[vcpu] = call.memory.read(values["ctxt"], VCPU_CONTEXT_BYTES)
-        domain.traits.n_online = max(domain.traits.n_online, vcpu + 1)
-    else:
-        domain.traits.contexts.pop(vcpu, None)
+    call.machine.check_vcpu(domain.domid, values["vcpu"])
+    registers = call.memory.read(values["ctxt"], VCPU_CONTEXT_BYTES) if values["ctxt"] else None
+    call.machine.set_context(domain.domid, values["vcpu"], registers)
     return values
 
 
-def vcpu_info(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def vcpu_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_getvcpuinfo``: none ever runs, and so none blocks."""
-    vcpu = checked_vcpu(domain, values["vcpu"])
+    vcpu = values["vcpu"]
+    call.machine.check_vcpu(domain.domid, vcpu)
     return {"vcpu": vcpu, "online": int(vcpu < domain.traits.n_online)}
 
 
-def get_extended_context(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def get_extended_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_get_ext_vcpucontext``: as it was set; zeros where nobody did."""
-    vcpu = checked_vcpu(domain, values["vcpu"])
+    vcpu = values["vcpu"]
+    call.machine.check_vcpu(domain.domid, vcpu)
     found = EXTENDED_CONTEXT.unpack(domain.traits.extended_contexts.get(vcpu, bytes(EXTENDED_CONTEXT.size)))
     return {**found, "vcpu": vcpu, "size": EXTENDED_CONTEXT.size}
 
 
-def set_extended_context(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def set_extended_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_set_ext_vcpucontext``: kept."""
-    vcpu = checked_vcpu(domain, values["vcpu"])
+    call.machine.check_vcpu(domain.domid, values["vcpu"])
     if values["size"] < EXTENDED_CONTEXT.members[-1].offset:
         raise ModelError(errno.EINVAL, f"size is {values['size']}, too few bytes for the callbacks of a vcpu")
-    domain.traits.extended_contexts[vcpu] = EXTENDED_CONTEXT.pack(values)
+    call.machine.set_extended_context(domain.domid, values["vcpu"], EXTENDED_CONTEXT.pack(values))
     return values
 
 
-def no_xsave_area(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def no_xsave_area(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_getvcpuextstate``: the processor has no XSAVE, so there is no such area."""
-    checked_vcpu(domain, values["vcpu"])
+    call.machine.check_vcpu(domain.domid, values["vcpu"])
     return {**values, "xfeature_mask": 0, "size": 0}
 
 
-def no_msrs(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def no_msrs(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_get_vcpu_msrs``: none differs from what it is after a reset."""
-    checked_vcpu(domain, values["vcpu"])
+    call.machine.check_vcpu(domain.domid, values["vcpu"])
     return {**values, "msr_count": 0}
 
 
-def checked_vcpu(domain: Domain, vcpu: int) -> int:
-    """A vcpu that was made.
-
-    Raises:
-        ModelError: EINVAL.
-    """
-    if vcpu >= domain.traits.n_vcpus:
-        raise ModelError(errno.EINVAL, f"domain {domain.domid} has {domain.traits.n_vcpus} vcpus, asked for {vcpu}")
-    return vcpu
-
-
-def set_handle(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def set_handle(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_setdomainhandle``."""
-    domain.traits.handle = values["handle"]
+    call.machine.set_handle(domain.domid, values["handle"])
     return values
 
 
@@ -300,18 +286,19 @@ def get_tsc(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, An
     }
 
 
-def set_tsc(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def set_tsc(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_settscinfo``: a new incarnation begins; without a frequency it has that of the processor."""
     if values["tsc_mode"] >= TSC_MODES:
         raise ModelError(errno.EINVAL, f"tsc_mode is {values['tsc_mode']}, expected 0 to {TSC_MODES - 1}")
     khz = values["gtsc_khz"] or TSC_KHZ
-    domain.traits.tsc = Tsc(values["tsc_mode"], khz, values["incarnation"] + 1 & 0xFFFF_FFFF, values["elapsed_nsec"])
+    tsc = Tsc(values["tsc_mode"], khz, values["incarnation"] + 1 & 0xFFFF_FFFF, values["elapsed_nsec"])
+    call.machine.set_tsc(domain.domid, tsc)
     return values
 
 
 def resume(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_resumedomain``: it has not stopped any more."""
-    call.hypervisor.resume(domain.domid)
+    call.machine.resume(domain.domid)
     return values
 
 

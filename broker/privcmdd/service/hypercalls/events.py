@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from privcmdd.model.machine.evtchn import PortState
 from privcmdd.model.units import DOMID_SELF
 from privcmdd.service.hypercalls.call import is_self
-from privcmdd.service.hypercalls.layout import Layout
+from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,15 +55,15 @@ def alloc_unbound(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
         raise call.unanswered("event_channel_op", 6, " of dom0")
     domain = call.domain(asked["dom"])
     remote = 0 if asked["remote_dom"] == DOMID_SELF else asked["remote_dom"]
-    return {**asked, "port": call.hypervisor.events.alloc_unbound(domain.domid, remote)}
+    return {**asked, "port": call.machine.events.alloc_unbound(domain.domid, remote)}
 
 
 def status(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
     """``EVTCHNOP_status``: what a port is for."""
     domid = 0 if is_self(asked["dom"]) else call.domain(asked["dom"]).domid
-    port = call.hypervisor.events.ports(domid).get(asked["port"])
+    port = call.machine.events.ports(domid).get(asked["port"])
     if port is None:
-        call.hypervisor.events.check_number(asked["port"])
+        call.machine.events.check_number(asked["port"])
         return {**asked, "status": 0}
     told = {"first": port.virq if port.state is PortState.VIRQ else port.remote, "second": port.remote_port}
     return {**asked, "status": STATUSES[port.state], "vcpu": port.vcpu, "u": told}
@@ -73,7 +73,7 @@ def reset(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
     """``EVTCHNOP_reset``: close all ports of a domain."""
     if is_self(asked["dom"]):
         raise call.unanswered("event_channel_op", 10, " of dom0")
-    call.hypervisor.events.reset(call.domain(asked["dom"]).domid)
+    call.machine.events.reset(call.domain(asked["dom"]).domid)
     return asked
 
 

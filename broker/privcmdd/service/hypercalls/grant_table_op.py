@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from privcmdd.model.errors import ModelError
 from privcmdd.model.grants.entry import Status
 from privcmdd.service.hypercalls.call import is_self
-from privcmdd.service.hypercalls.layout import Layout
+from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable

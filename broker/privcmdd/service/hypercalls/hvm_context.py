@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from privcmdd.model.errors import ModelError
 from privcmdd.model.machine.domain import Kind
 from privcmdd.model.machine.interrupts import INTX, ISA_IRQS, PCI_DEVICES, PCI_LINKS, Interrupts
-from privcmdd.service.hypercalls.layout import Layout
+from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,7 +137,7 @@ def set_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str,
     if values["size"] > MOST_BYTES:
         raise ModelError(errno.ENOMEM, f"size is {values['size']}, expected at most {MOST_BYTES}")
     # Xen 4.17 returns -1 for whatever is wrong with it, which callers see as EPERM.
-    code = errno.EPERM if call.hypervisor.host.xen == "4.17" else errno.EINVAL
+    code = errno.EPERM if call.machine.host.xen == "4.17" else errno.EINVAL
     loaded = {}
     for kind, instance, data in read_records(call.memory.read(values["buffer"], values["size"]), code):
         record = RECORDS.get(kind)
@@ -152,9 +152,9 @@ def set_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str,
                 f"record {instance} of type {kind} with {len(data)} bytes is none that domain {domain.domid} can have",
             )
         loaded[kind, instance] = data
-    call.hypervisor.drive(domain.domid, lambda lines: load_lines(lines, loaded))
-    domain.traits.records = loaded
-    domain.traits.n_online = max((instance + 1 for kind, instance in loaded if kind == CPU), default=0)
+    call.machine.drive(domain.domid, lambda lines: load_lines(lines, loaded))
+    n_online = max((instance + 1 for kind, instance in loaded if kind == CPU), default=0)
+    call.machine.load_records(domain.domid, loaded, n_online)
     return values
 
 

@@ -7,7 +7,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.service.hypercalls.layout import Bytes, Layout
+from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
     from privcmdd.service.hypercalls.call import Call
@@ -44,11 +44,10 @@ def param(call: Call, address: int, *, is_set: bool) -> int:
     domain = call.domain(asked["domid"])
     if not domain.kind.translated:
         raise ModelError(errno.EINVAL, f"domain {domain.domid} is PV: it has no such parameters")
-    params = domain.traits.params
     if is_set:
-        params[asked["index"]] = asked["value"]
+        call.machine.set_param(domain.domid, asked["index"], asked["value"])
     else:
-        call.memory.put(PARAM, address, {**asked, "value": params.get(asked["index"], 0)})
+        call.memory.put(PARAM, address, {**asked, "value": domain.traits.params.get(asked["index"], 0)})
     return 0
 
 
@@ -58,5 +57,5 @@ def mem_type(call: Call, address: int) -> int:
     domain = call.domain(asked["domid"])
     if not domain.kind.translated:
         raise ModelError(errno.EINVAL, f"domain {domain.domid} is PV: its memory has no types")
-    call.memory.put(MEM_TYPE, address, {**asked, "mem_type": call.hypervisor.mem_type(domain.domid, asked["pfn"])})
+    call.memory.put(MEM_TYPE, address, {**asked, "mem_type": call.machine.mem_type(domain.domid, asked["pfn"])})
     return 0

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.machine.domain import State
-from privcmdd.service.hypercalls.layout import Bytes, Layout
 from privcmdd.service.hypercalls.memory_op import DOM0_PAGES
+from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
     from privcmdd.model.host import Host
@@ -51,7 +51,7 @@ NO_FRAME: Final = 0xFFFF_FFFF_FFFF_FFFF
 PHYSICAL_BITS: Final = 46
 
 
-def of_domain(hypervisor: Hypervisor, domain: Domain) -> dict[str, Any]:
+def of_domain(machine: Hypervisor, domain: Domain) -> dict[str, Any]:
     """The values of that structure; a PV domain's shared_info page is made when it is first told of."""
     traits = domain.traits
     flags = PAUSED if domain.n_pauses else 0
@@ -67,7 +67,7 @@ def of_domain(hypervisor: Hypervisor, domain: Domain) -> dict[str, Any]:
         "tot_pages": domain.tot_pages + domain.n_cached,
         "max_pages": domain.max_pages,
         "paged_pages": domain.n_paged,
-        "shared_info_frame": shared_info_frame(hypervisor, domain),
+        "shared_info_frame": shared_info_frame(machine, domain),
         "nr_online_vcpus": traits.n_online,
         "max_vcpu_id": traits.n_vcpus - 1 if traits.n_vcpus else NO_VCPU,
         "ssidref": traits.ssidref,
@@ -77,12 +77,12 @@ def of_domain(hypervisor: Hypervisor, domain: Domain) -> dict[str, Any]:
     }
 
 
-def shared_info_frame(hypervisor: Hypervisor, domain: Domain) -> int:
+def shared_info_frame(machine: Hypervisor, domain: Domain) -> int:
     """Where it is; a translated domain's is nowhere until the domain places it."""
     if domain.translated or not domain.alive:
         return NO_FRAME
     try:
-        return hypervisor.shared_info_frame(domain)
+        return machine.shared_info_frame(domain)
     except ModelError:
         return NO_FRAME
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.mm.space import AddressSpace
     from privcmdd.service.backing import Backing
-    from privcmdd.service.hypercalls.layout import Layout
+    from privcmdd.service.layout import Layout
 
 
 class CallerMemory:

@@ -14,8 +14,8 @@ from privcmdd.model.machine.memory import pages_of
 from privcmdd.model.units import DOMID_SELF
 from privcmdd.service import machine_files
 from privcmdd.service.hypercalls.call import is_self
-from privcmdd.service.hypercalls.layout import Layout
 from privcmdd.service.hypercalls.paging import paging_op
+from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +113,7 @@ def reservation(call: Call, address: int) -> tuple[dict[str, Any], npt.NDArray[n
         raise ModelError(errno.EINVAL, f"extent_order is {asked['extent_order']}, expected at most {MOST_ORDER}")
     call.domain(asked["domid"])
     # As many as one call does; the caller sees from the answer that more are left.
-    n = min(asked["nr_extents"], call.broker.settings.limits.frames_per_batch >> asked["extent_order"])
+    n = min(asked["nr_extents"], call.world.settings.limits.frames_per_batch >> asked["extent_order"])
     if not asked["extent_start"]:
         return asked, NO_FRAMES
     return asked, call.memory.numbers(asked["extent_start"], n)
@@ -124,15 +124,15 @@ def populate_physmap(call: Call, address: int) -> int:
     asked, gfns = reservation(call, address)
     domid, start = asked["domid"], asked["extent_start"]
     order: int = asked["extent_order"]
-    hypervisor = call.hypervisor
-    domain = hypervisor.living(domid)
+    machine = call.machine
+    domain = machine.living(domid)
     if not domain.kind.translated:
         call.memory.check(start, 8 * len(gfns))
     elif asked["mem_flags"] & POPULATE_ON_DEMAND:
-        return hypervisor.demand(domid, pages_of(gfns, order)) >> order
-    mfns = hypervisor.populate_runs(domid, gfns, order) if order else hypervisor.populate(domid, gfns).mfns
+        return machine.demand(domid, pages_of(gfns, order)) >> order
+    mfns = machine.populate_runs(domid, gfns, order) if order else machine.populate(domid, gfns).mfns
     if not domain.kind.translated:
-        machine_files.follow(call.broker, mfns)
+        machine_files.follow(call.world, mfns)
         call.memory.put_numbers(start, mfns)
     return len(mfns)
 
@@ -146,11 +146,11 @@ def increase_reservation(call: Call, address: int) -> int:
         raise ModelError(errno.EINVAL, f"extent_order is {asked['extent_order']}, expected at most {MOST_ORDER}")
     domid, start, order = asked["domid"], asked["extent_start"], asked["extent_order"]
     call.domain(domid)
-    n = min(asked["nr_extents"], call.broker.settings.limits.frames_per_batch >> order)
+    n = min(asked["nr_extents"], call.world.settings.limits.frames_per_batch >> order)
     if start:
         call.memory.check(start, 8 * n)
-    mfns = call.hypervisor.increase(domid, n, order)
-    machine_files.follow(call.broker, mfns)
+    mfns = call.machine.increase(domid, n, order)
+    machine_files.follow(call.world, mfns)
     if start:
         call.memory.put_numbers(start, mfns)
     return len(mfns)
@@ -160,12 +160,12 @@ def decrease_reservation(call: Call, address: int) -> int:
     """``XENMEM_decrease_reservation``: how many extents were given back."""
     asked, names = reservation(call, address)
     order: int = asked["extent_order"]
-    return call.hypervisor.decrease_reservation(asked["domid"], pages_of(names, order)).n_done >> order
+    return call.machine.decrease_reservation(asked["domid"], pages_of(names, order)).n_done >> order
 
 
 def maximum_ram_page(call: Call, _address: int) -> int:
     """``XENMEM_maximum_ram_page``: one behind the last frame."""
-    return call.hypervisor.frames.n_frames
+    return call.machine.frames.n_frames
 
 
 def of_domain(number: Callable[[Call, int], int]) -> Callable[[Call, int], int]:
@@ -184,31 +184,31 @@ def of_domain(number: Callable[[Call, int], int]) -> Callable[[Call, int], int]:
 
 def current_reservation(call: Call, domid: int) -> int:
     """``XENMEM_current_reservation``: frames it has."""
-    domain = call.hypervisor.domain(domid)
+    domain = call.machine.domain(domid)
     return domain.tot_pages + domain.n_cached
 
 
 def maximum_reservation(call: Call, domid: int) -> int:
     """``XENMEM_maximum_reservation``: frames it may have."""
-    return call.hypervisor.domain(domid).max_pages
+    return call.machine.domain(domid).max_pages
 
 
 def maximum_gpfn(call: Call, domid: int) -> int:
     """``XENMEM_maximum_gpfn``: a PV guest says itself how far its p2m goes, in its shared_info page."""
-    domain = call.hypervisor.domain(domid)
+    domain = call.machine.domain(domid)
     if domain.kind.translated:
         return domain.top_gfn
     if not domain.shared_info:
         return 0
-    page = int(call.hypervisor.frames.page[domain.shared_info[0]])
-    n_pfns = int.from_bytes(call.broker.backing.read(domid, page, MAX_PFN_OFFSET, 8), "little")
+    page = int(call.machine.frames.page[domain.shared_info[0]])
+    n_pfns = int.from_bytes(call.world.backing.read(domid, page, MAX_PFN_OFFSET, 8), "little")
     return min(max(n_pfns, 1) - 1, MOST_PFNS)
 
 
 def machphys_mfn_list(call: Call, address: int) -> int:
     """``XENMEM_machphys_mfn_list``: the frames of the machine-to-phys table, 2 MiB each."""
     asked = call.memory.get(MACHPHYS, address)
-    first, n_frames = call.hypervisor.frames.machphys
+    first, n_frames = call.machine.frames.machphys
     chunks = np.arange(first, first + n_frames, 512, dtype=np.uint64)[: asked["max_extents"]]
     call.memory.put_numbers(asked["extent_start"], chunks)
     call.memory.put(MACHPHYS, address, {**asked, "nr_extents": len(chunks)})
@@ -228,10 +228,10 @@ def add_to_physmap(call: Call, address: int) -> int:
     asked = call.memory.get(ADD_TO_PHYSMAP, address)
     domain = call.domain(asked["domid"])
     if asked["space"] == MAPSPACE_GMFN:
-        call.hypervisor.move(domain.domid, asked["idx"], asked["gpfn"])
+        call.machine.move(domain.domid, asked["idx"], asked["gpfn"])
         return 0
     if asked["space"] in (MAPSPACE_SHARED_INFO, MAPSPACE_GRANT_TABLE):
-        call.hypervisor.place(domain.domid, asked["space"], asked["idx"], asked["gpfn"])
+        call.machine.place(domain.domid, asked["space"], asked["idx"], asked["gpfn"])
         return 0
     raise ModelError(errno.ENOSYS, f"add_to_physmap of space {asked['space']} is not there")
 
@@ -239,7 +239,7 @@ def add_to_physmap(call: Call, address: int) -> int:
 def remove_from_physmap(call: Call, address: int) -> int:
     """``XENMEM_remove_from_physmap``."""
     asked = call.memory.get(REMOVE_FROM_PHYSMAP, address)
-    call.hypervisor.remove(call.domain(asked["domid"]).domid, asked["gpfn"])
+    call.machine.remove(call.domain(asked["domid"]).domid, asked["gpfn"])
     return 0
 
 
@@ -248,7 +248,7 @@ def set_pod_target(call: Call, address: int) -> int:
     asked = call.memory.get(POD_TARGET, address)
     domain = call.domain(asked["domid"])
     call.memory.check(address, POD_TARGET.size)
-    call.hypervisor.set_pod_target(domain.domid, asked["target_pages"])
+    call.machine.set_pod_target(domain.domid, asked["target_pages"])
     return tell_pod_target(call, address, asked, domain)
 
 
@@ -285,7 +285,7 @@ def acquire_resource(call: Call, address: int) -> int:
     if domid != DOMID_SELF:
         call.session.check("admin", domid)
     kind, number, n_frames = asked["type"], asked["id"], asked["nr_frames"]
-    size = call.hypervisor.resource_size(domid, kind, number)
+    size = call.machine.resource_size(domid, kind, number)
     if not asked["frame_list"]:
         if n_frames:
             raise ModelError(errno.EINVAL, f"nr_frames is {n_frames}, and there is no list of frames")
@@ -294,7 +294,7 @@ def acquire_resource(call: Call, address: int) -> int:
     if n_frames:
         if asked["frame"] + n_frames <= size:
             call.memory.check(asked["frame_list"], 8 * n_frames)
-        frames = call.hypervisor.resource_frames(domid, kind, number, asked["frame"], n_frames)
+        frames = call.machine.resource_frames(domid, kind, number, asked["frame"], n_frames)
         call.memory.put_numbers(asked["frame_list"], frames)
     return 0
 
@@ -311,7 +311,7 @@ def claim_pages(call: Call, address: int) -> int:
     call.domain(asked["domid"])
     if asked["extent_start"] or asked["extent_order"] or asked["mem_flags"]:
         raise ModelError(errno.EINVAL, "extent_start, extent_order and mem_flags must be 0 to claim pages")
-    if asked["nr_extents"] > call.hypervisor.frames.n_free:
+    if asked["nr_extents"] > call.machine.frames.n_free:
         raise ModelError(errno.ENOMEM, f"{asked['nr_extents']} pages are claimed, fewer are free")
     return 0
 

@@ -12,11 +12,11 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.mm import access
 from privcmdd.model.units import PAGE_SIZE
 from privcmdd.service.hypercalls.call import is_self
-from privcmdd.service.hypercalls.layout import Layout
+from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
-    from privcmdd.service.broker import Broker
     from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.world import World
 
 OPERATION: Final = Layout("struct mmuext_op", ("cmd", "u32"), ("arg1", "u64"), ("arg2", "u64"))
 LEVELS: Final = 4  # MMUEXT_PIN_L1_TABLE is 0, and so on
@@ -45,9 +45,9 @@ def mmuext_op(call: Call, arguments: tuple[int, ...]) -> int:
             if operation["cmd"] > UNPIN:
                 raise call.unanswered("mmuext_op", operation["cmd"])
             if operation["cmd"] == UNPIN:
-                call.hypervisor.unpin(domid, operation["arg1"])
+                call.machine.unpin(domid, operation["arg1"])
             else:
-                pin(call.broker, domid, operation["arg1"], operation["cmd"] + 1)
+                pin(call.world, domid, operation["arg1"], operation["cmd"] + 1)
             n_done += 1
     finally:
         if done_at:
@@ -55,18 +55,18 @@ def mmuext_op(call: Call, arguments: tuple[int, ...]) -> int:
     return 0
 
 
-def pin(broker: Broker, domid: int, mfn: int, level: int) -> None:
+def pin(world: World, domid: int, mfn: int, level: int) -> None:
     """Pin a frame whose content is in the domain's memory file."""
-    frames = broker.hypervisor.frames
+    frames = world.machine.frames
     content = bytes(PAGE_SIZE)
     if mfn < frames.n_frames and frames.owner[mfn] == domid:
-        content = broker.backing.read(domid, int(frames.page[mfn]), 0, PAGE_SIZE)
+        content = world.backing.read(domid, int(frames.page[mfn]), 0, PAGE_SIZE)
     entries = np.frombuffer(content, dtype="<u8")
     # Only a PV dom0 takes a frame as one that is written to; a PVH one takes it whatever it is (p2m_add_foreign).
-    written = broker.hypervisor.host.dom0 == "pv" and is_written(broker, mfn)
-    broker.hypervisor.pin(domid, mfn, level, entries, written=written)
+    written = world.machine.host.dom0 == "pv" and is_written(world, mfn)
+    world.machine.pin(domid, mfn, level, entries, written=written)
 
 
-def is_written(broker: Broker, mfn: int) -> bool:
+def is_written(world: World, mfn: int) -> bool:
     """Whether somebody has a frame mapped writable."""
-    return any(access.writes(space, page) for space in broker.spaces for page in space.pmap.find(mfn))
+    return any(access.writes(space, page) for space in world.spaces for page in space.pmap.find(mfn))

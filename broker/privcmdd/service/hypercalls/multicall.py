@@ -7,7 +7,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.service.hypercalls.layout import Layout
+from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable

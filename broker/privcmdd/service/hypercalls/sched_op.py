@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.service.hypercalls.call import is_self
-from privcmdd.service.hypercalls.layout import Layout
+from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
     from privcmdd.service.hypercalls.call import Call
@@ -29,5 +29,5 @@ def sched_op(call: Call, arguments: tuple[int, ...]) -> int:
     asked = call.memory.get(SHUTDOWN, address)
     if is_self(asked["domain_id"]):
         raise ModelError(errno.EPERM, "a remote shutdown is of another domain than one's own")
-    call.hypervisor.shut_down(call.domain(asked["domain_id"]).domid, asked["reason"])
+    call.machine.shut_down(call.domain(asked["domain_id"]).domid, asked["reason"])
     return 0

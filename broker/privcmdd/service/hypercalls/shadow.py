@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.service.hypercalls.layout import Layout
+from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
     from privcmdd.model.machine.domain import Domain
@@ -42,20 +42,20 @@ def shadow_op(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, A
     """``XEN_DOMCTL_shadow_op``: log-dirty mode, and the size of the pool in MiB."""
     op, mode = values["op"], values["mode"]
     if op in (SHADOW_LOGDIRTY, SHADOW_OFF) or (op == SHADOW_ENABLE and mode == ENABLE_LOG_DIRTY):
-        call.hypervisor.log_dirty(domain.domid, on=op != SHADOW_OFF)
+        call.machine.log_dirty(domain.domid, on=op != SHADOW_OFF)
         return values
     if op == SHADOW_GET_POOL:
         return {**values, "mb": domain.traits.mempool_bytes >> MIB_SHIFT}
     if op == SHADOW_SET_POOL:
-        domain.traits.mempool_bytes = values["mb"] << MIB_SHIFT
+        call.machine.set_mempool(domain.domid, values["mb"] << MIB_SHIFT)
         return values
     if op not in (SHADOW_CLEAN, SHADOW_PEEK):
         raise ModelError(errno.EINVAL, f"there is no shadow_op {op} of mode {mode:#x}")
-    n_pages = min(values["pages"], call.hypervisor.max_gfns)
-    call.hypervisor.take_dirty(domain.domid, 0, clean=False)
+    n_pages = min(values["pages"], call.machine.max_gfns)
+    call.machine.take_dirty(domain.domid, 0, clean=False)
     if values["dirty_bitmap"]:
         call.memory.check(values["dirty_bitmap"], -(-n_pages // 8))
-    dirty = call.hypervisor.take_dirty(domain.domid, n_pages, clean=op == SHADOW_CLEAN)
+    dirty = call.machine.take_dirty(domain.domid, n_pages, clean=op == SHADOW_CLEAN)
     if values["dirty_bitmap"]:
         call.memory.write(values["dirty_bitmap"], np.packbits(dirty, bitorder="little").tobytes())
     return {**values, "pages": n_pages, "stats": {"dirty_count": int(np.count_nonzero(dirty))}}
@@ -67,14 +67,14 @@ def get_mempool(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str
     return {**values, "size": domain.traits.mempool_bytes}
 
 
-def set_mempool(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def set_mempool(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_set_paging_mempool_size``: whole pages."""
     check_paged(domain)
     if values["size"] & 0xFFF:
         raise ModelError(errno.EINVAL, f"size is {values['size']}, expected a multiple of 4096")
     if values["size"] >> 12 > 0x7FFF_FFFF:
         raise ModelError(errno.ENOMEM, f"size is {values['size']}, more than the machine has")
-    domain.traits.mempool_bytes = values["size"]
+    call.machine.set_mempool(domain.domid, values["size"])
     return values
 
 

@@ -12,7 +12,7 @@ from privcmdd.service.hypercalls.call import versioned
 from privcmdd.service.hypercalls.cpu_policy import FEATURESET, SYSTEM_POLICY, get_featureset, get_system_policy
 from privcmdd.service.hypercalls.domctl import info_list
 from privcmdd.service.hypercalls.info import DOMAIN_INFO
-from privcmdd.service.hypercalls.layout import Bytes, Layout
+from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,7 +117,7 @@ def read_console(_call: Call, values: dict[str, Any]) -> dict[str, Any]:
 
 def physical_info(call: Call, _values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_physinfo``."""
-    frames = call.hypervisor.frames
+    frames = call.machine.frames
     return {
         "threads_per_core": 1,
         "cores_per_socket": 1,
@@ -152,7 +152,7 @@ def cpu_info(call: Call, values: dict[str, Any]) -> dict[str, Any]:
 
 def available_heap(call: Call, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_availheap``."""
-    return {**values, "avail_bytes": call.hypervisor.frames.n_free << PAGE_SHIFT}
+    return {**values, "avail_bytes": call.machine.frames.n_free << PAGE_SHIFT}
 
 
 def cpu_topology(call: Call, values: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def cpu_topology(call: Call, values: dict[str, Any]) -> dict[str, Any]:
 
 def node_info(call: Call, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_numainfo``: all memory is in one node, at distance 10 from itself."""
-    frames = call.hypervisor.frames
+    frames = call.machine.frames
     if values["num_nodes"]:
         if values["meminfo"]:
             sizes = (frames.n_frames << PAGE_SHIFT, frames.n_free << PAGE_SHIFT)
@@ -184,7 +184,7 @@ def cpupool(call: Call, values: dict[str, Any]) -> dict[str, Any]:
     if bitmap["bitmap"] and bitmap["nr_bits"]:
         first = b"\1" if values["op"] == POOL_INFO else b"\0"
         call.memory.write(bitmap["bitmap"], first.ljust(-(-min(bitmap["nr_bits"], 4096) // 8), b"\0"))
-    return {**values, "sched_id": SCHED_CREDIT2, "n_dom": len(call.hypervisor.domains) + 1}
+    return {**values, "sched_id": SCHED_CREDIT2, "n_dom": len(call.machine.domains) + 1}
 
 
 # XEN_SYSCTL_* of xen/include/public/sysctl.h: the structure, and what is done.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.units import PAGE_SIZE
-from privcmdd.service.hypercalls.layout import Bytes, Layout
+from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,7 @@ def xen_version(call: Call, arguments: tuple[int, ...]) -> int:
         ModelError: EFAULT; ENOSYS.
     """
     command, address = arguments[:2]
-    host = call.hypervisor.host
+    host = call.machine.host
     release = RELEASES[host.xen]
     if command == 0:
         return release.version[0] << 16 | release.version[1]

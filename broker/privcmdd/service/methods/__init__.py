@@ -1,2 +1,91 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The methods of the protocol: one file for each file of `wire/table`, by the same name."""
+"""The methods of the protocol: one file for each file of ``wire/table``, by the same name.
+
+``conversation`` needs no machine. All else does, and numpy with it: ``machinery`` is the only door to that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from privcmdd.service.methods import conversation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Mapping
+
+    from privcmdd.model.errors import InternalFault
+    from privcmdd.model.injection import Injections
+    from privcmdd.model.machine.lifecycle import Hypervisor
+    from privcmdd.service.processes import Spaces
+    from privcmdd.service.session import Session
+    from privcmdd.service.steps import Pause
+    from privcmdd.service.world import Handler, World
+    from privcmdd.wire.messages import BadRequest, Request
+    from privcmdd.wire.methods import Method
+
+AT_ONCE: Final[Mapping[str, Handler]] = conversation.HANDLERS
+"""The methods that need no machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machinery:
+    """All that needs the machine.
+
+    Attributes:
+        machine: Makes the simulated machine.
+        spaces: Makes the set of address spaces.
+        handlers: What does the methods that need the machine.
+        leave: What each room gives up for a connection that ends, in order.
+        inject: Does a request that rules of injection may make fail.
+        carry_out: Does outside what the machine has decided.
+        look: Holds all laws against what a request has left.
+        breaches: The laws that are broken.
+        counters: All counters.
+        space_report: What the report of an incident says of a session's address space.
+    """
+
+    machine: type[Hypervisor]
+    spaces: type[Spaces]
+    handlers: Mapping[str, Handler]
+    leave: tuple[Callable[[World, Session], None], ...]
+    inject: Callable[[World, Injections, Session, Method, Handler, dict[str, Any]], Generator[Pause, None, Any]]
+    carry_out: Callable[[World, Session], None]
+    look: Callable[[World, Session, Request | BadRequest], None]
+    breaches: Callable[[World], Iterator[InternalFault]]
+    counters: Callable[[World], dict[str, Any]]
+    space_report: Callable[[Session], dict[str, Any] | None]
+
+
+@cache
+def machinery() -> Machinery:
+    """Open the door: the first call imports the machine, which may be done in another thread."""
+    from privcmdd.model.machine.lifecycle import Hypervisor  # noqa: PLC0415 - see the module's docstring
+    from privcmdd.service import effects, injection, paranoid, processes  # noqa: PLC0415
+    from privcmdd.service.methods import (  # noqa: PLC0415
+        domains,
+        evtchn,
+        faults,
+        findings,
+        gntalloc,
+        gntdev,
+        guests,
+        privcmd,
+        spaces,
+        stats,
+    )
+
+    rooms = (stats, spaces, privcmd, gntdev, gntalloc, evtchn, domains, guests, faults, findings)
+    return Machinery(
+        machine=Hypervisor,
+        spaces=processes.Spaces,
+        handlers={name: handler for room in rooms for name, handler in room.HANDLERS.items()},
+        leave=(spaces.leave, evtchn.leave, gntalloc.leave, faults.leave),
+        inject=injection.perform,
+        carry_out=effects.carry_out,
+        look=paranoid.look,
+        breaches=paranoid.breaches,
+        counters=stats.counters,
+        space_report=spaces.report,
+    )

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from privcmdd.model.machine.evtchn import EventChannels, Port
-    from privcmdd.service.broker import Broker
     from privcmdd.service.session import Session
+    from privcmdd.service.world import World
 
     Params = dict[str, Any]
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 CHANNEL_FDS: Final = 2
 
 
-def take(broker: Broker, session: Session, on: int, operation: Callable[[EventChannels], int]) -> WithDescriptors:
+def take(world: World, session: Session, on: int, operation: Callable[[EventChannels], int]) -> WithDescriptors:
     """Take a port, for domain 0 or for a guest.
 
     Raises:
         ModelError: As the operation; EPERM; EDQUOT; ENOMEM, the host has no event to give.
     """
-    channels = broker.hypervisor.events
+    channels = world.machine.events
     if on:
         session.check("write", on)
         number = operation(channels)
@@ -50,24 +50,24 @@ def take(broker: Broker, session: Session, on: int, operation: Callable[[EventCh
         session.ports[number] = charge
     port = channels.port(on, number)
     try:
-        broker.backing.make_events(port.channel)
+        world.backing.make_events(port.channel)
     except BaseException:
-        give_up(broker, session, on, number)
+        give_up(world, session, on, number)
         raise
-    return with_events(broker, port, {"port": number})
+    return with_events(world, port, {"port": number})
 
 
-def with_events(broker: Broker, port: Port, result: Params) -> WithDescriptors:
+def with_events(world: World, port: Port, result: Params) -> WithDescriptors:
     """An answer that brings a port's own event, and the one of the other end."""
 
     def events() -> tuple[int, ...]:
-        pair = broker.backing.events(port.channel)
+        pair = world.backing.events(port.channel)
         return pair if port.side == 0 else pair[::-1]
 
     return WithDescriptors(result, events)
 
 
-def own(broker: Broker, session: Session, on: int, number: int) -> Port:
+def own(world: World, session: Session, on: int, number: int) -> Port:
     """A port that a connection may use.
 
     Raises:
@@ -77,20 +77,20 @@ def own(broker: Broker, session: Session, on: int, number: int) -> Port:
         session.check("write", on)
     elif number not in session.ports:
         raise ModelError(errno.ENOTCONN, f"port {number} is none of this connection's", key="port")
-    return broker.hypervisor.events.port(on, number)
+    return world.machine.events.port(on, number)
 
 
-def give_up(broker: Broker, session: Session, on: int, number: int) -> None:
+def give_up(world: World, session: Session, on: int, number: int) -> None:
     """Close a port."""
-    broker.hypervisor.events.close(on, number)
+    world.machine.events.close(on, number)
     if not on:
         session.ports.pop(number).release()
 
 
-def give_up_all(broker: Broker, session: Session) -> None:
-    """A connection ends, and its ports with it."""
+def leave(world: World, session: Session) -> None:
+    """A connection ends: its ports are closed."""
     for number in list(session.ports):
-        give_up(broker, session, 0, number)
+        give_up(world, session, 0, number)
 
 
 def check_unrestricted(session: Session, domid: int | None) -> None:
@@ -105,69 +105,69 @@ def check_unrestricted(session: Session, domid: int | None) -> None:
         )
 
 
-def alloc_unbound(broker: Broker, session: Session, params: Params) -> WithDescriptors:
+def alloc_unbound(world: World, session: Session, params: Params) -> WithDescriptors:
     """``evtchn.alloc_unbound``: a port that another domain may bind to."""
     on, remote = params["on"], params["remote"]
     if not on:
         check_unrestricted(session, None)
         session.check("write", remote)
-    return take(broker, session, on, lambda channels: channels.alloc_unbound(on, remote))
+    return take(world, session, on, lambda channels: channels.alloc_unbound(on, remote))
 
 
-def bind_interdomain(broker: Broker, session: Session, params: Params) -> WithDescriptors:
+def bind_interdomain(world: World, session: Session, params: Params) -> WithDescriptors:
     """``evtchn.bind_interdomain``: the other end of somebody's port."""
     on, dom, port = params["on"], params["dom"], params["port"]
     if not on:
         check_unrestricted(session, dom)
         session.check("write", dom)
-    return take(broker, session, on, lambda channels: channels.bind_interdomain(on, dom, port))
+    return take(world, session, on, lambda channels: channels.bind_interdomain(on, dom, port))
 
 
-def bind_virq(broker: Broker, session: Session, params: Params) -> WithDescriptors:
+def bind_virq(world: World, session: Session, params: Params) -> WithDescriptors:
     """``evtchn.bind_virq``: a port for a virtual interrupt."""
     on, virq, vcpu = params["on"], params["virq"], params["vcpu"]
     if not on:
         check_unrestricted(session, None)
         session.check("admin", None)
-        ports = broker.hypervisor.events.ports(0)
+        ports = world.machine.events.ports(0)
         if any(ports[number].is_virq(virq, vcpu) for number in session.ports):
             raise ModelError(errno.EEXIST, f"this connection has bound virtual interrupt {virq} already", key="virq")
-    return take(broker, session, on, lambda channels: channels.bind_virq(on, virq, vcpu))
+    return take(world, session, on, lambda channels: channels.bind_virq(on, virq, vcpu))
 
 
-def attach(broker: Broker, session: Session, params: Params) -> WithDescriptors:
+def attach(world: World, session: Session, params: Params) -> WithDescriptors:
     """``evtchn.attach``: the events of a port that is there already."""
-    port = own(broker, session, params["on"], params["port"])
-    broker.backing.make_events(port.channel)
-    return with_events(broker, port, {})
+    port = own(world, session, params["on"], params["port"])
+    world.backing.make_events(port.channel)
+    return with_events(world, port, {})
 
 
-def close(broker: Broker, session: Session, params: Params) -> Params:
+def close(world: World, session: Session, params: Params) -> Params:
     """``evtchn.close``."""
-    own(broker, session, params["on"], params["port"])
-    give_up(broker, session, params["on"], params["port"])
+    own(world, session, params["on"], params["port"])
+    give_up(world, session, params["on"], params["port"])
     return {}
 
 
-def notify(broker: Broker, session: Session, params: Params) -> Params:
+def notify(world: World, session: Session, params: Params) -> Params:
     """``evtchn.notify``: raise the event of the other end, for who has no descriptor of it."""
-    own(broker, session, params["on"], params["port"])
-    broker.hypervisor.events.send(params["on"], params["port"])
+    own(world, session, params["on"], params["port"])
+    world.machine.events.send(params["on"], params["port"])
     return {}
 
 
-def pending(broker: Broker, session: Session, params: Params) -> Params:
+def pending(world: World, session: Session, params: Params) -> Params:
     """``evtchn.pending``: take what has been raised, for who has no descriptor of it."""
-    port = own(broker, session, params["on"], params["port"])
-    return {"pending": broker.backing.take_event(port.channel, port.side)}
+    port = own(world, session, params["on"], params["port"])
+    return {"pending": world.backing.take_event(port.channel, port.side)}
 
 
-def list_ports(broker: Broker, session: Session, params: Params) -> Params:
+def list_ports(world: World, session: Session, params: Params) -> Params:
     """``evtchn.list``: the ports of a domain; of domain 0's, the connection's own."""
     on = params["on"]
     if on:
         session.check("read", on)
-    ports = broker.hypervisor.events.ports(on)
+    ports = world.machine.events.ports(on)
     return {"ports": [row(number, port) for number, port in sorted(ports.items()) if on or number in session.ports]}
 
 
@@ -184,7 +184,7 @@ def row(number: int, port: Port) -> Params:
     }
 
 
-def restrict(_: Broker, session: Session, params: Params) -> Params:
+def restrict(_: World, session: Session, params: Params) -> Params:
     """``evtchn.restrict``: bind nothing but ports of one domain from now on (IOCTL_EVTCHN_RESTRICT_DOMID)."""
     dom = params["dom"]
     if session.events_of is not None:

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
     from privcmdd.model.files import SharedFile
     from privcmdd.model.machine.gntalloc import Share
-    from privcmdd.service.broker import Broker
-    from privcmdd.service.processes import Residence
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
+    from privcmdd.service.world import World
 
     Params = dict[str, Any]
 
@@ -32,76 +31,76 @@ def connection(session: Session) -> Holder:
     return Holder("connection", session.number)
 
 
-def alloc(broker: Broker, session: Session, params: Params) -> WithDescriptors:
+def alloc(world: World, session: Session, params: Params) -> WithDescriptors:
     """``gntalloc.alloc``: pages in a file of their own."""
     to, num = params["dom"], params["num"]
     session.check("write", to)
     if not 0 < num <= MOST_SHARES:
         raise ModelError(errno.EINVAL, f"num is {num}, expected 1 to {MOST_SHARES}", key="num")
-    shares = broker.hypervisor.shares
+    shares = world.machine.shares
     file = shares.next_file()
     charge = session.account.charge(Slot.FDS, 1)
     try:
-        broker.backing.create(file, num)
+        world.backing.create(file, num)
         try:
             holder = connection(session)
             refs = shares.allocate(file, num, to, session.identity.uid, holder, writable=params["writable"])
         except BaseException:
-            broker.backing.close(file)
+            world.backing.close(file)
             raise
     except BaseException:
         charge.release()
         raise
     session.shares[file] = charge
-    return with_file(broker, file, {"refs": refs}, writable=True)
+    return with_file(world, file, {"refs": refs}, writable=True)
 
 
-def with_file(broker: Broker, file: SharedFile, result: Params, *, writable: bool) -> WithDescriptors:
+def with_file(world: World, file: SharedFile, result: Params, *, writable: bool) -> WithDescriptors:
     """An answer that brings the file."""
-    return WithDescriptors(result, lambda: (broker.backing.descriptor(file, writable=writable),))
+    return WithDescriptors(result, lambda: (world.backing.descriptor(file, writable=writable),))
 
 
-def own(broker: Broker, session: Session, ref: int) -> Share:
+def own(world: World, session: Session, ref: int) -> Share:
     """A share that a connection has made.
 
     Raises:
         ModelError: ENOENT.
     """
-    share = broker.hypervisor.shares.share(ref)
+    share = world.machine.shares.share(ref)
     if connection(session) not in share.owners:
         raise ModelError(errno.ENOENT, f"grant {ref} of domain 0 is none of this connection's", key="refs", ref=ref)
     return share
 
 
-def free(broker: Broker, session: Session, params: Params) -> Params:
+def free(world: World, session: Session, params: Params) -> Params:
     """``gntalloc.free``: all of them or none."""
-    shares, holder = broker.hypervisor.shares, connection(session)
+    shares, holder = world.machine.shares, connection(session)
     for ref in params["refs"]:
         if holder not in shares.share(ref).mappers:
-            own(broker, session, ref)
+            own(world, session, ref)
     for ref in params["refs"]:
         shares.let_go(ref, holder)
     return {}
 
 
-def notify(broker: Broker, session: Session, params: Params) -> Params:
+def notify(world: World, session: Session, params: Params) -> Params:
     """``gntalloc.notify``: what is to be done when its maker lets a page go."""
-    share = own(broker, session, params["ref"])
-    event = event_of(broker, session, params)
+    share = own(world, session, params["ref"])
+    event = event_of(world, session, params)
     offset = params["offset"]
     if offset >= PAGE_SIZE:
         raise ModelError(errno.EINVAL, f"offset is {offset}, and a page has {PAGE_SIZE} bytes", key="offset")
     byte = (share.file, share.page, offset) if params["action"] & CLEAR_BYTE else None
-    share.notice = Notice(byte, event)
+    world.machine.shares.notify(params["ref"], Notice(byte, event))
     return {}
 
 
-def map_shares(broker: Broker, session: Session, params: Params) -> Generator[Pause, None, WithDescriptors]:
+def map_shares(world: World, session: Session, params: Params) -> Generator[Pause, None, WithDescriptors]:
     """``gntalloc.map``: as many as lie side by side."""
     refs, on, addr = params["refs"], params["on"], params["addr"]
-    shares = broker.hypervisor.shares
+    shares = world.machine.shares
     if params["own"]:
-        chosen = [own(broker, session, ref) for ref in refs]
+        chosen = [own(world, session, ref) for ref in refs]
     else:
         session.check("write", on)
         chosen = [shares.share(ref) for ref in refs]
@@ -113,17 +112,23 @@ def map_shares(broker: Broker, session: Session, params: Params) -> Generator[Pa
     writable = params["own"] or first.writable
     prot = PROT_READ | PROT_WRITE if writable else PROT_READ
     if addr:
-        residence: Residence = broker.residence(session)
+        residence = world.residence(session)
         ticket = yield from residence.turnstile.enter()
         try:
             gntdev.share(residence.space, addr, refs[:num], prot, owned=params["own"])
         finally:
             residence.turnstile.leave(ticket)
     else:
-        for share in chosen[:num]:
-            (share.owners if params["own"] else share.mappers).add(connection(session))
+        for ref in refs[:num]:
+            shares.hold(ref, connection(session), owned=params["own"])
     answer = {"num": num, "page": first.page, "prot": prot}
-    return with_file(broker, first.file, answer, writable=writable)
+    return with_file(world, first.file, answer, writable=writable)
+
+
+def leave(world: World, session: Session) -> None:
+    """A connection ends: it holds no page of domain 0's any more."""
+    if world.has_machine and world.machine.shares.refs:
+        world.machine.shares.let_go_of_all(connection(session))
 
 
 HANDLERS: Final = {

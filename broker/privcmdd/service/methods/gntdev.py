@@ -13,16 +13,16 @@ from privcmdd.model.grants import copy as grant_copy
 from privcmdd.model.grants.copy import DEST_GREF, SOURCE_GREF, Segment, check
 from privcmdd.model.privcmd import gntdev
 from privcmdd.model.units import PAGE_SIZE
-from privcmdd.service.methods.privcmd import answer, authorise, check_counts
+from privcmdd.service.methods.privcmd import answer, check_counts
+from privcmdd.service.session import authorise
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from privcmdd.model.privcmd.requests import Batch
-    from privcmdd.service.broker import Broker
-    from privcmdd.service.processes import Residence
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
+    from privcmdd.service.world import World
 
     Params = dict[str, Any]
     Steps = Generator[Pause, None, Params]
@@ -31,19 +31,19 @@ CLEAR_BYTE: Final = 1  # UNMAP_NOTIFY_*
 SEND_EVENT: Final = 2
 
 
-def map_grants(broker: Broker, session: Session, params: Params) -> Steps:
+def map_grants(world: World, session: Session, params: Params) -> Steps:
     """``gntdev.map``: map grants of one domain, all or none."""
-    residence: Residence = broker.residence(session)
+    residence = world.residence(session)
     domid = params["dom"]
     may_write = authorise(session, residence, domid, 0)
     refs = np.frombuffer(params["arr"].data, dtype="<u8").tolist()
-    check_counts(broker, None, len(refs), "arr")
+    check_counts(world.settings.limits, None, len(refs), "arr")
 
     def read(at: int, size: int) -> bytes:
-        return broker.backing.read(domid, at // PAGE_SIZE, at % PAGE_SIZE, size)
+        return world.backing.read(domid, at // PAGE_SIZE, at % PAGE_SIZE, size)
 
     def ready(done: Batch) -> Params:
-        return answer(broker, residence, params, done, {"num": len(refs)})
+        return answer(world, residence, params, done, {"num": len(refs)})
 
     ticket = yield from residence.turnstile.enter()
     try:
@@ -58,8 +58,8 @@ def map_grants(broker: Broker, session: Session, params: Params) -> Steps:
 class GuestMemory:
     """Domains' memory files, as copying sees them."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._backing = broker.backing
+    def __init__(self, world: World) -> None:
+        self._backing = world.backing
 
     def read(self, domid: int, at: int, size: int) -> bytes:
         """Bytes of a domain's file."""
@@ -70,9 +70,9 @@ class GuestMemory:
         self._backing.write(domid, at // PAGE_SIZE, at % PAGE_SIZE, data)
 
 
-def copy(broker: Broker, session: Session, params: Params) -> Params:
+def copy(world: World, session: Session, params: Params) -> Params:
     """``gntdev.copy``: each segment, or why not."""
-    residence: Residence = broker.residence(session)
+    residence = world.residence(session)
     segments = [Segment(**row) for row in params["segments"]]
     for segment in segments:
         if segment.flags & SOURCE_GREF:
@@ -88,26 +88,26 @@ def copy(broker: Broker, session: Session, params: Params) -> Params:
     n_given = sum(segment.len for segment in segments if not segment.flags & SOURCE_GREF)
     if n_given != len(given):
         raise ModelError(errno.EINVAL, f"data has {len(given)} bytes, the segments take {n_given}", key="data")
-    memory, at, statuses, taken = GuestMemory(broker), 0, [], []
+    memory, at, statuses, taken = GuestMemory(world), 0, [], []
     for segment in segments:
         own = b"" if segment.flags & SOURCE_GREF else given[at : at + segment.len]
         at += len(own)
-        status, data = grant_copy.copy(broker.hypervisor, segment, own, memory)
+        status, data = grant_copy.copy(world.machine, segment, own, memory)
         statuses.append(int(status))
         if not segment.flags & DEST_GREF:
             taken.append(data.ljust(segment.len, b"\0"))
     return {"status": statuses, "data": b"".join(taken)}
 
 
-def notify(broker: Broker, session: Session, params: Params) -> Params:
+def notify(world: World, session: Session, params: Params) -> Params:
     """``gntdev.notify``: what is to be done when a page is unmapped."""
-    event = event_of(broker, session, params)
-    residence: Residence = broker.residence(session)
+    event = event_of(world, session, params)
+    residence = world.residence(session)
     gntdev.notify(residence.space, params["addr"], event, clear=bool(params["action"] & CLEAR_BYTE))
     return {}
 
 
-def event_of(broker: Broker, session: Session, params: Params) -> tuple[int, int] | None:
+def event_of(world: World, session: Session, params: Params) -> tuple[int, int] | None:
     """The event that a notice is to raise: its channel, and which end.
 
     Raises:
@@ -119,9 +119,9 @@ def event_of(broker: Broker, session: Session, params: Params) -> tuple[int, int
     if not action & SEND_EVENT:
         return None
     uid, number = session.identity.uid, params["port"]
-    if not any(number in other.ports for other in broker.sessions.values() if other.identity.uid == uid):
+    if not any(number in other.ports for other in world.sessions.values() if other.identity.uid == uid):
         raise ModelError(errno.EINVAL, f"port {number} is none of this uid's", key="port")
-    port = broker.hypervisor.events.port(0, number)
+    port = world.machine.events.port(0, number)
     return port.channel, 1 - port.side
 
 

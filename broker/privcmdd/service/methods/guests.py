@@ -9,16 +9,16 @@ from privcmdd.model.machine.records import RangeType
 
 if TYPE_CHECKING:
     from privcmdd.model.machine.records import IoreqServer
-    from privcmdd.service.broker import Broker
     from privcmdd.service.session import Session
+    from privcmdd.service.world import World
 
     Params = dict[str, Any]
 
 
-def servers(broker: Broker, session: Session, params: Params) -> Params:
+def servers(world: World, session: Session, params: Params) -> Params:
     """``ioreq.servers``: the ioreq servers of a domain, by number."""
     session.check("read", params["dom"])
-    known = broker.hypervisor.domain(params["dom"]).ioreq_servers
+    known = world.machine.domain(params["dom"]).ioreq_servers
     return {"servers": [server_row(number, known[number]) for number in sorted(known)]}
 
 
@@ -35,10 +35,10 @@ def server_row(number: int, server: IoreqServer) -> Params:
     }
 
 
-def interrupts(broker: Broker, session: Session, params: Params) -> Params:
+def interrupts(world: World, session: Session, params: Params) -> Params:
     """``guest.interrupts``: the lines of a domain, and the messages it was sent."""
     session.check("read", params["dom"])
-    lines = broker.hypervisor.domain(params["dom"]).interrupts
+    lines = world.machine.domain(params["dom"]).interrupts
     return {
         "n_changes": lines.n_changes,
         "isa": lines.asserted(),

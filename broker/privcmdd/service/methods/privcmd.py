@@ -8,6 +8,7 @@ section 3), whatever the personality: where two things are wrong at once, the ca
 from __future__ import annotations
 
 import errno
+import struct
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,11 +18,17 @@ from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
 from privcmdd.model.machine.frames import FEW, NO_FRAME
-from privcmdd.model.privcmd.requests import MmapEntry, Stopped, with_nibbles
+from privcmdd.model.privcmd.requests import MmapEntry, Part, Stopped, with_nibbles
 from privcmdd.model.units import DOMID_FIRST_RESERVED, DOMID_INVALID
 from privcmdd.service import detect
+from privcmdd.service.hypercalls.call import Call
+from privcmdd.service.hypercalls.dm_op import device_model
+from privcmdd.service.hypercalls.hypercall import perform
+from privcmdd.service.hypercalls.memory import CallerMemory
 from privcmdd.service.machine_files import OWNERS, file_of, prepare
+from privcmdd.service.session import authorise, check_file
 from privcmdd.service.steps import CHECKPOINT
+from privcmdd.wire.limits import DM_OP_BUFFERS, DM_OP_BYTES, HYPERCALL_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -29,10 +36,10 @@ if TYPE_CHECKING:
     from privcmdd.model.ledger import Charge
     from privcmdd.model.machine.frames import Errors, Mfns, Names
     from privcmdd.model.privcmd.requests import Batch
-    from privcmdd.service.broker import Broker
-    from privcmdd.service.processes import Residence
-    from privcmdd.service.session import Session
+    from privcmdd.service.session import Residence, Session
+    from privcmdd.service.settings import Limits
     from privcmdd.service.steps import Pause
+    from privcmdd.service.world import World
     from privcmdd.wire.params import Frames
 
     Params = dict[str, Any]
@@ -40,11 +47,10 @@ if TYPE_CHECKING:
 
 # Restricted files of one address space: they are remembered as long as it lives.
 MOST_RESTRICTED: Final = 65_536
+ARGUMENTS: Final = struct.Struct("<5Q")
 
 
-def in_turn(
-    broker: Broker, session: Session, residence: Residence, request: Generator[None, None, Any]
-) -> Generator[Pause, None, Any]:
+def in_turn(session: Session, residence: Residence, request: Generator[None, None, Any]) -> Generator[Pause, None, Any]:
     """Take a map request to its end, alone in its address space. One that outlives a step counts as in flight."""
     turnstile = residence.turnstile
     ticket = turnstile.try_enter()
@@ -64,7 +70,6 @@ def in_turn(
                     in_flight = session.account.charge(Slot.BATCHES, 1)
                 except ModelError as refusal:
                     request.throw(refusal)  # which ends as for any other quota: MMAP tells what stays mapped
-            broker.carry_out(session)
             yield CHECKPOINT
     finally:
         request.close()
@@ -75,12 +80,12 @@ def in_turn(
 
 
 def batch(
-    broker: Broker, session: Session, params: Params, ready: Callable[[Residence, Names, Batch], Params]
+    world: World, session: Session, params: Params, ready: Callable[[Residence, Names, Batch], Params]
 ) -> tuple[Residence, Names, Generator[None, None, Params]]:
     """Begin to map single frames over one range: all checks that come before the caller's array of errors is cleared.
 
     Args:
-        broker: The broker.
+        world: The state.
         session: Who asks.
         params: For what.
         ready: Makes the answer, when all but the change itself is done.
@@ -89,19 +94,19 @@ def batch(
         ModelError: EPERM, restricted or no right; EINVAL, no frames; EFAULT, the array cannot be read; E2BIG.
     """
     domid, asked = params["dom"], params["arr"]
-    residence: Residence = session.residence or broker.residence(session)
+    residence = session.residence or world.residence(session)
     may_write = authorise(session, residence, domid, params["file"])
     if asked is None:
         if params["num"] == 0:
             raise ModelError(errno.EINVAL, "num is 0, expected at least one frame", key="num")
         raise ModelError(errno.EFAULT, "arr is nil: the caller's array cannot be read", key="arr")
     names = named(asked)
-    check_counts(broker, params["num"], len(names), "arr")
+    check_counts(world.settings.limits, params["num"], len(names), "arr")
     if domid >= DOMID_FIRST_RESERVED:
-        file_of(broker, domid)  # before anything is mapped: the host may have none to give
+        file_of(world, domid)  # before anything is mapped: the host may have none to give
     space = residence.space
     answered = partial(ready, residence, names)
-    if broker.settings.paranoid:
+    if world.settings.paranoid:
         answered = partial(lawful, answered, len(names))
     request = residence.personality.mmapbatch(space, domid, params["addr"], names, may_write=may_write, ready=answered)
     return residence, names, request
@@ -113,7 +118,7 @@ def lawful(answered: Callable[[Batch], Params], n_asked: int, done: Batch) -> Pa
     return answered(done)
 
 
-def mmapbatch(broker: Broker, session: Session, params: Params) -> Steps:
+def mmapbatch(world: World, session: Session, params: Params) -> Steps:
     """``privcmd.mmapbatch``: failures come back in the array."""
     hidden: list[Callable[[], None]] = []
 
@@ -121,73 +126,73 @@ def mmapbatch(broker: Broker, session: Session, params: Params) -> Steps:
         arr = None
         if done.errors is not None:
             marked = with_nibbles(names, done.errors, residence.personality.paged_nibble)
-            hidden.append(partial(detect.errors_hidden, broker, params, names, marked, done.errors))
+            hidden.append(partial(detect.errors_hidden, world, params, names, marked, done.errors))
             arr = frames_like(params["arr"], marked)
-        return answer(broker, residence, params, done, {"ret": done.ret, "n_failed": done.n_failed, "arr": arr})
+        return answer(world, residence, params, done, {"ret": done.ret, "n_failed": done.n_failed, "arr": arr})
 
-    residence, _, request = batch(broker, session, params, ready)
-    result: Params = yield from in_turn(broker, session, residence, request)
+    residence, _, request = batch(world, session, params, ready)
+    result: Params = yield from in_turn(session, residence, request)
     for tell in hidden:
         tell()
     if residence.restrictions:
-        detect.filled(broker, residence, params["dom"], params["addr"], params["file"])
+        detect.filled(world, residence, params["dom"], params["addr"], params["file"])
     return result
 
 
-def mmapbatch_v2(broker: Broker, session: Session, params: Params) -> Steps:
+def mmapbatch_v2(world: World, session: Session, params: Params) -> Steps:
     """``privcmd.mmapbatch_v2``: failures come back beside the array."""
 
     def ready(residence: Residence, _: Names, done: Batch) -> Params:
         err = errors_like(params["arr"], done.errors)
-        return answer(broker, residence, params, done, {"ret": done.ret, "n_failed": done.n_failed, "err": err})
+        return answer(world, residence, params, done, {"ret": done.ret, "n_failed": done.n_failed, "err": err})
 
-    residence, names, request = batch(broker, session, params, ready)
+    residence, names, request = batch(world, session, params, ready)
     if not params["err_ok"] and len(names):
         raise ModelError(errno.EFAULT, "err_ok is false: the caller's array of errors cannot be written", key="err_ok")
     try:
-        result: Params = yield from in_turn(broker, session, residence, request)
+        result: Params = yield from in_turn(session, residence, request)
     except ModelError as error:
         error.details["cleared"] = len(names) > 0
         raise
     if residence.restrictions:
-        detect.filled(broker, residence, params["dom"], params["addr"], params["file"])
+        detect.filled(world, residence, params["dom"], params["addr"], params["file"])
     return result
 
 
-def mmap_entries(broker: Broker, session: Session, params: Params) -> Steps:
+def mmap_entries(world: World, session: Session, params: Params) -> Steps:
     """``privcmd.mmap``: several ranges, in order, until one is bad."""
-    residence: Residence = broker.residence(session)
+    residence = world.residence(session)
     residence.personality.check_mmap()
     entries = [MmapEntry(row["va"], row["mfn"], row["npages"]) for row in params["entry"]]
     may_write = authorise(session, residence, params["dom"], params["file"])
-    check_counts(broker, params["num"], len(entries), "entry")
+    check_counts(world.settings.limits, params["num"], len(entries), "entry")
     if params["dom"] >= DOMID_FIRST_RESERVED:
-        file_of(broker, params["dom"])
+        file_of(world, params["dom"])
     space = residence.space
-    most = broker.settings.limits.frames_per_batch
+    most = world.settings.limits.frames_per_batch
     if residence.personality.reach_of_mmap(space, entries) > most:
         # Else what is too much for a request is too much for the mapping as well, and is refused at its entry.
-        check_counts(broker, None, sum(entry.npages for entry in entries), "npages")
+        check_counts(world.settings.limits, None, sum(entry.npages for entry in entries), "npages")
     request = residence.personality.mmap(space, params["dom"], entries, may_write=may_write)
     try:
-        done = yield from in_turn(broker, session, residence, request)
+        done = yield from in_turn(session, residence, request)
     except Stopped as stopped:
-        prepare(broker, params["dom"], stopped.mfns)
+        prepare(world, params["dom"], stopped.mfns)
         if params["extents"]:
-            stopped.details.update(placed(broker, params["dom"], stopped.mfns, stopped.protection))
+            stopped.details.update(placed(world, params["dom"], stopped.mfns, stopped.protection))
         raise
     if residence.restrictions and entries:
-        detect.filled(broker, residence, params["dom"], entries[0].va, params["file"])
-    return answer(broker, residence, params, done, {"ret": done.ret, "done": len(entries)})
+        detect.filled(world, residence, params["dom"], entries[0].va, params["file"])
+    return answer(world, residence, params, done, {"ret": done.ret, "done": len(entries)})
 
 
-def restrict(broker: Broker, session: Session, params: Params) -> Params:
+def restrict(world: World, session: Session, params: Params) -> Params:
     """``privcmd.restrict``: the first names the domain, later ones must name the same."""
     asked, file = params["dom"], params["file"]
     if not file:
         held = session.restricted_to
     else:
-        files: dict[int, int] = broker.residence(session).restrictions
+        files: dict[int, int] = world.residence(session).restrictions
         held = files.get(file)
     if held is None and asked != DOMID_INVALID:
         if not file:
@@ -207,40 +212,7 @@ def restrict(broker: Broker, session: Session, params: Params) -> Params:
     return {}
 
 
-def check_file(residence: Residence, domid: int | None, file: int) -> None:
-    """Whether a file of the device may name a domain (None: may call the hypervisor).
-
-    Raises:
-        ModelError: EPERM, it is restricted to another.
-    """
-    held = residence.restrictions.get(file)
-    if held is not None and held != domid:
-        raise ModelError(
-            errno.EPERM,
-            f"file {file} is restricted to domain {held}, asked for {'a hypercall' if domid is None else domid}",
-            dom=domid,
-            restricted_to=held,
-        )
-
-
-def authorise(session: Session, residence: Residence, domid: int, file: int) -> bool:
-    """Whether a client may map a domain at all.
-
-    Returns:
-        Whether it may map it writable too.
-
-    Raises:
-        ModelError: EPERM.
-    """
-    if file:
-        check_file(residence, domid, file)
-    if session.restricted_to is None and session.access.allows("write", domid):
-        return True
-    session.check("read", domid)
-    return session.access.allows("write", domid)
-
-
-def check_counts(broker: Broker, num: int | None, n: int, key: str) -> None:
+def check_counts(limits: Limits, num: int | None, n: int, key: str) -> None:
     """Hold a list against its count and the batch limit.
 
     Raises:
@@ -250,7 +222,7 @@ def check_counts(broker: Broker, num: int | None, n: int, key: str) -> None:
         raise ModelError(
             errno.EINVAL, f"num is {num}, and {key} holds {n}; leave num out or make them equal", key="num"
         )
-    most = broker.settings.limits.frames_per_batch
+    most = limits.frames_per_batch
     if n > most:
         raise ModelError(
             errno.E2BIG,
@@ -281,10 +253,10 @@ def errors_like(asked: Frames, errors: Errors | None) -> bytes | list[int] | Non
     return numbers.tolist() if asked.listed else numbers.tobytes()
 
 
-def placed(broker: Broker, domid: int, mfns: Mfns, protection: int) -> Params:
+def placed(world: World, domid: int, mfns: Mfns, protection: int) -> Params:
     """Where frames lie in their memory file, in which domain's of that number, and how to map them."""
-    found: Params = {"extents": broker.hypervisor.extents(mfns).astype("<u4", copy=False).tobytes(), "prot": protection}
-    domain = broker.hypervisor.domains.get(domid)
+    found: Params = {"extents": world.machine.extents(mfns).astype("<u4", copy=False).tobytes(), "prot": protection}
+    domain = world.machine.domains.get(domid)
     if domain is not None:
         found["generation"] = domain.generation
     elif domid in OWNERS:
@@ -292,11 +264,11 @@ def placed(broker: Broker, domid: int, mfns: Mfns, protection: int) -> Params:
     return found
 
 
-def answer(broker: Broker, residence: Residence, params: Params, done: Batch, result: Params) -> Params:
+def answer(world: World, residence: Residence, params: Params, done: Batch, result: Params) -> Params:
     """Add the extents when they are asked for, and what lies where frames failed."""
-    prepare(broker, params["dom"], done.mfns)
+    prepare(world, params["dom"], done.mfns)
     if params["extents"]:
-        result.update(placed(broker, params["dom"], done.mfns, done.protection))
+        result.update(placed(world, params["dom"], done.mfns, done.protection))
         if residence.personality.fills and (voids := voids_of(done.mfns)):
             result["voids"] = voids
     return result
@@ -308,9 +280,84 @@ def voids_of(mfns: Mfns) -> bytes:
     return np.column_stack((edges[::2], edges[1::2] - edges[::2])).astype("<u4").tobytes()
 
 
+def mmap_resource(world: World, session: Session, params: Params) -> Steps:
+    """``privcmd.mmap_resource``: map part of a resource, or say how large it is."""
+    residence = world.residence(session)
+    domid, addr, num = params["dom"], params["addr"], params["num"]
+    may_write = authorise(session, residence, domid, params["file"])
+    if bool(addr) != bool(num):
+        raise ModelError(
+            errno.EINVAL,
+            f"addr is {addr:#x} and num is {num}: both must be 0, to ask for the size, or neither",
+            key="num" if addr else "addr",
+        )
+    if not addr:
+        return {"num": world.machine.resource_size(domid, params["type"], params["id"])}
+    wanted = Part(domid, params["type"], params["id"], params["idx"], num)
+
+    def ready(done: Batch) -> Params:
+        where = placed(world, domid, done.mfns, done.protection) if params["extents"] else {}
+        return {"num": num, **where}
+
+    ticket = yield from residence.turnstile.enter()
+    try:
+        space = residence.space
+        space.maker = (session.method, session.n_requests)
+        result: Params = residence.personality.mmap_resource(space, wanted, addr, may_write=may_write, ready=ready)
+    finally:
+        residence.turnstile.leave(ticket)
+    if residence.restrictions:
+        detect.filled(world, residence, domid, addr, params["file"])
+    return result
+
+
+def dm_op(world: World, session: Session, params: Params) -> Params:
+    """``privcmd.dm_op``: what the driver checks, then what Xen does."""
+    residence = world.residence(session)
+    domid, asked = params["dom"], params["bufs"]
+    may_write = authorise(session, residence, domid, params["file"])
+    if not asked:
+        return {"ret": 0, "bufs": []}
+    if len(asked) > DM_OP_BUFFERS:
+        raise ModelError(errno.E2BIG, f"{len(asked)} buffers, a DM_OP has at most {DM_OP_BUFFERS}", key="bufs")
+    if (longest := max(map(len, asked))) > DM_OP_BYTES:
+        raise ModelError(errno.E2BIG, f"a buffer of {longest} bytes, one has at most {DM_OP_BYTES}", key="bufs")
+    if not may_write:
+        raise ModelError(errno.EPERM, f"domain {domid} may only be mapped read-only, and a DM_OP changes it", dom=domid)
+    op, *more = map(bytearray, asked)
+    try:
+        ret = device_model(world, domid, op, more)
+    except ModelError as refusal:
+        ret = -refusal.errno
+    return {"ret": ret, "bufs": [bytes(buffer) for buffer in (op, *more)]}
+
+
+def hypercall(world: World, session: Session, params: dict[str, Any]) -> dict[str, Any]:
+    """``privcmd.hypercall``: any refusal but that of the driver is the hypercall's value."""
+    residence = world.residence(session)
+    if params["file"]:
+        check_file(residence, None, params["file"])
+    if session.restricted_to is not None:
+        raise ModelError(
+            errno.EPERM, f"this connection is restricted to domain {session.restricted_to}: no hypercalls", key="op"
+        )
+    if len(params["arg"]) != HYPERCALL_BYTES:
+        raise ModelError(
+            errno.EINVAL, f"arg holds {len(params['arg'])} bytes, expected {HYPERCALL_BYTES}: five u64", key="arg"
+        )
+    memory = CallerMemory(residence.space, world.backing, params["lent_addr"], params["lent"] or b"")
+    ret = perform(Call(world, session, memory), params["op"], ARGUMENTS.unpack(params["arg"]))
+    if ret == -errno.EFAULT and memory.wanted is not None:
+        return {"ret": ret, "want_addr": memory.wanted[0], "want_bytes": memory.wanted[1]}
+    return {"ret": ret}
+
+
 HANDLERS: Final = {
     "privcmd.mmap": mmap_entries,
     "privcmd.mmapbatch": mmapbatch,
     "privcmd.mmapbatch_v2": mmapbatch_v2,
     "privcmd.restrict": restrict,
+    "privcmd.mmap_resource": mmap_resource,
+    "privcmd.hypercall": hypercall,
+    "privcmd.dm_op": dm_op,
 }

@@ -3,14 +3,21 @@
 
 from __future__ import annotations
 
+import errno
+from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from privcmdd.model.errors import ModelError
 from privcmdd.model.files import N_PAGES, BufferFile
 from privcmdd.model.mm import access, syscalls
 from privcmdd.model.mm.vm_map import File
 from privcmdd.model.units import INVALID_FRAME, PAGE_SHIFT, PAGE_SIZE, PROT_READ, PROT_WRITE
-from privcmdd.service.processes import made_by
+from privcmdd.service.incident import shortened
+from privcmdd.service.methods.stats import space_counters
 from privcmdd.service.reply import WithDescriptors
+from privcmdd.service.session import made_by
+from privcmdd.service.settings import SpaceDefaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -19,37 +26,37 @@ if TYPE_CHECKING:
     from privcmdd.model.mm.access import Segment
     from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.mm.vm_map import Entry
-    from privcmdd.service.broker import Broker
-    from privcmdd.service.processes import Residence
-    from privcmdd.service.session import Session
+    from privcmdd.service.session import Residence, Session
     from privcmdd.service.steps import Pause
+    from privcmdd.service.world import World
 
     Params = dict[str, Any]
     Steps = Generator[Pause, None, Params]
 
+MOST_REPORTED: Final = 256  # entries of an address space, in a report
 ACCESS: Final = {"read": PROT_READ, "write": PROT_WRITE}
 
 
-def system_call(call: Callable[[Broker, AddressSpace, Params], Params]) -> Callable[[Broker, Session, Params], Steps]:
+def system_call(call: Callable[[World, AddressSpace, Params], Params]) -> Callable[[World, Session, Params], Steps]:
     """A call that changes the map: it takes its turn in the address space."""
 
-    def handler(broker: Broker, session: Session, params: Params) -> Steps:
-        residence: Residence = broker.residence(session)
+    def handler(world: World, session: Session, params: Params) -> Steps:
+        residence = world.residence(session)
         ticket = yield from residence.turnstile.enter()
         try:
-            return call(broker, residence.space, params)
+            return call(world, residence.space, params)
         finally:
             residence.turnstile.leave(ticket)
 
     return handler
 
 
-def mmap(broker: Broker, space: AddressSpace, params: Params) -> Params:
+def mmap(world: World, space: AddressSpace, params: Params) -> Params:
     """``mmap``: reserve a range."""
     addr, size, prot, file = params["addr"], params["len"], params["prot"], params["file"]
     made = file == File.HYPERCALL and space.buffers is None
     if made:
-        buffer_file(broker, space)
+        buffer_file(world, space)
     try:
         at = syscalls.mmap(
             space,
@@ -63,8 +70,8 @@ def mmap(broker: Broker, space: AddressSpace, params: Params) -> Params:
         )
     except BaseException:
         if made:
-            space.buffers = None
-            broker.backing.close(BufferFile(space.number))
+            space.drop_buffers()
+            world.backing.close(BufferFile(space.number))
         raise
     if file != File.HYPERCALL:
         return {"addr": at}
@@ -73,7 +80,7 @@ def mmap(broker: Broker, space: AddressSpace, params: Params) -> Params:
     return {"addr": at, "page": entry.offset}
 
 
-def buffer_file(broker: Broker, space: AddressSpace) -> BufferPages:
+def buffer_file(world: World, space: AddressSpace) -> BufferPages:
     """The hypercall buffers of an address space, with a file behind them.
 
     Raises:
@@ -82,48 +89,48 @@ def buffer_file(broker: Broker, space: AddressSpace) -> BufferPages:
     if space.buffers is not None:
         return space.buffers
     key = BufferFile(space.number)
-    broker.backing.create(key, N_PAGES)
+    world.backing.create(key, N_PAGES)
     try:
         return space.buffer_file()
     except BaseException:
-        broker.backing.close(key)
+        world.backing.close(key)
         raise
 
 
-def buffers(broker: Broker, session: Session, _: Params) -> WithDescriptors:
+def buffers(world: World, session: Session, _: Params) -> WithDescriptors:
     """``space.buffers``: the buffer file, as a descriptor."""
-    key = BufferFile(buffer_file(broker, broker.residence(session).space).number)
+    key = BufferFile(buffer_file(world, world.residence(session).space).number)
 
     def descriptor() -> tuple[int, ...]:
-        return (broker.backing.descriptor(key, writable=True),)
+        return (world.backing.descriptor(key, writable=True),)
 
     return WithDescriptors({"size_bytes": N_PAGES * PAGE_SIZE}, descriptor)
 
 
-def munmap(_: Broker, space: AddressSpace, params: Params) -> Params:
+def munmap(_: World, space: AddressSpace, params: Params) -> Params:
     """``munmap``: remove what is in a range."""
     syscalls.munmap(space, params["addr"], params["len"])
     return {}
 
 
-def mprotect(_: Broker, space: AddressSpace, params: Params) -> Params:
+def mprotect(_: World, space: AddressSpace, params: Params) -> Params:
     """``mprotect``: change a range's protection."""
     syscalls.mprotect(space, params["addr"], params["len"], params["prot"])
     return {}
 
 
-def read(broker: Broker, session: Session, params: Params) -> Params:
+def read(world: World, session: Session, params: Params) -> Params:
     """``read``: bytes of a range, all of them or none."""
-    segments = access.resolve(broker.residence(session).space, params["addr"], params["len"], PROT_READ)
-    return {"data": b"".join(broker.backing.read(key_of(s), s.page, s.offset, s.size) for s in segments)}
+    segments = access.resolve(world.residence(session).space, params["addr"], params["len"], PROT_READ)
+    return {"data": b"".join(world.backing.read(key_of(s), s.page, s.offset, s.size) for s in segments)}
 
 
-def write(broker: Broker, session: Session, params: Params) -> Params:
+def write(world: World, session: Session, params: Params) -> Params:
     """``write``: bytes of a range, all of them or none."""
     data = memoryview(params["data"])
     at = 0
-    for segment in access.resolve(broker.residence(session).space, params["addr"], len(data), PROT_WRITE):
-        broker.backing.write(key_of(segment), segment.page, segment.offset, data[at : at + segment.size])
+    for segment in access.resolve(world.residence(session).space, params["addr"], len(data), PROT_WRITE):
+        world.backing.write(key_of(segment), segment.page, segment.offset, data[at : at + segment.size])
         at += segment.size
     return {"n": at}
 
@@ -133,15 +140,15 @@ def key_of(segment: Segment) -> FileKey:
     return segment.domid if segment.buffers is None else BufferFile(segment.buffers)
 
 
-def fault(broker: Broker, session: Session, params: Params) -> Params:
+def fault(world: World, session: Session, params: Params) -> Params:
     """``fault``: touch a page."""
-    touch = access.touch(broker.residence(session).space, params["addr"], ACCESS[params["access"]])
+    touch = access.touch(world.residence(session).space, params["addr"], ACCESS[params["access"]])
     return {"dom": touch.domid, "frame": touch.name, "entered": touch.entered}
 
 
-def maps(broker: Broker, session: Session, _: Params) -> Params:
+def maps(world: World, session: Session, _: Params) -> Params:
     """``maps``: the entries of the space."""
-    space: AddressSpace = broker.residence(session).space
+    space: AddressSpace = world.residence(session).space
     return {"entries": [row(space, entry) for entry in space.map]}
 
 
@@ -169,7 +176,64 @@ def row(space: AddressSpace, entry: Entry) -> Params:
     }
 
 
+def attach(world: World, session: Session, params: Params) -> Params:
+    """``space.attach``: join an address space, or make one with settings of its own."""
+    if session.residence is not None:
+        raise ModelError(
+            errno.EBUSY,
+            f"this connection lives in address space {session.residence.space.number} already; open another one",
+            space=session.residence.space.number,
+        )
+    asked = {key: params[key] for key in ("personality", "probe", "merge") if params[key] is not None}
+    if params["space"] is None:
+        settings = SpaceDefaults(**{**asdict(world.settings.space), **asked})
+        return attached(world.spaces.make(session, settings, world.settings.limits.slice_frames))
+    there = world.spaces.find(session, params["space"])
+    for key, value in asked.items():
+        if getattr(there.settings, key) != value:
+            raise ModelError(
+                errno.EINVAL,
+                f"{key} is {value!r}, and address space {params['space']} was made with "
+                f"{getattr(there.settings, key)!r}",
+                key=key,
+            )
+    world.spaces.join(session, there)
+    return attached(there)
+
+
+def attached(residence: Residence) -> Params:
+    """Where a connection lives now."""
+    return {"space": residence.space.number, **asdict(residence.settings)}
+
+
+def fork(world: World, session: Session, _params: Params) -> Params:
+    """``space.fork``: the address space of a child."""
+    return {"space": world.spaces.fork(session, world.residence(session)).space.number}
+
+
+def report(session: Session) -> Params | None:
+    """What the report of an incident says of the address space that a connection lives in; None when it has none."""
+    residence = session.residence
+    if residence is None:
+        return None
+    entries = residence.space.map
+    return {
+        **asdict(residence.settings),
+        **space_counters(residence),
+        "maps": [shortened(row(residence.space, entry)) for entry in islice(entries, MOST_REPORTED)],
+        "maps_left_out": max(0, len(entries) - MOST_REPORTED),
+    }
+
+
+def leave(world: World, session: Session) -> None:
+    """A connection ends: address spaces that nobody lives in any more give everything back."""
+    if session.residence is not None or session.forked:
+        world.spaces.leave(session)
+
+
 HANDLERS: Final = {
+    "space.attach": attach,
+    "space.fork": fork,
     "mmap": system_call(mmap),
     "munmap": system_call(munmap),
     "mprotect": system_call(mprotect),

@@ -56,14 +56,6 @@ ROWS: Final = (
         ),
     ),
     Method(
-        "stats",
-        "Get the broker's counters.",
-        open_result=True,
-        doc="A map of maps of numbers; names end in their unit. What it holds grows with the broker: look "
-        "names up, "
-        "do not count on their number.",
-    ),
-    Method(
         "subscribe",
         "Be told of events, as notifications.",
         (Param("topics", "strs", "topics, of: domain, space, finding"),),

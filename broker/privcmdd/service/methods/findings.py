@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Methods about findings: what has been found, and forgetting it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from privcmdd.service.session import Session
+    from privcmdd.service.world import World
+
+    Params = dict[str, Any]
+
+
+def listed(world: World, session: Session, _: Params) -> Params:
+    """``findings.list``: what has been found."""
+    return {"findings": [finding.row() for finding in world.findings.seen_by(session)]}
+
+
+def clear(world: World, session: Session, _: Params) -> Params:
+    """``findings.clear``: forget what has been found."""
+    return {"cleared": world.findings.clear(session)}
+
+
+HANDLERS: Final = {"findings.list": listed, "findings.clear": clear}

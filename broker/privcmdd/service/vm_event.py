@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ring in which a pager is told of the frames that are wanted (xen/include/public/io/ring.h, vm_event.h).
+
+The ring is a page of the guest that the pager has mapped: requests for frames go in, as many as it has room for, and
+those that find no room are made again when the frame is looked for once more.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from privcmdd.service.layout import Bytes, Layout
+
+if TYPE_CHECKING:
+    from privcmdd.service.world import World
+
+FRAME: Final = Layout("struct vm_event_paging", ("gfn", "u64"), ("p2mt", "u32"), ("flags", "u32"))
+REQUEST: Final = Layout(
+    "struct vm_event_st",
+    ("version", "u32"),
+    ("flags", "u32"),
+    ("reason", "u32"),
+    ("vcpu_id", "u32"),
+    ("altp2m_idx", "u16"),
+    ("_pad", Bytes(6)),
+)
+REQUEST_BYTES: Final = 400
+RING_OFFSET: Final = 64
+RING_REQUESTS: Final = 8
+REASON_PAGING: Final = 3
+REQUEST_VERSION: Final = 7
+INDEXES: Final = struct.Struct("<4I")  # req_prod, req_event, rsp_prod, rsp_event
+
+
+def tell(world: World, domid: int, gfn: int) -> None:
+    """Put a request into the ring, unless the frame is asked for already or the ring is full."""
+    domain = world.machine.domains.get(domid)
+    if domain is None or domain.pager is None or gfn in domain.pager.asked:
+        return
+    page = domain.pager.ring_page
+    produced, _, answered, _ = INDEXES.unpack(world.backing.read(domid, page, 0, INDEXES.size))
+    if (produced - answered) & 0xFFFF_FFFF >= RING_REQUESTS:
+        return
+    request = REQUEST.pack({"version": REQUEST_VERSION, "reason": REASON_PAGING}) + FRAME.pack({"gfn": gfn})
+    offset = RING_OFFSET + produced % RING_REQUESTS * REQUEST_BYTES
+    world.backing.write(domid, page, offset, request)
+    world.backing.write(domid, page, 0, struct.pack("<I", (produced + 1) & 0xFFFF_FFFF))
+    world.machine.note_asked(domid, gfn)
