@@ -32,8 +32,9 @@ lint: $(READY) ## ruff; for C clang-format, both compilers and cppcheck
 	$(BIN)/clang-format --dry-run --Werror $(wildcard $(addsuffix /*.[ch],bench clients/c clients/c/* tests/*))
 	$(MAKE) -s --no-print-directory -C clients/c lint
 
-types: $(READY) ## mypy, strict
+types: $(READY) ## mypy, strict; pyright, whether all that privcmd exports has a declared type
 	$(BIN)/mypy
+	PYTHONPATH=clients/python $(BIN)/basedpyright --pythonpath $(BIN)/python --verifytypes privcmd --ignoreexternal
 
 imports: $(READY) ## imports go down only
 	$(BIN)/lint-imports

@@ -118,18 +118,17 @@ def _methods(calls: Iterable[Function]) -> str:
     made = []
     for face, helper in (("", "blocking"), ("Async", "awaiting")):
         base = "AwaitingGroup" if face else "BlockingGroup"
-        lines = [f"    {call.name} = {helper}(calls.{call.name})" for call in own]
+        lines = [f"    {call.name}: Final = {helper}(calls.{call.name})" for call in own]
         made.append(f'class {face}Methods:\n    """Methods of the client itself."""\n\n' + "\n".join(lines))
         for prefix, (name, words) in GROUPS.items():
             said = words.replace("``client.", "``await client.") if face else words
             lines = [
-                f"    {call.method.name.removeprefix(prefix + '.')} = {helper}(calls.{call.name})"
+                f"    {call.method.name.removeprefix(prefix + '.')}: Final = {helper}(calls.{call.name})"
                 for call in by_prefix[prefix]
             ]
             made.append(f'class {face}{name}({base}):\n    """{said}"""\n\n' + "\n".join(lines))
     return (
         f'{_MADE}"""The calls as methods of both faces."""\n\nfrom __future__ import annotations\n\n'
-        "from privcmd import calls\nfrom privcmd.faces import AwaitingGroup, BlockingGroup, awaiting, blocking\n\n\n"
-        + "\n\n\n".join(made)
-        + "\n"
+        "from typing import Final\n\nfrom privcmd import calls\n"
+        "from privcmd.faces import AwaitingGroup, BlockingGroup, awaiting, blocking\n\n\n" + "\n\n\n".join(made) + "\n"
     )

@@ -62,7 +62,7 @@ class PrivateBroker:
         base = tempfile.gettempdir()
         directory = tempfile.mkdtemp(prefix="pc-", dir=base if len(base) < _SUN_PATH_ROOM else "/tmp")  # noqa: S108
         self._directory = Path(directory)
-        self.path = str(self._directory / "s")
+        self.path: str = str(self._directory / "s")
         command = [sys.executable, "-m", "privcmdd", "serve", "--socket-path", self.path, *args]
         if config is not None:
             (self._directory / "privcmdd.toml").write_text(config, encoding="utf-8")
@@ -82,7 +82,7 @@ class PrivateBroker:
                         env={**inherited, "NOTIFY_SOCKET": str(self._directory / "n")},
                     )
                     started.append(self._process)
-                self.pid = self._process.pid
+                self.pid: int = self._process.pid
                 self._wait_until_ready(notify, start_timeout_s)
         except BaseException:
             self._finish()

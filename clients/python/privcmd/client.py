@@ -56,16 +56,16 @@ class Client(Methods):
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, timeout_s: float | None = None) -> None:
-        self.path = socket_path(path)
+        self.path: str = socket_path(path)
         self.timeout_s = timeout_s
-        self.lock = threading.RLock()
-        self.events = Events(self)
-        self.domains = Domains(self)
-        self.faults = Faults(self)
+        self.lock: threading.RLock = threading.RLock()
+        self.events: Events = Events(self)
+        self.domains: Domains = Domains(self)
+        self.faults: Faults = Faults(self)
         self.notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
         self.listeners: list[Callable[[Notice], None]] = []
         self.left: deque[tuple[int, int]] = deque()
-        self.pid = os.getpid()
+        self.pid: int = os.getpid()
         self._conversation = Conversation()
         self._gone: BrokerGone | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

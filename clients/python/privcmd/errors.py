@@ -29,9 +29,9 @@ class PrivcmdError(OSError):
 
     def __init__(self, errno: int, text: str, details: dict[str, Any] | None = None) -> None:
         super().__init__(errno, text)
-        self.name = errno_name(errno)
+        self.name: str = errno_name(errno)
         self.text = text
-        self.details = details if details is not None else {}
+        self.details: dict[str, Any] = details if details is not None else {}
 
     def __str__(self) -> str:
         return f"{self.name}: {self.text}"

@@ -49,7 +49,7 @@ class ForeignMemory:
 
     def __init__(self, client: Client | None = None) -> None:
         self._owns_client = client is None
-        self.client = client if client is not None else Client()
+        self.client: Client = client if client is not None else Client()
         self._mapper: Mapper[Mapping] = Mapper(self._new, self.client.left)
         self.client.listeners.append(self._mapper.notice)
 

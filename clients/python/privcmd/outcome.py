@@ -27,7 +27,7 @@ class Outcome:
     def __init__(self, errors: array[int], runs: array[int], n_failed: int) -> None:
         self.errors = errors
         self.runs = runs
-        self.n_failed = n_failed
+        self.n_failed: int = n_failed
         self._sorted = True
 
     @classmethod

@@ -43,11 +43,11 @@ class AsyncClient(AsyncMethods):
     _socket: socket.socket
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self.path = socket_path(path)
-        self.lock = _Turn()
-        self.events = AsyncEvents(self)
-        self.domains = AsyncDomains(self)
-        self.faults = AsyncFaults(self)
+        self.path: str = socket_path(path)
+        self.lock: _Turn = _Turn()
+        self.events: AsyncEvents = AsyncEvents(self)
+        self.domains: AsyncDomains = AsyncDomains(self)
+        self.faults: AsyncFaults = AsyncFaults(self)
         self.notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
         self.listeners: list[Callable[[Notice], None]] = []
         self.left: deque[tuple[int, int]] = deque()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import trio
 
@@ -31,7 +31,7 @@ class AsyncGuest:
 
     def __init__(self, dom: int, client: AsyncClient, *, vcpu: int = 0) -> None:
         self.client = client
-        self.steps = Vcpu(dom, vcpu, client.fileno())
+        self.steps: Vcpu = Vcpu(dom, vcpu, client.fileno())
         client.listeners.append(self.steps.notice)
 
     async def __aenter__(self) -> Self:
@@ -61,20 +61,20 @@ class AsyncGuest:
             else:
                 answers = await self.client.exchange(step)
 
-    port_read = stepping_async(operations.port_read)
-    port_write = stepping_async(operations.port_write)
-    mmio_read = stepping_async(operations.mmio_read)
-    mmio_write = stepping_async(operations.mmio_write)
-    buffered_write = stepping_async(operations.buffered_write)
-    rep_ins = stepping_async(operations.rep_ins)
-    rep_outs = stepping_async(operations.rep_outs)
-    pci_read = stepping_async(operations.pci_read)
-    pci_write = stepping_async(operations.pci_write)
-    read = stepping_async(operations.read)
-    write = stepping_async(operations.write)
-    interrupts = stepping_async(operations.interrupts)
-    wait_interrupt = stepping_async(operations.wait_interrupt)
-    invalidate_mapcache = stepping_async(operations.invalidate_mapcache)
-    grant = stepping_async(operations.grant)
-    end_grant = stepping_async(operations.end_grant)
-    grant_in_use = stepping_async(operations.grant_in_use)
+    port_read: Final = stepping_async(operations.port_read)
+    port_write: Final = stepping_async(operations.port_write)
+    mmio_read: Final = stepping_async(operations.mmio_read)
+    mmio_write: Final = stepping_async(operations.mmio_write)
+    buffered_write: Final = stepping_async(operations.buffered_write)
+    rep_ins: Final = stepping_async(operations.rep_ins)
+    rep_outs: Final = stepping_async(operations.rep_outs)
+    pci_read: Final = stepping_async(operations.pci_read)
+    pci_write: Final = stepping_async(operations.pci_write)
+    read: Final = stepping_async(operations.read)
+    write: Final = stepping_async(operations.write)
+    interrupts: Final = stepping_async(operations.interrupts)
+    wait_interrupt: Final = stepping_async(operations.wait_interrupt)
+    invalidate_mapcache: Final = stepping_async(operations.invalidate_mapcache)
+    grant: Final = stepping_async(operations.grant)
+    end_grant: Final = stepping_async(operations.end_grant)
+    grant_in_use: Final = stepping_async(operations.grant_in_use)

@@ -27,7 +27,7 @@ class Actor:
             text=True,
             bufsize=1,
         )
-        self.pid = self._process.pid
+        self.pid: int = self._process.pid
 
     def __enter__(self) -> Self:
         self.expect("ready")

@@ -26,8 +26,8 @@ class DeviceModel:
     """The commands; ``name`` is always that of a mapping made before."""
 
     def __init__(self, path: str) -> None:
-        self.client = Client(path)
-        self.foreign = ForeignMemory(self.client)
+        self.client: Client = Client(path)
+        self.foreign: ForeignMemory = ForeignMemory(self.client)
         self.mappings: dict[str, Mapping] = {}
 
     def attach(self, **settings: Any) -> dict[str, Any]:

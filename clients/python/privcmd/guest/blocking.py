@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import select
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from privcmd.client import Client
 from privcmd.errors import PrivcmdError
@@ -39,9 +39,9 @@ class Guest:
         self, dom: int, client: Client | None = None, *, vcpu: int = 0, timeout_s: float | None = ANSWER_TIMEOUT_S
     ) -> None:
         self._owns_client = client is None
-        self.client = client if client is not None else Client()
+        self.client: Client = client if client is not None else Client()
         self.timeout_s = timeout_s
-        self.steps = Vcpu(dom, vcpu, self.client.fileno())
+        self.steps: Vcpu = Vcpu(dom, vcpu, self.client.fileno())
         self.client.listeners.append(self.steps.notice)
 
     def __enter__(self) -> Self:
@@ -80,20 +80,20 @@ class Guest:
         if not poller.poll(None if self.timeout_s is None else self.timeout_s * 1000):
             raise PrivcmdError(errno.ETIMEDOUT, f"{step.what} has not come within {self.timeout_s} s")
 
-    port_read = stepping(operations.port_read)
-    port_write = stepping(operations.port_write)
-    mmio_read = stepping(operations.mmio_read)
-    mmio_write = stepping(operations.mmio_write)
-    buffered_write = stepping(operations.buffered_write)
-    rep_ins = stepping(operations.rep_ins)
-    rep_outs = stepping(operations.rep_outs)
-    pci_read = stepping(operations.pci_read)
-    pci_write = stepping(operations.pci_write)
-    read = stepping(operations.read)
-    write = stepping(operations.write)
-    interrupts = stepping(operations.interrupts)
-    wait_interrupt = stepping(operations.wait_interrupt)
-    invalidate_mapcache = stepping(operations.invalidate_mapcache)
-    grant = stepping(operations.grant)
-    end_grant = stepping(operations.end_grant)
-    grant_in_use = stepping(operations.grant_in_use)
+    port_read: Final = stepping(operations.port_read)
+    port_write: Final = stepping(operations.port_write)
+    mmio_read: Final = stepping(operations.mmio_read)
+    mmio_write: Final = stepping(operations.mmio_write)
+    buffered_write: Final = stepping(operations.buffered_write)
+    rep_ins: Final = stepping(operations.rep_ins)
+    rep_outs: Final = stepping(operations.rep_outs)
+    pci_read: Final = stepping(operations.pci_read)
+    pci_write: Final = stepping(operations.pci_write)
+    read: Final = stepping(operations.read)
+    write: Final = stepping(operations.write)
+    interrupts: Final = stepping(operations.interrupts)
+    wait_interrupt: Final = stepping(operations.wait_interrupt)
+    invalidate_mapcache: Final = stepping(operations.invalidate_mapcache)
+    grant: Final = stepping(operations.grant)
+    end_grant: Final = stepping(operations.end_grant)
+    grant_in_use: Final = stepping(operations.grant_in_use)

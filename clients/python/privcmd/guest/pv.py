@@ -71,11 +71,14 @@ class PvKernel:
             self._frames.pop()
         n_leaves = -(-len(self._frames) // PER_PAGE)
         n_middle = -(-n_leaves // PER_PAGE)
-        self.n_pages = n_leaves + n_middle + 5
+        self.n_pages: int = n_leaves + n_middle + 5
         there = [pfn for pfn, frame in enumerate(self._frames) if frame != HOLE]
         if len(there) < self.n_pages:
             raise PrivcmdError(errno.ENOMEM, f"domain {dom} has {len(there)} pages, its kernel needs {self.n_pages}")
         pfns = there[-self.n_pages :]
+        self.start_info: int
+        self.store: int
+        self.console: int
         self.start_info, self.store, self.console, self._root, top = pfns[:5]
         middle, leaves = pfns[5 : 5 + n_middle], pfns[5 + n_middle :]
         self._put(leaves, self._frames)
