@@ -394,7 +394,7 @@ class SideBySide:
                 objects[entry.object] += 1
                 assert pair.things.setdefault(entry.object, first.thing) is first.thing, "two mappings, one object"
             elif entry.file == PRIVCMD:
-                assert entry.used == first.thing.used
+                assert (entry.private_data is not None) == first.thing.used
                 vmas.append(first.thing)
             for vpn in range(entry.start >> 12, entry.end >> 12):
                 offset = entry.offset + vpn - (entry.start >> 12)

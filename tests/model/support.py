@@ -112,7 +112,17 @@ def space_state(space: AddressSpace) -> dict[str, Any]:
     """All that is mapped, and how it is accounted."""
     return {
         "entries": [
-            (e.start, e.end, e.protection, e.inherit, e.file, e.object and e.object.number, e.offset, e.wired, e.used)
+            (
+                e.start,
+                e.end,
+                e.protection,
+                e.inherit,
+                e.file,
+                e.object and e.object.number,
+                e.offset,
+                e.wired,
+                str(e.private_data),
+            )
             for e in space.map
         ],
         "ptes": {first: leaf.tobytes() for first, leaf in space.pmap.leaves()},

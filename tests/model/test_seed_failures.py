@@ -269,7 +269,7 @@ def test_running_out_at_any_charge_leaves_all_as_it_was(personality: str, reques
             after = world.state()
             if personality == "linux" and request_name == "mmap":
                 for entry in world.spaces[0].map:
-                    entry.used = False
+                    entry.private_data = None
                 after = world.state()
             assert after == before
             world.check()

@@ -45,17 +45,10 @@ class Touch:
     entered: bool
 
 
-def allowed(space: AddressSpace, entry: Entry, page: int) -> int:
-    """What accesses a page allows: what its page table entry was made with, where that is what counts."""
-    if entry.pte_protection is None or space.pmap.get(page) in (NO_FRAME, BARRED):
-        return entry.protection
-    return space.pmap.allowed(page) if entry.mixed else entry.pte_protection
-
-
 def writes(space: AddressSpace, page: int) -> bool:
     """Whether the frame of a page can be written to; what is written to a private mapping goes elsewhere."""
     entry = space.map.lookup(page << PAGE_SHIFT)
-    return entry is not None and not entry.private and bool(allowed(space, entry, page) & PROT_WRITE)
+    return entry is not None and not entry.private and bool(space.personality.allowed(space, entry, page) & PROT_WRITE)
 
 
 def check_access(space: AddressSpace, entry: Entry | None, address: int, access: int) -> Entry:
@@ -72,7 +65,7 @@ def check_access(space: AddressSpace, entry: Entry | None, address: int, access:
             f"{address:#x} is anonymous memory: its bytes are the client's own, the broker has none",
             addr=address,
         )
-    decides = allowed(space, entry, address >> PAGE_SHIFT)
+    decides = space.personality.allowed(space, entry, address >> PAGE_SHIFT)
     # Writable pages are readable on x86.
     if access & (decides | (PROT_READ if decides & PROT_WRITE else PROT_NONE)):
         return entry
@@ -133,8 +126,9 @@ def resolve(space: AddressSpace, address: int, size: int, access: int) -> list[S
         if entry.start > at:
             break
         check_access(space, entry, max(at, address), access)
-        for page in range(max(at, address) >> PAGE_SHIFT, min(end, entry.end) >> PAGE_SHIFT) if entry.mixed else ():
-            check_access(space, entry, page << PAGE_SHIFT, access)
+        if space.personality.is_mixed(entry):
+            for page in range(max(at, address) >> PAGE_SHIFT, min(end, entry.end) >> PAGE_SHIFT):
+                check_access(space, entry, page << PAGE_SHIFT, access)
         at = entry.end
     if at < end:
         check_access(space, space.map.lookup(at), max(at, address), access)

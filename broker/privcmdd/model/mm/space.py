@@ -77,6 +77,15 @@ class VmOps(Protocol):
     def protect(self, space: AddressSpace, parts: Sequence[Entry], protection: int) -> None:
         """Mprotect is about to change these parts of entries, copies of those in the map."""
 
+    def allowed(self, space: AddressSpace, entry: Entry, page: int, /) -> int:
+        """What accesses the page table entry of a page allows; what its map entry does when there is none."""
+
+    def is_mixed(self, entry: Entry, /) -> bool:
+        """Whether ``allowed`` may differ from page to page of an entry."""
+
+    def n_failed(self, entry: Entry, n_present: int, /) -> int:
+        """How many pages of an entry have no frame because it failed, when ``n_present`` of them have one."""
+
     def fault(self, space: AddressSpace, entry: Entry, page: int) -> bool:
         """Touch a page of a privcmd mapping. Returns whether that entered a PTE. Raises ModelError EFAULT."""
 

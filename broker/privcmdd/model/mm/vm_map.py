@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from privcmdd.model.units import PAGE_SHIFT, PROT_ALL, PROT_READ, PROT_WRITE, VM_MAX_ADDRESS, VM_MMAP_BASE
 
@@ -41,6 +41,13 @@ class File(StrEnum):
     GNTDEV = "gntdev"
 
 
+class PrivateData(Protocol):
+    """What a personality keeps about an entry (Linux's vm_private_data); each part of a clipped entry has its own."""
+
+    def copy(self) -> PrivateData:
+        """Another one of the same content."""
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
     """A range of the map in which all is alike.
@@ -56,14 +63,9 @@ class Entry:
         offset: Where the entry begins in its object or in the buffer file, in pages.
         wired: Its pages were loaded by wiring and stay wired as long as the entry lives.
         private: Writes go to copies of the process' own (MAP_PRIVATE).
-        used: A privcmd VMA that an ioctl has filled once (linux).
-        filled: Every page of it has something, failed ones too (linux, in a PVH dom0).
-        stray: Pages that MMAP_RESOURCE put where no privcmd VMA is (linux); they may be cut anywhere.
-        pte_protection: What its page table entries allow, where mprotect does not change them (linux, in a PV dom0).
-        mixed: They were not all made alike: the pmap has noted for each what it allows.
-        pte_protection: What its page table entries allow; on Linux mprotect does not change them.
         opened: Which open file of the device it maps, by the number that RESTRICT knows it by; 0: not told.
-        domid: Whose frames were mapped last (linux), for people.
+        private_data: What its personality keeps about it, if anything.
+        domid: Whose frames were mapped last, for people.
         made_by: The request that mapped frames last, for people.
     """
 
@@ -77,12 +79,8 @@ class Entry:
     offset: int = 0
     wired: bool = False
     private: bool = False
-    used: bool = False
-    filled: bool = False
-    stray: bool = False
-    pte_protection: int | None = None
-    mixed: bool = False
     opened: int = 0
+    private_data: PrivateData | None = None
     domid: int | None = None
     made_by: Maker | None = None
 
@@ -99,8 +97,7 @@ class Entry:
     @property
     def owner(self) -> int:
         """Whose frames it maps; -1 when none have been."""
-        dom = self.domid if self.object is None else self.object.domid
-        return -1 if dom is None else dom
+        return -1 if self.domid is None else self.domid
 
     @property
     def reach(self) -> int:
@@ -109,7 +106,10 @@ class Entry:
 
     def part(self, start: int, end: int) -> Entry:
         """A copy of this entry cut down to a range; its reference to the object is the caller's to count."""
-        return replace(self, start=start, end=end, offset=self.offset + ((start - self.start) >> PAGE_SHIFT))
+        part = replace(self, start=start, end=end, offset=self.offset + ((start - self.start) >> PAGE_SHIFT))
+        if self.private_data is not None:
+            part.private_data = self.private_data.copy()
+        return part
 
 
 class VmMap:

@@ -112,30 +112,33 @@ def resource_strays(space: AddressSpace, domid: int, vma: Entry, strays: Sequenc
         )
 
 
-def protect(space: AddressSpace, parts: Sequence[Entry], protection: int) -> None:
-    """Mprotect over frames that are mapped: Linux rewrites their page table entries, and Xen refuses them."""
-    for part in parts:
-        held = part.pte_protection
-        if part.file is not File.PRIVCMD or held is None or not space.pmap.count(part.page, part.n_pages):
-            continue
-        if protection == PROT_NONE:
-            space.machine.found(
-                Kind.MAPPING_LOST,
-                f"mprotect to no access took the frames of domain {part.domid} at {part.start:#x} "
-                f"({pages_of(part.n_pages)}) away for good: no later mprotect brings them back, and an access will "
-                "fault again for ever",
-                dom=part.domid,
-                addr=part.start,
-            )
-        elif (protection ^ held) & PROT_WRITE and not part.private:
-            stays, writes = ("writable", "still go through") if held & PROT_WRITE else ("read-only", "fault for ever")
-            space.machine.found(
-                Kind.MPROTECT_WITHOUT_EFFECT,
-                f"mprotect at {part.start:#x} returned 0, and the {pages_of(part.n_pages)} of domain {part.domid} "
-                f"there stay {stays}: writes {writes}; unmap them and map them anew with the protection that is wanted",
-                dom=part.domid,
-                addr=part.start,
-            )
+def protected(space: AddressSpace, part: Entry, held: int, protection: int) -> None:
+    """Mprotect over frames that are mapped: Linux rewrites their page table entries, and Xen refuses them.
+
+    Args:
+        space: Where.
+        part: The part of an entry that it is for.
+        held: What the page table entries allow.
+        protection: What they are to allow.
+    """
+    if protection == PROT_NONE:
+        space.machine.found(
+            Kind.MAPPING_LOST,
+            f"mprotect to no access took the frames of domain {part.domid} at {part.start:#x} "
+            f"({pages_of(part.n_pages)}) away for good: no later mprotect brings them back, and an access will "
+            "fault again for ever",
+            dom=part.domid,
+            addr=part.start,
+        )
+    elif (protection ^ held) & PROT_WRITE and not part.private:
+        stays, writes = ("writable", "still go through") if held & PROT_WRITE else ("read-only", "fault for ever")
+        space.machine.found(
+            Kind.MPROTECT_WITHOUT_EFFECT,
+            f"mprotect at {part.start:#x} returned 0, and the {pages_of(part.n_pages)} of domain {part.domid} "
+            f"there stay {stays}: writes {writes}; unmap them and map them anew with the protection that is wanted",
+            dom=part.domid,
+            addr=part.start,
+        )
 
 
 def failed_touched(space: AddressSpace, entry: Entry, address: int, *, filled: bool) -> None:

@@ -18,6 +18,7 @@ from privcmdd.model.grants.in_use import Held, pin, unpin
 from privcmdd.model.machine.effects import GrantsInUse
 from privcmdd.model.machine.gntalloc import Holder, Notice, Shared
 from privcmdd.model.mm.vm_map import File
+from privcmdd.model.privcmd.linux import VmaData
 from privcmdd.model.privcmd.requests import Batch, Ready, as_it_is, check_rights, give_up
 from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PROT_WRITE
 
@@ -58,6 +59,7 @@ def map_grants(
     if domain.grants.version == 2:
         machine.make_status_frames(domain)
     names = [granted(machine, domain, ref, read, writes=writes).frame for ref in refs]
+    data = VmaData(pte_protection=entry.protection)
     held = {page: Held(domid, ref, writes) for page, ref in enumerate(refs, addr >> PAGE_SHIFT)}
     space.reserve(addr, end, n_frames=len(refs))
     try:
@@ -81,10 +83,9 @@ def map_grants(
         give_up(space, mfns)
         raise
     space.granted.refs |= held
-    entry.used = True
+    entry.private_data = data
     entry.domid = domid
     entry.made_by = space.maker
-    entry.pte_protection = entry.protection
     return answer
 
 
@@ -129,6 +130,6 @@ def share(space: AddressSpace, addr: int, refs: Sequence[int], prot: int, *, own
         held = space.machine.shares.share(ref)
         (held.owners if owned else held.mappers).add(Holder("page", space.number, page))
         space.granted.refs[page] = Shared(ref, writes)
-    entry.used = True
+    entry.private_data = entry.private_data or VmaData()
     entry.domid = 0
     entry.made_by = space.maker

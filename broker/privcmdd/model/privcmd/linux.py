@@ -12,6 +12,7 @@ In a PVH dom0 there is no MMAP, and a page whose frame failed is no hole: someth
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -66,6 +67,34 @@ MARK_BIT: Final = 1 << 50
 NOBODYS: Final = (DOMID_SELF, DOMID_IO, DOMID_XEN)
 
 
+@dataclass(slots=True)
+class VmaData:
+    """What the driver keeps about a VMA from the first ioctl on that fills it (its vm_private_data).
+
+    Attributes:
+        filled: Every page of it has something, failed ones too (in a PVH dom0).
+        stray: Pages that MMAP_RESOURCE put where no VMA of the device is; they may be cut anywhere.
+        pte_protection: What its page table entries allow, where mprotect does not change them (in a PV dom0).
+        mixed: They were not all made alike: the pmap has noted for each what it allows.
+    """
+
+    filled: bool = False
+    stray: bool = False
+    pte_protection: int | None = None
+    mixed: bool = False
+
+    def copy(self) -> VmaData:
+        """Another one of the same content, for a part of the VMA that is clipped."""
+        return replace(self)
+
+
+def data_of(vma: Entry) -> VmaData | None:
+    """What the driver keeps about a VMA; None when no ioctl has filled it."""
+    data = vma.private_data
+    assert data is None or isinstance(data, VmaData)
+    return data
+
+
 class Linux:
     """The personality of Linux.
 
@@ -95,7 +124,7 @@ class Linux:
             return
         for at in (start, end):
             entry = space.map.lookup(at)
-            if entry is not None and entry.file is File.PRIVCMD and not entry.stray and entry.start < at:
+            if entry is not None and entry.file is File.PRIVCMD and entry.start < at and not is_stray(entry):
                 raise ModelError(
                     errno.EINVAL,
                     f"{at:#x} is inside the privcmd mapping {entry.start:#x} to {entry.end:#x}, which cannot be split; "
@@ -118,7 +147,27 @@ class Linux:
 
         See docs/explanation/facts/recorded-host.md, 2.9.
         """
-        detect.protect(space, parts, protection)
+        for part in parts:
+            data = data_of(part)
+            held = None if data is None else data.pte_protection
+            if part.file is File.PRIVCMD and held is not None and space.pmap.count(part.page, part.n_pages):
+                detect.protected(space, part, held, protection)
+
+    def allowed(self, space: AddressSpace, entry: Entry, page: int) -> int:
+        """What the page table entry was made with, where mprotect does not change it."""
+        data = data_of(entry)
+        if data is None or data.pte_protection is None or space.pmap.get(page) in (NO_FRAME, BARRED):
+            return entry.protection
+        return space.pmap.allowed(page) if data.mixed else data.pte_protection
+
+    def is_mixed(self, entry: Entry) -> bool:
+        """Its page table entries were not all made alike."""
+        data = data_of(entry)
+        return data is not None and data.mixed
+
+    def n_failed(self, entry: Entry, n_present: int) -> int:
+        """All without a frame, once an ioctl has filled the VMA."""
+        return 0 if entry.private_data is None else entry.n_pages - n_present
 
     def mmapbatch(
         self,
@@ -135,7 +184,8 @@ class Linux:
         end = check_num(n, addr)
         vma = self._vma(space, addr)
         start = addr & ~PAGE_MASK
-        if not vma.used:
+        data = data_of(vma)
+        if data is None:
             if addr != vma.start or end != vma.end:
                 raise ModelError(
                     errno.EINVAL,
@@ -147,7 +197,7 @@ class Linux:
             raise ModelError(
                 errno.EINVAL, f"{n} pages at {addr:#x} reach past the mapping's end, {vma.end:#x}", key="num"
             )
-        elif vma.filled or space.pmap.count_entries(start >> PAGE_SHIFT, n):
+        elif data.filled or space.pmap.count_entries(start >> PAGE_SHIFT, n):
             raise ModelError(
                 errno.EINVAL,
                 f"a page of {addr:#x} to {end:#x} is mapped already: only holes can be filled again",
@@ -155,16 +205,16 @@ class Linux:
             )
         check_rights(vma.reach, domid, may_write=may_write)
         mfns, errors = yield from self._acquire(space, vma, domid, start, names)
-        fills = vma.filled or (self.fills and not vma.used)
+        fills = self.fills if data is None else data.filled
         try:
             batch = Batch(returned(errors), mfns, errors, vma.protection)
             n_failed = batch.n_failed
             answer = ready(batch)
-            self._fill(space, vma, domid, start, mfns)
+            data = self._fill(space, vma, domid, start, mfns)
         except BaseException:
             give_up(space, mfns)
             raise
-        vma.filled = fills
+        data.filled = fills
         self._cap(vma, may_write=may_write)
         space.counters.batches += 1
         space.counters.frames_failed += n_failed
@@ -196,8 +246,12 @@ class Linux:
             return False
         return domid in space.machine.domains or domid in NOBODYS
 
-    def _fill(self, space: AddressSpace, vma: Entry, domid: int, start: int, mfns: Mfns) -> None:
-        """Enter frames. Raises MemoryError; nothing has changed then."""
+    def _fill(self, space: AddressSpace, vma: Entry, domid: int, start: int, mfns: Mfns) -> VmaData:
+        """Enter frames. Raises MemoryError; nothing has changed then.
+
+        Returns:
+            What is kept about the VMA from now on.
+        """
         end = start + (len(mfns) << PAGE_SHIFT)
         if self._is_blind(space, vma, domid):
             space.fill(start, end, [NO_FRAME] * len(mfns))
@@ -205,21 +259,26 @@ class Linux:
         else:
             space.fill(start, end, mfns)
         self._use(space, vma, domid)
-        self._note(space, vma)
-        if vma.mixed:
+        data = self._note(space, vma)
+        if data.mixed:
             space.pmap.note(start >> PAGE_SHIFT, len(mfns), vma.protection)
+        return data
 
-    def _note(self, space: AddressSpace, vma: Entry) -> None:
+    def _note(self, space: AddressSpace, vma: Entry) -> VmaData:
         """Remember what page table entries allow that a VMA had before it was filled.
 
         See docs/explanation/facts/recorded-host.md, 2.9.
         """
+        data = vma.private_data
+        assert isinstance(data, VmaData)
         if self.host.dom0 == "pvh":  # there mprotect works on them as on any other
-            return
-        if vma.pte_protection not in (None, vma.protection) and not vma.mixed:
-            space.pmap.note(vma.page, vma.n_pages, vma.pte_protection)
-            vma.mixed = True
-        vma.pte_protection = vma.protection
+            return data
+        held = data.pte_protection
+        if held is not None and held != vma.protection and not data.mixed:
+            space.pmap.note(vma.page, vma.n_pages, held)
+            data.mixed = True
+        data.pte_protection = vma.protection
+        return data
 
     def _cap(self, vma: Entry, *, may_write: bool) -> None:
         """Where mprotect works on frames, it gives nobody more than the right that they were mapped with."""
@@ -228,7 +287,8 @@ class Linux:
 
     def _use(self, space: AddressSpace, vma: Entry, domid: int) -> None:
         """From now on the VMA is one that an ioctl has filled, whether it found any frame or not."""
-        vma.used = True
+        if vma.private_data is None:
+            vma.private_data = VmaData()
         vma.domid = domid
         vma.made_by = space.maker
 
@@ -252,11 +312,12 @@ class Linux:
             return Batch(0, [], None)
         detect.mmap_elsewhere(space, space.map.lookup(entries[0].va), entries[0].va, entries[0].npages)
         vma = self._vma(space, entries[0].va)
-        if entries[0].va != vma.start or vma.used:
+        is_used = vma.private_data is not None
+        if entries[0].va != vma.start or is_used:
             raise ModelError(
                 errno.EINVAL,
                 f"the first va is {entries[0].va:#x}, in the mapping {vma.start:#x} to {vma.end:#x}"
-                f"{', which a call has used already' if vma.used else ''}: expected the start of an unused one",
+                f"{', which a call has used already' if is_used else ''}: expected the start of an unused one",
                 key="entry",
             )
         check_rights(vma.reach, domid, may_write=may_write)
@@ -312,7 +373,7 @@ class Linux:
                 errno.EINVAL, f"{addr:#x} is not in, nor below, a mapping of the privcmd device", key="addr", addr=addr
             )
         check_size(wanted.num)
-        if self.host.dom0 == "pvh" and vma.used:
+        if self.host.dom0 == "pvh" and vma.private_data is not None:
             detect.second_resource(space, wanted.dom, addr)
             raise ModelError(
                 errno.ENOTRECOVERABLE,
@@ -325,7 +386,8 @@ class Linux:
         strays = self._strays(space, vma, start, end)
         n_entries = sum(space.map.growth(stray.start, stray.end, 1) for stray in strays)
         space.reserve(start, end, n_entries=n_entries, n_frames=wanted.num, at_once=True)
-        vma.used = True
+        if vma.private_data is None:
+            vma.private_data = VmaData()
         frames = space.machine.resource_frames(wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
         is_blind = self._is_blind(space, vma, wanted.dom)
         mfns: Mfns = [NO_FRAME] * wanted.num if is_blind else take_resource(space, wanted, frames)
@@ -342,12 +404,12 @@ class Linux:
         except BaseException:
             give_up(space, mfns)
             raise
-        self._note(space, vma)
+        data = self._note(space, vma)
         self._cap(vma, may_write=may_write)
         for entry in (vma, *strays):
             entry.domid = wanted.dom
             entry.made_by = space.maker
-        if vma.mixed:
+        if data.mixed:
             space.pmap.note(start >> PAGE_SHIFT, wanted.num, vma.protection)
         return answer
 
@@ -358,8 +420,8 @@ class Linux:
         strays = []
         for low, high in zip(edges[::2], edges[1::2], strict=True):
             if low < high:
-                stray = Entry(low, high, vma.protection, vma.max_protection, Inherit.NONE, File.PRIVCMD, used=True)
-                stray.stray = True
+                stray = Entry(low, high, vma.protection, vma.max_protection, Inherit.NONE, File.PRIVCMD)
+                stray.private_data = VmaData(stray=True)
                 self._note(space, stray)
                 strays.append(stray)
         return strays
@@ -399,10 +461,16 @@ class Linux:
             why = "it was mapped, or protected, without access, and mprotect does not bring it back"
             refaults(space, entry, address, why)
         else:
-            why = "it failed when it was mapped" if entry.used else "no ioctl has filled this mapping"
-            if entry.used and entry.file is File.PRIVCMD:
+            why = "no ioctl has filled this mapping" if entry.private_data is None else "it failed when it was mapped"
+            if entry.private_data is not None and entry.file is File.PRIVCMD:
                 detect.failed_touched(space, entry, address, filled=self.fills)
         raise ModelError(errno.EFAULT, f"{address:#x} has no frame: {why}", addr=address, signal="SIGBUS")
+
+
+def is_stray(entry: Entry) -> bool:
+    """Whether MMAP_RESOURCE put it where no VMA of the device is."""
+    data = data_of(entry)
+    return data is not None and data.stray
 
 
 def without_marked(names: Names) -> Names:

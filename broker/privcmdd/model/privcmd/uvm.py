@@ -108,6 +108,21 @@ class Uvm:
     def protect(self, space: AddressSpace, parts: Sequence[Entry], protection: int) -> None:
         """It does what it says."""
 
+    def allowed(self, _: AddressSpace, entry: Entry, page: int) -> int:  # noqa: ARG002 - they all allow what it does
+        """What the map entry allows: mprotect changes page table entries too."""
+        return entry.protection
+
+    def is_mixed(self, _: Entry) -> bool:
+        """No entry is."""
+        return False
+
+    def n_failed(self, entry: Entry, _: int) -> int:
+        """Those that the object has a marker for."""
+        if entry.object is None:
+            return 0
+        names = entry.object.names[entry.offset : entry.offset + entry.n_pages]
+        return names.count(INVALID_FRAME) if isinstance(names, list) else int((names == INVALID_FRAME).sum())
+
     def mmapbatch(
         self,
         space: AddressSpace,
@@ -263,7 +278,16 @@ class Uvm:
         made = space.new_object(domid, names)
         made.resource = resource
         entry = Entry(
-            start, end, protection, protection, NOT_INHERITED, PRIVCMD, made, wired=self.wires, made_by=space.maker
+            start,
+            end,
+            protection,
+            protection,
+            NOT_INHERITED,
+            PRIVCMD,
+            made,
+            wired=self.wires,
+            domid=domid,
+            made_by=space.maker,
         )
         space.commit(start, end, [entry], mfns)
         if not self.wires:

@@ -12,7 +12,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.files import N_PAGES, BufferFile
 from privcmdd.model.mm import access, syscalls
 from privcmdd.model.mm.vm_map import File
-from privcmdd.model.units import INVALID_FRAME, PAGE_SHIFT, PAGE_SIZE, PROT_READ, PROT_WRITE
+from privcmdd.model.units import PAGE_SHIFT, PAGE_SIZE, PROT_READ, PROT_WRITE
 from privcmdd.service.incident import shortened
 from privcmdd.service.methods.stats import space_counters
 from privcmdd.service.reply import WithDescriptors
@@ -155,10 +155,6 @@ def maps(world: World, session: Session, _: Params) -> Params:
 def row(space: AddressSpace, entry: Entry) -> Params:
     """An entry as ``maps`` shows it."""
     present = space.pmap.count(entry.page, entry.n_pages)
-    failed = entry.n_pages - present if entry.used else 0
-    if entry.object is not None:
-        names = entry.object.names[entry.offset : entry.offset + entry.n_pages]
-        failed = names.count(INVALID_FRAME) if isinstance(names, list) else int((names == INVALID_FRAME).sum())
     return {
         "start": entry.start,
         "end": entry.end,
@@ -167,11 +163,11 @@ def row(space: AddressSpace, entry: Entry) -> Params:
         "inherit": entry.inherit,
         "file": entry.file,
         "object": None if entry.object is None else entry.object.number,
-        "dom": entry.domid if entry.object is None else entry.object.domid,
+        "dom": entry.domid,
         "offset": entry.offset << PAGE_SHIFT,
         "wired": int(entry.wired),
         "present": present,
-        "failed": failed,
+        "failed": space.personality.n_failed(entry, present),
         "request": None if entry.made_by is None else made_by(entry.made_by),
     }
 
