@@ -54,7 +54,7 @@ int connection_dial(void)
 static bool send_all(int fd, const uint8_t *data, size_t size)
 {
     while (size) {
-        ssize_t n = syscall(SYS_sendto, fd, data, size, MSG_NOSIGNAL, NULL, 0);
+        ssize_t n = syscall(SYS_sendto, fd, data, size, MSG_NOSIGNAL, NULL, 0L);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)

@@ -338,11 +338,11 @@ ssize_t evtchn_read(int fd, void *data, size_t size)
     if (!most)
         return 0;
     while (!n_taken) {
-        long n = syscall(SYS_epoll_pwait, fd, events, most, 0, NULL, 0);
+        long n = syscall(SYS_epoll_pwait, fd, events, most, 0, NULL, 0L);
         if (!n && sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK)
             return -EAGAIN;
         if (!n)
-            n = syscall(SYS_epoll_pwait, fd, events, most, -1, NULL, 0);
+            n = syscall(SYS_epoll_pwait, fd, events, most, -1, NULL, 0L);
         if (n < 0)
             return -errno;
         n_taken = take_events(fd, events, (int)n, ports);

@@ -2,6 +2,9 @@
 /*
  * System calls, past libc's functions of the same names, which the preload library replaces. Errors as libc's: -1,
  * errno.
+ *
+ * What the kernel takes as a whole register is passed to syscall(2) as a long: of an int among its variable arguments
+ * the upper half is undefined, and clang leaves rubbish there.
  */
 #ifndef PRIVCMDD_SYSCALLS_H
 #define PRIVCMDD_SYSCALLS_H
@@ -22,7 +25,7 @@
 
 static inline void *sys_mmap(void *addr, size_t size, int prot, int flags, int fd, off_t offset)
 {
-    return (void *)syscall(SYS_mmap, addr, size, prot, flags, fd, offset);
+    return (void *)syscall(SYS_mmap, addr, size, (long)prot, (long)flags, (long)fd, offset);
 }
 
 static inline void *sys_mmap_anonymous(size_t size)
@@ -32,7 +35,7 @@ static inline void *sys_mmap_anonymous(size_t size)
 
 static inline void *sys_mremap(void *addr, size_t from, size_t to)
 {
-    return (void *)syscall(SYS_mremap, addr, from, to, MREMAP_MAYMOVE, NULL);
+    return (void *)syscall(SYS_mremap, addr, from, to, (long)MREMAP_MAYMOVE, NULL);
 }
 
 static inline int sys_munmap(void *addr, size_t size)
@@ -42,7 +45,7 @@ static inline int sys_munmap(void *addr, size_t size)
 
 static inline int sys_mprotect(void *addr, size_t size, int prot)
 {
-    return (int)syscall(SYS_mprotect, addr, size, prot);
+    return (int)syscall(SYS_mprotect, addr, size, (long)prot);
 }
 
 static inline int sys_madvise(void *addr, size_t size, int advice)

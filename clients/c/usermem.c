@@ -31,7 +31,7 @@ static bool copy(long call, void *ours, uint64_t theirs, uint64_t size)
     pid_t self = getpid();
     while (done < size) {
         struct iovec local = {(char *)ours + done, size - done}, remote = {(void *)(theirs + done), size - done};
-        long n = syscall(call, self, &local, 1, &remote, 1, 0);
+        long n = syscall(call, self, &local, 1L, &remote, 1L, 0L);
         if (n < 0 && errno != EFAULT)
             refused(errno);
         if (n <= 0)
@@ -76,8 +76,8 @@ bool user_writable(uint64_t at, uint64_t n_ints)
             at = (at | PAGE_MASK) + 1;
         }
         long n = (long)here.iov_len;
-        if (syscall(SYS_process_vm_readv, self, &here, 1, there, n, 0) != n ||
-            syscall(SYS_process_vm_writev, self, &here, 1, there, n, 0) != n)
+        if (syscall(SYS_process_vm_readv, self, &here, 1L, there, n, 0L) != n ||
+            syscall(SYS_process_vm_writev, self, &here, 1L, there, n, 0L) != n)
             return false;
     }
     return true;

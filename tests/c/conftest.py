@@ -40,6 +40,14 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def clang_libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, built by clang."""
+    if shutil.which("clang") is None:
+        pytest.skip("NOT TESTED: the C client built by clang; it is missing (apt-get install clang)")
+    return build(tmp_path_factory.mktemp("clang"), "CC=clang")
+
+
+@pytest.fixture(scope="session")
 def sanitized_libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, built with the compiler's sanitizers."""
     return build(tmp_path_factory.mktemp("san"), "SANITIZE=address,undefined", "CFLAGS=-O1 -g")

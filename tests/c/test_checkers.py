@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client is clean under the compiler's sanitizers and under valgrind."""
+"""The client is clean under the compiler's sanitizers and under valgrind, and the same when clang builds it."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ def run(command: Sequence[str], guests: Guests, case: str, **environment: str) -
     )
 
 
+# Those that between them make every kind of system call that the client makes.
+BY_CLANG = (("raw.c", "batch_v2"), ("raw.c", "memory_calls"), ("raw.c", "fork"), ("events.c", "masked_until_written"))
 SOURCES = [*(("raw.c", case) for case in CASES), *(("events.c", case) for case in EVENT_CASES)]
 
 
@@ -47,6 +49,16 @@ def test_the_sanitizers_find_nothing(
     options = "handle_segv=0:handle_sigbus=0:detect_leaks=1"
 
     done = run([str(program)], guests, case, LD_PRELOAD=sanitized, ASAN_OPTIONS=options)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("source", "case"), BY_CLANG)
+def test_clang_makes_the_same_client(
+    source: str, case: str, clang_libraries: Path, compiled: Callable[..., Path], guests: Guests
+) -> None:
+    """What C leaves open, and one compiler happens to do, is not relied on."""
+    done = run([str(compiled(source))], guests, case, LD_PRELOAD=str(clang_libraries / PRELOAD))
 
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -81,7 +81,7 @@ EXPORT void *mremap(void *addr, size_t from, size_t to, int flags, ...)
         if (result)
             return (void *)next_result(result);
     }
-    return (void *)syscall(SYS_mremap, addr, from, to, flags, target);
+    return (void *)syscall(SYS_mremap, addr, from, to, (long)flags, target);
 }
 
 EXPORT int madvise(void *addr, size_t size, int advice)
