@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../clients/c/apply.h"
 #include "../clients/c/client.h"
 #include "../clients/c/device.h"
 #include "../clients/c/mapping.h"
