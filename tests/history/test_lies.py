@@ -289,12 +289,12 @@ def test_a_broker_that_looks_too_early_is_wrong(monkeypatch: pytest.MonkeyPatch)
                 for _ in range(space.slice_frames, len(names), space.slice_frames):
                     yield
         except GeneratorExit:
-            requests.give_back(space, found[0])
+            requests.put_frames(space, found[0])
             raise
         return found
 
-    monkeypatch.setattr(uvm, "acquire", early)
-    monkeypatch.setattr(linux, "acquire", early)
+    monkeypatch.setattr(uvm, "get_frames", early)
+    monkeypatch.setattr(linux, "get_frames", early)
     assert n_wrong() > 5
 
 

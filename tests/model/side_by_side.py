@@ -217,7 +217,7 @@ class SideBySide:
         if answer is not None:
             frame, entered = expected
             assert (answer.domid, answer.entered) == (frame.domid, entered)
-            assert answer.name == (frame.mfn if self.is_pv.get(frame.domid, True) else frame.gfn)
+            assert answer.gmfn == (frame.mfn if self.is_pv.get(frame.domid, True) else frame.gfn)
 
     def resolve(self, pair: Pair, addr: int, size: int, access: int) -> None:
         """Read or write a range: all of it or nothing, though PTEs may be entered on the way to a refusal."""
@@ -398,7 +398,7 @@ class SideBySide:
                 vmas.append(first.thing)
             for vpn in range(entry.start >> 12, entry.end >> 12):
                 offset = entry.offset + vpn - (entry.start >> 12)
-                name = None if entry.object is None else int(entry.object.names[offset])
+                name = None if entry.object is None else int(entry.object.gmfns[offset])
                 kind = FOREIGN if entry.object is not None else str(entry.file)
                 seen[vpn] = (
                     kind,

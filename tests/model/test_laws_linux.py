@@ -47,7 +47,7 @@ def test_mprotect_does_not_change_page_table_entries(
     for access, allowed in ((READ, readable), (WRITE, writable)):
         both.touch(pair, START, access)
         if allowed:
-            assert touch(pair.real, START, access).name == 0
+            assert touch(pair.real, START, access).gmfn == 0
         else:
             with pytest.raises(ModelError, match="EFAULT"):
                 touch(pair.real, START, access)

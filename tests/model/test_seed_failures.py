@@ -98,7 +98,7 @@ def test_a_failed_frame_is_flagged_in_place_and_marked_in_the_object(personality
     entry = space.map.lookup(BASE)
     assert entry is not None
     assert entry.object is not None
-    assert [int(name) for name in entry.object.names] == [*range(n_pages - 1), INVALID_FRAME]
+    assert [int(name) for name in entry.object.gmfns] == [*range(n_pages - 1), INVALID_FRAME]
     assert done.ret == 0
     world.check()
 
@@ -145,7 +145,7 @@ def test_a_lost_pte_is_entered_again_by_a_fault() -> None:
 
     first, again = touch(space, page(2), PROT_READ), touch(space, page(2), PROT_READ)
 
-    assert (first.domid, first.name, first.entered, again.entered) == (1, 3, True, False)
+    assert (first.domid, first.gmfn, first.entered, again.entered) == (1, 3, True, False)
     assert space.counters.faults == 1
     with pytest.raises(ModelError, match="EFAULT"):
         touch(space, page(1), PROT_READ)

@@ -113,7 +113,7 @@ def test_a_fault_finds_its_frame_by_offset() -> None:
     syscalls.mprotect(space, BASE, 2 * PAGE_SIZE, PROT_READ)
     syscalls.mprotect(space, page(3), 3 * PAGE_SIZE, PROT_READ)
 
-    assert [touch(space, page(i), PROT_READ).name for i in (5, 0, 3)] == [15, 10, 13]
+    assert [touch(space, page(i), PROT_READ).gmfn for i in (5, 0, 3)] == [15, 10, 13]
     assert [(s.page, s.size) for s in resolve(space, page(3), 3 * PAGE_SIZE, PROT_READ)] == [(13, 3 * PAGE_SIZE)]
     world.check()
 
@@ -125,10 +125,10 @@ def test_an_object_knows_its_bounds_and_its_failures(form: type) -> None:
     made = UvmObject(1, 1, names)
 
     assert made.n_pages == 2
-    assert made.name(0) == 5
+    assert made.gmfn(0) == 5
     for index, number in ((1, errno.EFAULT), (2, errno.EINVAL), (-1, errno.EINVAL)):
         with pytest.raises(ModelError) as refused:
-            made.name(index)
+            made.gmfn(index)
         assert refused.value.errno == number
 
 

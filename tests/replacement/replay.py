@@ -296,7 +296,7 @@ class Replay:
                 made = ent - 2
                 assert objects.setdefault(made, entry.object.number) == entry.object.number
                 assert entry.object.refs == model["orefs"][made]
-                name = int(entry.object.names[entry.offset + address // PAGE - entry.page])
+                name = int(entry.object.gmfns[entry.offset + address // PAGE - entry.page])
                 gfn = (page + model["base"][made]) % N_GFNS
                 assert name == (INVALID_FRAME if model["bad"][made] >> page & 1 else gfn * BLOCK + i)
         assert len(set(objects.values())) == len(objects) == space.objects.alive

@@ -57,11 +57,11 @@ inline forget() {
     lo[me] = 0; hi[me] = 0; next[me] = 0; from[me] = 0; shift[me] = 0; failed[me] = 0; found[me] = 0
 }
 
-// A preparation is given up: what `acquire` does when it is closed, then AddressSpace.abandon
+// A preparation is given up: what `get_frames` does when it is closed, then AddressSpace.abandon
 inline abandon(s) {
     if
     :: planted(BUG_CANCEL_KEEPS_REFERENCES) -> for (y : 0 .. PAGES - 1) { prep[OF(me, y)] = 0 }
-    :: else -> give_back(0, PAGES - 1)
+    :: else -> put_frames(0, PAGES - 1)
     fi;
     if :: planted(BUG_CANCEL_KEEPS_CHARGE) -> forget_replacement(s) :: else -> settle(s) fi
 }
@@ -86,7 +86,7 @@ inline begin_entry(s) {
     fi
 }
 
-// One slice of `acquire`: the page's frame is looked up and referred to, or the page is one that failed
+// One slice of `get_frames`: the page's frame is looked up and referred to, or the page is one that failed
 inline slice(s) {
     if
     :: planted(BUG_LOOKED_UP_THEN_REFERRED) && found[me] == 0 && p2m[(next[me] + shift[me]) % GFNS] != 0 ->

@@ -120,8 +120,8 @@ inline place(s, first, last) {
     fi
 }
 
-// `give_back`
-inline give_back(first, last) {
+// `put_frames`
+inline put_frames(first, last) {
     for (y : first .. last) {
         z = prep[OF(me, y)];
         prep[OF(me, y)] = 0;

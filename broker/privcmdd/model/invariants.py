@@ -185,8 +185,8 @@ def page_tables_are_counted(space: AddressSpace) -> None:
         wired += len(pages) if entry.wired else 0
         if entry.object is not None:
             for page in pages:
-                name = int(entry.object.names[entry.offset + page - entry.page])
-                require(law, name != INVALID_FRAME, f"page {page:#x} failed and has an entry")
+                gmfn = int(entry.object.gmfns[entry.offset + page - entry.page])
+                require(law, gmfn != INVALID_FRAME, f"page {page:#x} failed and has an entry")
     require(law, wired == space.n_wired, f"{space.n_wired} pages are counted wired, {wired} are")
     require(law, mapped == len(present), "a page has a page table entry and no map entry")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Touching memory through an address space: faults, and where the bytes of a range lie."""
+"""Touching memory through an address space: page faults, and where the bytes of a range lie."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Touch:
-    """The outcome of a touch: whose frame is there, how a mapping names it, whether a PTE was made for it."""
+    """The outcome of a touch: whose frame is there, by which gmfn it is mapped, whether a PTE was made for it."""
 
     domid: int
-    name: int
+    gmfn: int
     entered: bool
 
 

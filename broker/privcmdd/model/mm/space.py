@@ -227,7 +227,7 @@ class AddressSpace:
         self._settle(start)
 
     def fill(self, start: int, end: int, mfns: Mfns) -> None:
-        """Enter frames into a range, and leave its entries alone; what a resource has put there before is let go.
+        """Enter frames into a range, and leave its entries alone; frames of a resource that are there go.
 
         Raises:
             MemoryError: As ``commit``.
@@ -282,9 +282,9 @@ class AddressSpace:
         self._settle(start)
 
     def enter(self, page: int, mfns: Mfns) -> None:
-        """Enter the frame that a fault has found.
+        """Enter the frame that a page fault has found.
 
-        Faults take no turns: another thread may be preparing a replacement here. What that has reserved stays
+        Page faults take no turns: another thread may be preparing a replacement here. What that has reserved stays
         reserved, this page is paid for on top.
 
         Raises:
@@ -351,9 +351,9 @@ class AddressSpace:
         """Pay for exactly what is there: never more than was reserved, so this cannot fail."""
         self._tally.pay(len(self.map), self.objects.made - self.objects.freed, self.pmap.n_entries)
 
-    def new_object(self, domid: int, names: Names) -> UvmObject:
+    def new_object(self, domid: int, gmfns: Names) -> UvmObject:
         """Make an object. It counts from the first entry on that refers to it."""
-        made = UvmObject(self._next_object, domid, names)
+        made = UvmObject(self._next_object, domid, gmfns)
         self._next_object += 1
         return made
 
@@ -368,7 +368,7 @@ class AddressSpace:
         self.buffers = None
 
     def close(self) -> None:
-        """The last thread is gone: give everything back. Any number of times; needs no memory."""
+        """The last thread is gone: release everything. Any number of times; needs no memory."""
         if self.closed:
             return
         if self.pmap.n_present:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The uvm object behind one foreign mapping (``struct privcmd_object`` of the seed).
 
-It remembers which frames were asked for, by name, with a marker for those that failed, so that a later fault
+It remembers which frames were asked for, by gmfn, with a marker for those that failed, so that a later page fault
 enters the right frame or answers EFAULT. Map entries refer to it; when the last one lets go it is freed.
 """
 
@@ -54,36 +54,36 @@ class UvmObject:
     Attributes:
         number: Never used twice in a space.
         domid: Whose frames they are.
-        names: What the caller asked for, an entry a page; ``INVALID_FRAME`` for one that failed.
+        gmfns: What the caller asked for, an entry a page; ``INVALID_FRAME`` for one that failed.
         refs: Map entries that point here.
-        resource: They are part of a resource, and ``names`` are machine frames.
+        resource: They are part of a resource, and ``gmfns`` are machine frames.
     """
 
     number: int
     domid: int
-    names: Names
+    gmfns: Names
     refs: int = 0
     resource: bool = False
 
     @property
     def n_pages(self) -> int:
         """Pages it covers."""
-        return len(self.names)
+        return len(self.gmfns)
 
-    def name(self, index: int) -> int:
-        """The frame name behind a page, as the pager's fault routine needs it.
+    def gmfn(self, index: int) -> int:
+        """The gmfn behind a page, as the pager's fault routine needs it.
 
         Raises:
             ModelError: EINVAL, beyond the object; EFAULT, the frame failed when it was mapped.
         """
-        if not 0 <= index < len(self.names):
-            raise ModelError(errno.EINVAL, f"page {index} is beyond the object's {len(self.names)}", index=index)
-        name = int(self.names[index])
-        if name == INVALID_FRAME:
+        if not 0 <= index < len(self.gmfns):
+            raise ModelError(errno.EINVAL, f"page {index} is beyond the object's {len(self.gmfns)}", index=index)
+        gmfn = int(self.gmfns[index])
+        if gmfn == INVALID_FRAME:
             raise ModelError(
                 errno.EFAULT,
                 f"page {index} of this mapping has no frame: it failed when it was mapped (see the batch's errors)",
                 index=index,
                 signal="SIGBUS",
             )
-        return name
+        return gmfn

@@ -34,7 +34,7 @@ def unchecked(space: AddressSpace, domid: int, start: int, n_pages: int) -> None
     )
 
 
-def enoent_lost(space: AddressSpace, domid: int, start: int, names: Names, errors: Errors) -> None:
+def enoent_lost(space: AddressSpace, domid: int, start: int, gmfns: Names, errors: Errors) -> None:
     """A batch returned 0 while frames of it are paged out."""
     try:
         paged = np.flatnonzero(np.asarray(errors) == -errno.ENOENT)
@@ -45,7 +45,7 @@ def enoent_lost(space: AddressSpace, domid: int, start: int, names: Names, error
     first = int(paged[0])
     space.machine.found(
         Kind.ENOENT_LOST,
-        f"frame {int(names[first]):#x} of domain {domid}, at index {first} of {len(names)}, is paged out, and the call "
+        f"frame {int(gmfns[first]):#x} of domain {domid}, at index {first} of {len(gmfns)}, is paged out, and the call "
         f"returned 0: only a last frame that is paged out makes it ENOENT; {len(paged)} holes stay unless the errors "
         "of the frames are looked at",
         dom=domid,

@@ -58,12 +58,12 @@ def map_grants(
         raise ModelError(errno.EINVAL, f"there is no domain {domid} that could grant anything", key="dom", dom=domid)
     if domain.grants.version == 2:
         machine.make_status_frames(domain)
-    names = [granted(machine, domain, ref, read, writes=writes).frame for ref in refs]
+    gmfns = [granted(machine, domain, ref, read, writes=writes).frame for ref in refs]
     data = VmaData(pte_protection=entry.protection)
     held = {page: Held(domid, ref, writes) for page, ref in enumerate(refs, addr >> PAGE_SHIFT)}
     space.reserve(addr, end, n_frames=len(refs))
     try:
-        mfns, errors = machine.acquire(domid, np.array(names, dtype=np.uint64), entry.protection)
+        mfns, errors = machine.acquire(domid, np.array(gmfns, dtype=np.uint64), entry.protection)
     except BaseException:
         space.abandon()
         raise
@@ -72,7 +72,7 @@ def map_grants(
         raise ModelError(errno.EINVAL, f"a grant of domain {domid} names a frame that is not there", key="arr")
     try:
         answer = ready(Batch(0, mfns, None, entry.protection))
-        pin(domain, refs, names, writes=writes)
+        pin(domain, refs, gmfns, writes=writes)
         try:
             machine.effects.append(GrantsInUse(domid, list(refs)))
             space.overlay(addr, end, [], mfns)

@@ -31,15 +31,15 @@ from privcmdd.model.privcmd.requests import (
     Part,
     Ready,
     Stopped,
-    acquire,
     as_it_is,
     check_num,
     check_rights,
     check_size,
-    give_back,
+    get_frames,
+    get_resource,
     give_up,
+    put_frames,
     run_of,
-    take_resource,
 )
 from privcmdd.model.units import (
     DOMID_IO,
@@ -174,13 +174,13 @@ class Linux:
         space: AddressSpace,
         domid: int,
         addr: int,
-        names: Names,
+        gmfns: Names,
         *,
         may_write: bool = True,
         ready: Ready = as_it_is,
     ) -> Generator[None, None, Any]:
         """Fill a fresh VMA, or holes of a used one; see ``Personality.mmapbatch``."""
-        n = len(names)
+        n = len(gmfns)
         end = check_num(n, addr)
         vma = self._vma(space, addr)
         start = addr & ~PAGE_MASK
@@ -204,7 +204,7 @@ class Linux:
                 key="addr",
             )
         check_rights(vma.reach, domid, may_write=may_write)
-        mfns, errors = yield from self._acquire(space, vma, domid, start, names)
+        mfns, errors = yield from self._acquire(space, vma, domid, start, gmfns)
         fills = self.fills if data is None else data.filled
         try:
             batch = Batch(returned(errors), mfns, errors, vma.protection)
@@ -219,20 +219,20 @@ class Linux:
         space.counters.batches += 1
         space.counters.frames_failed += n_failed
         if errors is not None and not batch.ret:
-            detect.enoent_lost(space, domid, start, names, errors)
+            detect.enoent_lost(space, domid, start, gmfns, errors)
         return answer
 
     def _acquire(
-        self, space: AddressSpace, vma: Entry, domid: int, start: int, names: Names
+        self, space: AddressSpace, vma: Entry, domid: int, start: int, gmfns: Names
     ) -> Generator[None, None, tuple[Mfns, Errors | None]]:
-        space.reserve(start, start + (len(names) << PAGE_SHIFT), n_frames=len(names))
+        space.reserve(start, start + (len(gmfns) << PAGE_SHIFT), n_frames=len(gmfns))
         try:
             if self._is_blind(space, vma, domid):
-                detect.unchecked(space, domid, start, len(names))
-                return np.zeros(len(names), dtype=np.uint32), None
+                detect.unchecked(space, domid, start, len(gmfns))
+                return np.zeros(len(gmfns), dtype=np.uint32), None
             if self.host.build == "debug" and self.host.dom0 == "pv":
-                names = without_marked(names)
-            return (yield from acquire(space, domid, names, vma.reach))
+                gmfns = without_marked(gmfns)
+            return (yield from get_frames(space, domid, gmfns, vma.reach))
         except BaseException:
             space.abandon()
             raise
@@ -390,7 +390,7 @@ class Linux:
             vma.private_data = VmaData()
         frames = space.machine.resource_frames(wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
         is_blind = self._is_blind(space, vma, wanted.dom)
-        mfns: Mfns = [NO_FRAME] * wanted.num if is_blind else take_resource(space, wanted, frames)
+        mfns: Mfns = [NO_FRAME] * wanted.num if is_blind else get_resource(space, wanted, frames)
         try:
             answer = ready(Batch(0, mfns, None, vma.protection))
             if is_blind:
@@ -427,12 +427,12 @@ class Linux:
         return strays
 
     def _map_run(
-        self, space: AddressSpace, vma: Entry, domid: int, at: int, names: Names, arrays: list[Mfns]
+        self, space: AddressSpace, vma: Entry, domid: int, at: int, gmfns: Names, arrays: list[Mfns]
     ) -> Generator[None, None, None]:
         """Map consecutive frames until one is bad; those before it stay."""
         if domid not in space.machine.domains and domid not in NOBODYS:
             raise no_such_domain(domid)
-        mfns, errors = yield from self._acquire(space, vma, domid, at, names)
+        mfns, errors = yield from self._acquire(space, vma, domid, at, gmfns)
         try:
             index = len(mfns) if errors is None else int(np.flatnonzero(errors)[0])
             self._fill(space, vma, domid, at, mfns[:index])
@@ -442,11 +442,11 @@ class Linux:
         arrays.append(mfns[:index])
         if errors is None:
             return
-        give_back(space, mfns[index:])
+        put_frames(space, mfns[index:])
         space.counters.frames_failed += 1
         raise ModelError(
             -int(errors[index]),
-            f"frame {int(names[index]):#x} of domain {domid} cannot be mapped",
+            f"frame {int(gmfns[index]):#x} of domain {domid} cannot be mapped",
             index=index,
             dom=domid,
         )
@@ -473,11 +473,11 @@ def is_stray(entry: Entry) -> bool:
     return data is not None and data.stray
 
 
-def without_marked(names: Names) -> Names:
+def without_marked(gmfns: Names) -> Names:
     """Frame numbers as a debug Xen takes them: one with the bit that marks grants in an entry names no frame."""
-    if isinstance(names, list):
-        return [INVALID_FRAME if name & MARK_BIT else name for name in names]
-    return np.where(names & np.uint64(MARK_BIT) != 0, np.uint64(INVALID_FRAME), names)
+    if isinstance(gmfns, list):
+        return [INVALID_FRAME if gmfn & MARK_BIT else gmfn for gmfn in gmfns]
+    return np.where(gmfns & np.uint64(MARK_BIT) != 0, np.uint64(INVALID_FRAME), gmfns)
 
 
 def returned(errors: Errors | None) -> int:

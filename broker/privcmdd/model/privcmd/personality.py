@@ -31,7 +31,7 @@ class Personality(VmOps, Protocol):
         space: AddressSpace,
         domid: int,
         addr: int,
-        names: Names,
+        gmfns: Names,
         *,
         may_write: bool = True,
         ready: Ready = as_it_is,
@@ -42,7 +42,7 @@ class Personality(VmOps, Protocol):
             space: Where to map.
             domid: Whose frames.
             addr: The address of the first page.
-            names: Frame numbers, a page each.
+            gmfns: Frame numbers, a page each.
             may_write: The caller has the right to map this domain writable.
             ready: Makes what is returned, of frames that are about to be mapped: when that fails, they are not.
 

@@ -94,17 +94,17 @@ class Stopped(ModelError):  # noqa: N818 - a ModelError like the others, told ap
         self.protection = protection
 
 
-def acquire(
-    space: AddressSpace, domid: int, names: Names, protection: int | None = None
+def get_frames(
+    space: AddressSpace, domid: int, gmfns: Names, protection: int | None = None
 ) -> Generator[None, None, tuple[Mfns, Errors | None]]:
-    """Take references to frames, in slices, with a yield between two; closing it, or a refusal there, gives them back.
+    """Get references to frames, in slices, with a yield between two; closing it, or a refusal there, puts them.
 
     What ``protection`` is for: ``Hypervisor.acquire``.
     """
     machine = space.machine
-    n = len(names)
-    if isinstance(names, list) or n <= space.slice_frames:
-        return machine.acquire(domid, names, protection)
+    n = len(gmfns)
+    if isinstance(gmfns, list) or n <= space.slice_frames:
+        return machine.acquire(domid, gmfns, protection)
     mfns = np.zeros(n, dtype=np.uint32)
     errors = np.zeros(n, dtype=np.int32)
     failed = False
@@ -112,7 +112,7 @@ def acquire(
     try:
         while True:
             part = slice(done, done + space.slice_frames)
-            mfns[part], part_errors = machine.acquire(domid, names[part], protection)
+            mfns[part], part_errors = machine.acquire(domid, gmfns[part], protection)
             if part_errors is not None:
                 errors[part] = part_errors
                 failed = True
@@ -121,19 +121,19 @@ def acquire(
                 return mfns, errors if failed else None
             yield
     except BaseException:
-        give_back(space, mfns)
+        put_frames(space, mfns)
         raise
 
 
-def take_resource(space: AddressSpace, wanted: Part, frames: Mfns) -> Mfns:
-    """Take references to the frames of a resource, to all of them or none.
+def get_resource(space: AddressSpace, wanted: Part, frames: Mfns) -> Mfns:
+    """Get references to the frames of a resource, to all of them or none.
 
     Raises:
         ModelError: That of the first one that cannot be had; what was reserved is given up.
     """
     mfns, errors = space.machine.take(wanted.dom, frames)
     if errors is not None:
-        give_back(space, mfns)
+        put_frames(space, mfns)
         space.abandon()
         index = int(np.flatnonzero(errors)[0])
         raise ModelError(
@@ -145,14 +145,14 @@ def take_resource(space: AddressSpace, wanted: Part, frames: Mfns) -> Mfns:
     return mfns
 
 
-def give_back(space: AddressSpace, mfns: Mfns) -> None:
-    """Drop the references that ``acquire`` took; never fails."""
+def put_frames(space: AddressSpace, mfns: Mfns) -> None:
+    """Put the references that ``get_frames`` took; never fails."""
     space.machine.give_parts([mfns])
 
 
 def give_up(space: AddressSpace, mfns: Mfns) -> None:
-    """Drop the references that ``acquire`` took, and what was reserved to map them; never fails."""
-    give_back(space, mfns)
+    """Put the references that ``get_frames`` took, and what was reserved to map them; never fails."""
+    put_frames(space, mfns)
     space.abandon()
 
 
@@ -203,25 +203,25 @@ def check_num(num: int, addr: int, key: str = "num") -> int:
 
 
 def run_of(mfn: int, n_pages: int) -> Names:
-    """The names of consecutive frames; they wrap at 64 bits, as the caller's ``mfn + i`` does."""
+    """The gmfns of consecutive frames; they wrap at 64 bits, as the caller's ``mfn + i`` does."""
     if n_pages == 1:
         return [mfn]
     return np.arange(n_pages, dtype=np.uint64) + np.uint64(mfn)
 
 
-def hidden(names: Names, marked: Names, errors: Errors) -> list[int]:
+def hidden(gmfns: Names, marked: Names, errors: Errors) -> list[int]:
     """The failed frames that V1's report does not show: their numbers had the bits already."""
-    same = np.asarray(names, dtype=np.uint64) == np.asarray(marked, dtype=np.uint64)
+    same = np.asarray(gmfns, dtype=np.uint64) == np.asarray(marked, dtype=np.uint64)
     return np.flatnonzero(same & (np.asarray(errors) != 0)).tolist()
 
 
-def with_nibbles(names: Names, errors: Errors, paged_nibble: int) -> Names:
+def with_nibbles(gmfns: Names, errors: Errors, paged_nibble: int) -> Names:
     """V1's way to report: bits or-ed into the caller's array, upper half and good entries as they were."""
-    if isinstance(names, list):
+    if isinstance(gmfns, list):
         return [
-            name | (paged_nibble if error == -errno.ENOENT else FAILED) if error else name
-            for name, error in zip(names, errors, strict=True)
+            gmfn | (paged_nibble if error == -errno.ENOENT else FAILED) if error else gmfn
+            for gmfn, error in zip(gmfns, errors, strict=True)
         ]
     bad = np.asarray(errors)
     bits = np.where(bad == 0, 0, np.where(bad == -errno.ENOENT, paged_nibble, FAILED)).astype(np.uint64)
-    return names | bits
+    return gmfns | bits

@@ -29,15 +29,15 @@ from privcmdd.model.privcmd.requests import (
     Part,
     Ready,
     Stopped,
-    acquire,
     as_it_is,
     check_num,
     check_rights,
     check_size,
-    give_back,
+    get_frames,
+    get_resource,
     give_up,
+    put_frames,
     run_of,
-    take_resource,
 )
 from privcmdd.model.units import INVALID_FRAME, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PROT_ALL
 
@@ -66,7 +66,7 @@ class Run:
     end: int
     protection: int
     growth: int = 0
-    names: list[Names] = field(default_factory=list)
+    gmfns: list[Names] = field(default_factory=list)
     mfns: list[Mfns] = field(default_factory=list)
 
 
@@ -120,15 +120,15 @@ class Uvm:
         """Those that the object has a marker for."""
         if entry.object is None:
             return 0
-        names = entry.object.names[entry.offset : entry.offset + entry.n_pages]
-        return names.count(INVALID_FRAME) if isinstance(names, list) else int((names == INVALID_FRAME).sum())
+        gmfns = entry.object.gmfns[entry.offset : entry.offset + entry.n_pages]
+        return gmfns.count(INVALID_FRAME) if isinstance(gmfns, list) else int((gmfns == INVALID_FRAME).sum())
 
     def mmapbatch(
         self,
         space: AddressSpace,
         domid: int,
         addr: int,
-        names: Names,
+        gmfns: Names,
         *,
         may_write: bool = True,
         ready: Ready = as_it_is,
@@ -139,17 +139,17 @@ class Uvm:
                 errno.EINVAL, f"addr is {addr:#x}, expected a multiple of {PAGE_SIZE}", key="addr", addr=addr
             )
         start = addr
-        end = check_num(len(names), start)
+        end = check_num(len(gmfns), start)
         protection = self._protection(space, start, end)
         check_rights(protection, domid, may_write=may_write)
         growth = space.map.growth(start, end, 1)
-        if isinstance(names, list):
-            space.reserve(start, end, n_entries=growth, n_objects=1, n_frames=len(names), at_once=True)
-            mfns, errors = space.machine.acquire(domid, names)
+        if isinstance(gmfns, list):
+            space.reserve(start, end, n_entries=growth, n_objects=1, n_frames=len(gmfns), at_once=True)
+            mfns, errors = space.machine.acquire(domid, gmfns)
         else:
-            space.reserve(start, end, n_entries=growth, n_objects=1, n_frames=len(names))
+            space.reserve(start, end, n_entries=growth, n_objects=1, n_frames=len(gmfns))
             try:
-                mfns, errors = yield from acquire(space, domid, names)
+                mfns, errors = yield from get_frames(space, domid, gmfns)
             except BaseException:
                 space.abandon()
                 raise
@@ -157,7 +157,7 @@ class Uvm:
             batch = Batch(0, mfns, errors, protection)
             n_failed = 0 if errors is None else batch.n_failed
             answer = ready(batch)
-            self._place(space, domid, start, end, protection, flagged(names, errors), mfns)
+            self._place(space, domid, start, end, protection, flagged(gmfns, errors), mfns)
         except BaseException:
             give_up(space, mfns)
             raise
@@ -191,16 +191,16 @@ class Uvm:
                     # The run before this entry may have cost more, and is what remains when this entry is bad.
                     growth = max(space.map.growth(run.start, end, 1), run.growth)
                     space.reserve(run.start, end, n_entries=growth, n_objects=1, n_frames=n_frames)
-                    names = run_of(entry.mfn, entry.npages)
-                    run.mfns.append((yield from self._acquire_all(space, domid, names)))
+                    gmfns = run_of(entry.mfn, entry.npages)
+                    run.mfns.append((yield from self._acquire_all(space, domid, gmfns)))
                 except ModelError as error:
                     if run is not None:
                         self._flush(space, domid, run, placed)
                     space.abandon()
                     raise Stopped(error, number, joined(placed), common) from None
                 common &= protection
-                space.counters.merged += bool(run.names)
-                run.names.append(names)
+                space.counters.merged += bool(run.gmfns)
+                run.gmfns.append(gmfns)
                 run.end, run.growth = end, growth
             if run is not None:
                 self._flush(space, domid, run, placed)
@@ -231,7 +231,7 @@ class Uvm:
         n_entries = space.map.growth(start, end, 1)
         space.reserve(start, end, n_entries=n_entries, n_objects=1, n_frames=wanted.num, at_once=True)
         frames = space.machine.resource_frames(wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
-        mfns = take_resource(space, wanted, frames)
+        mfns = get_resource(space, wanted, frames)
         try:
             answer = ready(Batch(0, mfns, None, protection))
             self._place(space, wanted.dom, start, end, protection, frames.astype(np.uint64), mfns, resource=True)
@@ -240,15 +240,15 @@ class Uvm:
             raise
         return answer
 
-    def _acquire_all(self, space: AddressSpace, domid: int, names: Names) -> Generator[None, None, Mfns]:
+    def _acquire_all(self, space: AddressSpace, domid: int, gmfns: Names) -> Generator[None, None, Mfns]:
         """All frames of an entry, or none and the first one's error."""
-        mfns, errors = yield from acquire(space, domid, names)
+        mfns, errors = yield from get_frames(space, domid, gmfns)
         if errors is not None:
-            give_back(space, mfns)
+            put_frames(space, mfns)
             index = int(np.flatnonzero(errors)[0])
             raise ModelError(
                 -int(errors[index]),
-                f"frame {int(names[index]):#x} of domain {domid} cannot be mapped",
+                f"frame {int(gmfns[index]):#x} of domain {domid} cannot be mapped",
                 index=index,
                 dom=domid,
             )
@@ -258,7 +258,7 @@ class Uvm:
         """Place what a run has; its references are the entries' from then on, and no longer the run's."""
         if run.mfns:
             mfns = joined(run.mfns)
-            self._place(space, domid, run.start, run.end, run.protection, joined(run.names), mfns)
+            self._place(space, domid, run.start, run.end, run.protection, joined(run.gmfns), mfns)
             run.mfns.clear()
             placed.append(mfns)
 
@@ -269,13 +269,13 @@ class Uvm:
         start: int,
         end: int,
         protection: int,
-        names: Names,
+        gmfns: Names,
         mfns: Mfns,
         *,
         resource: bool = False,
     ) -> None:
         """Set the object up, then publish it. Raises MemoryError; nothing has changed then."""
-        made = space.new_object(domid, names)
+        made = space.new_object(domid, gmfns)
         made.resource = resource
         entry = Entry(
             start,
@@ -291,7 +291,7 @@ class Uvm:
         )
         space.commit(start, end, [entry], mfns)
         if not self.wires:
-            space.counters.scratch_probes += len(names)
+            space.counters.scratch_probes += len(gmfns)
 
     def _protection(self, space: AddressSpace, start: int, end: int) -> int:
         protection = space.map.weakest_protection(start, end)
@@ -314,7 +314,7 @@ class Uvm:
         assert entry.object is not None
         address = page << PAGE_SHIFT
         try:
-            name = entry.object.name(entry.offset + page - entry.page)
+            gmfn = entry.object.gmfn(entry.offset + page - entry.page)
         except ModelError:
             space.machine.found(
                 Kind.FAILED_FRAME_TOUCHED,
@@ -325,30 +325,30 @@ class Uvm:
             )
             raise
         take = space.machine.take if entry.object.resource else space.machine.acquire
-        mfns, errors = take(entry.object.domid, [name])
+        mfns, errors = take(entry.object.domid, [gmfn])
         if errors is not None:
             raise ModelError(
                 errno.EFAULT,
-                f"{address:#x}: frame {name:#x} of domain {entry.object.domid} can no longer be mapped",
+                f"{address:#x}: frame {gmfn:#x} of domain {entry.object.domid} can no longer be mapped",
                 addr=address,
                 cause=-int(errors[0]),
             )
         try:
             space.enter(page, mfns)
         except BaseException:
-            give_back(space, mfns)
+            put_frames(space, mfns)
             raise
         space.counters.faults += 1
         return True
 
 
-def flagged(names: Names, errors: Errors | None) -> Names:
-    """What the object keeps: the names, with a marker that can be no frame for those that failed."""
+def flagged(gmfns: Names, errors: Errors | None) -> Names:
+    """What the object keeps: the gmfns, with a marker that can be no frame for those that failed."""
     if errors is None:
-        return names
-    if isinstance(names, list):
-        return [INVALID_FRAME if error else name for name, error in zip(names, errors, strict=True)]
-    return np.where(np.asarray(errors) == 0, names, np.uint64(INVALID_FRAME))
+        return gmfns
+    if isinstance(gmfns, list):
+        return [INVALID_FRAME if error else gmfn for gmfn, error in zip(gmfns, errors, strict=True)]
+    return np.where(np.asarray(errors) == 0, gmfns, np.uint64(INVALID_FRAME))
 
 
 def joined(parts: list[F]) -> F:

@@ -143,7 +143,7 @@ def key_of(segment: Segment) -> FileKey:
 def fault(world: World, session: Session, params: Params) -> Params:
     """``fault``: touch a page."""
     touch = access.touch(world.residence(session).space, params["addr"], ACCESS[params["access"]])
-    return {"dom": touch.domid, "frame": touch.name, "entered": touch.entered}
+    return {"dom": touch.domid, "frame": touch.gmfn, "entered": touch.entered}
 
 
 def maps(world: World, session: Session, _: Params) -> Params:
