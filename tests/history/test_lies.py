@@ -19,6 +19,7 @@ from history.record import END, History, Record
 from history.replay import check
 from history.stage import Stage, play
 from history.world import numbers
+from privcmdd.model.machine import foreign
 from privcmdd.model.privcmd import linux, requests, uvm
 from privcmdd.service.sequence import Sequence
 from privcmdd.service.steps import Ticket
@@ -283,7 +284,7 @@ def test_a_broker_that_looks_too_early_is_wrong(monkeypatch: pytest.MonkeyPatch)
     """All frames are looked up in the first slice; the others only pretend."""
 
     def early(space: Any, domid: int, names: Any, protection: int | None = None) -> Generator[None, None, Any]:
-        found = space.machine.acquire(domid, names, protection)
+        found = foreign.get(space.machine, domid, names, protection)
         try:
             if not isinstance(names, list):
                 for _ in range(space.slice_frames, len(names), space.slice_frames):

@@ -22,9 +22,11 @@ from model.support import privcmd
 from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
+from privcmdd.model.machine import lifecycle
 from privcmdd.model.machine.domain import ON_DEMAND, PAGED, Kind
+from privcmdd.model.machine.effects import Discard
 from privcmdd.model.machine.frames import BARRED, NO_FRAME
-from privcmdd.model.machine.lifecycle import Discard, Hypervisor
+from privcmdd.model.machine.machine import Machine
 from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import resolve, touch
 from privcmdd.model.mm.space import AddressSpace
@@ -71,7 +73,7 @@ class SideBySide:
     """A machine, twice, with its address spaces."""
 
     def __init__(self) -> None:
-        self.hv = Hypervisor(N_FRAMES, max_domains=MAX_DOMAINS, max_gfns=MAX_GFNS)
+        self.hv = Machine(N_FRAMES, max_domains=MAX_DOMAINS, max_gfns=MAX_GFNS)
         self.host = Host(N_FRAMES, MAX_GFNS)
         self.accounts = [(Account("roomy", ROOMY), ROOMY), (Account("tight", TIGHT), TIGHT)]
         self.pairs: list[Pair] = []
@@ -106,7 +108,7 @@ class SideBySide:
     def create(self, kind: KindName, max_pages: int, ranges: Sequence[tuple[int, int]], domid: int | None) -> None:
         gfns = [gfn for start, n in ranges for gfn in range(start, start + n)]
         try:
-            domain = self.hv.create(Kind(kind), max_pages, ranges, domid)
+            domain = lifecycle.create(self.hv, Kind(kind), max_pages, ranges, domid)
         except ModelError as error:
             expected = {
                 errno.EINVAL: len(gfns) > max_pages or any(start >= MAX_GFNS for start, _ in ranges),
@@ -122,7 +124,7 @@ class SideBySide:
         self.is_pv[domain.domid] = kind == "pv"
 
     def destroy(self, domid: int) -> None:
-        self.both(lambda: self.hv.destroy(domid), lambda: self.host.destroy(domid))
+        self.both(lambda: lifecycle.destroy(self.hv, domid), lambda: self.host.destroy(domid))
 
     def memory(self, operation: str, domid: int, names: list[int], *, as_array: bool) -> None:
         """populate, decrease_reservation, page_out or page_in."""

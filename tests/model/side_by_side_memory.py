@@ -9,6 +9,7 @@ import numpy as np
 
 from model.side_by_side import SideBySide
 from model.support import privcmd
+from privcmdd.model.machine import page_types, pod
 from privcmdd.model.machine.pod import CRASHED
 from privcmdd.model.machine.resources import GrantId, Type
 from privcmdd.model.mm import access
@@ -25,17 +26,19 @@ class WithMemory(SideBySide):
 
     def demand(self, domid: int, gfns: list[int]) -> None:
         """Let guest frames wait to be populated."""
-        done, expected = self.both(lambda: self.hv.demand(domid, gfns), lambda: self.host.demand(domid, gfns))
+        done, expected = self.both(
+            lambda: pod.mark_populate_on_demand(self.hv, domid, gfns), lambda: self.host.demand(domid, gfns)
+        )
         assert done == expected
 
     def set_pod_target(self, domid: int, target: int) -> None:
         """Give their cache frames."""
-        self.both(lambda: self.hv.set_pod_target(domid, target), lambda: self.host.set_pod_target(domid, target))
+        self.both(lambda: pod.set_target(self.hv, domid, target), lambda: self.host.set_pod_target(domid, target))
 
     def pin(self, domid: int, mfn: int) -> None:
         """Pin an empty page table."""
         self.both(
-            lambda: self.hv.pin(domid, mfn, 1, NO_ENTRIES, written=self.is_written(mfn)),
+            lambda: page_types.pin(self.hv, domid, mfn, 1, NO_ENTRIES, written=self.is_written(mfn)),
             lambda: self.host.pin(domid, mfn),
         )
 
@@ -45,7 +48,7 @@ class WithMemory(SideBySide):
 
     def unpin(self, domid: int, mfn: int) -> None:
         """Make it an ordinary frame again."""
-        self.both(lambda: self.hv.unpin(domid, mfn), lambda: self.host.unpin(domid, mfn))
+        self.both(lambda: page_types.unpin(self.hv, domid, mfn), lambda: self.host.unpin(domid, mfn))
 
     def map_grants(self, pair: Pair, domid: int, addr: int, first: int, n: int) -> None:
         """MMAP_RESOURCE of part of a grant table."""

@@ -9,9 +9,10 @@ import numpy as np
 
 from privcmdd.model import invariants
 from privcmdd.model.ledger import Account, Slot
+from privcmdd.model.machine import lifecycle
 from privcmdd.model.machine.domain import Kind
 from privcmdd.model.machine.frames import NO_FRAME
-from privcmdd.model.machine.lifecycle import Hypervisor, as_names
+from privcmdd.model.machine.machine import Machine, as_names
 from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.space import AddressSpace
 from privcmdd.model.mm.uobject import ObjectCounters
@@ -60,11 +61,11 @@ class World:
     """A machine with an HVM domain (gfns 0 to 63 and 96 to 111), a PV domain, and one uid's address spaces."""
 
     def __init__(
-        self, limits: Mapping[Slot, int] = ROOMY, n_frames: int = 2048, hypervisor: type[Hypervisor] = Hypervisor
+        self, limits: Mapping[Slot, int] = ROOMY, n_frames: int = 2048, hypervisor: type[Machine] = Machine
     ) -> None:
         self.hv = hypervisor(n_frames, max_domains=8, max_gfns=1 << 12)
-        self.hvm = self.hv.create(Kind.HVM, 128, ((0, 64), (96, 16)), name="hvm")
-        self.pv = self.hv.create(Kind.PV, 64, name="pv")
+        self.hvm = lifecycle.create(self.hv, Kind.HVM, 128, ((0, 64), (96, 16)), name="hvm")
+        self.pv = lifecycle.create(self.hv, Kind.PV, 64, name="pv")
         self.account = Account("uid 1000", limits)
         self.spaces: list[AddressSpace] = []
         self.objects = ObjectCounters()
@@ -138,7 +139,7 @@ def seen(space: AddressSpace, start: int, n_pages: int) -> list[tuple[int, int] 
     """What each page shows: whose frame and its name, or None where there is no page table entry."""
     hv = space.machine
     return [
-        None if mfn == NO_FRAME else (hv.owner(mfn), hv.name(mfn))
+        None if mfn == NO_FRAME else (hv.owner(mfn), hv.gmfn(mfn))
         for mfn in space.pmap.frames(start >> PAGE_SHIFT, n_pages).tolist()
     ]
 

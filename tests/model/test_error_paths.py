@@ -11,10 +11,11 @@ import pytest
 from model.support import BASE, World, privcmd
 from privcmdd.model.errors import ModelError
 from privcmdd.model.files import RESOURCE_PAGES
+from privcmdd.model.machine import ioreq, lifecycle, memory
 from privcmdd.model.machine.domain import Kind, State
 from privcmdd.model.machine.effects import BuffersGone
 from privcmdd.model.machine.frames import FIRST_RAM
-from privcmdd.model.machine.lifecycle import Hypervisor
+from privcmdd.model.machine.machine import Machine
 from privcmdd.model.machine.resources import IOREQ_FRAMES, Type
 from privcmdd.model.mm import syscalls
 from privcmdd.model.privcmd.requests import Part
@@ -23,13 +24,13 @@ from privcmdd.model.units import PAGE_SIZE
 
 def test_an_extent_without_frames_in_a_row_keeps_no_page_of_the_file() -> None:
     """Frames are free, none of them in a row: nothing is made, and the guest frames get their own file pages later."""
-    hv = Hypervisor(FIRST_RAM + 8)
-    keeper = hv.create(Kind.PV, 8)
-    hv.decrease_reservation(keeper.domid, keeper.names(0, 8)[::2])
-    domain = hv.create(Kind.PV, 4, ())
+    hv = Machine(FIRST_RAM + 8)
+    keeper = lifecycle.create(hv, Kind.PV, 8)
+    memory.decrease_reservation(hv, keeper.domid, keeper.names(0, 8)[::2])
+    domain = lifecycle.create(hv, Kind.PV, 4, ())
 
-    assert len(hv.populate_runs(domain.domid, np.array([0], dtype=np.uint64), 1)) == 0
-    mfns = hv.populate(domain.domid, [0, 1]).mfns
+    assert len(memory.populate_runs(hv, domain.domid, np.array([0], dtype=np.uint64), 1)) == 0
+    mfns = memory.populate(hv, domain.domid, [0, 1]).mfns
     assert hv.frames.page[mfns].tolist() == [0, 1]
 
 
@@ -39,10 +40,10 @@ def test_a_resource_without_room_in_the_file_makes_no_frames() -> None:
     space = world.space(n_pages=512)
 
     def one_more(at: int) -> None:
-        number = world.hv.create_ioreq_server(1, 1)
+        number = ioreq.create(world.hv, 1, 1)
         part = Part(1, Type.IOREQ_SERVER, number, 0, IOREQ_FRAMES)
         privcmd(space).mmap_resource(space, part, BASE + at * IOREQ_FRAMES * PAGE_SIZE)
-        world.hv.destroy_ioreq_server(1, number)
+        ioreq.destroy(world.hv, 1, number)
 
     for at in range(RESOURCE_PAGES // IOREQ_FRAMES):
         one_more(at)
@@ -51,7 +52,7 @@ def test_a_resource_without_room_in_the_file_makes_no_frames() -> None:
 
     assert refused.value.errno == errno.ENOMEM
     world.check()
-    assert world.hv.destroy(1) is State.DYING
+    assert lifecycle.destroy(world.hv, 1) is State.DYING
     space.close()
     world.spaces.clear()
     assert 1 not in world.hv.domains

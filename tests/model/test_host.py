@@ -12,6 +12,7 @@ import pytest
 from model.support import BASE, HOLE, World, batch, errors_of, page, run
 from privcmdd.model.errors import ModelError
 from privcmdd.model.host import Host
+from privcmdd.model.machine import lifecycle, page_types, paging
 from privcmdd.model.machine.records import Pager
 from privcmdd.model.mm import syscalls
 from privcmdd.model.privcmd.linux import Linux
@@ -131,7 +132,7 @@ def test_a_mapping_without_access_is_checked_in_a_pvh_dom0() -> None:
     space = world.space(linux, n_pages=2, prot=0)
 
     assert errors_of(batch(space, 1, BASE, [0, HOLE])) == [0, EINVAL]
-    assert world.hv.destroy(1) == "dying"
+    assert lifecycle.destroy(world.hv, 1) == "dying"
     syscalls.munmap(space, BASE, 2 * PAGE_SIZE)
     assert 1 not in world.hv.domains
     world.check()
@@ -165,7 +166,7 @@ def test_mmap_of_5_10_is_that_of_6_1() -> None:
 def test_a_paged_out_frame_is_like_any_bad_one_to_a_pvh_dom0(many: bool) -> None:
     """By the source (p2m_add_foreign): EINVAL, ret 0, and the pager is told nothing."""
     world, linux = world_of(Host(dom0="pvh"))
-    world.hv.page_out(1, [7])
+    paging.page_out(world.hv, 1, [7])
     world.hv.domain(1).pager = Pager(ring_page=0)
     world.hv.take_effects()
     names = [5] * (30 if many else 1) + [7]
@@ -184,7 +185,7 @@ def test_page_tables_are_writable_for_a_pvh_dom0() -> None:
     for host, error in ((Host(), -errno.EBUSY), (Host(dom0="pvh"), 0)):
         world, linux = world_of(host)
         mfn = world.mfns(0, 1)[0]
-        world.hv.pin(2, mfn, 1, np.zeros(512, dtype=np.uint64), written=False)
+        page_types.pin(world.hv, 2, mfn, 1, np.zeros(512, dtype=np.uint64), written=False)
 
         assert errors_of(batch(world.space(linux, n_pages=1), 2, BASE, [mfn])) == [error]
         assert errors_of(batch(world.space(linux, n_pages=1, prot=1), 2, BASE, [mfn])) == [0]

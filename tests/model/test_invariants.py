@@ -12,7 +12,9 @@ from model.support import BASE, HOLE, World, batch, page, privcmd
 from privcmdd.model import invariants
 from privcmdd.model.errors import InternalFault
 from privcmdd.model.ledger import Account, Slot
+from privcmdd.model.machine import lifecycle
 from privcmdd.model.machine.domain import State
+from privcmdd.model.machine.foreign import get
 from privcmdd.model.mm.vm_map import Entry, File, Inherit
 from privcmdd.model.privcmd.requests import Batch
 from privcmdd.model.units import PAGE_SIZE, VM_MAX_ADDRESS
@@ -53,7 +55,7 @@ def move_object(space: AddressSpace) -> None:
 
 def enter_failed(space: AddressSpace) -> None:
     """A page table entry where a frame failed."""
-    mfns, _ = space.machine.acquire(1, [9])
+    mfns, _ = get(space.machine, 1, [9])
     space.fill(page(2), page(3), mfns)
 
 
@@ -138,7 +140,7 @@ def test_a_breach_is_found_by_its_law(law: str, breach: Callable[[World, Address
 def test_frames_of_a_domain_that_is_gone_are_a_breach() -> None:
     """Law 8: a domain is gone only when nothing refers to it."""
     world, _ = built()
-    domain = world.hv.create(world.hvm.kind, 1)
+    domain = lifecycle.create(world.hv, world.hvm.kind, 1)
     del world.hv.domains[domain.domid]
 
     with pytest.raises(InternalFault, match="8 a domain lives"):
@@ -148,7 +150,7 @@ def test_frames_of_a_domain_that_is_gone_are_a_breach() -> None:
 def test_a_dying_domain_that_owns_nothing_is_a_breach() -> None:
     """Law 8: and it does not stay longer."""
     world, _ = built()
-    domain = world.hv.create(world.hvm.kind, 1, ranges=())
+    domain = lifecycle.create(world.hv, world.hvm.kind, 1, ranges=())
     domain.state = State.DYING
 
     with pytest.raises(InternalFault, match="8 a domain lives"):

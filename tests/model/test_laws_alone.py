@@ -18,6 +18,7 @@ from model.support import PERSONALITIES, ROOMY, World, privcmd
 from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
+from privcmdd.model.machine import lifecycle, memory, paging
 from privcmdd.model.machine.domain import Kind
 from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import touch
@@ -183,25 +184,25 @@ class Walk:
     # Domains
 
     def populate(self) -> None:
-        self.world.hv.populate(self.domid(), [self.random.randrange(130) for _ in range(4)])
+        memory.populate(self.world.hv, self.domid(), [self.random.randrange(130) for _ in range(4)])
 
     def balloon(self) -> None:
         domid = self.domid()
-        self.world.hv.decrease_reservation(domid, self.names(domid, 8))
+        memory.decrease_reservation(self.world.hv, domid, self.names(domid, 8))
 
     def page_out(self) -> None:
-        self.world.hv.page_out(self.domid(), [self.random.randrange(64) for _ in range(24)])
+        paging.page_out(self.world.hv, self.domid(), [self.random.randrange(64) for _ in range(24)])
 
     def page_in(self) -> None:
-        self.world.hv.page_in(self.domid(), [self.random.randrange(64) for _ in range(12)])
+        paging.page_in(self.world.hv, self.domid(), [self.random.randrange(64) for _ in range(12)])
 
     def create(self) -> None:
-        self.world.hv.create(self.random.choice([*Kind]), 70, ((0, 60),))
+        lifecycle.create(self.world.hv, self.random.choice([*Kind]), 70, ((0, 60),))
 
     def destroy(self) -> None:
         """Not the first two: a machine without domains shows little."""
         if (domid := self.domid()) > 2:
-            self.world.hv.destroy(domid)
+            lifecycle.destroy(self.world.hv, domid)
 
     # Event channels
 

@@ -13,8 +13,9 @@ from model.support import privcmd
 from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
+from privcmdd.model.machine import lifecycle
 from privcmdd.model.machine.domain import Kind
-from privcmdd.model.machine.lifecycle import Hypervisor
+from privcmdd.model.machine.machine import Machine
 from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import touch
 from privcmdd.model.mm.space import AddressSpace
@@ -33,8 +34,8 @@ class World:
     """A machine with one HVM domain of 64 frames and one address space with 64 pages to map over."""
 
     def __init__(self, personality: Personality) -> None:
-        self.hv = Hypervisor(1024)
-        self.domid = self.hv.create(Kind.HVM, 64).domid
+        self.hv = Machine(1024)
+        self.domid = lifecycle.create(self.hv, Kind.HVM, 64).domid
         self.account = Account("someone", ROOMY)
         self.space = AddressSpace(1, self.hv, self.account, personality, slice_frames=4)
         syscalls.mmap(self.space, START, 64 * 4096, 3, fixed=True)
@@ -116,7 +117,7 @@ def test_a_domain_that_dies_while_its_frames_are_prepared() -> None:
     world = World(Uvm())
     steps = privcmd(world.space).mmapbatch(world.space, world.domid, START, np.arange(8, dtype=np.uint64))
     next(steps)
-    world.hv.destroy(world.domid)
+    lifecycle.destroy(world.hv, world.domid)
     world.check()
     batch = drain(steps)
 

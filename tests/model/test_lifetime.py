@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from model.support import BASE, HOLE, World, batch, errors_of, page
+from privcmdd.model.machine import lifecycle, memory, p2m, page_types
 from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import touch
 from privcmdd.model.privcmd.linux import Linux
@@ -23,12 +24,12 @@ def test_the_life_of_a_frame_of_a_translated_domain(held: int) -> None:
     batch(space, 1, BASE, [*range(held), HOLE])
     other = world.space(Linux(), n_pages=2)
 
-    assert world.hv.destroy(1) == "dying"
+    assert lifecycle.destroy(world.hv, 1) == "dying"
     assert world.hv.domain(1).tot_pages == held
     assert errors_of(batch(other, 1, BASE, [0, held])) == [-errno.EINVAL] * 2
     assert errors_of(batch(space, 1, page(held), [0])) == [-errno.EINVAL]
     assert not any(touch(space, BASE, access).entered for access in (PROT_READ, PROT_WRITE))
-    assert world.hv.destroy(1) == "dying"
+    assert lifecycle.destroy(world.hv, 1) == "dying"
     syscalls.munmap(space, BASE, (held + 1) * PAGE_SIZE)
     assert 1 not in world.hv.domains
     assert errors_of(batch(other, 1, BASE, [0, held])) == [-errno.ESRCH] * 2
@@ -42,7 +43,7 @@ def test_the_life_of_a_frame_of_a_pv_domain() -> None:
     space, other = world.space(Linux(), n_pages=2), world.space(Linux(), n_pages=2)
     batch(space, 2, BASE, [first, 3])
 
-    assert world.hv.destroy(2) == "dying"
+    assert lifecycle.destroy(world.hv, 2) == "dying"
     assert errors_of(batch(other, 2, BASE, [first, second])) == [0, -errno.EBUSY]
     assert errors_of(batch(space, 2, page(1), [first])) == [0]
     space.close()
@@ -57,10 +58,10 @@ def test_a_dying_domain_has_no_page_tables() -> None:
     world = World()
     mfn = world.mfns(0, 1)[0]
     batch(world.space(Linux(), n_pages=1, prot=PROT_READ), 2, BASE, [mfn])
-    world.hv.pin(2, mfn, 1, np.zeros(512, dtype=np.uint64), written=False)
+    page_types.pin(world.hv, 2, mfn, 1, np.zeros(512, dtype=np.uint64), written=False)
     assert errors_of(batch(world.space(Linux(), n_pages=1), 2, BASE, [mfn])) == [-errno.EBUSY]
 
-    assert world.hv.destroy(2) == "dying"
+    assert lifecycle.destroy(world.hv, 2) == "dying"
 
     assert errors_of(batch(world.space(Linux(), n_pages=1), 2, BASE, [mfn])) == [0]
     world.check()
@@ -74,10 +75,10 @@ def test_ballooning_under_a_mapping() -> None:
     old = space.pmap.get(page(0) >> 12)
     total = world.hvm.tot_pages
 
-    assert world.hv.decrease_reservation(1, [5]).n_done == 1
+    assert memory.decrease_reservation(world.hv, 1, [5]).n_done == 1
     assert world.hvm.tot_pages == total
     assert errors_of(batch(other, 1, BASE, [5])) == [-errno.EINVAL]
-    assert world.hv.populate(1, [5]).n_done == 1
+    assert memory.populate(world.hv, 1, [5]).n_done == 1
     assert errors_of(batch(other, 1, BASE, [5])) == [0]
     new = other.pmap.get(page(0) >> 12)
     assert new != old
@@ -93,10 +94,10 @@ def test_ballooning_a_pv_domain_under_a_mapping() -> None:
     first, second = world.mfns(0, 2)
     space = world.space(Linux(), n_pages=1)
     batch(space, 2, BASE, [first])
-    world.hv.decrease_reservation(2, [first, second])
+    memory.decrease_reservation(world.hv, 2, [first, second])
 
     assert errors_of(batch(world.space(Linux(), n_pages=2), 2, BASE, [first, second])) == [0, -errno.EBUSY]
-    assert world.hv.decrease_reservation(2, [first]).n_done == 0
+    assert memory.decrease_reservation(world.hv, 2, [first]).n_done == 0
     world.check()
 
 
@@ -107,14 +108,14 @@ def test_a_frame_out_of_the_physmap_stays_with_its_domain() -> None:
     batch(space, 1, BASE, [5, 6])
     total = world.hvm.tot_pages
 
-    world.hv.remove(1, 5)
-    world.hv.remove(1, 7)
+    p2m.remove(world.hv, 1, 5)
+    p2m.remove(world.hv, 1, 7)
 
     assert errors_of(batch(world.space(Linux(), n_pages=2), 1, BASE, [5, 7])) == [-errno.EINVAL] * 2
     assert not touch(space, BASE, PROT_WRITE).entered
     syscalls.munmap(space, BASE, 2 * PAGE_SIZE)
     assert world.hvm.tot_pages == total
-    assert world.hv.populate(1, [5]).n_done == 1
+    assert memory.populate(world.hv, 1, [5]).n_done == 1
     world.check()
-    assert world.hv.destroy(1) == "gone"
+    assert lifecycle.destroy(world.hv, 1) == "gone"
     world.check()

@@ -10,6 +10,7 @@ import pytest
 
 from model.support import BASE, HOLE, RW, World, batch, errors_of, in_form, page, privcmd, seen, shows
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import lifecycle, paging
 from privcmdd.model.mm import syscalls
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.requests import Part, with_nibbles
@@ -167,7 +168,7 @@ def test_a_mapping_without_access_takes_any_frame_and_no_reference() -> None:
 
     assert (done.ret, errors_of(done)) == (0, [0, 0, 0])
     assert world.hv.frames.refs.tobytes() == before
-    assert world.hv.destroy(1) == "gone"
+    assert lifecycle.destroy(world.hv, 1) == "gone"
     world.check()
 
 
@@ -325,7 +326,7 @@ PAGING = [
 def test_paged_out_frames(names: list[int], ret: int) -> None:
     """ENOENT reaches the return value only where the last frame of a chunk of 512, or of all, has it."""
     world = World()
-    world.hv.page_out(1, [P])
+    paging.page_out(world.hv, 1, [P])
     space = vma(world, len(names))
 
     done = batch(space, 1, BASE, names)
@@ -334,7 +335,7 @@ def test_paged_out_frames(names: list[int], ret: int) -> None:
     assert errors_of(done) == [{G: 0, X: EINVAL, P: ENOENT}[name] for name in names]
     hole = names.index(P)
     assert errors_of(batch(space, 1, page(hole), [P])) == [ENOENT]
-    world.hv.page_in(1, [P])
+    paging.page_in(world.hv, 1, [P])
     assert errors_of(batch(space, 1, page(hole), [P])) == [0]
     world.check()
 
@@ -354,7 +355,7 @@ NIBBLES = [
 def test_v1_reports_in_the_callers_array(names: list[int], changed: list[int]) -> None:
     """Bits or-ed into the lower half, the upper half kept: a frame that has them already looks good."""
     world = World()
-    world.hv.page_out(1, [P])
+    paging.page_out(world.hv, 1, [P])
     space = vma(world, len(names))
 
     done = batch(space, 1, BASE, names)

@@ -10,6 +10,7 @@ import pytest
 
 from model.support import BASE, HOLE, RW, World, batch, errors_of, page, privcmd, run, seen, shows
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import paging
 from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import resolve, touch
 from privcmdd.model.privcmd.linux import Linux
@@ -149,7 +150,7 @@ def test_mmap_answers_each_kind_of_bad_frame() -> None:
     """ESRCH without the domain, EPERM and EBUSY of a PV domain, ENOENT paged out: then the call itself fails."""
     world = World()
     own = world.mfns(0, 1)[0]
-    world.hv.page_out(1, [7])
+    paging.page_out(world.hv, 1, [7])
     for domid, mfn, number in (
         (999, own, errno.ESRCH),
         (0x7FF4, own, errno.ESRCH),

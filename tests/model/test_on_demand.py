@@ -10,6 +10,7 @@ import pytest
 
 from model.support import BASE, World, batch, errors_of, seen, shows
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import lifecycle, memory, pod
 from privcmdd.model.machine.pod import CRASHED
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.units import PROT_NONE
@@ -23,8 +24,8 @@ WAITING = list(range(200, 216))
 def demanding(n_cached: int) -> tuple[World, Domain]:
     """A machine whose HVM domain has 16 guest frames that wait, and so many frames for them."""
     world = World()
-    world.hv.demand(1, WAITING)
-    world.hv.set_pod_target(1, world.hvm.tot_pages + n_cached)
+    pod.mark_populate_on_demand(world.hv, 1, WAITING)
+    pod.set_target(world.hv, 1, world.hvm.tot_pages + n_cached)
     assert (world.hvm.n_on_demand, world.hvm.n_cached) == (len(WAITING), n_cached)
     return world, world.hvm
 
@@ -73,11 +74,11 @@ def test_what_waits_can_be_given_back() -> None:
     """By the source (p2m_pod_decrease_reservation): it waits no longer, and the cache keeps no more than can wait."""
     world, domain = demanding(8)
 
-    assert world.hv.decrease_reservation(1, WAITING[:6]).n_done == 6
+    assert memory.decrease_reservation(world.hv, 1, WAITING[:6]).n_done == 6
     assert (domain.n_on_demand, domain.n_cached) == (10, 8)
-    assert world.hv.decrease_reservation(1, WAITING[6:10]).n_done == 4
+    assert memory.decrease_reservation(world.hv, 1, WAITING[6:10]).n_done == 4
     assert (domain.n_on_demand, domain.n_cached) == (6, 6)
-    assert world.hv.decrease_reservation(1, [WAITING[10], WAITING[0]]).n_done == 1
+    assert memory.decrease_reservation(world.hv, 1, [WAITING[10], WAITING[0]]).n_done == 1
     assert errors_of(batch(world.space(Linux(), n_pages=1), 1, BASE, [WAITING[0]])) == [-errno.EINVAL]
     world.check()
 
@@ -89,9 +90,9 @@ def test_what_is_given_back_fills_the_cache() -> None:
     space = world.space(Linux(), n_pages=1)
     batch(space, 1, BASE, [0])
 
-    assert world.hv.decrease_reservation(1, list(range(7))).n_done == 7
+    assert memory.decrease_reservation(world.hv, 1, list(range(7))).n_done == 7
     assert (domain.tot_pages, domain.n_cached) == (total - 6, 14)
-    assert world.hv.decrease_reservation(1, list(range(7, 12))).n_done == 5
+    assert memory.decrease_reservation(world.hv, 1, list(range(7, 12))).n_done == 5
     assert (domain.tot_pages, domain.n_cached) == (total - 11, 16)
     space.close()
     assert (domain.tot_pages, domain.n_cached) == (total - 12, 16)
@@ -102,13 +103,13 @@ def test_who_cannot_have_any() -> None:
     """A PV domain, a dying one, a frame that is populated, and a target above the reservation."""
     world, domain = demanding(0)
 
-    assert world.hv.demand(1, [300, 301, 5, 302]) == 2
+    assert pod.mark_populate_on_demand(world.hv, 1, [300, 301, 5, 302]) == 2
     for refused in (
-        lambda: world.hv.demand(2, [300]),
-        lambda: world.hv.set_pod_target(2, 1),
-        lambda: world.hv.set_pod_target(1, domain.max_pages + 1),
+        lambda: pod.mark_populate_on_demand(world.hv, 2, [300]),
+        lambda: pod.set_target(world.hv, 2, 1),
+        lambda: pod.set_target(world.hv, 1, domain.max_pages + 1),
     ):
         with pytest.raises(ModelError, match="EINVAL"):
             refused()
-    assert world.hv.destroy(1) == "gone"
+    assert lifecycle.destroy(world.hv, 1) == "gone"
     world.check()

@@ -16,6 +16,7 @@ from model.support import BASE, HOLE, RW, World, batch, errors_of, page, privcmd
 from privcmdd.model.errors import ModelError
 from privcmdd.model.host import Host
 from privcmdd.model.ledger import Slot
+from privcmdd.model.machine import lifecycle
 from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import resolve, touch, writes
 from privcmdd.model.privcmd.linux import Linux
@@ -90,7 +91,7 @@ def test_mmap_and_resources_without_access_hold_nothing() -> None:
 
     assert [refused(space, 1, page(index), [5]) for index in range(3)] == [errno.EINVAL] * 3
     assert errors_of(batch(space, 1, page(3), [5])) == [0]
-    assert world.hv.destroy(1) == "gone"
+    assert lifecycle.destroy(world.hv, 1) == "gone"
     world.check()
 
 
@@ -151,7 +152,7 @@ def test_in_a_pvh_dom0_mprotect_works() -> None:
         assert accesses(space, 0) == shown
         assert seen(space, BASE, 1) == shows(1, [5])
     syscalls.mprotect(space, BASE, PAGE_SIZE, PROT_NONE)
-    assert world.hv.destroy(1) == "dying"
+    assert lifecycle.destroy(world.hv, 1) == "dying"
     world.check()
 
 

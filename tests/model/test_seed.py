@@ -12,7 +12,7 @@ import pytest
 from model.support import BASE, HOLE, ROOMY, RW, World, batch, errors_of, page, privcmd, run, seen, shows
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
-from privcmdd.model.machine.lifecycle import Hypervisor
+from privcmdd.model.machine.machine import Machine
 from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.vm_map import Inherit
 from privcmdd.model.privcmd.requests import MmapEntry, Stopped
@@ -60,7 +60,7 @@ def test_the_first_bad_entry_stops_mmap_and_the_earlier_ones_stay() -> None:
 
     assert stopped.value.errno == errno.EINVAL
     assert (stopped.value.details["entry"], stopped.value.details["done"]) == (2, 2)
-    assert [world.hv.name(mfn) for mfn in stopped.value.mfns] == [3, 4, 7]
+    assert [world.hv.gmfn(mfn) for mfn in stopped.value.mfns] == [3, 4, 7]
     assert seen(space, page(0), 14) == shows(1, [7, None, None, None, 3, 4, *[None] * 8])
     world.check()
 
@@ -193,17 +193,17 @@ def test_the_weakest_protection_of_the_old_range_decides(
     world.check()
 
 
-class Watching(Hypervisor):
-    """A hypervisor that looks at an address space whenever frames are given back."""
+class Watching(Machine):
+    """A machine that looks at an address space whenever frames are given back."""
 
     space: AddressSpace | None = None
     looks: tuple[tuple[list[tuple[int, int]], int], ...] = ()
 
-    def give(self, mfns: Mfns) -> None:
+    def put(self, mfns: Mfns) -> None:
         if self.space is not None:
             refs = [(entry.start, entry.object.refs) for entry in self.space.map if entry.object is not None]
             self.looks += ((refs, self.space.objects.alive),)
-        super().give(mfns)
+        super().put(mfns)
 
 
 def test_dead_entries_are_let_go_after_the_map_has_changed() -> None:

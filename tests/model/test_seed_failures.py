@@ -30,6 +30,7 @@ from model.support import (
 )
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
+from privcmdd.model.machine import memory
 from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import resolve, touch
 from privcmdd.model.privcmd.linux import Linux
@@ -160,7 +161,7 @@ def test_a_fault_on_a_frame_that_went_away_is_efault() -> None:
     batch(space, 1, BASE, [1])
     syscalls.mprotect(space, BASE, PAGE_SIZE, PROT_NONE)
     syscalls.mprotect(space, BASE, PAGE_SIZE, PROT_READ)
-    world.hv.decrease_reservation(1, [1])
+    memory.decrease_reservation(world.hv, 1, [1])
     before = world.state()
 
     with pytest.raises(ModelError) as refused:

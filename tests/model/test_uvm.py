@@ -10,6 +10,7 @@ import pytest
 
 from model.support import BASE, RW, World, batch, errors_of, page, privcmd, run, seen, shows
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import paging
 from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import resolve, touch
 from privcmdd.model.mm.uobject import UvmObject
@@ -91,7 +92,7 @@ def test_mmap_of_no_entries() -> None:
 def test_one_mapping_is_of_one_domain_and_any_domain_may_follow() -> None:
     """A mapped range may be replaced by any other's frames, and paged frames fail like others."""
     world = World()
-    world.hv.page_out(1, [7])
+    paging.page_out(world.hv, 1, [7])
     space = world.space(n_pages=3)
 
     assert errors_of(batch(space, 1, BASE, [6, 7, 8])) == [0, -errno.ENOENT, 0]

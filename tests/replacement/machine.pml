@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Frames and the domain that owns them (model/machine.py and what is built on it).
 
-// Machine.give and Machine._bury, one frame
+// Machine.put and Machine.bury, one frame
 inline give(mfn) {
     refs[mfn]--;
     if
@@ -10,7 +10,7 @@ inline give(mfn) {
     fi
 }
 
-// Machine._bury
+// Machine.bury
 inline bury() {
     if
     :: state_of_domain == DYING && tot_pages == 0 && !planted(BUG_NEVER_BURIED) -> state_of_domain = GONE
@@ -18,7 +18,7 @@ inline bury() {
     fi
 }
 
-// Foreign.acquire: look one page's frame up and take a reference, in one step. Leaves the frame, or 0, in m.
+// `get` of a foreign frame: look one page's frame up and take a reference, in one step. Leaves the frame, or 0, in m.
 inline acquire(name) {
     m = p2m[name];
     if
@@ -27,7 +27,7 @@ inline acquire(name) {
     fi
 }
 
-// Reservation.populate of one gfn, with the lowest free frame
+// `populate` of one gfn, with the lowest free frame
 inline populate(name) {
     m = 1;
     do
@@ -40,14 +40,14 @@ inline populate(name) {
     tot_pages++
 }
 
-// Reservation.decrease_reservation of one gfn: takes no turn, asks nobody who has it mapped
+// `decrease_reservation` of one gfn: takes no turn, asks nobody who has it mapped
 inline decrease_reservation(name) {
     m = p2m[name];
     p2m[name] = 0;
     give(m)
 }
 
-// Hypervisor.destroy
+// `destroy` of a domain
 inline destroy() {
     state_of_domain = DYING;
     for (y : 0 .. GFNS - 1) {
@@ -58,7 +58,7 @@ inline destroy() {
     if :: planted(BUG_BURIED_TOO_EARLY) -> state_of_domain = GONE :: else -> bury() fi
 }
 
-// Hypervisor.create
+// `create` of a domain
 inline create() {
     state_of_domain = ALIVE;
     for (y : 0 .. GFNS - 1) { populate(y) }

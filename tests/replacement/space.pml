@@ -82,7 +82,7 @@ inline replace_entries(s, first, last, new) {
     od
 }
 
-// Pmap.swap of the range that a client has prepared, and Machine.give of what was there
+// Pmap.swap of the range that a client has prepared, and Machine.put of what was there
 inline swap_frames(s, first, last) {
     for (y : first .. last) {
         z = pte[OF(s, y)];

@@ -10,8 +10,8 @@ import pytest
 
 from privcmdd.model.errors import InternalFault
 from privcmdd.model.ledger import Slot
+from privcmdd.model.machine import foreign
 from privcmdd.model.machine.domain import State
-from privcmdd.model.machine.foreign import Foreign
 from privcmdd.model.mm.space import Replacement
 from privcmdd.service.incident import Incident, describe
 from privcmdd.service.methods.stats import counters
@@ -90,12 +90,12 @@ def test_a_breach_of_each_law_is_found_after_the_request_that_made_it(
 def test_an_answer_that_breaks_law_6_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error and a frame for the same index."""
     desk, one, _ = mapped()
-    acquire = Foreign.acquire
+    get = foreign.get
 
     def broken(*args: Any) -> tuple[Any, Any]:
-        return acquire(*args)[0], [-22, 0]
+        return get(*args)[0], [-22, 0]
 
-    monkeypatch.setattr(Foreign, "acquire", broken)
+    monkeypatch.setattr(foreign, "get", broken)
     reply = desk.reply(one, "privcmd.mmapbatch_v2", dom=1, addr=BASE, arr=[1, 2])
 
     assert isinstance(reply.incident, InternalFault)

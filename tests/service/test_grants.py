@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privcmdd.model.errors import InternalFault
+from privcmdd.model.machine import log_dirty
 from privcmdd.service.hypercalls import grant_table_op
 from service.desk import BASE, PAGE, SMALL, Desk, Refused, frames, result, triples
 from service.tool import Tool
@@ -288,11 +289,11 @@ def test_copying_to_a_frame_marks_it_dirty() -> None:
     guest.grant(8, 5)
     guest.grant(9, 6)
     machine = guest.desk.broker.world.machine
-    machine.log_dirty(guest.dom, on=True)
+    log_dirty.switch(machine, guest.dom, on=True)
 
     guest.call("gntdev.copy", segments=[segment(4, end("source", guest.dom, 9), end("dest", guest.dom, 8))])
 
-    assert machine.take_dirty(guest.dom, 32, clean=False).nonzero()[0].tolist() == [5]
+    assert log_dirty.take(machine, guest.dom, 32, clean=False).nonzero()[0].tolist() == [5]
 
 
 def test_each_segment_has_its_own_status() -> None:

@@ -26,14 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from privcmdd.model.ledger import Account
-    from privcmdd.model.machine.lifecycle import Hypervisor
+    from privcmdd.model.machine.machine import Machine
     from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.privcmd.requests import Batch
 
 
-def check(
-    hypervisor: Hypervisor, spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]
-) -> None:
+def check(hypervisor: Machine, spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]) -> None:
     """All laws that hold between steps.
 
     Args:
@@ -49,7 +47,7 @@ def check(
 
 
 def breaches(
-    hypervisor: Hypervisor, spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]
+    hypervisor: Machine, spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]
 ) -> Iterator[InternalFault]:
     """As ``check``, but all laws that are broken, each with its first breach in a space or in the machine."""
     for space in spaces:
@@ -121,7 +119,7 @@ def objects_are_counted(space: AddressSpace) -> None:
             )
 
 
-def frames_are_counted(hypervisor: Hypervisor, spaces: Collection[AddressSpace]) -> None:
+def frames_are_counted(hypervisor: Machine, spaces: Collection[AddressSpace]) -> None:
     """Law 3: a frame's references are the page table entries to it, the p2m's own, and those put off to be given back.
 
     While a replacement is prepared, it holds references of its own to what it has looked up so far.
@@ -235,7 +233,7 @@ def closed_space_is_empty(space: AddressSpace) -> None:
     require(law, space.objects.alive == 0, f"{space.objects.alive} objects are left")
 
 
-def domains_live_as_long_as_referred_to(hypervisor: Hypervisor) -> None:
+def domains_live_as_long_as_referred_to(hypervisor: Machine) -> None:
     """Law 8: a domain is gone only when nothing refers to it, and not later; its totals are its frames."""
     law = "8 a domain lives as long as it is referred to"
     owners = hypervisor.frames.owner
@@ -263,7 +261,7 @@ def domains_live_as_long_as_referred_to(hypervisor: Hypervisor) -> None:
         require(law, domain.state is not State.GONE, f"{subject} is gone and still listed", subject)
 
 
-def channels_have_two_ends(hypervisor: Hypervisor) -> None:
+def channels_have_two_ends(hypervisor: Machine) -> None:
     """Law 10: a bound port's other end is bound to it and has the channel's other event; nobody else has either.
 
     Xen's own ports are those of the domain's ioreq servers and of its pager.
@@ -294,7 +292,7 @@ def channels_have_two_ends(hypervisor: Hypervisor) -> None:
             require(law, own == used - {0}, text, subject)
 
 
-def grants_in_use_are_counted(hypervisor: Hypervisor, spaces: Collection[AddressSpace]) -> None:
+def grants_in_use_are_counted(hypervisor: Machine, spaces: Collection[AddressSpace]) -> None:
     """Law 11: a grant is in use as often as pages map it, and each of these pages has a frame of the domain."""
     law = "11 grants are in use as often as they are mapped"
     mapped: Counter[tuple[int, int]] = Counter()
@@ -319,7 +317,7 @@ def grants_in_use_are_counted(hypervisor: Hypervisor, spaces: Collection[Address
     require(law, not mapped, f"mapped and not counted (domain, grant): {list(mapped)[:4]}")
 
 
-def shares_are_held(hypervisor: Hypervisor, spaces: Collection[AddressSpace]) -> None:
+def shares_are_held(hypervisor: Machine, spaces: Collection[AddressSpace]) -> None:
     """Law 12: a page that domain 0 grants is there as long as somebody holds it, and the pages that do map it."""
     law = "12 shared pages are there as long as they are held"
     numbers = {space.number for space in spaces}

@@ -17,7 +17,7 @@ from privcmdd.service.session import Residence
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from privcmdd.model.machine.lifecycle import Hypervisor
+    from privcmdd.model.machine.machine import Machine
     from privcmdd.service.session import Session
     from privcmdd.service.settings import SpaceDefaults
 
@@ -30,7 +30,7 @@ class Spaces:
         closed_counters: What those that are closed have done.
     """
 
-    def __init__(self, machine: Hypervisor, tell: Callable[[Residence, str], None]) -> None:
+    def __init__(self, machine: Machine, tell: Callable[[Residence, str], None]) -> None:
         self._machine = machine
         self._tell = tell
         self._residences: dict[int, Residence] = {}

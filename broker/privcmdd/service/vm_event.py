@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from privcmdd.model.machine import paging
 from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
@@ -46,4 +47,4 @@ def tell(world: World, domid: int, gfn: int) -> None:
     offset = RING_OFFSET + produced % RING_REQUESTS * REQUEST_BYTES
     world.backing.write(domid, page, offset, request)
     world.backing.write(domid, page, 0, struct.pack("<I", (produced + 1) & 0xFFFF_FFFF))
-    world.machine.note_asked(domid, gfn)
+    paging.note_asked(world.machine, domid, gfn)

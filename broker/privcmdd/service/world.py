@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import lifecycle
 from privcmdd.service.findings import Findings, sees
 from privcmdd.service.sequence import Sequence
 from privcmdd.wire.messages import notification
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from privcmdd.model.injection import Injections
     from privcmdd.model.ledger import Account
     from privcmdd.model.machine.domain import Domain, Kind
-    from privcmdd.model.machine.lifecycle import Hypervisor
+    from privcmdd.model.machine.machine import Machine
     from privcmdd.model.machine.records import GrantTable, Traits
     from privcmdd.service.backing import Backing
     from privcmdd.service.findings import Finding
@@ -40,7 +41,7 @@ class Makers(Protocol):
     """What makes the parts of a world that need numpy."""
 
     @property
-    def machine(self) -> type[Hypervisor]:
+    def machine(self) -> type[Machine]:
         """Makes the simulated machine."""
 
     @property
@@ -106,7 +107,7 @@ class World:
         self._makers = makers
 
     @cached_property
-    def machine(self) -> Hypervisor:
+    def machine(self) -> Machine:
         """The simulated machine."""
         size = self.settings.machine
         machine = self._makers().machine(
@@ -143,13 +144,15 @@ class World:
         """Make a domain, its memory file first, because that is what may fail.
 
         Raises:
-            ModelError: As ``Hypervisor.create``; ENOMEM, the host has no such file to give.
+            ModelError: As ``Machine.create``; ENOMEM, the host has no such file to give.
         """
         machine = self.machine
-        domid = machine.free_domid(wanted)
-        self.backing.create(domid, machine.file_pages(max_pages, n_spill))
+        domid = lifecycle.free_domid(machine, wanted)
+        self.backing.create(domid, lifecycle.file_pages(machine, max_pages, n_spill))
         try:
-            return machine.create(kind, max_pages, ranges, domid, name, n_spill=n_spill, traits=traits, grants=grants)
+            return lifecycle.create(
+                machine, kind, max_pages, ranges, domid, name, n_spill=n_spill, traits=traits, grants=grants
+            )
         except BaseException:
             self.backing.close(domid)
             raise

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.grants.entry import Granted, Status, granted, refused
+from privcmdd.model.machine import foreign, log_dirty
 from privcmdd.model.machine.frames import NO_FRAME
 from privcmdd.model.units import PAGE_SIZE, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from privcmdd.model.machine.lifecycle import Hypervisor
+    from privcmdd.model.machine.machine import Machine
 
 SOURCE_GREF: Final = 1  # GNTCOPY_*
 DEST_GREF: Final = 2
@@ -68,7 +69,7 @@ def check(segments: Sequence[Segment]) -> None:
                 )
 
 
-def copy(hypervisor: Hypervisor, segment: Segment, own: bytes, memory: Memory) -> tuple[Status, bytes]:
+def copy(hypervisor: Machine, segment: Segment, own: bytes, memory: Memory) -> tuple[Status, bytes]:
     """Copy one segment.
 
     Args:
@@ -95,7 +96,7 @@ def copy(hypervisor: Hypervisor, segment: Segment, own: bytes, memory: Memory) -
     return Status.OKAY, data
 
 
-def place(hypervisor: Hypervisor, segment: Segment, memory: Memory, *, writes: bool) -> int:
+def place(hypervisor: Machine, segment: Segment, memory: Memory, *, writes: bool) -> int:
     """Where a segment's end lies in its domain's file. Nobody else runs until the bytes are copied."""
     domid, ref, offset = segment[5:8] if writes else segment[2:5]
     domain = hypervisor.domains.get(domid)
@@ -106,7 +107,7 @@ def place(hypervisor: Hypervisor, segment: Segment, memory: Memory, *, writes: b
     )
     if offset < gives.start or offset + segment.len > gives.end:
         raise refused(Status.GENERAL_ERROR, f"grant {ref} gives bytes {gives.start} to {gives.end} of its page", ref)
-    (mfn,), errors = hypervisor.acquire(domid, [gives.frame], PROT_READ | (PROT_WRITE if writes else 0))
+    (mfn,), errors = foreign.get(hypervisor, domid, [gives.frame], PROT_READ | (PROT_WRITE if writes else 0))
     if mfn == NO_FRAME or errors is not None:
         paged = errors is not None and errors[0] == -errno.ENOENT
         raise refused(
@@ -115,7 +116,7 @@ def place(hypervisor: Hypervisor, segment: Segment, memory: Memory, *, writes: b
     at = int(hypervisor.frames.page[mfn]) * PAGE_SIZE + offset
     try:
         if writes and domain.alive:
-            hypervisor.mark_dirty(domid, int(hypervisor.frames.gfn[mfn]), 1)
+            log_dirty.mark(hypervisor, domid, int(hypervisor.frames.gfn[mfn]), 1)
     finally:
-        hypervisor.give([mfn])
+        hypervisor.put([mfn])
     return at

@@ -18,7 +18,7 @@ from privcmdd.model.units import PAGE_SIZE
 
 if TYPE_CHECKING:
     from privcmdd.model.machine.domain import Domain
-    from privcmdd.model.machine.lifecycle import Hypervisor
+    from privcmdd.model.machine.machine import Machine
 
 Read = Callable[[int, int], bytes]
 
@@ -65,9 +65,7 @@ def refused(status: Status, text: str, ref: int) -> ModelError:
     return ModelError(errno.EINVAL, f"{text} ({status.name.lower()})", key="arr", ref=ref, status=int(status))
 
 
-def granted(
-    hypervisor: Hypervisor, domain: Domain, ref: int, read: Read, *, writes: bool, whole: bool = True
-) -> Granted:
+def granted(hypervisor: Machine, domain: Domain, ref: int, read: Read, *, writes: bool, whole: bool = True) -> Granted:
     """What a grant gives to domain 0.
 
     Args:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from privcmdd.model.machine.domain import Domain
-    from privcmdd.model.machine.lifecycle import Hypervisor
+    from privcmdd.model.machine.machine import Machine
 
 GTF_READING: Final = 8
 
@@ -53,7 +53,7 @@ def pin(domain: Domain, refs: Sequence[int], frames: Sequence[int], *, writes: b
         held.n_writable += writes
 
 
-def unpin(hypervisor: Hypervisor, helds: Iterable[Held]) -> None:
+def unpin(hypervisor: Machine, helds: Iterable[Held]) -> None:
     """Grants are no longer mapped by these pages."""
     touched: dict[int, list[int]] = {}
     for domid, ref, writes in helds:
@@ -68,7 +68,7 @@ def unpin(hypervisor: Hypervisor, helds: Iterable[Held]) -> None:
         hypervisor.effects.append(GrantsInUse(domid, refs))
 
 
-def in_use(hypervisor: Hypervisor, effect: GrantsInUse) -> list[tuple[int, int, int]]:
+def in_use(hypervisor: Machine, effect: GrantsInUse) -> list[tuple[int, int, int]]:
     """What a guest is to see: a dying one, or one that is gone, has no table to see it in.
 
     Returns:
@@ -87,7 +87,7 @@ def in_use(hypervisor: Hypervisor, effect: GrantsInUse) -> list[tuple[int, int, 
     return rows
 
 
-def flags_of(hypervisor: Hypervisor, domain: Domain, ref: int) -> tuple[int, int] | None:
+def flags_of(hypervisor: Machine, domain: Domain, ref: int) -> tuple[int, int] | None:
     """The page of the domain's file, and the byte in it, that has the bits of a grant."""
     grants = domain.grants
     frames, size = (grants.shared, ENTRY_V1_BYTES) if grants.version == 1 else (grants.status, STATUS_BYTES)

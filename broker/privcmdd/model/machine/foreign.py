@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from privcmdd.model.findings import Kind
+from privcmdd.model.machine import page_types, paging, pod
 from privcmdd.model.machine.domain import DEVICE, ON_DEMAND, PAGED
 from privcmdd.model.machine.frames import FIRST_RAM, FRAME_0, NO_FRAME, ONE
-from privcmdd.model.machine.page_types import Tables
 from privcmdd.model.units import DOMID_IO, DOMID_SELF, DOMID_XEN, FRAME_MASK, LAPIC_FRAME, PROT_WRITE
 
 if TYPE_CHECKING:
@@ -24,225 +24,233 @@ if TYPE_CHECKING:
 
     from privcmdd.model.machine.domain import Domain
     from privcmdd.model.machine.frames import Errors, Mfns, Names
+    from privcmdd.model.machine.machine import Machine
 
 
-class Foreign(Tables):
-    """Foreign look-ups."""
+def get(machine: Machine, domid: int, names: Names, protection: int | None = None) -> tuple[Mfns, Errors | None]:
+    """Look frames up and take a reference to each good one, in one step.
 
-    def acquire(self, domid: int, names: Names, protection: int | None = None) -> tuple[Mfns, Errors | None]:
-        """Look frames up and take a reference to each good one, in one step.
+    Args:
+        machine: The simulated machine.
+        domid: Whose frames.
+        names: Frame numbers as the caller wrote them, of which 40 bits count: gfns of an HVM or PVH domain,
+            mfns of a PV one. A list (at most ``FEW``) or (n,) uint64.
+        protection: How they are to be mapped, which decides for Xen's own tables; None: only frames of
+            ordinary domains are looked up.
 
-        Args:
-            domid: Whose frames.
-            names: Frame numbers as the caller wrote them, of which 40 bits count: gfns of an HVM or PVH domain,
-                mfns of a PV one. A list (at most ``FEW``) or (n,) uint64.
-            protection: How they are to be mapped, which decides for Xen's own tables; None: only frames of
-                ordinary domains are looked up.
+    Returns:
+        The machine frames, ``NO_FRAME`` where there is none, and None when all are good, else the negative
+        errno of each (0 for a good one): -ESRCH no such domain, -EINVAL not populated, -ENOENT paged out,
+        -EPERM no RAM, -EBUSY not the domain's. In the form of ``names``. To a PVH dom0, a frame of DOMID_XEN
+        is ``NO_FRAME`` with no error: there is nothing behind it.
+    """
+    domain = machine.domains.get(domid)
+    guarded = (
+        domain is not None
+        and domain.tables
+        and protection is not None
+        and protection & PROT_WRITE
+        and machine.host.dom0 == "pv"
+    )
+    plain = not guarded and machine.injection is None
+    if isinstance(names, list) and domain is not None and machine.host.dom0 == "pv" and plain:
+        return _acquire_few(machine, domain, names)
+    listed = isinstance(names, list)
+    asked = np.asarray(names, dtype=np.uint64)
+    mfns: npt.NDArray[np.uint32]
+    errors: npt.NDArray[np.int32] | None
+    if domain is None and protection is None:
+        mfns, errors = np.zeros(len(asked), dtype=np.uint32), np.full(len(asked), -errno.ESRCH, dtype=np.int32)
+    elif domain is None:
+        assert protection is not None
+        mfns, errors = _absent(machine, domid, asked, protection)
+    elif machine.host.dom0 == "pv":
+        mfns, errors = _look(machine, domain, asked & np.uint64(FRAME_MASK))
+    else:
+        mfns, errors = _look_translated(machine, domain, asked)
+    if guarded and domain is not None:
+        mfns, errors = page_types.refuse_tables(domain, mfns, errors)
+    if machine.injection is not None:
+        mfns, errors = machine.injection(domid, asked, mfns, errors)
+    if machine.host.dom0 == "pv" and int(asked.max(initial=0)) > FRAME_MASK:
+        cut = asked[(asked > np.uint64(FRAME_MASK)) & (mfns != NO_FRAME)]
+        if len(cut):
+            _bits_lost(machine, domid, int(cut[0]), len(cut))
+    np.add.at(machine.frames.refs, mfns if errors is None and domain is not None else mfns[mfns != NO_FRAME], ONE)
+    if listed:
+        return mfns.tolist(), None if errors is None else errors.tolist()
+    return mfns, errors
 
-        Returns:
-            The machine frames, ``NO_FRAME`` where there is none, and None when all are good, else the negative
-            errno of each (0 for a good one): -ESRCH no such domain, -EINVAL not populated, -ENOENT paged out,
-            -EPERM no RAM, -EBUSY not the domain's. In the form of ``names``. To a PVH dom0, a frame of DOMID_XEN
-            is ``NO_FRAME`` with no error: there is nothing behind it.
-        """
-        domain = self.domains.get(domid)
-        guarded = (
-            domain is not None
-            and domain.tables
-            and protection is not None
-            and protection & PROT_WRITE
-            and self.host.dom0 == "pv"
-        )
-        plain = not guarded and self.injection is None
-        if isinstance(names, list) and domain is not None and self.host.dom0 == "pv" and plain:
-            return self._acquire_few(domain, names)
-        listed = isinstance(names, list)
-        asked = np.asarray(names, dtype=np.uint64)
-        mfns: npt.NDArray[np.uint32]
-        errors: npt.NDArray[np.int32] | None
-        if domain is None and protection is None:
-            mfns, errors = np.zeros(len(asked), dtype=np.uint32), np.full(len(asked), -errno.ESRCH, dtype=np.int32)
-        elif domain is None:
-            assert protection is not None
-            mfns, errors = self._absent(domid, asked, protection)
-        elif self.host.dom0 == "pv":
-            mfns, errors = self._look(domain, asked & np.uint64(FRAME_MASK))
-        else:
-            mfns, errors = self._look_translated(domain, asked)
-        if guarded and domain is not None:
-            mfns, errors = self.refuse_tables(domain, mfns, errors)
-        if self.injection is not None:
-            mfns, errors = self.injection(domid, asked, mfns, errors)
-        if self.host.dom0 == "pv" and int(asked.max(initial=0)) > FRAME_MASK:
-            cut = asked[(asked > np.uint64(FRAME_MASK)) & (mfns != NO_FRAME)]
-            if len(cut):
-                self._bits_lost(domid, int(cut[0]), len(cut))
-        np.add.at(self.frames.refs, mfns if errors is None and domain is not None else mfns[mfns != NO_FRAME], ONE)
-        if listed:
-            return mfns.tolist(), None if errors is None else errors.tolist()
-        return mfns, errors
 
-    def _bits_lost(self, domid: int, name: int, n_frames: int = 1) -> None:
-        others = f", and so with {n_frames - 1} others of the batch" if n_frames > 1 else ""
-        self.found(
-            Kind.FRAME_BITS_LOST,
-            f"frame {name:#x} of domain {domid} was asked for and frame {name & FRAME_MASK:#x} was mapped{others}: a "
-            "page table entry holds 40 bits of a frame number, and those above are dropped without an error",
-            dom=domid,
-        )
+def _bits_lost(machine: Machine, domid: int, name: int, n_frames: int = 1) -> None:
+    others = f", and so with {n_frames - 1} others of the batch" if n_frames > 1 else ""
+    machine.found(
+        Kind.FRAME_BITS_LOST,
+        f"frame {name:#x} of domain {domid} was asked for and frame {name & FRAME_MASK:#x} was mapped{others}: a "
+        "page table entry holds 40 bits of a frame number, and those above are dropped without an error",
+        dom=domid,
+    )
 
-    def look(self, domid: int, names: Names) -> Errors | None:
-        """Whether frames could be mapped, without a reference to them.
 
-        Returns:
-            The errors, as ``acquire``.
-        """
-        asked = np.asarray(names, dtype=np.uint64)
-        if self.host.dom0 == "pv":
-            asked = asked & np.uint64(FRAME_MASK)  # what is only looked at is not lost
-        mfns, errors = self.acquire(domid, asked)
-        frames = np.asarray(mfns, dtype=np.uint32)
-        self.give(frames[frames != NO_FRAME])
-        return errors
+def look(machine: Machine, domid: int, names: Names) -> Errors | None:
+    """Whether frames could be mapped, without a reference to them.
 
-    def _absent(
-        self, domid: int, names: npt.NDArray[np.uint64], protection: int
-    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
-        """What Xen says of frames of no ordinary domain: of the caller, of I/O, of its own, of nobody."""
-        mfns = np.zeros(len(names), dtype=np.uint32)
-        errors = np.full(len(names), -errno.ESRCH, dtype=np.int32)
-        if self.host.dom0 == "pvh":
-            if domid == 0:
-                errors[:] = -errno.EPERM
-            elif domid == DOMID_XEN:
-                errors[:] = np.where(self._is_table(names), 0, -errno.EINVAL)
-        elif domid in (DOMID_SELF, DOMID_IO):
-            index = names & np.uint64(FRAME_MASK)
-            errors[:] = np.where(self.frames.is_ram(index), -errno.EBUSY, 0)
-            errors[(index == LAPIC_FRAME) | (index >= self.frames.n_frames)] = -errno.EPERM
-            mfns[:] = np.where(errors == 0, np.where(index == 0, FRAME_0, index), NO_FRAME)
+    Returns:
+        The errors, as ``acquire``.
+    """
+    asked = np.asarray(names, dtype=np.uint64)
+    if machine.host.dom0 == "pv":
+        asked = asked & np.uint64(FRAME_MASK)  # what is only looked at is not lost
+    mfns, errors = get(machine, domid, asked)
+    frames = np.asarray(mfns, dtype=np.uint32)
+    machine.put(frames[frames != NO_FRAME])
+    return errors
+
+
+def _absent(
+    machine: Machine, domid: int, names: npt.NDArray[np.uint64], protection: int
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
+    """What Xen says of frames of no ordinary domain: of the caller, of I/O, of its own, of nobody."""
+    mfns = np.zeros(len(names), dtype=np.uint32)
+    errors = np.full(len(names), -errno.ESRCH, dtype=np.int32)
+    if machine.host.dom0 == "pvh":
+        if domid == 0:
+            errors[:] = -errno.EPERM
         elif domid == DOMID_XEN:
-            index = names & np.uint64(FRAME_MASK)
-            errors[:] = np.where(self.frames.is_ram(index), -errno.EBUSY, -errno.EPERM)
-            if not protection & PROT_WRITE:
-                table = self._is_table(index)
-                errors[table] = 0
-                mfns[table] = index[table]
-        if self.host.dom0 == "pv" and domid in (DOMID_SELF, DOMID_IO, DOMID_XEN):
-            errors[names & np.uint64(FRAME_MASK) == FRAME_MASK] = -errno.EINVAL
-        return mfns, errors if errors.any() else None
+            errors[:] = np.where(_is_table(machine, names), 0, -errno.EINVAL)
+    elif domid in (DOMID_SELF, DOMID_IO):
+        index = names & np.uint64(FRAME_MASK)
+        errors[:] = np.where(machine.frames.is_ram(index), -errno.EBUSY, 0)
+        errors[(index == LAPIC_FRAME) | (index >= machine.frames.n_frames)] = -errno.EPERM
+        mfns[:] = np.where(errors == 0, np.where(index == 0, FRAME_0, index), NO_FRAME)
+    elif domid == DOMID_XEN:
+        index = names & np.uint64(FRAME_MASK)
+        errors[:] = np.where(machine.frames.is_ram(index), -errno.EBUSY, -errno.EPERM)
+        if not protection & PROT_WRITE:
+            table = _is_table(machine, index)
+            errors[table] = 0
+            mfns[table] = index[table]
+    if machine.host.dom0 == "pv" and domid in (DOMID_SELF, DOMID_IO, DOMID_XEN):
+        errors[names & np.uint64(FRAME_MASK) == FRAME_MASK] = -errno.EINVAL
+    return mfns, errors if errors.any() else None
 
-    def _is_table(self, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        """Which frames hold Xen's machine-to-phys table."""
-        first, n_frames = self.frames.machphys
-        return (names >= np.uint64(first)) & (names < np.uint64(first + n_frames))
 
-    def _look(
-        self, domain: Domain, names: npt.NDArray[np.uint64]
-    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
-        index = names.view(np.int64)  # 40 bits: never negative
-        if domain.translated:
-            p2m = domain.p2m
-            if len(p2m) and int(index.max(initial=0)) < len(p2m):
-                mfns = p2m[index]
-                if int(mfns.min(initial=FIRST_RAM)) >= FIRST_RAM and int(mfns.max(initial=0)) < DEVICE:
-                    return mfns, None
-            return self._look_up(domain, index)
-        inside = (index >= FIRST_RAM) & (index < self.frames.n_frames)
-        mfns = np.where(inside, index, NO_FRAME).astype(np.uint32)
-        own = self.frames.owner[mfns] == domain.domid
-        if own.all():
-            return mfns, None
-        ram = inside & (self.frames.owner[mfns] != DOMID_IO)
-        errors = np.where(own, 0, np.where(ram, -errno.EBUSY, -errno.EPERM)).astype(np.int32)
-        errors[index == FRAME_MASK] = -errno.EINVAL
-        mfns[~own] = NO_FRAME
-        return mfns, errors
+def _is_table(machine: Machine, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which frames hold Xen's machine-to-phys table."""
+    first, n_frames = machine.frames.machphys
+    return (names >= np.uint64(first)) & (names < np.uint64(first + n_frames))
 
-    def _look_up(
-        self, domain: Domain, index: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
-        """Look gfns up one by one in meaning: some are not there, paged out, or to be populated now."""
-        known = index < len(domain.p2m)
-        mfns = np.zeros(len(index), dtype=np.uint32)
+
+def _look(
+    machine: Machine, domain: Domain, names: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
+    index = names.view(np.int64)  # 40 bits: never negative
+    if domain.translated:
+        p2m = domain.p2m
+        if len(p2m) and int(index.max(initial=0)) < len(p2m):
+            mfns = p2m[index]
+            if int(mfns.min(initial=FIRST_RAM)) >= FIRST_RAM and int(mfns.max(initial=0)) < DEVICE:
+                return mfns, None
+        return _look_up(machine, domain, index)
+    inside = (index >= FIRST_RAM) & (index < machine.frames.n_frames)
+    mfns = np.where(inside, index, NO_FRAME).astype(np.uint32)
+    own = machine.frames.owner[mfns] == domain.domid
+    if own.all():
+        return mfns, None
+    ram = inside & (machine.frames.owner[mfns] != DOMID_IO)
+    errors = np.where(own, 0, np.where(ram, -errno.EBUSY, -errno.EPERM)).astype(np.int32)
+    errors[index == FRAME_MASK] = -errno.EINVAL
+    mfns[~own] = NO_FRAME
+    return mfns, errors
+
+
+def _look_up(
+    machine: Machine, domain: Domain, index: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
+    """Look gfns up one by one in meaning: some are not there, paged out, or to be populated now."""
+    known = index < len(domain.p2m)
+    mfns = np.zeros(len(index), dtype=np.uint32)
+    mfns[known] = domain.p2m[index[known]]
+    if (mfns == ON_DEMAND).any():
+        pod.demand_populate(machine, domain, index[mfns == ON_DEMAND])
         mfns[known] = domain.p2m[index[known]]
-        if (mfns == ON_DEMAND).any():
-            self.populate_demanded(domain, index[mfns == ON_DEMAND])
-            mfns[known] = domain.p2m[index[known]]
-        errors = np.zeros(len(index), dtype=np.int32)
-        errors[(mfns < FIRST_RAM) | (mfns >= DEVICE)] = -errno.EINVAL
-        paged = mfns >= PAGED
-        if paged.any() and self.host.dom0 == "pv":  # a PVH dom0 is told EINVAL, and no pager (p2m_add_foreign)
-            errors[paged] = -errno.ENOENT
-            self.want(domain, index[paged])
-        mfns[errors != 0] = NO_FRAME
-        return mfns, errors if errors.any() else None
+    errors = np.zeros(len(index), dtype=np.int32)
+    errors[(mfns < FIRST_RAM) | (mfns >= DEVICE)] = -errno.EINVAL
+    paged = mfns >= PAGED
+    if paged.any() and machine.host.dom0 == "pv":  # a PVH dom0 is told EINVAL, and no pager (p2m_add_foreign)
+        errors[paged] = -errno.ENOENT
+        paging.request(machine, domain, index[paged])
+    mfns[errors != 0] = NO_FRAME
+    return mfns, errors if errors.any() else None
 
-    def _look_translated(
-        self, domain: Domain, names: npt.NDArray[np.uint64]
-    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
-        """As a PVH dom0 is answered: every bit of a name counts, and all that is wrong is EINVAL."""
-        if domain.translated:
-            within = names < np.uint64(len(domain.p2m))
-            return self._look_up(domain, np.where(within, names, np.uint64(len(domain.p2m))).astype(np.int64))
-        inside = names < np.uint64(self.frames.n_frames)
-        mfns = np.where(inside, names, np.uint64(NO_FRAME)).astype(np.uint32)
-        own = inside & (self.frames.owner[mfns] == domain.domid)
-        mfns[~own] = NO_FRAME
-        return mfns, None if own.all() else np.where(own, 0, -errno.EINVAL).astype(np.int32)
 
-    def _acquire_few(self, domain: Domain, names: list[int]) -> tuple[list[int], list[int] | None]:
-        mfns = [NO_FRAME] * len(names)
-        errors: list[int] | None = None
-        refs = self.frames.refs_of
-        translated = domain.translated
-        p2m = domain.p2m_of
-        try:
-            for i, name in enumerate(names):
-                number = name & FRAME_MASK
-                error = 0
-                if translated:
-                    mfn = p2m[number] if number < len(p2m) else NO_FRAME
-                    if mfn == ON_DEMAND:
-                        self.populate_demanded(domain, np.array([number], dtype=np.int64))
-                        mfn = p2m[number]
-                    if mfn < FIRST_RAM:
-                        error = -errno.EINVAL
-                    elif mfn >= PAGED:
-                        error = -errno.ENOENT
-                        self.want(domain, np.array([number], dtype=np.int64))
-                    elif mfn >= DEVICE:
-                        error = -errno.EINVAL
-                else:
-                    mfn = number
-                    if not FIRST_RAM <= number < self.frames.n_frames:
-                        error = -errno.EINVAL if number == FRAME_MASK else -errno.EPERM
-                    elif self.frames.owner_of[number] != domain.domid:
-                        error = -errno.EPERM if self.frames.owner_of[number] == DOMID_IO else -errno.EBUSY
-                if error:
-                    errors = errors or [0] * len(names)
-                    errors[i] = error
-                else:
-                    refs[mfn] += 1
-                    mfns[i] = mfn
-                    if number != name:
-                        self._bits_lost(domain.domid, name)
-        except BaseException:
-            self.give([mfn for mfn in mfns if mfn])
-            raise
-        return mfns, errors
+def _look_translated(
+    machine: Machine, domain: Domain, names: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
+    """As a PVH dom0 is answered: every bit of a name counts, and all that is wrong is EINVAL."""
+    if domain.translated:
+        within = names < np.uint64(len(domain.p2m))
+        return _look_up(machine, domain, np.where(within, names, np.uint64(len(domain.p2m))).astype(np.int64))
+    inside = names < np.uint64(machine.frames.n_frames)
+    mfns = np.where(inside, names, np.uint64(NO_FRAME)).astype(np.uint32)
+    own = inside & (machine.frames.owner[mfns] == domain.domid)
+    mfns[~own] = NO_FRAME
+    return mfns, None if own.all() else np.where(own, 0, -errno.EINVAL).astype(np.int32)
 
-    def take(self, domid: int, mfns: Mfns) -> tuple[Mfns, Errors | None]:
-        """Take a reference to machine frames that were found otherwise: a resource's.
 
-        Returns:
-            As ``acquire``: -EINVAL for a frame that is no longer the domain's.
-        """
-        frames = np.asarray(mfns, dtype=np.uint32)
-        good = (self.frames.owner[frames] == domid) & (self.frames.refs[frames] > 0)
-        taken = np.where(good, frames, NO_FRAME).astype(np.uint32)
-        errors = None if good.all() else np.where(good, 0, -errno.EINVAL).astype(np.int32)
-        if self.injection is not None:
-            taken, errors = self.injection(domid, None, taken, errors)
-        np.add.at(self.frames.refs, taken[taken != NO_FRAME], ONE)
-        return taken, errors
+def _acquire_few(machine: Machine, domain: Domain, names: list[int]) -> tuple[list[int], list[int] | None]:
+    mfns = [NO_FRAME] * len(names)
+    errors: list[int] | None = None
+    refs = machine.frames.refs_of
+    translated = domain.translated
+    p2m = domain.p2m_of
+    try:
+        for i, name in enumerate(names):
+            number = name & FRAME_MASK
+            error = 0
+            if translated:
+                mfn = p2m[number] if number < len(p2m) else NO_FRAME
+                if mfn == ON_DEMAND:
+                    pod.demand_populate(machine, domain, np.array([number], dtype=np.int64))
+                    mfn = p2m[number]
+                if mfn < FIRST_RAM:
+                    error = -errno.EINVAL
+                elif mfn >= PAGED:
+                    error = -errno.ENOENT
+                    paging.request(machine, domain, np.array([number], dtype=np.int64))
+                elif mfn >= DEVICE:
+                    error = -errno.EINVAL
+            else:
+                mfn = number
+                if not FIRST_RAM <= number < machine.frames.n_frames:
+                    error = -errno.EINVAL if number == FRAME_MASK else -errno.EPERM
+                elif machine.frames.owner_of[number] != domain.domid:
+                    error = -errno.EPERM if machine.frames.owner_of[number] == DOMID_IO else -errno.EBUSY
+            if error:
+                errors = errors or [0] * len(names)
+                errors[i] = error
+            else:
+                refs[mfn] += 1
+                mfns[i] = mfn
+                if number != name:
+                    _bits_lost(machine, domain.domid, name)
+    except BaseException:
+        machine.put([mfn for mfn in mfns if mfn])
+        raise
+    return mfns, errors
+
+
+def get_mfns(machine: Machine, domid: int, mfns: Mfns) -> tuple[Mfns, Errors | None]:
+    """Take a reference to machine frames that were found otherwise: a resource's.
+
+    Returns:
+        As ``acquire``: -EINVAL for a frame that is no longer the domain's.
+    """
+    frames = np.asarray(mfns, dtype=np.uint32)
+    good = (machine.frames.owner[frames] == domid) & (machine.frames.refs[frames] > 0)
+    taken = np.where(good, frames, NO_FRAME).astype(np.uint32)
+    errors = None if good.all() else np.where(good, 0, -errno.EINVAL).astype(np.int32)
+    if machine.injection is not None:
+        taken, errors = machine.injection(domid, None, taken, errors)
+    np.add.at(machine.frames.refs, taken[taken != NO_FRAME], ONE)
+    return taken, errors

@@ -14,301 +14,340 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.files import RESOURCE_PAGES
+from privcmdd.model.machine import memory, resources
 from privcmdd.model.machine.domain import FLAGS, ON_DEMAND, PAGED, Domain, State
-from privcmdd.model.machine.effects import Discard, StateChanged
+from privcmdd.model.machine.evtchn import VIRQ_DOM_EXC
 from privcmdd.model.machine.frames import NOTHING
-from privcmdd.model.machine.ioreq import IoreqServers
-from privcmdd.model.machine.machine import as_array, as_names, no_such_domain
-from privcmdd.model.machine.memory import Extents
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from privcmdd.model.machine.domain import Kind
+    from privcmdd.model.machine.machine import Machine
     from privcmdd.model.machine.records import GrantTable, Leaf, Traits, Tsc
-
-__all__ = ["Discard", "Extents", "Hypervisor", "StateChanged", "as_array", "as_names", "no_such_domain"]
 
 MOST_PAUSES: Final = 255
 NO_NAMES: Final = np.zeros(0, dtype=np.uint64)
 
 
-class Hypervisor(IoreqServers):
-    """All domains, and the machine's frames."""
+def free_domid(machine: Machine, wanted: int | None = None) -> int:
+    """Choose the number of the next domain, as Xen's domctl does: the wanted one, or the next after the last.
 
-    def free_domid(self, wanted: int | None = None) -> int:
-        """Choose the number of the next domain, as Xen's domctl does: the wanted one, or the next after the last.
-
-        Raises:
-            ModelError: EEXIST, the wanted one is taken; EINVAL, it is reserved; ENOMEM, too many domains.
-        """
-        if len(self.domains) >= self.max_domains:
+    Raises:
+        ModelError: EEXIST, the wanted one is taken; EINVAL, it is reserved; ENOMEM, too many domains.
+    """
+    if len(machine.domains) >= machine.max_domains:
+        raise ModelError(
+            errno.ENOMEM,
+            f"there are {machine.max_domains} domains, the most there may be; destroy one or raise machine.domains",
+            limit=machine.max_domains,
+        )
+    if wanted is not None:
+        if not 0 < wanted < DOMID_FIRST_RESERVED:
             raise ModelError(
-                errno.ENOMEM,
-                f"there are {self.max_domains} domains, the most there may be; destroy one or raise machine.domains",
-                limit=self.max_domains,
+                errno.EINVAL,
+                f"dom is {wanted:#x}, expected 1 to {DOMID_FIRST_RESERVED - 1:#x}: 0 and those above are Xen's own",
+                key="dom",
             )
-        if wanted is not None:
-            if not 0 < wanted < DOMID_FIRST_RESERVED:
-                raise ModelError(
-                    errno.EINVAL,
-                    f"dom is {wanted:#x}, expected 1 to {DOMID_FIRST_RESERVED - 1:#x}: 0 and those above are Xen's own",
-                    key="dom",
-                )
-            if wanted in self.domains:
-                raise ModelError(errno.EEXIST, f"domain {wanted} exists ({self.domains[wanted].state})", dom=wanted)
-            return wanted
-        domid = self._last_domid
-        while True:
-            domid = domid + 1 if domid + 1 < DOMID_FIRST_RESERVED else 1
-            if domid not in self.domains:
-                return domid
+        if wanted in machine.domains:
+            raise ModelError(errno.EEXIST, f"domain {wanted} exists ({machine.domains[wanted].state})", dom=wanted)
+        return wanted
+    domid = machine.last_domid
+    while True:
+        domid = domid + 1 if domid + 1 < DOMID_FIRST_RESERVED else 1
+        if domid not in machine.domains:
+            return domid
 
-    def file_pages(self, max_pages: int, n_spill: int | None = None) -> int:
-        """How large the memory file of a new domain is to be, in pages."""
-        return self.max_gfns + (max_pages if n_spill is None else n_spill) + RESOURCE_PAGES
 
-    def create(
-        self,
-        kind: Kind,
-        max_pages: int,
-        ranges: Iterable[tuple[int, int]] | None = None,
-        domid: int | None = None,
-        name: str = "",
-        *,
-        n_spill: int | None = None,
-        traits: Traits | None = None,
-        grants: GrantTable | None = None,
-    ) -> Domain:
-        """Make a domain and populate it.
+def file_pages(machine: Machine, max_pages: int, n_spill: int | None = None) -> int:
+    """How large the memory file of a new domain is to be, in pages."""
+    return machine.max_gfns + (max_pages if n_spill is None else n_spill) + RESOURCE_PAGES
 
-        Args:
-            kind: PV, HVM or PVH.
-            max_pages: Its maximum reservation.
-            ranges: (first gfn, number of pages) each; all of ``max_pages`` from 0 on when None. They must not
-                overlap.
-            domid: Its number, or None for the next free one.
-            name: For people.
-            n_spill: See ``Domain.n_spill``.
-            traits: What its maker says about it; what ``Traits`` begins with when None.
-            grants: Its grant table, with no frames yet; what ``GrantTable`` begins with when None.
 
-        Raises:
-            ModelError: EINVAL, EEXIST, ENOMEM; then there is no such domain.
-        """
-        chosen = self.free_domid(domid)
-        if max_pages > self.max_gfns:
+def create(
+    machine: Machine,
+    kind: Kind,
+    max_pages: int,
+    ranges: Iterable[tuple[int, int]] | None = None,
+    domid: int | None = None,
+    name: str = "",
+    *,
+    n_spill: int | None = None,
+    traits: Traits | None = None,
+    grants: GrantTable | None = None,
+) -> Domain:
+    """Make a domain and populate it.
+
+    Args:
+        machine: The simulated machine.
+        kind: PV, HVM or PVH.
+        max_pages: Its maximum reservation.
+        ranges: (first gfn, number of pages) each; all of ``max_pages`` from 0 on when None. They must not
+            overlap.
+        domid: Its number, or None for the next free one.
+        name: For people.
+        n_spill: See ``Domain.n_spill``.
+        traits: What its maker says about it; what ``Traits`` begins with when None.
+        grants: Its grant table, with no frames yet; what ``GrantTable`` begins with when None.
+
+    Raises:
+        ModelError: EINVAL, EEXIST, ENOMEM; then there is no such domain.
+    """
+    chosen = free_domid(machine, domid)
+    if max_pages > machine.max_gfns:
+        raise ModelError(
+            errno.ENOMEM,
+            f"max_pages is {max_pages}, a memory file holds {machine.max_gfns} (machine.gfns_per_domain)",
+            key="max_pages",
+        )
+    wanted = [(0, max_pages)] if ranges is None else list(ranges)
+    for first, n_pages in wanted:
+        if first < 0 or n_pages < 0 or first + n_pages > machine.max_gfns:
             raise ModelError(
-                errno.ENOMEM,
-                f"max_pages is {max_pages}, a memory file holds {self.max_gfns} (machine.gfns_per_domain)",
-                key="max_pages",
-            )
-        wanted = [(0, max_pages)] if ranges is None else list(ranges)
-        for first, n_pages in wanted:
-            if first < 0 or n_pages < 0 or first + n_pages > self.max_gfns:
-                raise ModelError(
-                    errno.ENOMEM if first < self.max_gfns else errno.EINVAL,
-                    f"pages {first:#x} to {first + n_pages:#x} reach past {self.max_gfns:#x}, the guest frames a "
-                    "domain may have (machine.gfns_per_domain)",
-                    key="ranges",
-                )
-        n_total = sum(n_pages for _, n_pages in wanted)
-        if n_total > max_pages:
-            raise ModelError(
-                errno.ENOMEM,
-                f"ranges hold {n_total} pages, more than max_pages, {max_pages}",
+                errno.ENOMEM if first < machine.max_gfns else errno.EINVAL,
+                f"pages {first:#x} to {first + n_pages:#x} reach past {machine.max_gfns:#x}, the guest frames a "
+                "domain may have (machine.gfns_per_domain)",
                 key="ranges",
-                asked=n_total,
             )
-        if n_total > self.frames.n_free:
-            raise ModelError(
-                errno.ENOMEM,
-                f"the machine has {self.frames.n_free} free frames, {n_total} are asked for; destroy a domain or raise "
-                "machine.memory_mib",
-                free=self.frames.n_free,
-                asked=n_total,
-            )
-        domain = Domain(chosen, kind, name, max_pages, self.max_gfns, n_spill=n_spill)
-        if traits is not None:
-            domain.traits = traits
-        if grants is not None:
-            domain.grants = grants
-        domain.generation = next(self._generations)
-        gfns = np.concatenate([np.arange(f, f + n, dtype=np.uint64) for f, n in wanted]) if wanted else NO_NAMES
-        if len(np.unique(gfns)) != n_total:
-            raise ModelError(errno.EINVAL, "ranges overlap: a guest frame can be populated once", key="ranges")
-        self._populate(domain, gfns)
-        self.domains[chosen] = domain
-        self._last_domid = chosen
-        self.events.add(chosen)
-        self._announce(domain)
-        return domain
+    n_total = sum(n_pages for _, n_pages in wanted)
+    if n_total > max_pages:
+        raise ModelError(
+            errno.ENOMEM,
+            f"ranges hold {n_total} pages, more than max_pages, {max_pages}",
+            key="ranges",
+            asked=n_total,
+        )
+    if n_total > machine.frames.n_free:
+        raise ModelError(
+            errno.ENOMEM,
+            f"the machine has {machine.frames.n_free} free frames, {n_total} are asked for; destroy a domain or raise "
+            "machine.memory_mib",
+            free=machine.frames.n_free,
+            asked=n_total,
+        )
+    domain = Domain(chosen, kind, name, max_pages, machine.max_gfns, n_spill=n_spill)
+    if traits is not None:
+        domain.traits = traits
+    if grants is not None:
+        domain.grants = grants
+    domain.generation = next(machine.generations)
+    gfns = np.concatenate([np.arange(f, f + n, dtype=np.uint64) for f, n in wanted]) if wanted else NO_NAMES
+    if len(np.unique(gfns)) != n_total:
+        raise ModelError(errno.EINVAL, "ranges overlap: a guest frame can be populated once", key="ranges")
+    memory.allocate(machine, domain, gfns)
+    machine.domains[chosen] = domain
+    machine.last_domid = chosen
+    machine.events.add(chosen)
+    machine.announce(domain)
+    return domain
 
-    def destroy(self, domid: int) -> State:
-        """Begin the end of a domain; it is gone at once unless somebody holds its frames.
 
-        Destroying it again does nothing (docs/explanation/facts/recorded-host.md, section 10).
+def destroy(machine: Machine, domid: int) -> State:
+    """Begin the end of a domain; it is gone at once unless somebody holds its frames.
 
-        Raises:
-            ModelError: ESRCH.
-        """
-        domain = self.domain(domid)
-        if domain.alive:
-            own = domain.p2m[domain.p2m > ON_DEMAND]
-            n_paged = int(np.count_nonzero(own >= PAGED))
-            held = np.append(own & ~np.uint32(FLAGS), np.array(self._held_by_resources(domain), dtype=np.uint32))
-            domain.state = State.DYING
-            self.events.remove(domid)
-            self._announce(domain)
-            domain.tot_pages += n_paged
-            domain.n_paged = domain.n_cached = domain.n_on_demand = 0
-            domain.tables = {}
-            domain.p2m = NOTHING
-            domain.p2m_of = NOTHING.data
-            self._forget_resources(domain)
-            self.give(held)
-            if domid in self.domains:
-                self._bury(domain)
-        return domain.state
+    Destroying it again does nothing (docs/explanation/facts/recorded-host.md, section 10).
 
-    def pause(self, domid: int) -> None:
-        """Pause a domain once more, dying or not.
+    Raises:
+        ModelError: ESRCH.
+    """
+    domain = machine.domain(domid)
+    if domain.alive:
+        own = domain.p2m[domain.p2m > ON_DEMAND]
+        n_paged = int(np.count_nonzero(own >= PAGED))
+        held = np.append(own & ~np.uint32(FLAGS), np.array(resources.held(domain), dtype=np.uint32))
+        domain.state = State.DYING
+        machine.events.remove(domid)
+        machine.announce(domain)
+        domain.tot_pages += n_paged
+        domain.n_paged = domain.n_cached = domain.n_on_demand = 0
+        domain.tables = {}
+        domain.p2m = NOTHING
+        domain.p2m_of = NOTHING.data
+        resources.forget(domain)
+        machine.put(held)
+        if domid in machine.domains:
+            machine.bury(domain)
+    return domain.state
 
-        Raises:
-            ModelError: ESRCH; EUSERS, it is paused too often.
-        """
-        domain = self.domain(domid)
-        if domain.n_pauses == MOST_PAUSES:
-            raise ModelError(errno.EUSERS, f"domain {domid} is paused {MOST_PAUSES} times already", dom=domid)
-        domain.n_pauses += 1
-        self._follow(domain)
 
-    def unpause(self, domid: int) -> None:
-        """Take one pause back; a domain without any runs.
+def pause(machine: Machine, domid: int) -> None:
+    """Pause a domain once more, dying or not.
 
-        Raises:
-            ModelError: ESRCH; EINVAL, it is not paused.
-        """
-        domain = self.domain(domid)
-        if not domain.n_pauses:
-            raise ModelError(errno.EINVAL, f"domain {domid} is not paused", dom=domid)
-        domain.n_pauses -= 1
-        self._follow(domain)
+    Raises:
+        ModelError: ESRCH; EUSERS, it is paused too often.
+    """
+    domain = machine.domain(domid)
+    if domain.n_pauses == MOST_PAUSES:
+        raise ModelError(errno.EUSERS, f"domain {domid} is paused {MOST_PAUSES} times already", dom=domid)
+    domain.n_pauses += 1
+    _follow(machine, domain)
 
-    def _follow(self, domain: Domain) -> None:
-        state = State.PAUSED if domain.n_pauses else State.RUNNING
-        if domain.alive and state is not domain.state:
-            domain.state = state
-            self._announce(domain)
 
-    # What a toolstack sets and asks for again
+def unpause(machine: Machine, domid: int) -> None:
+    """Take one pause back; a domain without any runs.
 
-    def set_handle(self, domid: int, handle: bytes) -> None:
-        """Give a domain another UUID (XEN_DOMCTL_setdomainhandle).
+    Raises:
+        ModelError: ESRCH; EINVAL, it is not paused.
+    """
+    domain = machine.domain(domid)
+    if not domain.n_pauses:
+        raise ModelError(errno.EINVAL, f"domain {domid} is not paused", dom=domid)
+    domain.n_pauses -= 1
+    _follow(machine, domain)
 
-        Args:
-            domid: The domain.
-            handle: 16 bytes.
 
-        Raises:
-            ModelError: ESRCH.
-        """
-        self.domain(domid).traits.handle = handle
+def _follow(machine: Machine, domain: Domain) -> None:
+    state = State.PAUSED if domain.n_pauses else State.RUNNING
+    if domain.alive and state is not domain.state:
+        domain.state = state
+        machine.announce(domain)
 
-    def set_tsc(self, domid: int, tsc: Tsc) -> None:
-        """Say how a domain's time stamp counter counts (XEN_DOMCTL_settscinfo).
 
-        Raises:
-            ModelError: ESRCH.
-        """
-        self.domain(domid).traits.tsc = tsc
+def set_handle(machine: Machine, domid: int, handle: bytes) -> None:
+    """Give a domain another UUID (XEN_DOMCTL_setdomainhandle).
 
-    def set_mempool(self, domid: int, n_bytes: int) -> None:
-        """Set how much memory there is for a domain's page tables (XEN_DOMCTL_set_paging_mempool_size).
+    Args:
+        machine: The simulated machine.
+        domid: The domain.
+        handle: 16 bytes.
 
-        Raises:
-            ModelError: ESRCH.
-        """
-        self.domain(domid).traits.mempool_bytes = n_bytes
+    Raises:
+        ModelError: ESRCH.
+    """
+    machine.domain(domid).traits.handle = handle
 
-    def set_param(self, domid: int, index: int, value: int) -> None:
-        """Set a parameter of an HVM or PVH domain (HVMOP_set_param).
 
-        Raises:
-            ModelError: ESRCH.
-        """
-        self.domain(domid).traits.params[index] = value
+def set_tsc(machine: Machine, domid: int, tsc: Tsc) -> None:
+    """Say how a domain's time stamp counter counts (XEN_DOMCTL_settscinfo).
 
-    def set_policy(self, domid: int, leaves: Mapping[tuple[int, int], Leaf], msrs: Mapping[int, int]) -> None:
-        """Change what CPUID and the MSRs that belong to it say (XEN_DOMCTL_set_cpu_policy); the others stay.
+    Raises:
+        ModelError: ESRCH.
+    """
+    machine.domain(domid).traits.tsc = tsc
 
-        Args:
-            domid: The domain.
-            leaves: By leaf and subleaf.
-            msrs: By number.
 
-        Raises:
-            ModelError: ESRCH.
-        """
-        traits = self.domain(domid).traits
-        traits.leaves.update(leaves)
-        traits.msrs.update(msrs)
+def set_mempool(machine: Machine, domid: int, n_bytes: int) -> None:
+    """Set how much memory there is for a domain's page tables (XEN_DOMCTL_set_paging_mempool_size).
 
-    def check_vcpu(self, domid: int, vcpu: int) -> None:
-        """Whether a vcpu was made.
+    Raises:
+        ModelError: ESRCH.
+    """
+    machine.domain(domid).traits.mempool_bytes = n_bytes
 
-        Raises:
-            ModelError: ESRCH; EINVAL, it was not.
-        """
-        n_vcpus = self.domain(domid).traits.n_vcpus
-        if vcpu >= n_vcpus:
-            raise ModelError(errno.EINVAL, f"domain {domid} has {n_vcpus} vcpus, asked for {vcpu}")
 
-    def set_context(self, domid: int, vcpu: int, registers: bytes | None) -> None:
-        """Set the registers of a vcpu, which is online then, or forget them (XEN_DOMCTL_setvcpucontext).
+def set_param(machine: Machine, domid: int, index: int, value: int) -> None:
+    """Set a parameter of an HVM or PVH domain (HVMOP_set_param).
 
-        Args:
-            domid: The domain.
-            vcpu: Its number.
-            registers: A vcpu_guest_context; None to forget them.
+    Raises:
+        ModelError: ESRCH.
+    """
+    machine.domain(domid).traits.params[index] = value
 
-        Raises:
-            ModelError: As ``check_vcpu``.
-        """
-        self.check_vcpu(domid, vcpu)
-        traits = self.domain(domid).traits
-        if registers is None:
-            traits.contexts.pop(vcpu, None)
-            return
-        traits.contexts[vcpu] = registers
-        traits.n_online = max(traits.n_online, vcpu + 1)
 
-    def set_extended_context(self, domid: int, vcpu: int, context: bytes) -> None:
-        """Set what a vcpu has beside its registers (XEN_DOMCTL_set_ext_vcpucontext).
+def set_policy(machine: Machine, domid: int, leaves: Mapping[tuple[int, int], Leaf], msrs: Mapping[int, int]) -> None:
+    """Change what CPUID and the MSRs that belong to it say (XEN_DOMCTL_set_cpu_policy); the others stay.
 
-        Args:
-            domid: The domain.
-            vcpu: Its number.
-            context: A xen_domctl_ext_vcpucontext.
+    Args:
+        machine: The simulated machine.
+        domid: The domain.
+        leaves: By leaf and subleaf.
+        msrs: By number.
 
-        Raises:
-            ModelError: As ``check_vcpu``.
-        """
-        self.check_vcpu(domid, vcpu)
-        self.domain(domid).traits.extended_contexts[vcpu] = context
+    Raises:
+        ModelError: ESRCH.
+    """
+    traits = machine.domain(domid).traits
+    traits.leaves.update(leaves)
+    traits.msrs.update(msrs)
 
-    def load_records(self, domid: int, records: dict[tuple[int, int], bytes], n_online: int) -> None:
-        """Replace the saved state of an HVM domain's virtual hardware (XEN_DOMCTL_sethvmcontext).
 
-        Args:
-            domid: The domain.
-            records: By type (HVM_SAVE_TYPE) and instance.
-            n_online: How many vcpus it sets up.
+def check_vcpu(machine: Machine, domid: int, vcpu: int) -> None:
+    """Whether a vcpu was made.
 
-        Raises:
-            ModelError: ESRCH.
-        """
-        traits = self.domain(domid).traits
-        traits.records = records
-        traits.n_online = n_online
+    Raises:
+        ModelError: ESRCH; EINVAL, it was not.
+    """
+    n_vcpus = machine.domain(domid).traits.n_vcpus
+    if vcpu >= n_vcpus:
+        raise ModelError(errno.EINVAL, f"domain {domid} has {n_vcpus} vcpus, asked for {vcpu}")
+
+
+def set_context(machine: Machine, domid: int, vcpu: int, registers: bytes | None) -> None:
+    """Set the registers of a vcpu, which is online then, or forget them (XEN_DOMCTL_setvcpucontext).
+
+    Args:
+        machine: The simulated machine.
+        domid: The domain.
+        vcpu: Its number.
+        registers: A vcpu_guest_context; None to forget them.
+
+    Raises:
+        ModelError: As ``check_vcpu``.
+    """
+    check_vcpu(machine, domid, vcpu)
+    traits = machine.domain(domid).traits
+    if registers is None:
+        traits.contexts.pop(vcpu, None)
+        return
+    traits.contexts[vcpu] = registers
+    traits.n_online = max(traits.n_online, vcpu + 1)
+
+
+def set_extended_context(machine: Machine, domid: int, vcpu: int, context: bytes) -> None:
+    """Set what a vcpu has beside its registers (XEN_DOMCTL_set_ext_vcpucontext).
+
+    Args:
+        machine: The simulated machine.
+        domid: The domain.
+        vcpu: Its number.
+        context: A xen_domctl_ext_vcpucontext.
+
+    Raises:
+        ModelError: As ``check_vcpu``.
+    """
+    check_vcpu(machine, domid, vcpu)
+    machine.domain(domid).traits.extended_contexts[vcpu] = context
+
+
+def load_records(machine: Machine, domid: int, records: dict[tuple[int, int], bytes], n_online: int) -> None:
+    """Replace the saved state of an HVM domain's virtual hardware (XEN_DOMCTL_sethvmcontext).
+
+    Args:
+        machine: The simulated machine.
+        domid: The domain.
+        records: By type (HVM_SAVE_TYPE) and instance.
+        n_online: How many vcpus it sets up.
+
+    Raises:
+        ModelError: ESRCH.
+    """
+    traits = machine.domain(domid).traits
+    traits.records = records
+    traits.n_online = n_online
+
+
+def shut_down(machine: Machine, domid: int, reason: int) -> None:
+    """A domain stops by itself; when it has done so already the first reason stays.
+
+    Args:
+        machine: The simulated machine.
+        domid: The domain.
+        reason: Xen's SHUTDOWN code, of which 8 bits count.
+
+    Raises:
+        ModelError: ESRCH.
+    """
+    domain = machine.domain(domid)
+    if domain.shutdown is None:
+        domain.shutdown = reason & 0xFF
+        machine.events.raise_virq(0, VIRQ_DOM_EXC)
+
+
+def resume(machine: Machine, domid: int) -> None:
+    """A domain that has stopped by itself goes on.
+
+    Raises:
+        ModelError: ESRCH.
+    """
+    machine.domain(domid).shutdown = None

@@ -59,14 +59,25 @@ class Machine:
         self.frames = FrameTable(n_frames)
         self.domains: dict[int, Domain] = {}
         self.effects: list[Effect] = []
-        self.events = EventChannels(self._emit)
-        self.shares = Shares(self._emit)
+        self.events = EventChannels(self.emit)
+        self.shares = Shares(self.emit)
         self.max_domains = max_domains
         self.max_gfns = max_gfns
         self.host = host or Host()
         self.injection: Injection | None = None
-        self._last_domid = 0
-        self._generations = count(1)
+        self.last_domid = 0
+        self.generations = count(1)
+
+    def translated(self, domid: int) -> Domain:
+        """Look a domain up whose physmap can be changed.
+
+        Raises:
+            ModelError: ESRCH; EINVAL, it is dying, or PV.
+        """
+        domain = self.living(domid)
+        if not domain.kind.translated:
+            raise ModelError(errno.EINVAL, f"domain {domid} is PV: it has no physmap", dom=domid)
+        return domain
 
     def domain(self, domid: int) -> Domain:
         """Look a domain up.
@@ -90,7 +101,7 @@ class Machine:
             raise ModelError(errno.EINVAL, f"domain {domid} is dying: its memory can no longer be changed", dom=domid)
         return domain
 
-    def give(self, mfns: Mfns) -> None:
+    def put(self, mfns: Mfns) -> None:
         """Drop a reference to each mentioned frame; ``NO_FRAME`` not among them.
 
         Frames that nothing refers to go back to the machine, and a dying domain that owns none any more is gone.
@@ -101,15 +112,15 @@ class Machine:
         except MemoryError:
             self.effects.append(GiveBack([mfns]))
 
-    def give_parts(self, parts: Sequence[Mfns]) -> None:
-        """As ``give``, for several lists, in which ``NO_FRAME`` and barred entries may be."""
+    def put_parts(self, parts: Sequence[Mfns]) -> None:
+        """As ``put``, for several lists, in which ``NO_FRAME`` and barred entries may be."""
         try:
             self.drop_parts(parts)
         except MemoryError:
             self.effects.append(GiveBack(parts))
 
     def drop_parts(self, parts: Sequence[Mfns]) -> None:
-        """As ``give_parts``, for those that were put off.
+        """As ``put_parts``, for those that were put off.
 
         Raises:
             MemoryError: There is still no memory for it; nothing has changed.
@@ -134,12 +145,12 @@ class Machine:
             domain.tot_pages -= len(freed) - len(places.resources)
             self.effects.append(Discard(domain.domid, pages))
             self.frames.free(freed)
-            self._bury(domain)
+            self.bury(domain)
 
     def _dead(
         self, gone: npt.NDArray[np.uint32]
     ) -> list[tuple[Domain, npt.NDArray[np.uint32], npt.NDArray[np.uint32], Places]]:
-        """The frames, by their owner, with their pages in its file; the machine's own are not to be given away."""
+        """The frames, by their owner, with their pages in its file; the machine's own never go back."""
         owners = self.frames.owner[gone]
         dead = []
         for domid in np.unique(owners).tolist():
@@ -150,43 +161,22 @@ class Machine:
                 dead.append((domain, freed, pages, domain.file.places(pages)))
         return dead
 
-    def _bury(self, domain: Domain) -> None:
+    def bury(self, domain: Domain) -> None:
+        """Let a dying domain go that owns no frame any more."""
         if domain.state is State.DYING and domain.tot_pages == 0 and domain.n_resource == 0:
             domain.state = State.GONE
             del self.domains[domain.domid]
-            self._announce(domain)
+            self.announce(domain)
 
-    def _emit(self, effect: Effect) -> None:
+    def emit(self, effect: Effect) -> None:
+        """Note what is to be done outside."""
         self.effects.append(effect)
 
-    def _announce(self, domain: Domain) -> None:
+    def announce(self, domain: Domain) -> None:
         """A domain's state has changed: a toolstack waits for some of that (VIRQ_DOM_EXC)."""
         self.effects.append(StateChanged(domain.domid, domain.state))
         if not domain.alive:
             self.events.raise_virq(0, VIRQ_DOM_EXC)
-
-    def shut_down(self, domid: int, reason: int) -> None:
-        """A domain stops by itself; when it has done so already the first reason stays.
-
-        Args:
-            domid: The domain.
-            reason: Xen's SHUTDOWN code, of which 8 bits count.
-
-        Raises:
-            ModelError: ESRCH.
-        """
-        domain = self.domain(domid)
-        if domain.shutdown is None:
-            domain.shutdown = reason & 0xFF
-            self.events.raise_virq(0, VIRQ_DOM_EXC)
-
-    def resume(self, domid: int) -> None:
-        """A domain that has stopped by itself goes on.
-
-        Raises:
-            ModelError: ESRCH.
-        """
-        self.domain(domid).shutdown = None
 
     def found(self, kind: Kind, text: str, *, dom: int | None = None, addr: int | None = None) -> None:
         """Note harm that a real host does without a word; see ``findings``."""
@@ -196,7 +186,7 @@ class Machine:
         """The domid that owns a frame."""
         return int(self.frames.owner_of[mfn])
 
-    def name(self, mfn: int) -> int:
+    def gmfn(self, mfn: int) -> int:
         """By what a foreign mapping asks for a frame that has an owner: its gfn, or the mfn of a PV domain's."""
         owner = self.domains.get(self.owner(mfn))
         return int(self.frames.gfn[mfn]) if owner is not None and owner.kind.translated else mfn

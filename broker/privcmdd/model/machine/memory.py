@@ -40,224 +40,242 @@ class Extents:
     mfns: npt.NDArray[np.uint32]
 
 
-class Reservation(Machine):
-    """Memory operations."""
+def set_max_pages(machine: Machine, domid: int, max_pages: int) -> None:
+    """Change the maximum reservation of a domain (XEN_DOMCTL_max_mem); what it has above that it keeps.
 
-    def set_max_pages(self, domid: int, max_pages: int) -> None:
-        """Change the maximum reservation of a domain (XEN_DOMCTL_max_mem); what it has above that it keeps.
+    Raises:
+        ModelError: ESRCH.
+    """
+    machine.domain(domid).max_pages = max_pages
 
-        Raises:
-            ModelError: ESRCH.
-        """
-        self.domain(domid).max_pages = max_pages
 
-    def populate(self, domid: int, gfns: Names, order: int = 0) -> Extents:
-        """Give a domain frames (XENMEM_populate_physmap), in order, until one cannot be had.
+def populate(machine: Machine, domid: int, gfns: Names, order: int = 0) -> Extents:
+    """Give a domain frames (XENMEM_populate_physmap), in order, until one cannot be had.
 
-        A guest frame that is populated already stops it, where Xen would silently replace the frame.
+    A guest frame that is populated already stops it, where Xen would silently replace the frame.
 
-        Args:
-            domid: The domain.
-            gfns: Guest frames.
-            order: They are extents of two to the power of this, of which none is given in part.
+    Args:
+        machine: The simulated machine.
+        domid: The domain.
+        gfns: Guest frames.
+        order: They are extents of two to the power of this, of which none is given in part.
 
-        Raises:
-            ModelError: ESRCH; EINVAL, it is dying.
-        """
-        domain = self.living(domid)
-        names = as_array(gfns)
-        beyond = names >= self.max_gfns
-        known = names < len(domain.p2m)
-        there = np.zeros(len(names), dtype=np.bool_)
-        there[known] = domain.p2m[names[known].astype(np.int64)] > ON_DEMAND
-        n_done, why = first_stop(
-            len(names),
-            (beyond, "is past the guest frames a domain may have (machine.gfns_per_domain)", names),
-            (there | repeated(names), "is populated already", names),
+    Raises:
+        ModelError: ESRCH; EINVAL, it is dying.
+    """
+    domain = machine.living(domid)
+    names = as_array(gfns)
+    beyond = names >= machine.max_gfns
+    known = names < len(domain.p2m)
+    there = np.zeros(len(names), dtype=np.bool_)
+    there[known] = domain.p2m[names[known].astype(np.int64)] > ON_DEMAND
+    n_done, why = first_stop(
+        len(names),
+        (beyond, "is past the guest frames a domain may have (machine.gfns_per_domain)", names),
+        (there | repeated(names), "is populated already", names),
+    )
+    if n_done > room(domain):
+        n_done, why = room(domain), f"the reservation of {domain.max_pages} pages is used up"
+    if n_done > machine.frames.n_free:
+        n_done, why = machine.frames.n_free, "the machine has no free frame left (machine.memory_mib)"
+    n_room = domain.file.room(names[:n_done].astype(np.uint32))
+    if n_done > n_room:
+        n_done, why = n_room, "too many frames are mapped still that were taken away before"
+    n_done = n_done >> order << order
+    return Extents(n_done, why, allocate(machine, domain, names[:n_done]))
+
+
+def populate_runs(machine: Machine, domid: int, gfns: Names, order: int) -> npt.NDArray[np.uint32]:
+    """Give a domain extents of several frames, in order, until one cannot be had; none is given in part.
+
+    Those of a PV domain follow each other in the machine, and a call makes at most ``MOST_RUNS`` of them.
+
+    Args:
+        machine: The simulated machine.
+        domid: The domain.
+        gfns: The first guest frame of each.
+        order: Each has two to the power of this.
+
+    Returns:
+        The first machine frame of each.
+
+    Raises:
+        ModelError: ESRCH; EINVAL, it is dying.
+    """
+    domain = machine.living(domid)
+    if domain.kind.translated:
+        return populate(machine, domid, pages_of(as_array(gfns), order), order).mfns[:: 1 << order]
+    firsts = as_array(gfns)[:MOST_RUNS].tolist()
+    made = np.zeros(len(firsts), dtype=np.uint32)
+    for n_done, gfn in enumerate(firsts):
+        extent = _populate_run(machine, domain, gfn, 1 << order)
+        if extent is None:
+            return made[:n_done]
+        made[n_done] = extent[0]
+    return made
+
+
+def _populate_run(machine: Machine, domain: Domain, first: int, n_pages: int) -> npt.NDArray[np.uint32] | None:
+    if first + n_pages > machine.max_gfns or n_pages > min(room(domain), machine.frames.n_free):
+        return None
+    try:
+        domain.reach(first + n_pages)
+        numbers = np.arange(first, first + n_pages, dtype=np.uint32)
+        if (domain.p2m[numbers] > ON_DEMAND).any() or domain.file.room(numbers) < n_pages:
+            return None
+        return _enter(domain, numbers, machine.frames.allocate_run)
+    except MemoryError:
+        return None  # as when the machine has no such frames: what was done before stays done
+
+
+def increase_reservation(machine: Machine, domid: int, n_extents: int, order: int) -> npt.NDArray[np.uint32]:
+    """Give a PV domain machine frames for no guest frame in particular: for the first that it has not.
+
+    Returns:
+        The first frame of each extent, as many as could be had; none of a translated domain.
+
+    Raises:
+        ModelError: ESRCH; EINVAL, it is dying.
+    """
+    domain = machine.living(domid)
+    if domain.kind.translated:
+        return NOTHING
+    empty = np.flatnonzero(domain.p2m == NO_FRAME)
+    beyond = np.arange(len(domain.p2m), min(machine.max_gfns, len(domain.p2m) + (n_extents << order)))
+    places = np.concatenate((empty, beyond))
+    if order == 0:
+        return populate(machine, domid, places[:n_extents].astype(np.uint64)).mfns
+    return populate_runs(machine, domid, _runs(places, 1 << order)[:n_extents].astype(np.uint64), order)
+
+
+def _runs(places: npt.NDArray[np.int64], n_pages: int) -> npt.NDArray[np.int64]:
+    """Where so many places follow each other, one such run after the other."""
+    edges = np.flatnonzero(np.diff(places, prepend=-2) != 1)
+    lengths = np.diff(edges, append=len(places))
+    each = lengths // n_pages
+    within = np.arange(int(each.sum())) - np.repeat(np.cumsum(each) - each, each)
+    starts: npt.NDArray[np.int64] = np.repeat(places[edges], each) + within * n_pages
+    return starts
+
+
+def room(domain: Domain) -> int:
+    """How many frames the reservation has room for."""
+    return max(0, domain.max_pages - domain.tot_pages - domain.n_cached)
+
+
+def allocate(machine: Machine, domain: Domain, wanted: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+    """Populate guest frames, each once, that are known to be empty and to fit.
+
+    Returns:
+        (n,) uint32, their machine frames.
+    """
+    gfns = wanted.astype(np.uint32)
+    domain.reach(int(gfns.max(initial=0)) + 1)
+    mfns = _enter(domain, gfns, machine.frames.allocate)
+    assert mfns is not None
+    return mfns
+
+
+def _enter(domain: Domain, gfns: npt.NDArray[np.uint32], allocate: Allocate) -> npt.NDArray[np.uint32] | None:
+    """Populate guest frames; None when there are no frames. To get them is the last that needs memory."""
+    n_demanded = int(np.count_nonzero(domain.p2m[gfns] == ON_DEMAND))
+    pages = domain.file.find(gfns)
+    places = domain.file.places(pages)
+    mfns = allocate(domain.domid, gfns, pages)
+    if mfns is None:
+        return None
+    domain.file.hold(places)
+    domain.n_on_demand -= n_demanded
+    domain.p2m[gfns] = mfns
+    domain.tot_pages += len(gfns)
+    domain.top_gfn = max(domain.top_gfn, int(gfns.max(initial=0)))
+    return mfns
+
+
+def decrease_reservation(machine: Machine, domid: int, names: Names) -> Extents:
+    """Take frames away from a domain (XENMEM_decrease_reservation), in order, until one is not there.
+
+    A frame that is mapped keeps its content for those who hold it and counts for the domain until the
+    last of them lets go (docs/explanation/facts/recorded-host.md, section 10). One that waits to be populated
+    on demand waits no longer; and as long as more wait than the cache has frames for, what is given back goes
+    there (p2m_pod_decrease_reservation; frames that are mapped are let go instead).
+
+    Raises:
+        ModelError: ESRCH; EINVAL, it is dying.
+    """
+    domain = machine.living(domid)
+    asked = as_array(names)
+    mfns = mfns_of(machine, domain, asked)
+    waits = _waiting(domain, asked)
+    absent = (mfns == NO_FRAME) & ~waits | repeated(asked)
+    n_done, why = first_stop(len(asked), (absent, "is not populated", asked))
+    waits = waits[:n_done]
+    mfns = mfns[:n_done][~waits]
+    n_paged = int(np.count_nonzero(mfns >= PAGED))
+    is_ram = mfns < DEVICE
+    mfns &= ~np.uint32(FLAGS)
+    gfns = machine.frames.gfn[mfns]
+    _tell_of_stale(machine, domain, asked[:n_done][~waits][is_ram & (machine.frames.refs[mfns] > 1)])
+    if domain.n_on_demand:
+        _reclaim(machine, domain, asked[:n_done][waits].astype(np.int64), mfns[is_ram])
+    domain.n_paged -= n_paged
+    domain.tot_pages += n_paged  # as if paged in: giving a frame back counts down here
+    domain.p2m[gfns] = NO_FRAME
+    for mfn in domain.tables.keys() & set(mfns.tolist()) if domain.tables else ():
+        del domain.tables[mfn]
+    machine.put(mfns)
+    return Extents(n_done, why, mfns)
+
+
+def _tell_of_stale(machine: Machine, domain: Domain, names: npt.NDArray[np.uint64]) -> None:
+    """Frames are about to be taken away; these are mapped."""
+    if len(names):
+        others = f", and so were {len(names) - 1} others of the list" if len(names) > 1 else ""
+        machine.found(
+            Kind.STALE_MAPPING,
+            f"frame {int(names[0]):#x} was taken from domain {domain.domid} while somebody had it mapped{others}: "
+            "the mapping goes on showing the old frame, also when the guest frame is populated anew; unmap before "
+            "memory is given back",
+            dom=domain.domid,
         )
-        if n_done > self._room(domain):
-            n_done, why = self._room(domain), f"the reservation of {domain.max_pages} pages is used up"
-        if n_done > self.frames.n_free:
-            n_done, why = self.frames.n_free, "the machine has no free frame left (machine.memory_mib)"
-        n_room = domain.file.room(names[:n_done].astype(np.uint32))
-        if n_done > n_room:
-            n_done, why = n_room, "too many frames are mapped still that were taken away before"
-        n_done = n_done >> order << order
-        return Extents(n_done, why, self._populate(domain, names[:n_done]))
 
-    def populate_runs(self, domid: int, gfns: Names, order: int) -> npt.NDArray[np.uint32]:
-        """Give a domain extents of several frames, in order, until one cannot be had; none is given in part.
 
-        Those of a PV domain follow each other in the machine, and a call makes at most ``MOST_RUNS`` of them.
+def _waiting(domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which guest frames wait to be populated on demand."""
+    waits = np.zeros(len(names), dtype=np.bool_)
+    if domain.n_on_demand:
+        known = names < len(domain.p2m)
+        waits[known] = domain.p2m[names[known].astype(np.int64)] == ON_DEMAND
+    return waits
 
-        Args:
-            domid: The domain.
-            gfns: The first guest frame of each.
-            order: Each has two to the power of this.
 
-        Returns:
-            The first machine frame of each.
+def _reclaim(machine: Machine, domain: Domain, waiting: npt.NDArray[np.int64], mfns: npt.NDArray[np.uint32]) -> None:
+    """Guest frames wait no longer, and RAM is given back: each makes the cache lack one frame less."""
+    n_given = int(np.count_nonzero(machine.frames.refs[mfns] == 1))
+    n_lacking = domain.n_on_demand - domain.n_cached
+    domain.p2m[waiting] = NO_FRAME
+    domain.n_on_demand -= len(waiting)
+    domain.n_cached = domain.n_on_demand - max(0, n_lacking - len(waiting) - n_given)
 
-        Raises:
-            ModelError: ESRCH; EINVAL, it is dying.
-        """
-        domain = self.living(domid)
-        if domain.kind.translated:
-            return self.populate(domid, pages_of(as_array(gfns), order), order).mfns[:: 1 << order]
-        firsts = as_array(gfns)[:MOST_RUNS].tolist()
-        made = np.zeros(len(firsts), dtype=np.uint32)
-        for n_done, gfn in enumerate(firsts):
-            extent = self._populate_run(domain, gfn, 1 << order)
-            if extent is None:
-                return made[:n_done]
-            made[n_done] = extent[0]
-        return made
 
-    def _populate_run(self, domain: Domain, first: int, n_pages: int) -> npt.NDArray[np.uint32] | None:
-        if first + n_pages > self.max_gfns or n_pages > min(self._room(domain), self.frames.n_free):
-            return None
-        try:
-            domain.reach(first + n_pages)
-            numbers = np.arange(first, first + n_pages, dtype=np.uint32)
-            if (domain.p2m[numbers] > ON_DEMAND).any() or domain.file.room(numbers) < n_pages:
-                return None
-            return self._enter(domain, numbers, self.frames.allocate_run)
-        except MemoryError:
-            return None  # as when the machine has no such frames: what was done before stays done
-
-    def increase(self, domid: int, n_extents: int, order: int) -> npt.NDArray[np.uint32]:
-        """Give a PV domain machine frames for no guest frame in particular: for the first that it has not.
-
-        Returns:
-            The first frame of each extent, as many as could be had; none of a translated domain.
-
-        Raises:
-            ModelError: ESRCH; EINVAL, it is dying.
-        """
-        domain = self.living(domid)
-        if domain.kind.translated:
-            return NOTHING
-        empty = np.flatnonzero(domain.p2m == NO_FRAME)
-        beyond = np.arange(len(domain.p2m), min(self.max_gfns, len(domain.p2m) + (n_extents << order)))
-        places = np.concatenate((empty, beyond))
-        if order == 0:
-            return self.populate(domid, places[:n_extents].astype(np.uint64)).mfns
-        return self.populate_runs(domid, self._runs(places, 1 << order)[:n_extents].astype(np.uint64), order)
-
-    def _runs(self, places: npt.NDArray[np.int64], n_pages: int) -> npt.NDArray[np.int64]:
-        """Where so many places follow each other, one such run after the other."""
-        edges = np.flatnonzero(np.diff(places, prepend=-2) != 1)
-        lengths = np.diff(edges, append=len(places))
-        each = lengths // n_pages
-        within = np.arange(int(each.sum())) - np.repeat(np.cumsum(each) - each, each)
-        starts: npt.NDArray[np.int64] = np.repeat(places[edges], each) + within * n_pages
-        return starts
-
-    def _room(self, domain: Domain) -> int:
-        return max(0, domain.max_pages - domain.tot_pages - domain.n_cached)
-
-    def _populate(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
-        gfns = names.astype(np.uint32)
-        domain.reach(int(gfns.max(initial=0)) + 1)
-        mfns = self._enter(domain, gfns, self.frames.allocate)
-        assert mfns is not None
+def mfns_of(machine: Machine, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+    """What the p2m has under names, ``NO_FRAME`` and ``PAGED`` as there; no bit of a name is dropped here."""
+    mfns = np.zeros(len(names), dtype=np.uint32)
+    if domain.kind.translated:
+        known = names < len(domain.p2m)
+        mfns[known] = domain.p2m[names[known].astype(np.int64)]
+        mfns[mfns == ON_DEMAND] = NO_FRAME
         return mfns
-
-    def _enter(self, domain: Domain, gfns: npt.NDArray[np.uint32], allocate: Allocate) -> npt.NDArray[np.uint32] | None:
-        """Populate guest frames; None when there are no frames. To get them is the last that needs memory."""
-        n_demanded = int(np.count_nonzero(domain.p2m[gfns] == ON_DEMAND))
-        pages = domain.file.find(gfns)
-        places = domain.file.places(pages)
-        mfns = allocate(domain.domid, gfns, pages)
-        if mfns is None:
-            return None
-        domain.file.hold(places)
-        domain.n_on_demand -= n_demanded
-        domain.p2m[gfns] = mfns
-        domain.tot_pages += len(gfns)
-        domain.top_gfn = max(domain.top_gfn, int(gfns.max(initial=0)))
-        return mfns
-
-    def decrease_reservation(self, domid: int, names: Names) -> Extents:
-        """Take frames away from a domain (XENMEM_decrease_reservation), in order, until one is not there.
-
-        A frame that is mapped keeps its content for those who hold it and counts for the domain until the
-        last of them lets go (docs/explanation/facts/recorded-host.md, section 10). One that waits to be populated
-        on demand waits no longer; and as long as more wait than the cache has frames for, what is given back goes
-        there (p2m_pod_decrease_reservation; frames that are mapped are let go instead).
-
-        Raises:
-            ModelError: ESRCH; EINVAL, it is dying.
-        """
-        domain = self.living(domid)
-        asked = as_array(names)
-        mfns = self._populated(domain, asked)
-        waits = self._waiting(domain, asked)
-        absent = (mfns == NO_FRAME) & ~waits | repeated(asked)
-        n_done, why = first_stop(len(asked), (absent, "is not populated", asked))
-        waits = waits[:n_done]
-        mfns = mfns[:n_done][~waits]
-        n_paged = int(np.count_nonzero(mfns >= PAGED))
-        is_ram = mfns < DEVICE
-        mfns &= ~np.uint32(FLAGS)
-        gfns = self.frames.gfn[mfns]
-        self._tell_of_stale(domain, asked[:n_done][~waits][is_ram & (self.frames.refs[mfns] > 1)])
-        if domain.n_on_demand:
-            self._reclaim(domain, asked[:n_done][waits].astype(np.int64), mfns[is_ram])
-        domain.n_paged -= n_paged
-        domain.tot_pages += n_paged  # as if paged in: giving a frame back counts down here
-        domain.p2m[gfns] = NO_FRAME
-        for mfn in domain.tables.keys() & set(mfns.tolist()) if domain.tables else ():
-            del domain.tables[mfn]
-        self.give(mfns)
-        return Extents(n_done, why, mfns)
-
-    def _tell_of_stale(self, domain: Domain, names: npt.NDArray[np.uint64]) -> None:
-        """Frames are about to be taken away; these are mapped."""
-        if len(names):
-            others = f", and so were {len(names) - 1} others of the list" if len(names) > 1 else ""
-            self.found(
-                Kind.STALE_MAPPING,
-                f"frame {int(names[0]):#x} was taken from domain {domain.domid} while somebody had it mapped{others}: "
-                "the mapping goes on showing the old frame, also when the guest frame is populated anew; unmap before "
-                "memory is given back",
-                dom=domain.domid,
-            )
-
-    def _waiting(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        """Which guest frames wait to be populated on demand."""
-        waits = np.zeros(len(names), dtype=np.bool_)
-        if domain.n_on_demand:
-            known = names < len(domain.p2m)
-            waits[known] = domain.p2m[names[known].astype(np.int64)] == ON_DEMAND
-        return waits
-
-    def _reclaim(self, domain: Domain, waiting: npt.NDArray[np.int64], mfns: npt.NDArray[np.uint32]) -> None:
-        """Guest frames wait no longer, and RAM is given back: each makes the cache lack one frame less."""
-        n_given = int(np.count_nonzero(self.frames.refs[mfns] == 1))
-        n_lacking = domain.n_on_demand - domain.n_cached
-        domain.p2m[waiting] = NO_FRAME
-        domain.n_on_demand -= len(waiting)
-        domain.n_cached = domain.n_on_demand - max(0, n_lacking - len(waiting) - n_given)
-
-    def _populated(self, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
-        """What the p2m has under names, ``NO_FRAME`` and ``PAGED`` as there; no bit of a name is dropped here."""
-        mfns = np.zeros(len(names), dtype=np.uint32)
-        if domain.kind.translated:
-            known = names < len(domain.p2m)
-            mfns[known] = domain.p2m[names[known].astype(np.int64)]
-            mfns[mfns == ON_DEMAND] = NO_FRAME
-            return mfns
-        known = names < self.frames.n_frames
-        mfns[known] = names[known]
-        mfns[self.frames.owner[mfns] != domain.domid] = NO_FRAME
-        # A frame that was ballooned out but is still mapped is the domain's, yet no longer in its p2m; nor is one
-        # of a resource.
-        own = mfns != NO_FRAME
-        gfns = self.frames.gfn[mfns]
-        own &= gfns < len(domain.p2m)
-        own[own] = domain.p2m[gfns[own]] == mfns[own]
-        return np.where(own, mfns, NO_FRAME).astype(np.uint32)
+    known = names < machine.frames.n_frames
+    mfns[known] = names[known]
+    mfns[machine.frames.owner[mfns] != domain.domid] = NO_FRAME
+    # A frame that was ballooned out but is still mapped is the domain's, yet no longer in its p2m; nor is one
+    # of a resource.
+    own = mfns != NO_FRAME
+    gfns = machine.frames.gfn[mfns]
+    own &= gfns < len(domain.p2m)
+    own[own] = domain.p2m[gfns[own]] == mfns[own]
+    return np.where(own, mfns, NO_FRAME).astype(np.uint32)
 
 
 def pages_of(extents: npt.NDArray[np.uint64], order: int) -> npt.NDArray[np.uint64]:

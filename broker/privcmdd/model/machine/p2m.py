@@ -12,12 +12,12 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.files import grow
 from privcmdd.model.machine.domain import DEVICE, FLAGS, ON_DEMAND, PAGED
 from privcmdd.model.machine.frames import FIRST_RAM, NO_FRAME, NOTHING
-from privcmdd.model.machine.pod import OnDemand
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from privcmdd.model.machine.domain import Domain
+    from privcmdd.model.machine.machine import Machine
 
 # HVMMEM_* of xen/include/public/hvm/hvm_op.h.
 MEM_RAM: Final = 0
@@ -31,220 +31,171 @@ MOST_ATTRIBUTES: Final = 64
 GFN_BITS: Final = 36
 
 
-class Physmap(OnDemand):
-    """Changes and looks at single places of a physmap."""
+def remove(machine: Machine, domid: int, gfn: int) -> None:
+    """Take a frame out of a translated domain's physmap (XENMEM_remove_from_physmap).
 
-    def remove(self, domid: int, gfn: int) -> None:
-        """Take a frame out of a translated domain's physmap (XENMEM_remove_from_physmap).
+    It stays with the domain, out of reach, until that ends; a frame of a resource is the resource's still.
 
-        It stays with the domain, out of reach, until that ends; a frame of a resource is the resource's still.
+    Raises:
+        ModelError: ESRCH; EINVAL, it is dying, PV, or has no such frame.
+    """
+    domain = machine.translated(domid)
+    mfn = mfn_of(domain, gfn)
+    if machine.frames.page[mfn] < domain.file.first_resource:
+        domain.detached.append(mfn)
+        domain.p2m[gfn] = NO_FRAME
+    else:
+        domain.p2m[gfn] = NO_FRAME
+        machine.put([mfn])
 
-        Raises:
-            ModelError: ESRCH; EINVAL, it is dying, PV, or has no such frame.
-        """
-        domain = self._translated(domid)
-        mfn = self._gfn(domain, gfn)
-        if self.frames.page[mfn] < domain.file.first_resource:
-            domain.detached.append(mfn)
-            domain.p2m[gfn] = NO_FRAME
-        else:
-            domain.p2m[gfn] = NO_FRAME
-            self.give([mfn])
 
-    def set_mem_type(self, domid: int, kind: int, first: int, n_pages: int) -> None:
-        """Say what guest frames are for (HVMMEM_*): 0 RAM, 1 read-only for the guest, 2 left to the device model.
+def set_mem_type(machine: Machine, domid: int, kind: int, first: int, n_pages: int) -> None:
+    """Say what guest frames are for (HVMMEM_*): 0 RAM, 1 read-only for the guest, 2 left to the device model.
 
-        Raises:
-            ModelError: ESRCH; EINVAL, it is dying or PV, has no such frame, or there is no such type.
-        """
-        domain = self._translated(domid)
-        if kind > MEM_MMIO:
-            raise ModelError(errno.EINVAL, f"there is no type of memory {kind}", dom=domid)
-        part = slice(first, first + n_pages)
-        mfns = domain.p2m[part] if part.stop <= len(domain.p2m) else NOTHING
-        if len(mfns) < n_pages or ((mfns < FIRST_RAM) | (mfns >= PAGED)).any():
-            raise ModelError(errno.EINVAL, f"not all of {n_pages} guest frames from {first:#x} are there", dom=domid)
-        frames = mfns & ~np.uint32(FLAGS)
-        domain.p2m[part] = frames | np.uint32(DEVICE) if kind == MEM_MMIO else frames
-        if kind == MEM_READ_ONLY and part.stop > len(domain.read_only):
-            domain.read_only = grow(domain.read_only, part.stop, self.max_gfns)
-        domain.read_only[part] = kind == MEM_READ_ONLY
+    Raises:
+        ModelError: ESRCH; EINVAL, it is dying or PV, has no such frame, or there is no such type.
+    """
+    domain = machine.translated(domid)
+    if kind > MEM_MMIO:
+        raise ModelError(errno.EINVAL, f"there is no type of memory {kind}", dom=domid)
+    part = slice(first, first + n_pages)
+    mfns = domain.p2m[part] if part.stop <= len(domain.p2m) else NOTHING
+    if len(mfns) < n_pages or ((mfns < FIRST_RAM) | (mfns >= PAGED)).any():
+        raise ModelError(errno.EINVAL, f"not all of {n_pages} guest frames from {first:#x} are there", dom=domid)
+    frames = mfns & ~np.uint32(FLAGS)
+    domain.p2m[part] = frames | np.uint32(DEVICE) if kind == MEM_MMIO else frames
+    if kind == MEM_READ_ONLY and part.stop > len(domain.read_only):
+        domain.read_only = grow(domain.read_only, part.stop, machine.max_gfns)
+    domain.read_only[part] = kind == MEM_READ_ONLY
 
-    def mem_type(self, domid: int, gfn: int) -> int:
-        """What a guest frame is for; where there is none, accesses go to the device model.
 
-        Raises:
-            ModelError: ESRCH; EINVAL, the domain is dying or PV.
-        """
-        domain = self._translated(domid)
-        mfn = int(domain.p2m[gfn]) if gfn < len(domain.p2m) else NO_FRAME
-        if mfn == NO_FRAME or mfn & FLAGS == DEVICE:
-            return MEM_MMIO
-        is_read_only = gfn < len(domain.read_only) and domain.read_only[gfn]
-        return MEM_READ_ONLY if is_read_only else MEM_RAM
+def mem_type(machine: Machine, domid: int, gfn: int) -> int:
+    """What a guest frame is for; where there is none, accesses go to the device model.
 
-    def present(self, domid: int, first: int, n_pages: int) -> npt.NDArray[np.uint32]:
-        """The frames behind guest frames, (n_pages,); ``NO_FRAME`` where there is none.
+    Raises:
+        ModelError: ESRCH; EINVAL, the domain is dying or PV.
+    """
+    domain = machine.translated(domid)
+    mfn = int(domain.p2m[gfn]) if gfn < len(domain.p2m) else NO_FRAME
+    if mfn == NO_FRAME or mfn & FLAGS == DEVICE:
+        return MEM_MMIO
+    is_read_only = gfn < len(domain.read_only) and domain.read_only[gfn]
+    return MEM_READ_ONLY if is_read_only else MEM_RAM
 
-        Raises:
-            ModelError: ESRCH; EINVAL, the domain is dying or PV.
-        """
-        known = self._translated(domid).p2m[first : first + n_pages]
-        mfns = np.full(n_pages, NO_FRAME, dtype=np.uint32)
-        mfns[: len(known)] = np.where((known >= FIRST_RAM) & (known < PAGED), known & ~np.uint32(FLAGS), NO_FRAME)
-        return mfns
 
-    def move(self, domid: int, source: int, target: int, n_pages: int = 1) -> None:
-        """Move frames of a translated domain to other guest frames, one after the other; what lay there is let go.
+def present(machine: Machine, domid: int, first: int, n_pages: int) -> npt.NDArray[np.uint32]:
+    """The frames behind guest frames, (n_pages,); ``NO_FRAME`` where there is none.
 
-        XENMAPSPACE_gmfn and XEN_DMOP_relocate_memory.
+    Raises:
+        ModelError: ESRCH; EINVAL, the domain is dying or PV.
+    """
+    known = machine.translated(domid).p2m[first : first + n_pages]
+    mfns = np.full(n_pages, NO_FRAME, dtype=np.uint32)
+    mfns[: len(known)] = np.where((known >= FIRST_RAM) & (known < PAGED), known & ~np.uint32(FLAGS), NO_FRAME)
+    return mfns
 
-        Raises:
-            ModelError: ESRCH; EINVAL, the domain is dying or PV, or has no such frame: those before it have moved.
-        """
-        domain = self._translated(domid)
-        if max(source, target) + n_pages > self.max_gfns:
-            raise ModelError(errno.EINVAL, f"guest frames end at {self.max_gfns:#x}", dom=domid)
-        # As far as they do not overlap, moving one after the other is moving all at once.
-        stride = abs(target - source)
-        for at in range(0, n_pages, stride) if stride else ():
-            self._move_at_once(domain, source + at, target + at, min(stride, n_pages - at))
 
-    def _move_at_once(self, domain: Domain, source: int, target: int, n_pages: int) -> None:
-        domain.reach(max(source, target) + n_pages)
-        old = domain.p2m[source : source + n_pages]
-        good = (old >= FIRST_RAM) & (old < DEVICE)
-        n_good = n_pages if good.all() else int(np.argmin(good))
-        mfns = old[:n_good].copy()
-        there = domain.p2m[target : target + n_good]
-        domain.n_on_demand -= int(np.count_nonzero(there == ON_DEMAND))
-        paged = there >= PAGED
-        domain.n_paged -= int(np.count_nonzero(paged))
-        domain.tot_pages += int(np.count_nonzero(paged))
-        gone = there[there >= FIRST_RAM] & ~np.uint32(FLAGS)
-        domain.p2m[source : source + n_good] = NO_FRAME
-        domain.p2m[target : target + n_good] = mfns
-        self.frames.gfn[mfns] = np.arange(target, target + n_good, dtype=np.uint32)
-        domain.top_gfn = max(domain.top_gfn, target + n_good - 1)
-        self.give(gone)
-        if n_good < n_pages:
-            raise ModelError(
-                errno.EINVAL, f"there is no guest frame {source + n_good:#x} to be moved", dom=domain.domid
-            )
+def move(machine: Machine, domid: int, source: int, target: int, n_pages: int = 1) -> None:
+    """Move frames of a translated domain to other guest frames, one after the other; what lay there is let go.
 
-    def pin_cache_attribute(self, domid: int, first: int, last: int, kind: int) -> None:
-        """Say how guest frames are to be cached, or no more (XEN_DMOP_pin_memory_cacheattr).
+    XENMAPSPACE_gmfn and XEN_DMOP_relocate_memory.
 
-        Raises:
-            ModelError: ESRCH; EINVAL, there is no such kind, or frames past what there may be; ENOENT, nothing was
-                said of exactly these; EBUSY, something else was said of some of them; ENOSPC.
-        """
-        said = self._translated(domid).cache_attributes
-        if last < first or last >> GFN_BITS or (kind not in CACHE_ATTRIBUTES and kind != NO_ATTRIBUTE):
-            raise ModelError(errno.EINVAL, f"type {kind:#x} for guest frames {first:#x} to {last:#x}", dom=domid)
-        if kind == NO_ATTRIBUTE:
-            if said.pop((first, last), None) is None:
-                raise ModelError(errno.ENOENT, f"nothing was said of guest frames {first:#x} to {last:#x}", dom=domid)
-            return
-        if (first, last) not in said:
-            if any(start <= last and first <= end for start, end in said):
-                raise ModelError(errno.EBUSY, f"part of {first:#x} to {last:#x} is pinned otherwise", dom=domid)
-            if len(said) >= MOST_ATTRIBUTES:
-                raise ModelError(errno.ENOSPC, f"at most {MOST_ATTRIBUTES} ranges can be pinned", dom=domid)
-        said[first, last] = kind
+    Raises:
+        ModelError: ESRCH; EINVAL, the domain is dying or PV, or has no such frame: those before it have moved.
+    """
+    domain = machine.translated(domid)
+    if max(source, target) + n_pages > machine.max_gfns:
+        raise ModelError(errno.EINVAL, f"guest frames end at {machine.max_gfns:#x}", dom=domid)
+    # As far as they do not overlap, moving one after the other is moving all at once.
+    stride = abs(target - source)
+    for at in range(0, n_pages, stride) if stride else ():
+        _move_at_once(machine, domain, source + at, target + at, min(stride, n_pages - at))
 
-    def _translated(self, domid: int) -> Domain:
-        domain = self.living(domid)
-        if not domain.kind.translated:
-            raise ModelError(errno.EINVAL, f"domain {domid} is PV: it has no physmap", dom=domid)
-        return domain
 
-    def _gfn(self, domain: Domain, gfn: int) -> int:
-        mfn = int(domain.p2m[gfn]) if gfn < len(domain.p2m) else NO_FRAME
-        if not FIRST_RAM <= mfn < DEVICE:
-            raise ModelError(errno.EINVAL, f"guest frame {gfn:#x} of domain {domain.domid} is not there", gfn=gfn)
-        return mfn
+def _move_at_once(machine: Machine, domain: Domain, source: int, target: int, n_pages: int) -> None:
+    domain.reach(max(source, target) + n_pages)
+    old = domain.p2m[source : source + n_pages]
+    good = (old >= FIRST_RAM) & (old < DEVICE)
+    n_good = n_pages if good.all() else int(np.argmin(good))
+    mfns = old[:n_good].copy()
+    there = domain.p2m[target : target + n_good]
+    domain.n_on_demand -= int(np.count_nonzero(there == ON_DEMAND))
+    paged = there >= PAGED
+    domain.n_paged -= int(np.count_nonzero(paged))
+    domain.tot_pages += int(np.count_nonzero(paged))
+    gone = there[there >= FIRST_RAM] & ~np.uint32(FLAGS)
+    domain.p2m[source : source + n_good] = NO_FRAME
+    domain.p2m[target : target + n_good] = mfns
+    machine.frames.gfn[mfns] = np.arange(target, target + n_good, dtype=np.uint32)
+    domain.top_gfn = max(domain.top_gfn, target + n_good - 1)
+    machine.put(gone)
+    if n_good < n_pages:
+        raise ModelError(errno.EINVAL, f"there is no guest frame {source + n_good:#x} to be moved", dom=domain.domid)
 
-    # Log-dirty mode
 
-    def log_dirty(self, domid: int, *, on: bool) -> None:
-        """Begin or end to note which guest frames are written to.
+def pin_cache_attribute(machine: Machine, domid: int, first: int, last: int, kind: int) -> None:
+    """Say how guest frames are to be cached, or no more (XEN_DMOP_pin_memory_cacheattr).
 
-        Writes through foreign mappings are never noted (docs/explanation/facts/recorded-host.md, section 10);
-        what a device model tells is.
+    Raises:
+        ModelError: ESRCH; EINVAL, there is no such kind, or frames past what there may be; ENOENT, nothing was
+            said of exactly these; EBUSY, something else was said of some of them; ENOSPC.
+    """
+    said = machine.translated(domid).cache_attributes
+    if last < first or last >> GFN_BITS or (kind not in CACHE_ATTRIBUTES and kind != NO_ATTRIBUTE):
+        raise ModelError(errno.EINVAL, f"type {kind:#x} for guest frames {first:#x} to {last:#x}", dom=domid)
+    if kind == NO_ATTRIBUTE:
+        if said.pop((first, last), None) is None:
+            raise ModelError(errno.ENOENT, f"nothing was said of guest frames {first:#x} to {last:#x}", dom=domid)
+        return
+    if (first, last) not in said:
+        if any(start <= last and first <= end for start, end in said):
+            raise ModelError(errno.EBUSY, f"part of {first:#x} to {last:#x} is pinned otherwise", dom=domid)
+        if len(said) >= MOST_ATTRIBUTES:
+            raise ModelError(errno.ENOSPC, f"at most {MOST_ATTRIBUTES} ranges can be pinned", dom=domid)
+    said[first, last] = kind
 
-        Raises:
-            ModelError: ESRCH; EINVAL, it is dying, or begins and has begun already.
-        """
-        domain = self.living(domid)
-        if on and domain.dirty is not None:
-            raise ModelError(errno.EINVAL, f"domain {domid} is in log-dirty mode", dom=domid)
-        domain.dirty = np.zeros(0, dtype=np.bool_) if on else None
 
-    def mark_dirty(self, domid: int, first: int, n_pages: int) -> None:
-        """A device model has written to guest frames; those that are not there are left out.
+def mfn_of(domain: Domain, gfn: int) -> int:
+    """The machine frame behind a guest frame that is plain RAM.
 
-        Raises:
-            ModelError: ESRCH; EINVAL, it is dying.
-        """
-        domain = self.living(domid)
-        end = min(first + n_pages, len(domain.p2m))
-        if domain.dirty is None or first >= end:
-            return
-        if end > len(domain.dirty):
-            domain.dirty = grow(domain.dirty, end, self.max_gfns)
-        domain.dirty[first:end] |= domain.p2m[first:end] > ON_DEMAND
+    Raises:
+        ModelError: EINVAL, there is none.
+    """
+    mfn = int(domain.p2m[gfn]) if gfn < len(domain.p2m) else NO_FRAME
+    if not FIRST_RAM <= mfn < DEVICE:
+        raise ModelError(errno.EINVAL, f"guest frame {gfn:#x} of domain {domain.domid} is not there", gfn=gfn)
+    return mfn
 
-    def take_dirty(self, domid: int, n_pages: int, *, clean: bool) -> npt.NDArray[np.bool_]:
-        """Which of the first guest frames were written to.
 
-        Args:
-            domid: The domain.
-            n_pages: How many to tell.
-            clean: Forget what is told.
+def compare_vram(machine: Machine, domid: int, first: int, digests: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which guest frames hold something else than the last time (XEN_DMOP_track_dirty_vram).
 
-        Raises:
-            ModelError: ESRCH; EINVAL, it is dying, or not in log-dirty mode.
-        """
-        domain = self.living(domid)
-        if domain.dirty is None:
-            raise ModelError(errno.EINVAL, f"domain {domid} is not in log-dirty mode", dom=domid)
-        found = np.zeros(n_pages, dtype=np.bool_)
-        known = domain.dirty[:n_pages]
-        found[: len(known)] = known
-        if clean:
-            known[:] = False
-        return found
+    Args:
+        machine: The simulated machine.
+        domid: The domain.
+        first: The first guest frame.
+        digests: (n,) uint64, what tells the content of each frame from others.
 
-    # Video memory that a device model follows
+    Returns:
+        (n,) bool; all of them the first time, and when other frames are followed than before.
 
-    def compare_vram(self, domid: int, first: int, digests: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        """Which guest frames hold something else than the last time (XEN_DMOP_track_dirty_vram).
+    Raises:
+        ModelError: ESRCH; EINVAL, it is dying.
+    """
+    domain = machine.living(domid)
+    followed = domain.vram
+    if followed is None or followed[:2] != (first, len(digests)):
+        dirty = np.ones(len(digests), dtype=np.bool_)
+    else:
+        dirty = digests != followed[2]
+    domain.vram = (first, len(digests), digests)
+    return dirty
 
-        Args:
-            domid: The domain.
-            first: The first guest frame.
-            digests: (n,) uint64, what tells the content of each frame from others.
 
-        Returns:
-            (n,) bool; all of them the first time, and when other frames are followed than before.
+def forget_vram(machine: Machine, domid: int) -> None:
+    """A device model follows no guest frames any more.
 
-        Raises:
-            ModelError: ESRCH; EINVAL, it is dying.
-        """
-        domain = self.living(domid)
-        followed = domain.vram
-        if followed is None or followed[:2] != (first, len(digests)):
-            dirty = np.ones(len(digests), dtype=np.bool_)
-        else:
-            dirty = digests != followed[2]
-        domain.vram = (first, len(digests), digests)
-        return dirty
-
-    def forget_vram(self, domid: int) -> None:
-        """A device model follows no guest frames any more.
-
-        Raises:
-            ModelError: ESRCH; EINVAL, it is dying.
-        """
-        self.living(domid).vram = None
+    Raises:
+        ModelError: ESRCH; EINVAL, it is dying.
+    """
+    machine.living(domid).vram = None

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import memory, p2m
 from privcmdd.model.machine.domain import DEVICE, FLAGS, PAGED
 from privcmdd.model.machine.effects import FrameWanted
 from privcmdd.model.machine.frames import NO_FRAME
-from privcmdd.model.machine.machine import as_array
+from privcmdd.model.machine.machine import Machine, as_array
 from privcmdd.model.machine.memory import repeated
-from privcmdd.model.machine.p2m import Physmap
 from privcmdd.model.machine.records import Pager
 
 if TYPE_CHECKING:
@@ -29,169 +29,170 @@ if TYPE_CHECKING:
     from privcmdd.model.machine.frames import Names
 
 
-class Paging(Physmap):
-    """Paging."""
+def page_out(machine: Machine, domid: int, gfns: Names) -> npt.NDArray[np.int32]:
+    """Page frames out; mapping one is ENOENT until it is paged in. Content is kept.
 
-    # In one step
+    Returns:
+        (n,) int32: 0, -EBUSY for a frame that is mapped, -EINVAL for one that is not populated.
 
-    def page_out(self, domid: int, gfns: Names) -> npt.NDArray[np.int32]:
-        """Page frames out; mapping one is ENOENT until it is paged in. Content is kept.
+    Raises:
+        ModelError: ESRCH; ENODEV, only translated domains can be paged; EINVAL, it is dying.
+    """
+    domain, names, mfns, errors = _pageable(machine, domid, gfns)
+    errors[mfns >= DEVICE] = -errno.EINVAL
+    frames = mfns & ~np.uint32(FLAGS)
+    errors[machine.frames.page[frames] >= domain.file.first_resource] = -errno.EINVAL
+    good = errors == 0
+    errors[np.flatnonzero(good)[machine.frames.refs[mfns[good]] > 1]] = -errno.EBUSY
+    errors[(errors == 0) & repeated(names)] = -errno.EINVAL  # out since its first mention
+    good = errors == 0
+    domain.p2m[names[good].astype(np.int64)] |= np.uint32(PAGED)
+    n_moved = int(np.count_nonzero(good))
+    domain.tot_pages -= n_moved
+    domain.n_paged += n_moved
+    return errors
 
-        Returns:
-            (n,) int32: 0, -EBUSY for a frame that is mapped, -EINVAL for one that is not populated.
 
-        Raises:
-            ModelError: ESRCH; ENODEV, only translated domains can be paged; EINVAL, it is dying.
-        """
-        domain, names, mfns, errors = self._pageable(domid, gfns)
-        errors[mfns >= DEVICE] = -errno.EINVAL
-        frames = mfns & ~np.uint32(FLAGS)
-        errors[self.frames.page[frames] >= domain.file.first_resource] = -errno.EINVAL
-        good = errors == 0
-        errors[np.flatnonzero(good)[self.frames.refs[mfns[good]] > 1]] = -errno.EBUSY
-        errors[(errors == 0) & repeated(names)] = -errno.EINVAL  # out since its first mention
-        good = errors == 0
-        domain.p2m[names[good].astype(np.int64)] |= np.uint32(PAGED)
-        n_moved = int(np.count_nonzero(good))
-        domain.tot_pages -= n_moved
-        domain.n_paged += n_moved
-        return errors
+def page_in(machine: Machine, domid: int, gfns: Names) -> npt.NDArray[np.int32]:
+    """Page frames in again, with the content they had.
 
-    def page_in(self, domid: int, gfns: Names) -> npt.NDArray[np.int32]:
-        """Page frames in again, with the content they had.
+    Returns:
+        (n,) int32: 0, -EINVAL for a frame that is not paged out, -ENOMEM for one that the reservation has no room
+        for: what is paged out does not count for it (p2m_mem_paging_prep).
 
-        Returns:
-            (n,) int32: 0, -EINVAL for a frame that is not paged out, -ENOMEM for one that the reservation has no room
-            for: what is paged out does not count for it (p2m_mem_paging_prep).
+    Raises:
+        ModelError: ESRCH; ENODEV, only translated domains can be paged; EINVAL, it is dying.
+    """
+    domain, names, mfns, errors = _pageable(machine, domid, gfns)
+    errors[mfns < PAGED] = -errno.EINVAL
+    errors[(errors == 0) & repeated(names)] = -errno.EINVAL  # in since its first mention
+    errors[np.flatnonzero(errors == 0)[memory.room(domain) :]] = -errno.ENOMEM
+    good = errors == 0
+    domain.p2m[names[good].astype(np.int64)] &= ~np.uint32(PAGED)
+    n_moved = int(np.count_nonzero(good))
+    domain.tot_pages += n_moved
+    domain.n_paged -= n_moved
+    return errors
 
-        Raises:
-            ModelError: ESRCH; ENODEV, only translated domains can be paged; EINVAL, it is dying.
-        """
-        domain, names, mfns, errors = self._pageable(domid, gfns)
-        errors[mfns < PAGED] = -errno.EINVAL
-        errors[(errors == 0) & repeated(names)] = -errno.EINVAL  # in since its first mention
-        errors[np.flatnonzero(errors == 0)[self._room(domain) :]] = -errno.ENOMEM
-        good = errors == 0
-        domain.p2m[names[good].astype(np.int64)] &= ~np.uint32(PAGED)
-        n_moved = int(np.count_nonzero(good))
-        domain.tot_pages += n_moved
-        domain.n_paged -= n_moved
-        return errors
 
-    def _pageable(
-        self, domid: int, gfns: Names
-    ) -> tuple[Domain, npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.int32]]:
-        domain = self.living(domid)
-        if not domain.kind.translated:
-            raise ModelError(errno.ENODEV, f"domain {domid} is PV: only HVM and PVH domains can be paged", dom=domid)
-        names = as_array(gfns)
-        mfns = self._populated(domain, names)
-        errors = np.zeros(len(names), dtype=np.int32)
-        errors[mfns == NO_FRAME] = -errno.EINVAL
-        return domain, names, mfns, errors
+def _pageable(
+    machine: Machine, domid: int, gfns: Names
+) -> tuple[Domain, npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.int32]]:
+    domain = machine.living(domid)
+    if not domain.kind.translated:
+        raise ModelError(errno.ENODEV, f"domain {domid} is PV: only HVM and PVH domains can be paged", dom=domid)
+    names = as_array(gfns)
+    mfns = memory.mfns_of(machine, domain, names)
+    errors = np.zeros(len(names), dtype=np.int32)
+    errors[mfns == NO_FRAME] = -errno.EINVAL
+    return domain, names, mfns, errors
 
-    # With a pager
 
-    def enable_paging(self, domid: int, ring: int) -> int:
-        """A pager begins: it is told of wanted frames in the ring at guest frame ``ring``.
+def enable(machine: Machine, domid: int, ring: int) -> int:
+    """A pager begins: it is told of wanted frames in the ring at guest frame ``ring``.
 
-        Returns:
-            The guest's port that waits for it.
+    Returns:
+        The guest's port that waits for it.
 
-        Raises:
-            ModelError: ESRCH; EINVAL, the domain is dying, or has no such frame; EOPNOTSUPP, it is PV; EBUSY, there is
-                one; ENOSYS, ``ring`` is 0: nobody has said where it is; ENOSPC, there is no port left.
-        """
-        domain = self.living(domid)
-        if not domain.kind.translated:
-            raise ModelError(
-                errno.EOPNOTSUPP, f"domain {domid} is PV: only HVM and PVH domains can be paged", dom=domid
-            )
-        if domain.pager is not None:
-            raise ModelError(errno.EBUSY, f"domain {domid} has a pager", dom=domid)
-        if not ring:
-            raise ModelError(errno.ENOSYS, "HVM_PARAM_PAGING_RING_PFN does not say where the ring is", dom=domid)
-        pager = Pager(int(self.frames.page[self._gfn(domain, ring)]))
-        pager.port = self.events.alloc_unbound(domid, 0, for_xen=True)
-        domain.pager = pager
-        return pager.port
+    Raises:
+        ModelError: ESRCH; EINVAL, the domain is dying, or has no such frame; EOPNOTSUPP, it is PV; EBUSY, there is
+            one; ENOSYS, ``ring`` is 0: nobody has said where it is; ENOSPC, there is no port left.
+    """
+    domain = machine.living(domid)
+    if not domain.kind.translated:
+        raise ModelError(errno.EOPNOTSUPP, f"domain {domid} is PV: only HVM and PVH domains can be paged", dom=domid)
+    if domain.pager is not None:
+        raise ModelError(errno.EBUSY, f"domain {domid} has a pager", dom=domid)
+    if not ring:
+        raise ModelError(errno.ENOSYS, "HVM_PARAM_PAGING_RING_PFN does not say where the ring is", dom=domid)
+    pager = Pager(int(machine.frames.page[p2m.mfn_of(domain, ring)]))
+    pager.port = machine.events.alloc_unbound(domid, 0, for_xen=True)
+    domain.pager = pager
+    return pager.port
 
-    def disable_paging(self, domid: int) -> None:
-        """The pager ends; what it has paged out stays so.
 
-        Raises:
-            ModelError: ESRCH.
-        """
-        domain = self.domain(domid)
-        if domain.pager is not None:
-            self.events.close_for_xen(domid, domain.pager.port)
-            domain.pager = None
+def disable(machine: Machine, domid: int) -> None:
+    """The pager ends; what it has paged out stays so.
 
-    def pager(self, domid: int) -> tuple[Domain, Pager]:
-        """The pager of a domain.
+    Raises:
+        ModelError: ESRCH.
+    """
+    domain = machine.domain(domid)
+    if domain.pager is not None:
+        machine.events.close_for_xen(domid, domain.pager.port)
+        domain.pager = None
 
-        Raises:
-            ModelError: ESRCH; EINVAL, the domain is dying; ENODEV, there is none.
-        """
-        domain = self.living(domid)
-        if domain.pager is None:
-            raise ModelError(errno.ENODEV, f"domain {domid} has no pager", dom=domid)
-        return domain, domain.pager
 
-    def nominate(self, domid: int, gfn: int) -> None:
-        """Choose a frame to be evicted.
+def pager_of(machine: Machine, domid: int) -> tuple[Domain, Pager]:
+    """The pager of a domain.
 
-        Raises:
-            ModelError: As ``pager``; EINVAL, there is no such frame; EBUSY, it is mapped.
-        """
-        domain, pager = self.pager(domid)
-        mfn = self._gfn(domain, gfn)
-        if self.frames.refs[mfn] > 1 or self.frames.page[mfn] >= domain.file.first_resource:
-            raise ModelError(errno.EBUSY, f"guest frame {gfn:#x} is mapped", gfn=gfn)
-        pager.nominated.add(gfn)
+    Raises:
+        ModelError: ESRCH; EINVAL, the domain is dying; ENODEV, there is none.
+    """
+    domain = machine.living(domid)
+    if domain.pager is None:
+        raise ModelError(errno.ENODEV, f"domain {domid} has no pager", dom=domid)
+    return domain, domain.pager
 
-    def evict(self, domid: int, gfn: int) -> None:
-        """Page a nominated frame out.
 
-        Raises:
-            ModelError: As ``pager``; EBUSY, it was not nominated, or is mapped now.
-        """
-        _, pager = self.pager(domid)
-        error = 0 if gfn in pager.nominated else -errno.EBUSY
-        error = error or int(self.page_out(domid, [gfn])[0])
-        if error:
-            raise ModelError(-error, f"guest frame {gfn:#x} is mapped, or was not nominated", gfn=gfn)
-        pager.nominated.discard(gfn)
+def nominate(machine: Machine, domid: int, gfn: int) -> None:
+    """Choose a frame to be evicted.
 
-    def load(self, domid: int, gfn: int) -> int:
-        """Page a frame in.
+    Raises:
+        ModelError: As ``pager``; EINVAL, there is no such frame; EBUSY, it is mapped.
+    """
+    domain, pager = pager_of(machine, domid)
+    mfn = p2m.mfn_of(domain, gfn)
+    if machine.frames.refs[mfn] > 1 or machine.frames.page[mfn] >= domain.file.first_resource:
+        raise ModelError(errno.EBUSY, f"guest frame {gfn:#x} is mapped", gfn=gfn)
+    pager.nominated.add(gfn)
 
-        Returns:
-            Its page in the memory file, for its content.
 
-        Raises:
-            ModelError: As ``pager``; ENOENT, it is not paged out; ENOMEM, the reservation is used up.
-        """
-        domain, pager = self.pager(domid)
-        error = int(self.page_in(domid, [gfn])[0])
-        if error == -errno.ENOMEM:
-            raise ModelError(errno.ENOMEM, f"the reservation of {domain.max_pages} pages is used up", gfn=gfn)
-        if error:
-            raise ModelError(errno.ENOENT, f"guest frame {gfn:#x} is not paged out", gfn=gfn)
-        pager.asked.discard(gfn)
-        return int(self.frames.page[domain.p2m[gfn]])
+def evict(machine: Machine, domid: int, gfn: int) -> None:
+    """Page a nominated frame out.
 
-    def note_asked(self, domid: int, gfn: int) -> None:
-        """The pager has been told that a frame is wanted; until it is loaded it is not told again.
+    Raises:
+        ModelError: As ``pager``; EBUSY, it was not nominated, or is mapped now.
+    """
+    _, pager = pager_of(machine, domid)
+    error = 0 if gfn in pager.nominated else -errno.EBUSY
+    error = error or int(page_out(machine, domid, [gfn])[0])
+    if error:
+        raise ModelError(-error, f"guest frame {gfn:#x} is mapped, or was not nominated", gfn=gfn)
+    pager.nominated.discard(gfn)
 
-        Raises:
-            ModelError: ESRCH.
-        """
-        pager = self.domain(domid).pager
-        if pager is not None:
-            pager.asked.add(gfn)
 
-    def want(self, domain: Domain, gfns: npt.NDArray[np.int64]) -> None:
-        """Somebody looked for frames that are paged out: let the pager know."""
-        if domain.pager is not None:
-            self.effects += [FrameWanted(domain.domid, gfn) for gfn in gfns.tolist()]
+def load(machine: Machine, domid: int, gfn: int) -> int:
+    """Page a frame in.
+
+    Returns:
+        Its page in the memory file, for its content.
+
+    Raises:
+        ModelError: As ``pager``; ENOENT, it is not paged out; ENOMEM, the reservation is used up.
+    """
+    domain, pager = pager_of(machine, domid)
+    error = int(page_in(machine, domid, [gfn])[0])
+    if error == -errno.ENOMEM:
+        raise ModelError(errno.ENOMEM, f"the reservation of {domain.max_pages} pages is used up", gfn=gfn)
+    if error:
+        raise ModelError(errno.ENOENT, f"guest frame {gfn:#x} is not paged out", gfn=gfn)
+    pager.asked.discard(gfn)
+    return int(machine.frames.page[domain.p2m[gfn]])
+
+
+def note_asked(machine: Machine, domid: int, gfn: int) -> None:
+    """The pager has been told that a frame is wanted; until it is loaded it is not told again.
+
+    Raises:
+        ModelError: ESRCH.
+    """
+    pager = machine.domain(domid).pager
+    if pager is not None:
+        pager.asked.add(gfn)
+
+
+def request(machine: Machine, domain: Domain, gfns: npt.NDArray[np.int64]) -> None:
+    """Somebody looked for frames that are paged out: let the pager know."""
+    if domain.pager is not None:
+        machine.effects += [FrameWanted(domain.domid, gfn) for gfn in gfns.tolist()]

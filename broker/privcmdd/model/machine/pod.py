@@ -10,10 +10,10 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.findings import Kind
+from privcmdd.model.machine import lifecycle, memory
 from privcmdd.model.machine.domain import ON_DEMAND
 from privcmdd.model.machine.frames import NO_FRAME
-from privcmdd.model.machine.machine import as_array
-from privcmdd.model.machine.memory import Reservation
+from privcmdd.model.machine.machine import Machine, as_array
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -25,65 +25,64 @@ if TYPE_CHECKING:
 CRASHED: Final = 3
 
 
-class OnDemand(Reservation):
-    """Populate on demand."""
+def mark_populate_on_demand(machine: Machine, domid: int, gfns: Names) -> int:
+    """Mark guest frames as to be populated on demand (XENMEMF_populate_on_demand), in order.
 
-    def demand(self, domid: int, gfns: Names) -> int:
-        """Mark guest frames as to be populated on demand (XENMEMF_populate_on_demand), in order.
+    Returns:
+        How many, from the first on; one that is populated stops it.
 
-        Returns:
-            How many, from the first on; one that is populated stops it.
+    Raises:
+        ModelError: ESRCH; EINVAL, it is dying, or PV.
+    """
+    domain = machine.living(domid)
+    if not domain.kind.translated:
+        raise ModelError(errno.EINVAL, f"domain {domid} is PV: nothing is populated on demand there", dom=domid)
+    names = as_array(gfns)
+    beyond = np.flatnonzero(names >= machine.max_gfns)
+    numbers = names[: int(beyond[0]) if len(beyond) else len(names)].astype(np.int64)
+    domain.reach(int(numbers.max(initial=-1)) + 1)
+    there = np.flatnonzero(domain.p2m[numbers] > ON_DEMAND)
+    numbers = numbers[: int(there[0]) if len(there) else len(numbers)]
+    fresh = np.unique(numbers)
+    domain.n_on_demand += int(np.count_nonzero(domain.p2m[fresh] == NO_FRAME))
+    domain.p2m[numbers] = ON_DEMAND
+    domain.top_gfn = max(domain.top_gfn, int(numbers.max(initial=0)))
+    return len(numbers)
 
-        Raises:
-            ModelError: ESRCH; EINVAL, it is dying, or PV.
-        """
-        domain = self.living(domid)
-        if not domain.kind.translated:
-            raise ModelError(errno.EINVAL, f"domain {domid} is PV: nothing is populated on demand there", dom=domid)
-        names = as_array(gfns)
-        beyond = np.flatnonzero(names >= self.max_gfns)
-        numbers = names[: int(beyond[0]) if len(beyond) else len(names)].astype(np.int64)
-        domain.reach(int(numbers.max(initial=-1)) + 1)
-        there = np.flatnonzero(domain.p2m[numbers] > ON_DEMAND)
-        numbers = numbers[: int(there[0]) if len(there) else len(numbers)]
-        fresh = np.unique(numbers)
-        domain.n_on_demand += int(np.count_nonzero(domain.p2m[fresh] == NO_FRAME))
-        domain.p2m[numbers] = ON_DEMAND
-        domain.top_gfn = max(domain.top_gfn, int(numbers.max(initial=0)))
-        return len(numbers)
 
-    def set_pod_target(self, domid: int, target_pages: int) -> None:
-        """Set how many frames a domain is to have, those kept for its demands included (p2m_pod_set_mem_target).
+def set_target(machine: Machine, domid: int, target_pages: int) -> None:
+    """Set how many frames a domain is to have, those kept for its demands included (p2m_pod_set_mem_target).
 
-        Raises:
-            ModelError: ESRCH; EINVAL, it is dying, PV, or more is asked for than it may have; ENOMEM.
-        """
-        domain = self.living(domid)
-        if not domain.kind.translated or target_pages > domain.max_pages:
-            raise ModelError(
-                errno.EINVAL,
-                f"target is {target_pages} pages, expected at most {domain.max_pages}, of an HVM or PVH domain",
-                dom=domid,
-            )
-        if not domain.n_on_demand:
-            return
-        cached = min(max(0, target_pages - domain.tot_pages), domain.n_on_demand)
-        if cached > self.frames.n_free:
-            raise ModelError(errno.ENOMEM, f"the machine has {self.frames.n_free} free frames, {cached} are asked for")
-        domain.n_cached = cached
+    Raises:
+        ModelError: ESRCH; EINVAL, it is dying, PV, or more is asked for than it may have; ENOMEM.
+    """
+    domain = machine.living(domid)
+    if not domain.kind.translated or target_pages > domain.max_pages:
+        raise ModelError(
+            errno.EINVAL,
+            f"target is {target_pages} pages, expected at most {domain.max_pages}, of an HVM or PVH domain",
+            dom=domid,
+        )
+    if not domain.n_on_demand:
+        return
+    cached = min(max(0, target_pages - domain.tot_pages), domain.n_on_demand)
+    if cached > machine.frames.n_free:
+        raise ModelError(errno.ENOMEM, f"the machine has {machine.frames.n_free} free frames, {cached} are asked for")
+    domain.n_cached = cached
 
-    def populate_demanded(self, domain: Domain, gfns: npt.NDArray[np.int64]) -> None:
-        """Populate guest frames that are looked up for the first time; a domain that has no frame left crashes."""
-        wanted = np.unique(gfns).astype(np.uint64) if len(np.unique(gfns)) < len(gfns) else gfns.astype(np.uint64)
-        n_done = min(len(wanted), domain.n_cached, self.frames.n_free)
-        self._populate(domain, wanted[:n_done])
-        domain.n_cached -= n_done
-        if n_done < len(wanted):
-            self.shut_down(domain.domid, CRASHED)
-            self.found(
-                Kind.DOMAIN_CRASHED,
-                f"frame {int(wanted[n_done]):#x} of domain {domain.domid} is to be populated on demand, and no memory "
-                "is kept for that any more: looking it up crashed the domain; raise its target "
-                "(XENMEM_set_pod_target) first",
-                dom=domain.domid,
-            )
+
+def demand_populate(machine: Machine, domain: Domain, gfns: npt.NDArray[np.int64]) -> None:
+    """Populate guest frames that are looked up for the first time; a domain that has no frame left crashes."""
+    wanted = np.unique(gfns).astype(np.uint64) if len(np.unique(gfns)) < len(gfns) else gfns.astype(np.uint64)
+    n_done = min(len(wanted), domain.n_cached, machine.frames.n_free)
+    memory.allocate(machine, domain, wanted[:n_done])
+    domain.n_cached -= n_done
+    if n_done < len(wanted):
+        lifecycle.shut_down(machine, domain.domid, CRASHED)
+        machine.found(
+            Kind.DOMAIN_CRASHED,
+            f"frame {int(wanted[n_done]):#x} of domain {domain.domid} is to be populated on demand, and no memory "
+            "is kept for that any more: looking it up crashed the domain; raise its target "
+            "(XENMEM_set_pod_target) first",
+            dom=domain.domid,
+        )

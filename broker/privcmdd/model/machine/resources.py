@@ -17,9 +17,8 @@ import numpy as np
 from privcmdd.model.errors import ModelError
 from privcmdd.model.findings import Kind
 from privcmdd.model.machine.domain import FLAGS, ON_DEMAND
-from privcmdd.model.machine.foreign import Foreign
 from privcmdd.model.machine.frames import FIRST_RAM, NO_FRAME
-from privcmdd.model.machine.machine import no_such_domain
+from privcmdd.model.machine.machine import Machine, no_such_domain
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -47,174 +46,185 @@ class GrantId(IntEnum):
     STATUS = 1
 
 
-class Resources(Foreign):
-    """Grant tables and ioreq servers."""
+def max_frames(machine: Machine, domid: int, kind: int, number: int) -> int:
+    """How many frames a resource has.
 
-    def resource_size(self, domid: int, kind: int, number: int) -> int:
-        """How many frames a resource has.
+    Args:
+        machine: The simulated machine.
+        domid: Whose it is.
+        kind: A ``Type``, in 16 bits; what is above them is dropped.
+        number: Which of them.
 
-        Args:
-            domid: Whose it is.
-            kind: A ``Type``, in 16 bits; what is above them is dropped.
-            number: Which of them.
+    Raises:
+        ModelError: ESRCH; EPERM, domain 0; EINVAL, no such resource.
+    """
+    size = _existing_size(machine, domid, kind, number)
+    if kind & 0xFFFF not in {*Type}:
+        machine.found(
+            Kind.RESOURCE_SIZE_BOGUS,
+            f"there is no resource of type {kind:#x}, and asked for its size Xen {machine.host.xen} says {size:#x} "
+            "frames and no error: it is an errno that was stored in a count",
+            dom=domid,
+        )
+    return size
 
-        Raises:
-            ModelError: ESRCH; EPERM, domain 0; EINVAL, no such resource.
-        """
-        size = self._existing_size(domid, kind, number)
-        if kind & 0xFFFF not in {*Type}:
-            self.found(
-                Kind.RESOURCE_SIZE_BOGUS,
-                f"there is no resource of type {kind:#x}, and asked for its size Xen {self.host.xen} says {size:#x} "
-                "frames and no error: it is an errno that was stored in a count",
-                dom=domid,
-            )
-        return size
 
-    def _existing_size(self, domid: int, kind: int, number: int) -> int:
-        domain = self._remote(domid)
-        size = self._size(domain, kind & 0xFFFF, number)
-        if not size:
-            raise ModelError(errno.EINVAL, f"domain {domid} has no resource of type {kind:#x}, id {number}", type=kind)
-        return size
+def _existing_size(machine: Machine, domid: int, kind: int, number: int) -> int:
+    domain = _remote(machine, domid)
+    size = _max_frames(machine, domain, kind & 0xFFFF, number)
+    if not size:
+        raise ModelError(errno.EINVAL, f"domain {domid} has no resource of type {kind:#x}, id {number}", type=kind)
+    return size
 
-    def _remote(self, domid: int) -> Domain:
-        if domid == 0:
-            raise ModelError(errno.EPERM, "dom is 0: the resources of the caller's own domain cannot be mapped", dom=0)
-        domain = self.domains.get(domid)
-        if domain is None:
-            raise no_such_domain(domid)
-        return domain
 
-    def _size(self, domain: Domain, kind: int, number: int) -> int:
-        if kind == Type.GRANT_TABLE:
-            if number == GrantId.SHARED:
-                return domain.grants.max_frames
-            return -(-domain.grants.max_frames // STATUS_PER_SHARED) if number == GrantId.STATUS else 0
-        if kind == Type.IOREQ_SERVER:
-            return IOREQ_FRAMES if domain.kind.translated else 0
-        # Xen 4.17 stores -EOPNOTSUPP in an unsigned count (xen/common/memory.c, resource_max_frames).
-        return 0 if kind == Type.VMTRACE_BUF or self.host.xen != "4.17" else (1 << 32) - errno.EOPNOTSUPP
+def _remote(machine: Machine, domid: int) -> Domain:
+    if domid == 0:
+        raise ModelError(errno.EPERM, "dom is 0: the resources of the caller's own domain cannot be mapped", dom=0)
+    domain = machine.domains.get(domid)
+    if domain is None:
+        raise no_such_domain(domid)
+    return domain
 
-    def resource_frames(self, domid: int, kind: int, number: int, first: int, n_frames: int) -> npt.NDArray[np.uint32]:
-        """The machine frames of a part of a resource; no references are taken.
 
-        Raises:
-            ModelError: As ``resource_size``; EINVAL, past its end; EOPNOTSUPP, no such type (Xen 4.17); EBUSY, the
-                domain is dying; ENOENT, no such ioreq server; ENOMEM.
-        """
-        size = self._existing_size(domid, kind, number)
-        kind &= 0xFFFF
-        if first + n_frames > size:
-            raise ModelError(
-                errno.EINVAL, f"frames {first} to {first + n_frames} are asked for, there are {size}", key="idx"
-            )
-        if kind not in (Type.GRANT_TABLE, Type.IOREQ_SERVER):
-            raise ModelError(errno.EOPNOTSUPP, f"there is no type of resource {kind}", key="type")
-        domain = self.domains[domid]
-        if not domain.alive:
-            raise ModelError(errno.EBUSY, f"domain {domid} is dying: its resources cannot be mapped", dom=domid)
-        if kind == Type.GRANT_TABLE:
-            frames = self._grant_frames(domain, number, first + n_frames)
-        else:
-            frames = self._ioreq_frames(domain, number, first)
-        return np.array(frames[first : first + n_frames], dtype=np.uint32)
+def _max_frames(machine: Machine, domain: Domain, kind: int, number: int) -> int:
+    if kind == Type.GRANT_TABLE:
+        if number == GrantId.SHARED:
+            return domain.grants.max_frames
+        return -(-domain.grants.max_frames // STATUS_PER_SHARED) if number == GrantId.STATUS else 0
+    if kind == Type.IOREQ_SERVER:
+        return IOREQ_FRAMES if domain.kind.translated else 0
+    # Xen 4.17 stores -EOPNOTSUPP in an unsigned count (xen/common/memory.c, resource_max_frames).
+    return 0 if kind == Type.VMTRACE_BUF or machine.host.xen != "4.17" else (1 << 32) - errno.EOPNOTSUPP
 
-    def _grant_frames(self, domain: Domain, number: int, n_needed: int) -> list[int]:
-        grants = domain.grants
-        if number == GrantId.STATUS and grants.version != 2:
-            raise ModelError(
-                errno.EINVAL, f"domain {domain.domid} uses version 1 of grants, which has no status frames", key="id"
-            )
-        frames = grants.shared if number == GrantId.SHARED else grants.status
-        if len(frames) < n_needed:
-            frames += self._make(domain, n_needed - len(frames))
-        return frames
 
-    def make_status_frames(self, domain: Domain) -> None:
-        """Have as many status frames as the shared frames of a table of version 2 need.
+def mfns_of(machine: Machine, domid: int, kind: int, number: int, first: int, n_frames: int) -> npt.NDArray[np.uint32]:
+    """The machine frames of a part of a resource; no references are taken.
 
-        Raises:
-            ModelError: ENOMEM.
-        """
-        self._grant_frames(domain, GrantId.STATUS, -(-len(domain.grants.shared) // STATUS_PER_SHARED))
+    Raises:
+        ModelError: As ``resource_size``; EINVAL, past its end; EOPNOTSUPP, no such type (Xen 4.17); EBUSY, the
+            domain is dying; ENOENT, no such ioreq server; ENOMEM.
+    """
+    size = _existing_size(machine, domid, kind, number)
+    kind &= 0xFFFF
+    if first + n_frames > size:
+        raise ModelError(
+            errno.EINVAL, f"frames {first} to {first + n_frames} are asked for, there are {size}", key="idx"
+        )
+    if kind not in (Type.GRANT_TABLE, Type.IOREQ_SERVER):
+        raise ModelError(errno.EOPNOTSUPP, f"there is no type of resource {kind}", key="type")
+    domain = machine.domains[domid]
+    if not domain.alive:
+        raise ModelError(errno.EBUSY, f"domain {domid} is dying: its resources cannot be mapped", dom=domid)
+    if kind == Type.GRANT_TABLE:
+        frames = _grant_frames(machine, domain, number, first + n_frames)
+    else:
+        frames = _ioreq_frames(machine, domain, number, first)
+    return np.array(frames[first : first + n_frames], dtype=np.uint32)
 
-    def _ioreq_frames(self, domain: Domain, number: int, first: int) -> list[int]:
-        server = domain.ioreq_servers.get(number)
-        if server is None or (first == 0 and not server.bufioreq):
-            raise ModelError(errno.ENOENT, f"domain {domain.domid} has no ioreq server {number}", key="id")
-        if not server.frames:
-            server.frames = self._make(domain, IOREQ_FRAMES)
-        return server.frames
 
-    def _make(self, domain: Domain, n_frames: int) -> list[int]:
-        if n_frames > self.frames.n_free:
-            raise ModelError(errno.ENOMEM, "the machine has no free frame left (machine.memory_mib)")
-        pages = domain.file.find_resources(n_frames)
-        if pages is None:
-            raise ModelError(errno.ENOMEM, f"the resources of domain {domain.domid} fill their part of its file")
-        places = domain.file.places(pages)
-        gfns = np.full(n_frames, NO_GFN, dtype=np.uint32)
-        made: list[int] = self.frames.allocate(domain.domid, gfns, pages).tolist()
-        domain.file.hold(places)
-        domain.n_resource += n_frames
-        return made
+def _grant_frames(machine: Machine, domain: Domain, number: int, n_needed: int) -> list[int]:
+    grants = domain.grants
+    if number == GrantId.STATUS and grants.version != 2:
+        raise ModelError(
+            errno.EINVAL, f"domain {domain.domid} uses version 1 of grants, which has no status frames", key="id"
+        )
+    frames = grants.shared if number == GrantId.SHARED else grants.status
+    if len(frames) < n_needed:
+        frames += _allocate(machine, domain, n_needed - len(frames))
+    return frames
 
-    def shared_info_frame(self, domain: Domain) -> int:
-        """The machine frame of a domain's shared_info page.
 
-        Raises:
-            ModelError: ENOMEM, it is not there yet and cannot be made.
-        """
-        domain.shared_info = domain.shared_info or self._make(domain, 1)
-        return domain.shared_info[0]
+def make_status_frames(machine: Machine, domain: Domain) -> None:
+    """Have as many status frames as the shared frames of a table of version 2 need.
 
-    def place(self, domid: int, space: int, index: int, gfn: int) -> None:
-        """Put a page that Xen keeps for a translated domain into its physmap (XENMEM_add_to_physmap).
+    Raises:
+        ModelError: ENOMEM.
+    """
+    _grant_frames(machine, domain, GrantId.STATUS, -(-len(domain.grants.shared) // STATUS_PER_SHARED))
 
-        Args:
-            domid: Which domain.
-            space: 0 its shared_info page, 1 its grant table, of which status frames have bit 31 of ``index``.
-            index: Which frame of it.
-            gfn: Where; what was there is let go.
 
-        Raises:
-            ModelError: ESRCH; EINVAL, it is dying or PV, or has no such frame; ENOMEM.
-        """
-        domain = self._translated(domid)
-        if gfn >= self.max_gfns:
-            raise ModelError(errno.EINVAL, f"guest frame {gfn:#x} is past those a domain may have", dom=domid)
-        if space == 0:
-            if index:
-                raise ModelError(errno.EINVAL, f"there is one shared_info page, asked for {index}", dom=domid)
-            mfn = self.shared_info_frame(domain)
-        else:
-            number = GrantId.STATUS if index & STATUS_INDEX else GrantId.SHARED
-            frame = index & (STATUS_INDEX - 1)
-            mfn = int(self.resource_frames(domid, Type.GRANT_TABLE, number, frame, 1)[0])
-        domain.reach(gfn + 1)
-        old = int(self.frames.gfn[mfn])
-        self.frames.refs_of[mfn] += 1
-        if domain.p2m[gfn] >= FIRST_RAM:
-            self.give([int(domain.p2m[gfn]) & ~FLAGS])
-        elif domain.p2m[gfn] == ON_DEMAND:
-            domain.n_on_demand -= 1
-        if old != NO_GFN and domain.p2m[old] == mfn:
-            domain.p2m[old] = NO_FRAME
-            self.give([mfn])
-        domain.p2m[gfn] = mfn
-        self.frames.gfn[mfn] = gfn
-        domain.top_gfn = max(domain.top_gfn, gfn)
+def _ioreq_frames(machine: Machine, domain: Domain, number: int, first: int) -> list[int]:
+    server = domain.ioreq_servers.get(number)
+    if server is None or (first == 0 and not server.bufioreq):
+        raise ModelError(errno.ENOENT, f"domain {domain.domid} has no ioreq server {number}", key="id")
+    if not server.frames:
+        server.frames = _allocate(machine, domain, IOREQ_FRAMES)
+    return server.frames
 
-    def _held_by_resources(self, domain: Domain) -> list[int]:
-        """The frames that a domain has elsewhere than in its physmap."""
-        frames = domain.shared_info + domain.grants.shared + domain.grants.status + domain.detached
-        for server in domain.ioreq_servers.values():
-            frames += server.frames
-        return frames
 
-    def _forget_resources(self, domain: Domain) -> None:
-        """Take them from a dying domain; the caller gives their frames back."""
-        domain.shared_info, domain.detached = [], []
-        domain.grants.shared, domain.grants.status = [], []
-        domain.ioreq_servers = {}
+def _allocate(machine: Machine, domain: Domain, n_frames: int) -> list[int]:
+    if n_frames > machine.frames.n_free:
+        raise ModelError(errno.ENOMEM, "the machine has no free frame left (machine.memory_mib)")
+    pages = domain.file.find_resources(n_frames)
+    if pages is None:
+        raise ModelError(errno.ENOMEM, f"the resources of domain {domain.domid} fill their part of its file")
+    places = domain.file.places(pages)
+    gfns = np.full(n_frames, NO_GFN, dtype=np.uint32)
+    made: list[int] = machine.frames.allocate(domain.domid, gfns, pages).tolist()
+    domain.file.hold(places)
+    domain.n_resource += n_frames
+    return made
+
+
+def shared_info_frame(machine: Machine, domain: Domain) -> int:
+    """The machine frame of a domain's shared_info page.
+
+    Raises:
+        ModelError: ENOMEM, it is not there yet and cannot be made.
+    """
+    domain.shared_info = domain.shared_info or _allocate(machine, domain, 1)
+    return domain.shared_info[0]
+
+
+def add_to_physmap(machine: Machine, domid: int, space: int, index: int, gfn: int) -> None:
+    """Put a page that Xen keeps for a translated domain into its physmap (XENMEM_add_to_physmap).
+
+    Args:
+        machine: The simulated machine.
+        domid: Which domain.
+        space: 0 its shared_info page, 1 its grant table, of which status frames have bit 31 of ``index``.
+        index: Which frame of it.
+        gfn: Where; what was there is let go.
+
+    Raises:
+        ModelError: ESRCH; EINVAL, it is dying or PV, or has no such frame; ENOMEM.
+    """
+    domain = machine.translated(domid)
+    if gfn >= machine.max_gfns:
+        raise ModelError(errno.EINVAL, f"guest frame {gfn:#x} is past those a domain may have", dom=domid)
+    if space == 0:
+        if index:
+            raise ModelError(errno.EINVAL, f"there is one shared_info page, asked for {index}", dom=domid)
+        mfn = shared_info_frame(machine, domain)
+    else:
+        number = GrantId.STATUS if index & STATUS_INDEX else GrantId.SHARED
+        frame = index & (STATUS_INDEX - 1)
+        mfn = int(mfns_of(machine, domid, Type.GRANT_TABLE, number, frame, 1)[0])
+    domain.reach(gfn + 1)
+    old = int(machine.frames.gfn[mfn])
+    machine.frames.refs_of[mfn] += 1
+    if domain.p2m[gfn] >= FIRST_RAM:
+        machine.put([int(domain.p2m[gfn]) & ~FLAGS])
+    elif domain.p2m[gfn] == ON_DEMAND:
+        domain.n_on_demand -= 1
+    if old != NO_GFN and domain.p2m[old] == mfn:
+        domain.p2m[old] = NO_FRAME
+        machine.put([mfn])
+    domain.p2m[gfn] = mfn
+    machine.frames.gfn[mfn] = gfn
+    domain.top_gfn = max(domain.top_gfn, gfn)
+
+
+def held(domain: Domain) -> list[int]:
+    """The frames that a domain has elsewhere than in its physmap."""
+    frames = domain.shared_info + domain.grants.shared + domain.grants.status + domain.detached
+    for server in domain.ioreq_servers.values():
+        frames += server.frames
+    return frames
+
+
+def forget(domain: Domain) -> None:
+    """Take them from a dying domain; the caller gives their frames back."""
+    domain.shared_info, domain.detached = [], []
+    domain.grants.shared, domain.grants.status = [], []
+    domain.ioreq_servers = {}

@@ -98,7 +98,7 @@ def touch(space: AddressSpace, address: int, access: int) -> Touch:
     entered = space.personality.fault(space, entry, page)
     mfn = space.pmap.get(page)
     machine = space.machine
-    return Touch(machine.owner(mfn), machine.name(mfn), entered)
+    return Touch(machine.owner(mfn), machine.gmfn(mfn), entered)
 
 
 def resolve(space: AddressSpace, address: int, size: int, access: int) -> list[Segment]:

@@ -11,7 +11,7 @@ from privcmdd.model.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from privcmdd.model.machine.gntalloc import Notice
-    from privcmdd.model.machine.lifecycle import Hypervisor
+    from privcmdd.model.machine.machine import Machine
 
 
 class GrantedPages:
@@ -26,7 +26,7 @@ class GrantedPages:
 
     __slots__ = ("machine", "notices", "number", "refs")
 
-    def __init__(self, machine: Hypervisor, number: int) -> None:
+    def __init__(self, machine: Machine, number: int) -> None:
         self.machine = machine
         self.number = number
         self.refs: dict[int, Held | Shared] = {}

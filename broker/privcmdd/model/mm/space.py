@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.ledger import Account
     from privcmdd.model.machine.frames import Mfns, Names
-    from privcmdd.model.machine.lifecycle import Hypervisor
+    from privcmdd.model.machine.machine import Machine
     from privcmdd.model.mm.vm_map import Maker
 
 
@@ -131,7 +131,7 @@ class AddressSpace:
     def __init__(
         self,
         number: int,
-        machine: Hypervisor,
+        machine: Machine,
         account: Account,
         personality: VmOps,
         slice_frames: int = 16_384,
@@ -218,7 +218,7 @@ class AddressSpace:
         if new and dead:
             self.counters.replacements += 1
         if len(old):
-            self.machine.give(old)
+            self.machine.put(old)
         self._settle(start)
 
     def relabel(self, start: int, end: int, new: Sequence[Entry]) -> None:
@@ -234,7 +234,7 @@ class AddressSpace:
         """
         old = self._swap_frames(start, end, mfns)
         if len(old):
-            self.machine.give(old)
+            self.machine.put(old)
         self._settle(start)
 
     def bar(self, start: int, end: int) -> None:
@@ -259,7 +259,7 @@ class AddressSpace:
         self.counters.frames_removed += len(old)
         self._attach(new, dead)
         if len(old):
-            self.machine.give(old)
+            self.machine.put(old)
         self._settle(start)
 
     def overlay(self, start: int, end: int, new: Sequence[Entry], mfns: Mfns) -> None:
@@ -278,7 +278,7 @@ class AddressSpace:
         for entry in new:
             self._attach([entry], self.map.replace(entry.start, entry.end, [entry]))
         if len(old):
-            self.machine.give(old)
+            self.machine.put(old)
         self._settle(start)
 
     def enter(self, page: int, mfns: Mfns) -> None:
@@ -382,7 +382,7 @@ class AddressSpace:
             self.granted.unmapped(0, VM_MAX_ADDRESS)
         self._attach((), self.map.replace(0, VM_MAX_ADDRESS, ()))
         if held:
-            self.machine.give_parts(held)
+            self.machine.put_parts(held)
         self.abandon()
         self._space_charge.release()
         self.closed = True

@@ -15,6 +15,7 @@ import numpy as np
 from privcmdd.model.errors import ModelError
 from privcmdd.model.grants.entry import Read, granted
 from privcmdd.model.grants.in_use import Held, pin, unpin
+from privcmdd.model.machine import foreign, resources
 from privcmdd.model.machine.effects import GrantsInUse
 from privcmdd.model.machine.gntalloc import Holder, Notice, Shared
 from privcmdd.model.mm.vm_map import File
@@ -57,13 +58,13 @@ def map_grants(
     if domain is None:
         raise ModelError(errno.EINVAL, f"there is no domain {domid} that could grant anything", key="dom", dom=domid)
     if domain.grants.version == 2:
-        machine.make_status_frames(domain)
+        resources.make_status_frames(machine, domain)
     gmfns = [granted(machine, domain, ref, read, writes=writes).frame for ref in refs]
     data = VmaData(pte_protection=entry.protection)
     held = {page: Held(domid, ref, writes) for page, ref in enumerate(refs, addr >> PAGE_SHIFT)}
     space.reserve(addr, end, n_frames=len(refs))
     try:
-        mfns, errors = machine.acquire(domid, np.array(gmfns, dtype=np.uint64), entry.protection)
+        mfns, errors = foreign.get(machine, domid, np.array(gmfns, dtype=np.uint64), entry.protection)
     except BaseException:
         space.abandon()
         raise

@@ -19,6 +19,7 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.host import Host
+from privcmdd.model.machine import resources
 from privcmdd.model.machine.frames import BARRED, NO_FRAME
 from privcmdd.model.machine.machine import no_such_domain
 from privcmdd.model.mm.access import refaults
@@ -388,7 +389,7 @@ class Linux:
         space.reserve(start, end, n_entries=n_entries, n_frames=wanted.num, at_once=True)
         if vma.private_data is None:
             vma.private_data = VmaData()
-        frames = space.machine.resource_frames(wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
+        frames = resources.mfns_of(space.machine, wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
         is_blind = self._is_blind(space, vma, wanted.dom)
         mfns: Mfns = [NO_FRAME] * wanted.num if is_blind else get_resource(space, wanted, frames)
         try:

@@ -74,5 +74,5 @@ class Personality(VmOps, Protocol):
         """MMAP_RESOURCE: put part of a resource in the place of what is mapped; ``ready`` as for ``mmapbatch``.
 
         Raises:
-            ModelError: EINVAL, ENOMEM, EPERM, EDQUOT, and what ``Hypervisor.resource_frames`` says.
+            ModelError: EINVAL, ENOMEM, EPERM, EDQUOT, and what ``resources.mfns_of`` says.
         """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 import numpy as np
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import foreign
 from privcmdd.model.units import PAGE_SHIFT, PROT_NONE, PROT_WRITE, VM_MAX_ADDRESS
 
 if TYPE_CHECKING:
@@ -99,12 +100,12 @@ def get_frames(
 ) -> Generator[None, None, tuple[Mfns, Errors | None]]:
     """Get references to frames, in slices, with a yield between two; closing it, or a refusal there, puts them.
 
-    What ``protection`` is for: ``Hypervisor.acquire``.
+    What ``protection`` is for: ``foreign.get``.
     """
     machine = space.machine
     n = len(gmfns)
     if isinstance(gmfns, list) or n <= space.slice_frames:
-        return machine.acquire(domid, gmfns, protection)
+        return foreign.get(machine, domid, gmfns, protection)
     mfns = np.zeros(n, dtype=np.uint32)
     errors = np.zeros(n, dtype=np.int32)
     failed = False
@@ -112,7 +113,7 @@ def get_frames(
     try:
         while True:
             part = slice(done, done + space.slice_frames)
-            mfns[part], part_errors = machine.acquire(domid, gmfns[part], protection)
+            mfns[part], part_errors = foreign.get(machine, domid, gmfns[part], protection)
             if part_errors is not None:
                 errors[part] = part_errors
                 failed = True
@@ -131,7 +132,7 @@ def get_resource(space: AddressSpace, wanted: Part, frames: Mfns) -> Mfns:
     Raises:
         ModelError: That of the first one that cannot be had; what was reserved is given up.
     """
-    mfns, errors = space.machine.take(wanted.dom, frames)
+    mfns, errors = foreign.get_mfns(space.machine, wanted.dom, frames)
     if errors is not None:
         put_frames(space, mfns)
         space.abandon()
@@ -147,7 +148,7 @@ def get_resource(space: AddressSpace, wanted: Part, frames: Mfns) -> Mfns:
 
 def put_frames(space: AddressSpace, mfns: Mfns) -> None:
     """Put the references that ``get_frames`` took; never fails."""
-    space.machine.give_parts([mfns])
+    space.machine.put_parts([mfns])
 
 
 def give_up(space: AddressSpace, mfns: Mfns) -> None:

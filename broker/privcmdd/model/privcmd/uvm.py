@@ -20,6 +20,7 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.findings import Kind
+from privcmdd.model.machine import foreign, resources
 from privcmdd.model.machine.frames import FEW
 from privcmdd.model.mm.vm_map import Entry, File, Inherit
 from privcmdd.model.privcmd.requests import (
@@ -145,7 +146,7 @@ class Uvm:
         growth = space.map.growth(start, end, 1)
         if isinstance(gmfns, list):
             space.reserve(start, end, n_entries=growth, n_objects=1, n_frames=len(gmfns), at_once=True)
-            mfns, errors = space.machine.acquire(domid, gmfns)
+            mfns, errors = foreign.get(space.machine, domid, gmfns)
         else:
             space.reserve(start, end, n_entries=growth, n_objects=1, n_frames=len(gmfns))
             try:
@@ -206,7 +207,7 @@ class Uvm:
                 self._flush(space, domid, run, placed)
         except BaseException:
             if run is not None and run.mfns:
-                space.machine.give_parts(run.mfns)
+                space.machine.put_parts(run.mfns)
             space.abandon()
             raise
         space.counters.batches += 1
@@ -230,7 +231,7 @@ class Uvm:
         check_rights(protection, wanted.dom, may_write=may_write)
         n_entries = space.map.growth(start, end, 1)
         space.reserve(start, end, n_entries=n_entries, n_objects=1, n_frames=wanted.num, at_once=True)
-        frames = space.machine.resource_frames(wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
+        frames = resources.mfns_of(space.machine, wanted.dom, wanted.type, wanted.id, wanted.idx, wanted.num)
         mfns = get_resource(space, wanted, frames)
         try:
             answer = ready(Batch(0, mfns, None, protection))
@@ -324,8 +325,8 @@ class Uvm:
                 addr=address,
             )
             raise
-        take = space.machine.take if entry.object.resource else space.machine.acquire
-        mfns, errors = take(entry.object.domid, [gmfn])
+        get = foreign.get_mfns if entry.object.resource else foreign.get
+        mfns, errors = get(space.machine, entry.object.domid, [gmfn])
         if errors is not None:
             raise ModelError(
                 errno.EFAULT,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from privcmdd.model.machine.domain import Domain
-    from privcmdd.model.machine.lifecycle import Hypervisor
+    from privcmdd.model.machine.machine import Machine
     from privcmdd.service.hypercalls.memory import CallerMemory
     from privcmdd.service.layout import Layout
     from privcmdd.service.session import Session
@@ -39,7 +39,7 @@ class Call:
     memory: CallerMemory
 
     @property
-    def machine(self) -> Hypervisor:
+    def machine(self) -> Machine:
         """The machine."""
         return self.world.machine
 

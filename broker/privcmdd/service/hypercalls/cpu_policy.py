@@ -12,6 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import lifecycle
 from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def set_domain_policy(call: Call, domain: Domain, values: dict[str, Any]) -> dic
         most = PROCESSOR[first, NONE][0]
         if leaves.get((first, NONE), (0,))[0] > most:
             raise PolicyError(errno.EINVAL, f"the processor has leaves up to {most:#x}", (first, NONE))
-    call.machine.set_policy(domain.domid, leaves, dict(msrs))
+    lifecycle.set_policy(call.machine, domain.domid, leaves, dict(msrs))
     return values
 
 

@@ -7,6 +7,7 @@ import errno
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import ioreq, lifecycle
 from privcmdd.model.machine.interrupts import INTX, ISA_IRQS, PCI_DEVICES, PCI_LINKS
 from privcmdd.service.layout import Layout
 
@@ -44,7 +45,7 @@ def set_pci_intx(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_set_pci_intx_level``."""
     check(values, {"domain": 1, "bus": 1, "device": PCI_DEVICES, "intx": INTX, "level": 2})
     asserted = bool(values["level"])
-    world.machine.drive(domid, lambda lines: lines.set_intx(values["device"], values["intx"], asserted=asserted))
+    ioreq.drive(world.machine, domid, lambda lines: lines.set_intx(values["device"], values["intx"], asserted=asserted))
     return values
 
 
@@ -52,26 +53,26 @@ def set_isa_irq(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_set_isa_irq_level``."""
     check(values, {"isa_irq": ISA_IRQS, "level": 2})
     asserted = bool(values["level"])
-    world.machine.drive(domid, lambda lines: lines.set_isa(values["isa_irq"], asserted=asserted))
+    ioreq.drive(world.machine, domid, lambda lines: lines.set_isa(values["isa_irq"], asserted=asserted))
     return values
 
 
 def set_link_route(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_set_pci_link_route``."""
     check(values, {"link": PCI_LINKS, "isa_irq": ISA_IRQS})
-    world.machine.drive(domid, lambda lines: lines.set_route(values["link"], values["isa_irq"]))
+    ioreq.drive(world.machine, domid, lambda lines: lines.set_route(values["link"], values["isa_irq"]))
     return values
 
 
 def inject_msi(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_inject_msi``."""
-    world.machine.drive(domid, lambda lines: lines.send_msi(values["addr"], values["data"]))
+    ioreq.drive(world.machine, domid, lambda lines: lines.send_msi(values["addr"], values["data"]))
     return values
 
 
 def remote_shutdown(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_remote_shutdown``: the first reason counts."""
-    world.machine.shut_down(domid, values["reason"])
+    lifecycle.shut_down(world.machine, domid, values["reason"])
     return values
 
 

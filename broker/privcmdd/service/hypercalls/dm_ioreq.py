@@ -8,6 +8,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import ioreq
 from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ SYNCHRONOUS: Final = 1
 
 def create(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_create_ioreq_server``: the id is the answer."""
-    return {**values, "id": world.machine.create_ioreq_server(domid, values["handle_bufioreq"])}
+    return {**values, "id": ioreq.create(world.machine, domid, values["handle_bufioreq"])}
 
 
 def info(world: World, domid: int, values: Values) -> Values:
@@ -59,7 +60,7 @@ def info(world: World, domid: int, values: Values) -> Values:
     """
     if values["flags"] & ~NO_GFNS:
         raise ModelError(errno.EINVAL, f"flags are {values['flags']:#x}, expected 0 or 1", key="bufs")
-    server = world.machine.ioreq_server(domid, values["id"])
+    server = ioreq.server_of(world.machine, domid, values["id"])
     told = {**values, "bufioreq_port": server.bufioreq_port}
     if not values["flags"] & NO_GFNS:
         if server.frames:
@@ -70,19 +71,19 @@ def info(world: World, domid: int, values: Values) -> Values:
 
 def map_range(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_map_io_range_to_ioreq_server``."""
-    world.machine.map_io_range(domid, values["id"], values["type"], values["start"], values["end"])
+    ioreq.map_io_range(world.machine, domid, values["id"], values["type"], values["start"], values["end"])
     return values
 
 
 def unmap_range(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_unmap_io_range_from_ioreq_server``."""
-    world.machine.unmap_io_range(domid, values["id"], values["type"], values["start"], values["end"])
+    ioreq.unmap_io_range(world.machine, domid, values["id"], values["type"], values["start"], values["end"])
     return values
 
 
 def set_state(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_set_ioreq_server_state``: one that is enabled finds the vcpus' ports in its page."""
-    server = world.machine.set_ioreq_server_state(domid, values["id"], enabled=bool(values["enabled"]))
+    server = ioreq.set_state(world.machine, domid, values["id"], enabled=bool(values["enabled"]))
     if server.enabled:
         tell_ports(world, domid, server)
     return values
@@ -98,7 +99,7 @@ def tell_ports(world: World, domid: int, server: IoreqServer) -> None:
 
 def destroy(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_destroy_ioreq_server``."""
-    world.machine.destroy_ioreq_server(domid, values["id"])
+    ioreq.destroy(world.machine, domid, values["id"])
     return values
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import log_dirty, p2m
 from privcmdd.model.units import PAGE_SIZE
 from privcmdd.service.layout import Layout
 from privcmdd.wire.limits import DM_OP_BYTES
@@ -49,10 +50,10 @@ def track_dirty_vram(world: World, domid: int, values: Values) -> Values:
     if n_pages > MOST_VRAM_PAGES or not more or len(more[0]) < -(-n_pages // 8):
         raise ModelError(errno.EINVAL, f"{n_pages} pages, and no second buffer with a bit for each", key="bufs")
     if not n_pages:
-        world.machine.forget_vram(domid)
+        p2m.forget_vram(world.machine, domid)
         return values
     world.machine.living(domid)
-    dirty = world.machine.compare_vram(domid, first, digests(world, domid, first, n_pages))
+    dirty = p2m.compare_vram(world.machine, domid, first, digests(world, domid, first, n_pages))
     bits = np.packbits(dirty, bitorder="little").tobytes()
     more[0][: len(bits)] = bits
     return values
@@ -62,7 +63,7 @@ def digests(world: World, domid: int, first: int, n_pages: int) -> npt.NDArray[n
     """What tells the content of guest frames apart, (n_pages,) uint64; 0 where there is none."""
     machine = world.machine
     found = np.zeros(n_pages, dtype=np.uint64)
-    mfns = machine.present(domid, first, n_pages)
+    mfns = p2m.present(machine, domid, first, n_pages)
     for index, page, n in machine.extents(mfns).tolist():
         data = np.frombuffer(world.backing.read(domid, page, 0, n * PAGE_SIZE), dtype="<u8").reshape(n, -1)
         found[index : index + n] = (data * WEIGHTS).sum(axis=1, dtype=np.uint64)
@@ -80,21 +81,21 @@ def modified_memory(world: World, domid: int, values: Values) -> Values:
     if any(extent["pad"] or extent["first_pfn"] + extent["nr"] > 1 << 52 for extent in extents):
         raise ModelError(errno.EINVAL, "padding of an extent is not 0, or it ends nowhere", key="bufs")
     for extent in extents:
-        world.machine.mark_dirty(domid, extent["first_pfn"], extent["nr"])
+        log_dirty.mark(world.machine, domid, extent["first_pfn"], extent["nr"])
     return values
 
 
 def set_mem_type(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_set_mem_type``."""
     check_size(world, values["nr"])
-    world.machine.set_mem_type(domid, values["mem_type"], values["first_pfn"], values["nr"])
+    p2m.set_mem_type(world.machine, domid, values["mem_type"], values["first_pfn"], values["nr"])
     return values
 
 
 def relocate(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_relocate_memory``: frames move, and what lay where they go is let go."""
     check_size(world, values["size"])
-    world.machine.move(domid, values["src_gfn"], values["dst_gfn"], values["size"])
+    p2m.move(world.machine, domid, values["src_gfn"], values["dst_gfn"], values["size"])
     return values
 
 
@@ -113,7 +114,7 @@ def check_size(world: World, n_pages: int) -> None:
 
 def pin_cache_attribute(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_pin_memory_cacheattr``: remembered, and of no effect: no memory here is cached otherwise."""
-    world.machine.pin_cache_attribute(domid, values["start"], values["end"], values["type"])
+    p2m.pin_cache_attribute(world.machine, domid, values["start"], values["end"], values["type"])
     return values
 
 

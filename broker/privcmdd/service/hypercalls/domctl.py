@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import foreign, ioreq, lifecycle, memory
 from privcmdd.model.machine.records import TSC_KHZ, Tsc
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 from privcmdd.service.hypercalls import hvm_context, info
@@ -158,19 +159,19 @@ def info_list(call: Call, first: int, most: int) -> list[dict[str, Any]]:
 
 def destroy(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_destroydomain``."""
-    call.machine.destroy(domain.domid)
+    lifecycle.destroy(call.machine, domain.domid)
     return values
 
 
 def pause(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_pausedomain``."""
-    call.machine.pause(domain.domid)
+    lifecycle.pause(call.machine, domain.domid)
     return values
 
 
 def unpause(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_unpausedomain``."""
-    call.machine.unpause(domain.domid)
+    lifecycle.unpause(call.machine, domain.domid)
     return values
 
 
@@ -179,7 +180,7 @@ def frame_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, 
     if values["num"] > MOST_FRAME_INFO:
         raise ModelError(errno.E2BIG, f"num is {values['num']}, at most {MOST_FRAME_INFO} frames may be asked for")
     names = call.memory.numbers(values["array"], values["num"])
-    errors = call.machine.look(domain.domid, names)
+    errors = foreign.look(call.machine, domain.domid, names)
     types = np.full(len(names), NO_TABLE, dtype=np.uint64)
     if errors is not None:
         types[np.asarray(errors) != 0] = NO_PAGE
@@ -191,20 +192,20 @@ def frame_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, 
 
 def max_mem(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_max_mem``: what it has above that it keeps."""
-    call.machine.set_max_pages(domain.domid, min(values["max_memkb"] >> 2, MOST_PAGES))
+    memory.set_max_pages(call.machine, domain.domid, min(values["max_memkb"] >> 2, MOST_PAGES))
     return values
 
 
 def max_vcpus(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_max_vcpus``: makes them all, which must be as many as the domain was made for."""
-    call.machine.make_vcpus(domain.domid, values["max"])
+    ioreq.make_vcpus(call.machine, domain.domid, values["max"])
     return values
 
 
 def get_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_getvcpucontext``: the registers as they were set; zeros where nobody did, in ``domain.create``."""
     vcpu = values["vcpu"]
-    call.machine.check_vcpu(domain.domid, vcpu)
+    lifecycle.check_vcpu(call.machine, domain.domid, vcpu)
     if vcpu >= domain.traits.n_online and vcpu not in domain.traits.contexts:
         raise ModelError(errno.ENODATA, f"vcpu {vcpu} of domain {domain.domid} has not been set up")
     call.memory.write(values["ctxt"], domain.traits.contexts.get(vcpu, bytes(VCPU_CONTEXT_BYTES)))
@@ -213,51 +214,51 @@ def get_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str,
 
 def set_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_setvcpucontext``: kept, and the vcpu is online."""
-    call.machine.check_vcpu(domain.domid, values["vcpu"])
+    lifecycle.check_vcpu(call.machine, domain.domid, values["vcpu"])
     registers = call.memory.read(values["ctxt"], VCPU_CONTEXT_BYTES) if values["ctxt"] else None
-    call.machine.set_context(domain.domid, values["vcpu"], registers)
+    lifecycle.set_context(call.machine, domain.domid, values["vcpu"], registers)
     return values
 
 
 def vcpu_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_getvcpuinfo``: none ever runs, and so none blocks."""
     vcpu = values["vcpu"]
-    call.machine.check_vcpu(domain.domid, vcpu)
+    lifecycle.check_vcpu(call.machine, domain.domid, vcpu)
     return {"vcpu": vcpu, "online": int(vcpu < domain.traits.n_online)}
 
 
 def get_extended_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_get_ext_vcpucontext``: as it was set; zeros where nobody did."""
     vcpu = values["vcpu"]
-    call.machine.check_vcpu(domain.domid, vcpu)
+    lifecycle.check_vcpu(call.machine, domain.domid, vcpu)
     found = EXTENDED_CONTEXT.unpack(domain.traits.extended_contexts.get(vcpu, bytes(EXTENDED_CONTEXT.size)))
     return {**found, "vcpu": vcpu, "size": EXTENDED_CONTEXT.size}
 
 
 def set_extended_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_set_ext_vcpucontext``: kept."""
-    call.machine.check_vcpu(domain.domid, values["vcpu"])
+    lifecycle.check_vcpu(call.machine, domain.domid, values["vcpu"])
     if values["size"] < EXTENDED_CONTEXT.members[-1].offset:
         raise ModelError(errno.EINVAL, f"size is {values['size']}, too few bytes for the callbacks of a vcpu")
-    call.machine.set_extended_context(domain.domid, values["vcpu"], EXTENDED_CONTEXT.pack(values))
+    lifecycle.set_extended_context(call.machine, domain.domid, values["vcpu"], EXTENDED_CONTEXT.pack(values))
     return values
 
 
 def no_xsave_area(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_getvcpuextstate``: the processor has no XSAVE, so there is no such area."""
-    call.machine.check_vcpu(domain.domid, values["vcpu"])
+    lifecycle.check_vcpu(call.machine, domain.domid, values["vcpu"])
     return {**values, "xfeature_mask": 0, "size": 0}
 
 
 def no_msrs(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_get_vcpu_msrs``: none differs from what it is after a reset."""
-    call.machine.check_vcpu(domain.domid, values["vcpu"])
+    lifecycle.check_vcpu(call.machine, domain.domid, values["vcpu"])
     return {**values, "msr_count": 0}
 
 
 def set_handle(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_setdomainhandle``."""
-    call.machine.set_handle(domain.domid, values["handle"])
+    lifecycle.set_handle(call.machine, domain.domid, values["handle"])
     return values
 
 
@@ -292,13 +293,13 @@ def set_tsc(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any
         raise ModelError(errno.EINVAL, f"tsc_mode is {values['tsc_mode']}, expected 0 to {TSC_MODES - 1}")
     khz = values["gtsc_khz"] or TSC_KHZ
     tsc = Tsc(values["tsc_mode"], khz, values["incarnation"] + 1 & 0xFFFF_FFFF, values["elapsed_nsec"])
-    call.machine.set_tsc(domain.domid, tsc)
+    lifecycle.set_tsc(call.machine, domain.domid, tsc)
     return values
 
 
 def resume(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_resumedomain``: it has not stopped any more."""
-    call.machine.resume(domain.domid)
+    lifecycle.resume(call.machine, domain.domid)
     return values
 
 

@@ -10,6 +10,7 @@ import errno
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import ioreq, lifecycle
 from privcmdd.model.machine.domain import Kind
 from privcmdd.model.machine.interrupts import INTX, ISA_IRQS, PCI_DEVICES, PCI_LINKS, Interrupts
 from privcmdd.service.layout import Layout
@@ -152,9 +153,9 @@ def set_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str,
                 f"record {instance} of type {kind} with {len(data)} bytes is none that domain {domain.domid} can have",
             )
         loaded[kind, instance] = data
-    call.machine.drive(domain.domid, lambda lines: load_lines(lines, loaded))
+    ioreq.drive(call.machine, domain.domid, lambda lines: load_lines(lines, loaded))
     n_online = max((instance + 1 for kind, instance in loaded if kind == CPU), default=0)
-    call.machine.load_records(domain.domid, loaded, n_online)
+    lifecycle.load_records(call.machine, domain.domid, loaded, n_online)
     return values
 
 

@@ -7,6 +7,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import lifecycle, p2m
 from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def param(call: Call, address: int, *, is_set: bool) -> int:
     if not domain.kind.translated:
         raise ModelError(errno.EINVAL, f"domain {domain.domid} is PV: it has no such parameters")
     if is_set:
-        call.machine.set_param(domain.domid, asked["index"], asked["value"])
+        lifecycle.set_param(call.machine, domain.domid, asked["index"], asked["value"])
     else:
         call.memory.put(PARAM, address, {**asked, "value": domain.traits.params.get(asked["index"], 0)})
     return 0
@@ -57,5 +58,5 @@ def mem_type(call: Call, address: int) -> int:
     domain = call.domain(asked["domid"])
     if not domain.kind.translated:
         raise ModelError(errno.EINVAL, f"domain {domain.domid} is PV: its memory has no types")
-    call.memory.put(MEM_TYPE, address, {**asked, "mem_type": call.machine.mem_type(domain.domid, asked["pfn"])})
+    call.memory.put(MEM_TYPE, address, {**asked, "mem_type": p2m.mem_type(call.machine, domain.domid, asked["pfn"])})
     return 0

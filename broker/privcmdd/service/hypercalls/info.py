@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import resources
 from privcmdd.model.machine.domain import State
 from privcmdd.service.hypercalls.memory_op import DOM0_PAGES
 from privcmdd.service.layout import Bytes, Layout
@@ -13,7 +14,7 @@ from privcmdd.service.layout import Bytes, Layout
 if TYPE_CHECKING:
     from privcmdd.model.host import Host
     from privcmdd.model.machine.domain import Domain
-    from privcmdd.model.machine.lifecycle import Hypervisor
+    from privcmdd.model.machine.machine import Machine
 
 ARCH_CONFIG: Final = Layout("struct xen_arch_domainconfig", ("emulation_flags", "u32"), ("misc_flags", "u32"))
 DOMAIN_INFO: Final = Layout(
@@ -51,7 +52,7 @@ NO_FRAME: Final = 0xFFFF_FFFF_FFFF_FFFF
 PHYSICAL_BITS: Final = 46
 
 
-def of_domain(machine: Hypervisor, domain: Domain) -> dict[str, Any]:
+def of_domain(machine: Machine, domain: Domain) -> dict[str, Any]:
     """The values of that structure; a PV domain's shared_info page is made when it is first told of."""
     traits = domain.traits
     flags = PAUSED if domain.n_pauses else 0
@@ -77,12 +78,12 @@ def of_domain(machine: Hypervisor, domain: Domain) -> dict[str, Any]:
     }
 
 
-def shared_info_frame(machine: Hypervisor, domain: Domain) -> int:
+def shared_info_frame(machine: Machine, domain: Domain) -> int:
     """Where it is; a translated domain's is nowhere until the domain places it."""
     if domain.translated or not domain.alive:
         return NO_FRAME
     try:
-        return machine.shared_info_frame(domain)
+        return resources.shared_info_frame(machine, domain)
     except ModelError:
         return NO_FRAME
 

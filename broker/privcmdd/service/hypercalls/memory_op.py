@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import memory, p2m, pod, resources
 from privcmdd.model.machine.memory import pages_of
 from privcmdd.model.units import DOMID_SELF
 from privcmdd.service import machine_files
@@ -129,8 +130,8 @@ def populate_physmap(call: Call, address: int) -> int:
     if not domain.kind.translated:
         call.memory.check(start, 8 * len(gfns))
     elif asked["mem_flags"] & POPULATE_ON_DEMAND:
-        return machine.demand(domid, pages_of(gfns, order)) >> order
-    mfns = machine.populate_runs(domid, gfns, order) if order else machine.populate(domid, gfns).mfns
+        return pod.mark_populate_on_demand(machine, domid, pages_of(gfns, order)) >> order
+    mfns = memory.populate_runs(machine, domid, gfns, order) if order else memory.populate(machine, domid, gfns).mfns
     if not domain.kind.translated:
         machine_files.follow(call.world, mfns)
         call.memory.put_numbers(start, mfns)
@@ -149,7 +150,7 @@ def increase_reservation(call: Call, address: int) -> int:
     n = min(asked["nr_extents"], call.world.settings.limits.frames_per_batch >> order)
     if start:
         call.memory.check(start, 8 * n)
-    mfns = call.machine.increase(domid, n, order)
+    mfns = memory.increase_reservation(call.machine, domid, n, order)
     machine_files.follow(call.world, mfns)
     if start:
         call.memory.put_numbers(start, mfns)
@@ -160,7 +161,7 @@ def decrease_reservation(call: Call, address: int) -> int:
     """``XENMEM_decrease_reservation``: how many extents were given back."""
     asked, names = reservation(call, address)
     order: int = asked["extent_order"]
-    return call.machine.decrease_reservation(asked["domid"], pages_of(names, order)).n_done >> order
+    return memory.decrease_reservation(call.machine, asked["domid"], pages_of(names, order)).n_done >> order
 
 
 def maximum_ram_page(call: Call, _address: int) -> int:
@@ -228,10 +229,10 @@ def add_to_physmap(call: Call, address: int) -> int:
     asked = call.memory.get(ADD_TO_PHYSMAP, address)
     domain = call.domain(asked["domid"])
     if asked["space"] == MAPSPACE_GMFN:
-        call.machine.move(domain.domid, asked["idx"], asked["gpfn"])
+        p2m.move(call.machine, domain.domid, asked["idx"], asked["gpfn"])
         return 0
     if asked["space"] in (MAPSPACE_SHARED_INFO, MAPSPACE_GRANT_TABLE):
-        call.machine.place(domain.domid, asked["space"], asked["idx"], asked["gpfn"])
+        resources.add_to_physmap(call.machine, domain.domid, asked["space"], asked["idx"], asked["gpfn"])
         return 0
     raise ModelError(errno.ENOSYS, f"add_to_physmap of space {asked['space']} is not there")
 
@@ -239,7 +240,7 @@ def add_to_physmap(call: Call, address: int) -> int:
 def remove_from_physmap(call: Call, address: int) -> int:
     """``XENMEM_remove_from_physmap``."""
     asked = call.memory.get(REMOVE_FROM_PHYSMAP, address)
-    call.machine.remove(call.domain(asked["domid"]).domid, asked["gpfn"])
+    p2m.remove(call.machine, call.domain(asked["domid"]).domid, asked["gpfn"])
     return 0
 
 
@@ -248,7 +249,7 @@ def set_pod_target(call: Call, address: int) -> int:
     asked = call.memory.get(POD_TARGET, address)
     domain = call.domain(asked["domid"])
     call.memory.check(address, POD_TARGET.size)
-    call.machine.set_pod_target(domain.domid, asked["target_pages"])
+    pod.set_target(call.machine, domain.domid, asked["target_pages"])
     return tell_pod_target(call, address, asked, domain)
 
 
@@ -285,7 +286,7 @@ def acquire_resource(call: Call, address: int) -> int:
     if domid != DOMID_SELF:
         call.session.check("admin", domid)
     kind, number, n_frames = asked["type"], asked["id"], asked["nr_frames"]
-    size = call.machine.resource_size(domid, kind, number)
+    size = resources.max_frames(call.machine, domid, kind, number)
     if not asked["frame_list"]:
         if n_frames:
             raise ModelError(errno.EINVAL, f"nr_frames is {n_frames}, and there is no list of frames")
@@ -294,7 +295,7 @@ def acquire_resource(call: Call, address: int) -> int:
     if n_frames:
         if asked["frame"] + n_frames <= size:
             call.memory.check(asked["frame_list"], 8 * n_frames)
-        frames = call.machine.resource_frames(domid, kind, number, asked["frame"], n_frames)
+        frames = resources.mfns_of(call.machine, domid, kind, number, asked["frame"], n_frames)
         call.memory.put_numbers(asked["frame_list"], frames)
     return 0
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import page_types
 from privcmdd.model.mm import access
 from privcmdd.model.units import PAGE_SIZE
 from privcmdd.service.hypercalls.call import is_self
@@ -45,7 +46,7 @@ def mmuext_op(call: Call, arguments: tuple[int, ...]) -> int:
             if operation["cmd"] > UNPIN:
                 raise call.unanswered("mmuext_op", operation["cmd"])
             if operation["cmd"] == UNPIN:
-                call.machine.unpin(domid, operation["arg1"])
+                page_types.unpin(call.machine, domid, operation["arg1"])
             else:
                 pin(call.world, domid, operation["arg1"], operation["cmd"] + 1)
             n_done += 1
@@ -64,7 +65,7 @@ def pin(world: World, domid: int, mfn: int, level: int) -> None:
     entries = np.frombuffer(content, dtype="<u8")
     # Only a PV dom0 takes a frame as one that is written to; a PVH one takes it whatever it is (p2m_add_foreign).
     written = world.machine.host.dom0 == "pv" and is_written(world, mfn)
-    world.machine.pin(domid, mfn, level, entries, written=written)
+    page_types.pin(world.machine, domid, mfn, level, entries, written=written)
 
 
 def is_written(world: World, mfn: int) -> bool:

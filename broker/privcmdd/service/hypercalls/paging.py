@@ -10,6 +10,7 @@ import errno
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import paging
 from privcmdd.model.units import PAGE_SIZE
 from privcmdd.service.layout import Layout
 
@@ -31,11 +32,11 @@ def event_op(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, An
         raise call.unanswered("domctl", 56, f" of mode {values['mode']}")
     machine = call.machine
     if values["op"] == 0:
-        return {**values, "u": machine.enable_paging(domain.domid, domain.traits.params.get(RING_PARAM, 0))}
+        return {**values, "u": paging.enable(machine, domain.domid, domain.traits.params.get(RING_PARAM, 0))}
     if values["op"] == 1:
-        machine.disable_paging(domain.domid)
+        paging.disable(machine, domain.domid)
     elif values["op"] == 2:
-        machine.pager(domain.domid)
+        paging.pager_of(machine, domain.domid)
     else:
         raise ModelError(errno.ENOSYS, f"there is no vm_event_op {values['op']}")
     return values
@@ -46,14 +47,14 @@ def paging_op(call: Call, address: int) -> int:
     asked = call.memory.get(PAGING_OP, address)
     domain = call.domain(asked["domain"])
     machine, gfn = call.machine, asked["gfn"]
-    machine.pager(domain.domid)
+    paging.pager_of(machine, domain.domid)
     if asked["op"] == 0:
-        machine.nominate(domain.domid, gfn)
+        paging.nominate(machine, domain.domid, gfn)
     elif asked["op"] == 1:
-        machine.evict(domain.domid, gfn)
+        paging.evict(machine, domain.domid, gfn)
     elif asked["op"] == 2:
         content = call.memory.read(asked["buffer"], PAGE_SIZE) if asked["buffer"] else None
-        page = machine.load(domain.domid, gfn)
+        page = paging.load(machine, domain.domid, gfn)
         if content is not None:
             call.world.backing.write(domain.domid, page, 0, content)
     else:

@@ -7,6 +7,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import lifecycle
 from privcmdd.service.hypercalls.call import is_self
 from privcmdd.service.layout import Layout
 
@@ -29,5 +30,5 @@ def sched_op(call: Call, arguments: tuple[int, ...]) -> int:
     asked = call.memory.get(SHUTDOWN, address)
     if is_self(asked["domain_id"]):
         raise ModelError(errno.EPERM, "a remote shutdown is of another domain than one's own")
-    call.machine.shut_down(call.domain(asked["domain_id"]).domid, asked["reason"])
+    lifecycle.shut_down(call.machine, call.domain(asked["domain_id"]).domid, asked["reason"])
     return 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import lifecycle, log_dirty
 from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
@@ -42,20 +43,20 @@ def shadow_op(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, A
     """``XEN_DOMCTL_shadow_op``: log-dirty mode, and the size of the pool in MiB."""
     op, mode = values["op"], values["mode"]
     if op in (SHADOW_LOGDIRTY, SHADOW_OFF) or (op == SHADOW_ENABLE and mode == ENABLE_LOG_DIRTY):
-        call.machine.log_dirty(domain.domid, on=op != SHADOW_OFF)
+        log_dirty.switch(call.machine, domain.domid, on=op != SHADOW_OFF)
         return values
     if op == SHADOW_GET_POOL:
         return {**values, "mb": domain.traits.mempool_bytes >> MIB_SHIFT}
     if op == SHADOW_SET_POOL:
-        call.machine.set_mempool(domain.domid, values["mb"] << MIB_SHIFT)
+        lifecycle.set_mempool(call.machine, domain.domid, values["mb"] << MIB_SHIFT)
         return values
     if op not in (SHADOW_CLEAN, SHADOW_PEEK):
         raise ModelError(errno.EINVAL, f"there is no shadow_op {op} of mode {mode:#x}")
     n_pages = min(values["pages"], call.machine.max_gfns)
-    call.machine.take_dirty(domain.domid, 0, clean=False)
+    log_dirty.take(call.machine, domain.domid, 0, clean=False)
     if values["dirty_bitmap"]:
         call.memory.check(values["dirty_bitmap"], -(-n_pages // 8))
-    dirty = call.machine.take_dirty(domain.domid, n_pages, clean=op == SHADOW_CLEAN)
+    dirty = log_dirty.take(call.machine, domain.domid, n_pages, clean=op == SHADOW_CLEAN)
     if values["dirty_bitmap"]:
         call.memory.write(values["dirty_bitmap"], np.packbits(dirty, bitorder="little").tobytes())
     return {**values, "pages": n_pages, "stats": {"dirty_count": int(np.count_nonzero(dirty))}}
@@ -74,7 +75,7 @@ def set_mempool(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str,
         raise ModelError(errno.EINVAL, f"size is {values['size']}, expected a multiple of 4096")
     if values["size"] >> 12 > 0x7FFF_FFFF:
         raise ModelError(errno.ENOMEM, f"size is {values['size']}, more than the machine has")
-    call.machine.set_mempool(domain.domid, values["size"])
+    lifecycle.set_mempool(call.machine, domain.domid, values["size"])
     return values
 
 

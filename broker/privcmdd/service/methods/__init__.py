@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.errors import InternalFault
     from privcmdd.model.injection import Injections
-    from privcmdd.model.machine.lifecycle import Hypervisor
+    from privcmdd.model.machine.machine import Machine
     from privcmdd.service.processes import Spaces
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
@@ -46,7 +46,7 @@ class Machinery:
         space_report: What the report of an incident says of a session's address space.
     """
 
-    machine: type[Hypervisor]
+    machine: type[Machine]
     spaces: type[Spaces]
     handlers: Mapping[str, Handler]
     leave: tuple[Callable[[World, Session], None], ...]
@@ -61,7 +61,7 @@ class Machinery:
 @cache
 def machinery() -> Machinery:
     """Open the door: the first call imports the machine, which may be done in another thread."""
-    from privcmdd.model.machine.lifecycle import Hypervisor  # noqa: PLC0415 - see the module's docstring
+    from privcmdd.model.machine.machine import Machine  # noqa: PLC0415 - see the module's docstring
     from privcmdd.service import effects, injection, paranoid, processes  # noqa: PLC0415
     from privcmdd.service.methods import (  # noqa: PLC0415
         domains,
@@ -78,7 +78,7 @@ def machinery() -> Machinery:
 
     rooms = (stats, spaces, privcmd, gntdev, gntalloc, evtchn, domains, guests, faults, findings)
     return Machinery(
-        machine=Hypervisor,
+        machine=Machine,
         spaces=processes.Spaces,
         handlers={name: handler for room in rooms for name, handler in room.HANDLERS.items()},
         leave=(spaces.leave, evtchn.leave, gntalloc.leave, faults.leave),

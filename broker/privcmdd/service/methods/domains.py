@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from privcmdd.model.machine import lifecycle, paging
+from privcmdd.model.machine import memory as reservation
 from privcmdd.model.machine.domain import Domain, Kind
 from privcmdd.model.units import DOMID_IO, PAGE_SIZE
 from privcmdd.service.machine_files import file_of, size_pages
@@ -34,7 +36,7 @@ def create(world: World, session: Session, params: Params) -> Params:
 def destroy(world: World, session: Session, params: Params) -> Params:
     """``domain.destroy``: gone, or dying until the last mapping of it goes."""
     session.check("admin", params["dom"])
-    return {"state": world.machine.destroy(params["dom"])}
+    return {"state": lifecycle.destroy(world.machine, params["dom"])}
 
 
 def list_domains(world: World, session: Session, _: Params) -> Params:
@@ -63,7 +65,7 @@ def memory(world: World, session: Session, params: Params) -> WithDescriptors:
     """``domain.memory``: the memory file, as a descriptor."""
     session.check("write" if params["write"] else "read", params["dom"])
     if (key := file_of(world, params["dom"])) is not None:
-        return machine_memory(world, key, writable=params["write"])
+        return memory_of_xen(world, key, writable=params["write"])
     domain = world.machine.domain(params["dom"])
 
     def descriptor() -> tuple[int, ...]:
@@ -72,7 +74,7 @@ def memory(world: World, session: Session, params: Params) -> WithDescriptors:
     return WithDescriptors({"size_bytes": domain.file.n_pages * PAGE_SIZE, "generation": domain.generation}, descriptor)
 
 
-def machine_memory(world: World, key: int, *, writable: bool) -> WithDescriptors:
+def memory_of_xen(world: World, key: int, *, writable: bool) -> WithDescriptors:
     """Memory that is no guest's; Xen's own table is only read."""
 
     def descriptor() -> tuple[int, ...]:
@@ -86,7 +88,7 @@ def populate(world: World, session: Session, params: Params) -> Params:
     """``domain.populate``: frames for a domain, in order, until one cannot be had."""
     names = checked(world, session, params)
     frames = np.empty(len(names), dtype="<u8")  # before anything changes: afterwards there may be no memory
-    done = world.machine.populate(params["dom"], names)
+    done = reservation.populate(world.machine, params["dom"], names)
     frames[: done.n_done] = done.mfns
     translated = world.machine.domain(params["dom"]).kind.translated
     return {"done": done.n_done, "why": done.why, "frames": None if translated else frames[: done.n_done].tobytes()}
@@ -94,20 +96,20 @@ def populate(world: World, session: Session, params: Params) -> Params:
 
 def decrease_reservation(world: World, session: Session, params: Params) -> Params:
     """``domain.decrease_reservation``: frames away from a domain, in order, until one is not there."""
-    done = world.machine.decrease_reservation(params["dom"], checked(world, session, params))
+    done = reservation.decrease_reservation(world.machine, params["dom"], checked(world, session, params))
     return {"done": done.n_done, "why": done.why}
 
 
 def page_out(world: World, session: Session, params: Params) -> Params:
     """``domain.page_out``: mapping these is ENOENT from now on."""
     names = checked(world, session, params)
-    return paged(params["arr"], world.machine.page_out(params["dom"], names))
+    return paged(params["arr"], paging.page_out(world.machine, params["dom"], names))
 
 
 def page_in(world: World, session: Session, params: Params) -> Params:
     """``domain.page_in``: these can be mapped again."""
     names = checked(world, session, params)
-    return paged(params["arr"], world.machine.page_in(params["dom"], names))
+    return paged(params["arr"], paging.page_in(world.machine, params["dom"], names))
 
 
 def checked(world: World, session: Session, params: Params) -> npt.NDArray[np.uint64]:

@@ -17,6 +17,7 @@ import numpy as np
 from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
+from privcmdd.model.machine import resources
 from privcmdd.model.machine.frames import FEW, NO_FRAME
 from privcmdd.model.privcmd.requests import MmapEntry, Part, Stopped, with_nibbles
 from privcmdd.model.units import DOMID_FIRST_RESERVED, DOMID_INVALID
@@ -292,7 +293,7 @@ def mmap_resource(world: World, session: Session, params: Params) -> Steps:
             key="num" if addr else "addr",
         )
     if not addr:
-        return {"num": world.machine.resource_size(domid, params["type"], params["id"])}
+        return {"num": resources.max_frames(world.machine, domid, params["type"], params["id"])}
     wanted = Part(domid, params["type"], params["id"], params["idx"], num)
 
     def ready(done: Batch) -> Params:

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Log-dirty mode: which guest frames were written to since somebody asked (xen/arch/x86/mm/paging.c)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from privcmdd.model.errors import ModelError
+from privcmdd.model.files import grow
+from privcmdd.model.machine.domain import ON_DEMAND
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from privcmdd.model.machine.machine import Machine
+
+
+def switch(machine: Machine, domid: int, *, on: bool) -> None:
+    """Begin or end to note which guest frames are written to.
+
+    Writes through foreign mappings are never noted (docs/explanation/facts/recorded-host.md, section 10);
+    what a device model tells is.
+
+    Raises:
+        ModelError: ESRCH; EINVAL, it is dying, or begins and has begun already.
+    """
+    domain = machine.living(domid)
+    if on and domain.dirty is not None:
+        raise ModelError(errno.EINVAL, f"domain {domid} is in log-dirty mode", dom=domid)
+    domain.dirty = np.zeros(0, dtype=np.bool_) if on else None
+
+
+def mark(machine: Machine, domid: int, first: int, n_pages: int) -> None:
+    """A device model has written to guest frames; those that are not there are left out.
+
+    Raises:
+        ModelError: ESRCH; EINVAL, it is dying.
+    """
+    domain = machine.living(domid)
+    end = min(first + n_pages, len(domain.p2m))
+    if domain.dirty is None or first >= end:
+        return
+    if end > len(domain.dirty):
+        domain.dirty = grow(domain.dirty, end, machine.max_gfns)
+    domain.dirty[first:end] |= domain.p2m[first:end] > ON_DEMAND
+
+
+def take(machine: Machine, domid: int, n_pages: int, *, clean: bool) -> npt.NDArray[np.bool_]:
+    """Which of the first guest frames were written to.
+
+    Args:
+        machine: The simulated machine.
+        domid: The domain.
+        n_pages: How many to tell.
+        clean: Forget what is told.
+
+    Raises:
+        ModelError: ESRCH; EINVAL, it is dying, or not in log-dirty mode.
+    """
+    domain = machine.living(domid)
+    if domain.dirty is None:
+        raise ModelError(errno.EINVAL, f"domain {domid} is not in log-dirty mode", dom=domid)
+    found = np.zeros(n_pages, dtype=np.bool_)
+    known = domain.dirty[:n_pages]
+    found[: len(known)] = known
+    if clean:
+        known[:] = False
+    return found
