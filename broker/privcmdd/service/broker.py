@@ -149,7 +149,12 @@ class Broker:
                 else:
                     result = handler(world, session, params)
                 if result.__class__ is GeneratorType:
-                    result = yield from self._drive(session, numbers, result)
+                    try:
+                        pause = next(result)
+                    except StopIteration as stop:  # most requests end in their first step
+                        result = stop.value
+                    else:
+                        result = yield from self._drive(session, numbers, result, pause)
             finally:  # a request that was refused or given up may have done something before
                 if world.has_machine and world.machine.effects:
                     machinery().carry_out(world, session)
@@ -180,21 +185,21 @@ class Broker:
             return Reply(data, close=True, incident=problem)
 
     def _drive(
-        self, session: Session, numbers: Numbers | None, steps: Generator[Pause, None, Any]
+        self, session: Session, numbers: Numbers | None, steps: Generator[Pause, None, Any], pause: Pause
     ) -> Generator[Pause, None, Any]:
         """Take a request from pause to pause; what it has decided until then is carried out before others run."""
         world = self.world
         try:
             while True:
-                try:
-                    pause = next(steps)
-                except StopIteration as stop:
-                    return stop.value
                 if world.has_machine and world.machine.effects:
                     machinery().carry_out(world, session)
                 if numbers is not None:
                     numbers.paused(pause)
                 yield pause
+                try:
+                    pause = next(steps)
+                except StopIteration as stop:
+                    return stop.value
         except GeneratorExit:
             if numbers is not None:
                 numbers.clear()
