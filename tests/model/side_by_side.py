@@ -22,7 +22,7 @@ from model.support import privcmd
 from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
-from privcmdd.model.machine import lifecycle
+from privcmdd.model.machine import lifecycle, memory, paging
 from privcmdd.model.machine.domain import ON_DEMAND, PAGED, Kind
 from privcmdd.model.machine.effects import Discard
 from privcmdd.model.machine.frames import BARRED, NO_FRAME
@@ -129,8 +129,10 @@ class SideBySide:
     def memory(self, operation: str, domid: int, names: list[int], *, as_array: bool) -> None:
         """populate, decrease_reservation, page_out or page_in."""
         given = np.array(names, np.uint64) if as_array else names
+        room = paging if operation.startswith("page") else memory
         answer, expected = self.both(
-            lambda: getattr(self.hv, operation)(domid, given), lambda: getattr(self.host, operation)(domid, names)
+            lambda: getattr(room, operation)(self.hv, domid, given),
+            lambda: getattr(self.host, operation)(domid, names),
         )
         if operation.startswith("page"):
             assert answer is None or list(answer) == expected
