@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 # What a bug looks like: frame 7 of a batch gets one reference too many.
 PLUG_IN = """
-from privcmdd.model.machine.foreign import Foreign
-acquire = Foreign.acquire
-def one_too_many(self, domid, names, protection=None):
-    mfns, errors = acquire(self, domid, names, protection)
+from privcmdd.model.machine import foreign
+get = foreign.get
+def one_too_many(machine, domid, names, protection=None):
+    mfns, errors = get(machine, domid, names, protection)
     if 7 in names:
-        self.frames.refs[mfns[0]] += 1
+        machine.frames.refs[mfns[0]] += 1
     return mfns, errors
-Foreign.acquire = one_too_many
+foreign.get = one_too_many
 """
 
 
