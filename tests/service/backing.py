@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from privcmdd.model.files import FileKey
+    from privcmdd.model.keys import FileKey
 
 ZEROS = bytes(PAGE_SIZE)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from privcmdd.model.files import BufferFile
+from privcmdd.model.keys import BufferFile
 from service import test_hypercalls as scenarios
 from service.backing import MemoryBacking
 from service.desk import Desk
@@ -20,7 +20,7 @@ from service.tool import HVM, PV, Tool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from privcmdd.model.files import FileKey
+    from privcmdd.model.keys import FileKey
 
 
 class CountingBacking(MemoryBacking):

@@ -175,23 +175,3 @@ def grow(table: npt.NDArray[T], n: int, limit: int) -> npt.NDArray[T]:
     grown: npt.NDArray[T] = np.zeros(min(limit, max(n, 2 * len(table))), dtype=table.dtype)
     grown[: len(table)] = table
     return grown
-
-
-class SharedFile(NamedTuple):
-    """The key of the memory file of one allocation; what it is, so that it equals no key of another kind."""
-
-    number: int
-    what: str = "shared"
-
-
-class BufferFile(NamedTuple):
-    """The key of a file of hypercall buffers.
-
-    Attributes:
-        number: Of the address space that it was made for.
-    """
-
-    number: int
-
-
-FileKey = int | BufferFile | SharedFile

@@ -16,7 +16,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.files import SharedFile
+from privcmdd.model.keys import SharedFile
 from privcmdd.model.units import PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from privcmdd.model.files import FileKey
+    from privcmdd.model.keys import FileKey
 
 # linux/memfd.h and linux/falloc.h; Python has no names for these.
 MFD_NOEXEC_SEAL: Final = 0x0008
@@ -146,12 +146,11 @@ def _no_memory(what: str, problem: Exception) -> ModelError:
 
 
 def _runs(pages: npt.NDArray[np.uint32]) -> Iterator[tuple[int, int]]:
-    """Page numbers in any order, possibly repeated, as (first, how many)."""
-    import numpy as np  # noqa: PLC0415 - slow to import, and a broker answers before it needs this
-
-    if not len(pages):
-        return
-    ordered = np.unique(pages).astype(np.int64)
-    last = np.append(np.flatnonzero(np.diff(ordered) != 1), len(ordered) - 1)
-    first = np.append(0, last[:-1] + 1)
-    yield from zip(ordered[first].tolist(), (last - first + 1).tolist(), strict=True)
+    """Yield the runs of page numbers, which come in any order and may come twice: first page, number of pages."""
+    ordered = pages.copy()
+    ordered.sort()
+    last = [*(ordered[1:] - ordered[:-1] > 1).nonzero()[0].tolist(), len(ordered) - 1]
+    first = 0
+    for end in last if len(ordered) else ():
+        yield int(ordered[first]), int(ordered[end]) - int(ordered[first]) + 1
+        first = end + 1

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from privcmdd.model.files import FileKey
+    from privcmdd.model.keys import FileKey
 
 
 """A domain's memory file goes by its domid."""

@@ -7,7 +7,9 @@ the broker. ``describe`` gathers what a report of it says; ``server/report.py`` 
 
 from __future__ import annotations
 
+import hashlib
 import sys
+import traceback
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -62,8 +64,6 @@ class Incident:
         """The same for each occurrence of one bug: the law that is broken, or what was raised where."""
         if isinstance(self.exception, InternalFault):
             return f"law {self.exception.law}"
-        import traceback  # noqa: PLC0415 - only when something is wrong
-
         frames = traceback.extract_tb(self.exception.__traceback__)
         where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
         return type(self.exception).__name__ + where
@@ -98,8 +98,6 @@ def _part(tell: Callable[[], Any]) -> Any:
 
 
 def _exception(incident: Incident) -> dict[str, Any]:
-    import traceback  # noqa: PLC0415 - only when something is wrong
-
     exception = incident.exception
     trace = "".join(traceback.format_exception(exception))
     if len(trace) > MOST_TRACE_CHARACTERS:
@@ -157,7 +155,5 @@ def shortened(value: Any) -> Any:
 def _shortened_bytes(data: bytes) -> dict[str, Any]:
     told: dict[str, Any] = {"bytes": len(data), "begins": data[:MOST_BYTES].hex()}
     if len(data) > MOST_BYTES:
-        import hashlib  # noqa: PLC0415 - only when something is wrong
-
         told["sha256"] = hashlib.sha256(data).hexdigest()
     return told

@@ -12,19 +12,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.machine import lifecycle
 from privcmdd.service.findings import Findings, sees
 from privcmdd.service.sequence import Sequence
 from privcmdd.wire.messages import notification
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from privcmdd.model.injection import Injections
     from privcmdd.model.ledger import Account
-    from privcmdd.model.machine.domain import Domain, Kind
     from privcmdd.model.machine.machine import Machine
-    from privcmdd.model.machine.records import GrantTable, Traits
     from privcmdd.service.backing import Backing
     from privcmdd.service.findings import Finding
     from privcmdd.service.processes import Spaces
@@ -128,34 +123,6 @@ class World:
             ModelError: EDQUOT.
         """
         return self.spaces.of(session, self.settings.space, self.settings.limits.slice_frames)
-
-    def make_domain(
-        self,
-        kind: Kind,
-        max_pages: int,
-        ranges: Iterable[tuple[int, int]] | None,
-        wanted: int | None,
-        name: str,
-        *,
-        n_spill: int | None = None,
-        traits: Traits | None = None,
-        grants: GrantTable | None = None,
-    ) -> Domain:
-        """Make a domain, its memory file first, because that is what may fail.
-
-        Raises:
-            ModelError: As ``Machine.create``; ENOMEM, the host has no such file to give.
-        """
-        machine = self.machine
-        domid = lifecycle.free_domid(machine, wanted)
-        self.backing.create(domid, lifecycle.file_pages(machine, max_pages, n_spill))
-        try:
-            return lifecycle.create(
-                machine, kind, max_pages, ranges, domid, name, n_spill=n_spill, traits=traits, grants=grants
-            )
-        except BaseException:
-            self.backing.close(domid)
-            raise
 
     def count_unanswered(self, what: str, number: int) -> ModelError:
         """An operation that is not there; it is counted, for people who wonder why a program fails.

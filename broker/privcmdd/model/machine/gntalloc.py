@@ -14,7 +14,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.files import SharedFile
+from privcmdd.model.keys import SharedFile
 from privcmdd.model.machine.effects import ByteCleared, Raised, SharedFileGone
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PROT_WRITE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from privcmdd.model.files import SharedFile
+    from privcmdd.model.keys import SharedFile
     from privcmdd.model.mm.space import AddressSpace
 
 

@@ -10,6 +10,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.machine.domain import Kind
 from privcmdd.model.machine.records import MAX_GRANT_FRAMES, GrantTable, Traits
 from privcmdd.model.units import DOMID_FIRST_RESERVED
+from privcmdd.service.domain_files import make_domain
 from privcmdd.service.hypercalls.info import ARCH_CONFIG
 from privcmdd.service.layout import Bytes, Layout
 
@@ -66,8 +67,8 @@ def create(call: Call, wanted: int, values: dict[str, Any]) -> int:
     grants = GrantTable(MAX_GRANT_FRAMES if n_frames < 0 else n_frames, values["grant_opts"])
     # A domain begins without memory, and how much it may have is said later.
     n_spill = min(call.machine.max_gfns, call.machine.frames.n_frames)
-    domain = call.world.make_domain(kind, 0, (), domid, "", n_spill=n_spill, traits=traits, grants=grants)
-    return domain.domid
+    machine, backing = call.machine, call.world.backing
+    return make_domain(machine, backing, kind, 0, (), domid, "", n_spill=n_spill, traits=traits, grants=grants).domid
 
 
 def check_create(values: dict[str, Any], host: Host) -> Kind:

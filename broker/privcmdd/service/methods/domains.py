@@ -11,6 +11,7 @@ from privcmdd.model.machine import lifecycle, paging
 from privcmdd.model.machine import memory as reservation
 from privcmdd.model.machine.domain import Domain, Kind
 from privcmdd.model.units import DOMID_IO, PAGE_SIZE
+from privcmdd.service.domain_files import make_domain
 from privcmdd.service.machine_files import file_of, size_pages
 from privcmdd.service.methods.privcmd import check_counts, errors_like
 from privcmdd.service.reply import WithDescriptors
@@ -29,7 +30,8 @@ def create(world: World, session: Session, params: Params) -> Params:
     """``domain.create``."""
     session.check("admin", params["dom"])
     ranges = params["ranges"] and [(row["gfn"], row["npages"]) for row in params["ranges"]]
-    domain = world.make_domain(Kind(params["kind"]), params["max_pages"], ranges, params["dom"], params["name"])
+    kind, max_pages = Kind(params["kind"]), params["max_pages"]
+    domain = make_domain(world.machine, world.backing, kind, max_pages, ranges, params["dom"], params["name"])
     return {"dom": domain.domid, "tot_pages": domain.tot_pages}
 
 

@@ -17,7 +17,7 @@ from privcmdd.service.reply import WithDescriptors
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from privcmdd.model.files import SharedFile
+    from privcmdd.model.keys import SharedFile
     from privcmdd.model.machine.gntalloc import Share
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
