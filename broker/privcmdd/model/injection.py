@@ -275,7 +275,7 @@ class Injections:
             dom: Whose they are.
             names: (n,) as the caller wrote them; None for pages of a resource, which have no such name.
             mfns: (n,) uint32, ``NO_FRAME`` where one has failed already.
-            errors: None, or (n,) int32, as ``Foreign.acquire`` answers them.
+            errors: None, or (n,) int32, as ``foreign.get`` answers them.
 
         Returns:
             ``mfns`` and ``errors``, as they are now.

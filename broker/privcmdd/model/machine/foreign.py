@@ -96,7 +96,7 @@ def look(machine: Machine, domid: int, names: Names) -> Errors | None:
     """Whether frames could be mapped, without a reference to them.
 
     Returns:
-        The errors, as ``acquire``.
+        The errors, as ``get``.
     """
     asked = np.asarray(names, dtype=np.uint64)
     if machine.host.dom0 == "pv":
@@ -244,7 +244,7 @@ def get_mfns(machine: Machine, domid: int, mfns: Mfns) -> tuple[Mfns, Errors | N
     """Take a reference to machine frames that were found otherwise: a resource's.
 
     Returns:
-        As ``acquire``: -EINVAL for a frame that is no longer the domain's.
+        As ``get``: -EINVAL for a frame that is no longer the domain's.
     """
     frames = np.asarray(mfns, dtype=np.uint32)
     good = (machine.frames.owner[frames] == domid) & (machine.frames.refs[frames] > 0)

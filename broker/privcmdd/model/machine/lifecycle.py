@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated hypervisor, whole: domains come and go here; what they have is told in the parts it is made of.
-
-``machine`` (state) < ``reservation`` (their memory) < ``on_demand`` < ``physmap`` < ``paging`` < ``tables`` <
-``foreign`` (who may map it) < ``resources`` < ``ioreq`` < this.
-"""
+"""A domain's life: it is made, paused, shut down, destroyed (``xen/common/domain.c`` and ``domctl.c``)."""
 
 from __future__ import annotations
 

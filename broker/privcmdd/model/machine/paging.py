@@ -139,7 +139,7 @@ def nominate(machine: Machine, domid: int, gfn: int) -> None:
     """Choose a frame to be evicted.
 
     Raises:
-        ModelError: As ``pager``; EINVAL, there is no such frame; EBUSY, it is mapped.
+        ModelError: As ``pager_of``; EINVAL, there is no such frame; EBUSY, it is mapped.
     """
     domain, pager = pager_of(machine, domid)
     mfn = p2m.mfn_of(domain, gfn)
@@ -152,7 +152,7 @@ def evict(machine: Machine, domid: int, gfn: int) -> None:
     """Page a nominated frame out.
 
     Raises:
-        ModelError: As ``pager``; EBUSY, it was not nominated, or is mapped now.
+        ModelError: As ``pager_of``; EBUSY, it was not nominated, or is mapped now.
     """
     _, pager = pager_of(machine, domid)
     error = 0 if gfn in pager.nominated else -errno.EBUSY
@@ -169,7 +169,7 @@ def load(machine: Machine, domid: int, gfn: int) -> int:
         Its page in the memory file, for its content.
 
     Raises:
-        ModelError: As ``pager``; ENOENT, it is not paged out; ENOMEM, the reservation is used up.
+        ModelError: As ``pager_of``; ENOENT, it is not paged out; ENOMEM, the reservation is used up.
     """
     domain, pager = pager_of(machine, domid)
     error = int(page_in(machine, domid, [gfn])[0])

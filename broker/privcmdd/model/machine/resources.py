@@ -101,7 +101,7 @@ def mfns_of(machine: Machine, domid: int, kind: int, number: int, first: int, n_
     """The machine frames of a part of a resource; no references are taken.
 
     Raises:
-        ModelError: As ``resource_size``; EINVAL, past its end; EOPNOTSUPP, no such type (Xen 4.17); EBUSY, the
+        ModelError: As ``max_frames``; EINVAL, past its end; EOPNOTSUPP, no such type (Xen 4.17); EBUSY, the
             domain is dying; ENOENT, no such ioreq server; ENOMEM.
     """
     size = _existing_size(machine, domid, kind, number)

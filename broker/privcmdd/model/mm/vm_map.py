@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from privcmdd.model.mm.uobject import UvmObject
 
 
-# A request: its method, and the how manieth of its connection it was.
+# A request: its method, and its number among those of its connection.
 Maker = tuple[str, int]
 
 

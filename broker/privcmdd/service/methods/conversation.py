@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods about the conversation itself: who, which features, which address space, what is counted."""
+"""Methods about the conversation: who speaks, which features, which methods there are, which events to tell of."""
 
 from __future__ import annotations
 
