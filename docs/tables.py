@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from privcmdd.model.findings import Kind
+from privcmdd.model.findings import FindingKind
 from privcmdd.server.keys import KEYS, Key, as_toml, render
 from privcmdd.service.hypercalls import createdomain, dm_op, domctl
 from privcmdd.service.hypercalls.hypercall import TABLE
@@ -57,7 +57,7 @@ def keys(name: str) -> str:
 
 def findings() -> str:
     """Make the table of all kinds of findings."""
-    return table(("id", "in one line"), ((f"[`{kind}`](#{kind})", kind.summary) for kind in Kind))
+    return table(("id", "in one line"), ((f"[`{kind}`](#{kind})", kind.summary) for kind in FindingKind))
 
 
 def answered() -> dict[str, Mapping[int, Any]]:

@@ -20,7 +20,7 @@ from privcmd.run import qemu, xenstore
 from privcmd.run.program import PRELOAD_NAME
 from privcmdd.cli import broker as broker_command
 from privcmdd.cli import ctl
-from privcmdd.model.findings import Kind
+from privcmdd.model.findings import FindingKind
 from privcmdd.server.keys import KEYS
 from privcmdd.wire.methods import METHODS
 from transcript import MARK, QEMU_MARK, XEN_MARK, Shell, alike, files_and_steps
@@ -155,7 +155,7 @@ def test_every_kind_of_finding_is_on_its_page() -> None:
     page = text_of("docs/reference/findings.md")
     sections = dict(re.findall(r"^### (\S+)\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL))
 
-    assert list(sections) == list(Kind)
+    assert list(sections) == list(FindingKind)
     for kind, text in sections.items():
         for word in ("**A real host**", "**Found**", "**Instead**", "```python"):
             assert word in text, f"{kind} has no {word}"

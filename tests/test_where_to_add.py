@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tables
 
-from privcmdd.model.findings import Kind
+from privcmdd.model.findings import FindingKind
 from privcmdd.server.keys import KEYS
 from privcmdd.service.hypercalls.dm_op import REQUESTS
 from privcmdd.service.hypercalls.hypercall import TABLE
@@ -59,6 +59,6 @@ def test_each_table_is_written_from_what_is_done() -> None:
     for hypercall, operations in tables.answered().items():
         assert all(f"| `{NAMES[hypercall][number]}` ({number}) |" in of_page for number in operations), hypercall
     assert all(f"`{NAMES['hypercall'][number]}` ({number})" in of_page for number in TABLE)
-    assert all(f"(#{kind}) | {kind.summary} |" in page[ROOT / "docs/reference/findings.md"] for kind in Kind)
+    assert all(f"(#{kind}) | {kind.summary} |" in page[ROOT / "docs/reference/findings.md"] for kind in FindingKind)
     assert all(f"| `{key.name}` | " in page[ROOT / "docs/reference/configuration.md"] for key in KEYS)
     assert all(f"\n{key.name} = " in page[ROOT / "config/privcmdd.toml"] for key in KEYS)

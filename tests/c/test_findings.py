@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from privcmd import Client
-from privcmdd.model.findings import Kind
+from privcmdd.model.findings import FindingKind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 TIMEOUT_S = 60
 PATIENCE = 10_000
 # What somebody else does, by a hypercall or to the domain: the service's tests have it.
-KINDS = [kind for kind in Kind if kind not in (Kind.DOMAIN_CRASHED, Kind.STALE_MAPPING)]
+KINDS = [kind for kind in FindingKind if kind not in (FindingKind.DOMAIN_CRASHED, FindingKind.STALE_MAPPING)]
 WITH = {
-    Kind.OTHER_MEMORY_REPLACED: {Kind.RESOURCE_PAST_VMA},
-    Kind.ENDLESS_REFAULT: {Kind.MPROTECT_WITHOUT_EFFECT},
+    FindingKind.OTHER_MEMORY_REPLACED: {FindingKind.RESOURCE_PAST_VMA},
+    FindingKind.ENDLESS_REFAULT: {FindingKind.MPROTECT_WITHOUT_EFFECT},
 }
 
 Harm = Callable[[str], tuple[int, str, list[tuple[str, int]]]]
@@ -40,7 +40,7 @@ def harm(libraries: Path, compiled: Callable[..., Path], guests: Guests) -> Harm
         command = [str(program), str(guests.dom), str(guests.other), case]
         n_spaces = 1  # the fixture's
         environment = guests.environment(LD_PRELOAD=preload)
-        if case == Kind.ENOENT_LOST:
+        if case == FindingKind.ENOENT_LOST:
             with Client(guests.broker.path) as client:
                 client.domains.page_out(guests.dom, [2])
         with (
@@ -54,7 +54,7 @@ def harm(libraries: Path, compiled: Callable[..., Path], guests: Guests) -> Harm
                 text=True,
             ) as process,
         ):
-            if case == Kind.ZOMBIE_DOMAIN:
+            if case == FindingKind.ZOMBIE_DOMAIN:
                 assert process.stdout is not None
                 assert process.stdout.readline() == "mapped\n"
                 assert client.domains.destroy(guests.dom) == "dying"
@@ -70,7 +70,7 @@ def harm(libraries: Path, compiled: Callable[..., Path], guests: Guests) -> Harm
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_program_that_does_harm_is_found_out(kind: Kind, harm: Harm) -> None:
+def test_a_program_that_does_harm_is_found_out(kind: FindingKind, harm: Harm) -> None:
     """It goes on as on a real host, and the broker has the finding, with the process that did it."""
     status, said, found = harm(kind)
 

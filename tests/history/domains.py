@@ -102,8 +102,8 @@ def info(world: World, record: Record, params: Params) -> Answer:
         for gfn, name in enumerate(told, start):
             if domain.kind == "pv" and gfn in domain.p2m and name != HOLE:
                 world.learn_mfn(record, domain.p2m[gfn], name)
-        names = [name_of(domain, gfn) for gfn in range(start, start + params["num"])]
-        expected["frames"] = travelling(names, "Q", listed=False)
+        gmfns = [name_of(domain, gfn) for gfn in range(start, start + params["num"])]
+        expected["frames"] = travelling(gmfns, "Q", listed=False)
     return expected
 
 
@@ -130,10 +130,10 @@ def changed(call: Callable[[World, Record, int, list[int]], Answer]) -> Callable
 
     def handler(world: World, record: Record, params: Params) -> Answer:
         world.may(record, params["dom"])
-        names = numbers(params["arr"].data, "Q")
-        if len(names) > world.setting.frames_per_batch:
+        gmfns = numbers(params["arr"].data, "Q")
+        if len(gmfns) > world.setting.frames_per_batch:
             raise Refused(errno.E2BIG)
-        return call(world, record, params["dom"], names)
+        return call(world, record, params["dom"], gmfns)
 
     return handler
 
@@ -155,10 +155,10 @@ def populate(world: World, record: Record, domid: int, gfns: list[int]) -> Answe
     return expected
 
 
-def decrease(world: World, record: Record, domid: int, names: list[int]) -> Answer:
-    world.check_known(record, domid, names)
-    done = world.host.decrease_reservation(domid, names)
-    check_why(record, done, len(names))
+def decrease(world: World, record: Record, domid: int, gmfns: list[int]) -> Answer:
+    world.check_known(record, domid, gmfns)
+    done = world.host.decrease_reservation(domid, gmfns)
+    check_why(record, done, len(gmfns))
     return {"done": done}
 
 
@@ -174,10 +174,10 @@ def paging(name: str) -> Callable[[World, Record, Params], Answer]:
     def handler(world: World, record: Record, params: Params) -> Answer:
         asked: Frames = params["arr"]
         world.may(record, params["dom"])
-        names = numbers(asked.data, "Q")
-        if len(names) > world.setting.frames_per_batch:
+        gmfns = numbers(asked.data, "Q")
+        if len(gmfns) > world.setting.frames_per_batch:
             raise Refused(errno.E2BIG)
-        errs = getattr(world.host, name)(params["dom"], names)
+        errs = getattr(world.host, name)(params["dom"], gmfns)
         failed = sum(map(bool, errs))
         return {"n_failed": failed, "err": travelling(errs, "i", listed=asked.listed) if failed else None}
 

@@ -33,16 +33,16 @@ PAGED: Final = {"uvm": 0xF000_0000, "linux": 0x8000_0000}
 
 def mmapbatch(world: World, record: Record, params: Params) -> Steps:
     """V1: failures in the array."""
-    home, names = named(world, record, params)
-    return (yield from world.in_turn(record, home, batch(world, record, params, home, names, v2=False)))
+    home, gmfns = named(world, record, params)
+    return (yield from world.in_turn(record, home, batch(world, record, params, home, gmfns, v2=False)))
 
 
 def mmapbatch_v2(world: World, record: Record, params: Params) -> Steps:
     """V2: failures beside it."""
-    home, names = named(world, record, params)
-    if not params["err_ok"] and names:  # of no frames there are no errors to clear
+    home, gmfns = named(world, record, params)
+    if not params["err_ok"] and gmfns:  # of no frames there are no errors to clear
         raise Refused(errno.EFAULT)
-    return (yield from world.in_turn(record, home, batch(world, record, params, home, names, v2=True)))
+    return (yield from world.in_turn(record, home, batch(world, record, params, home, gmfns, v2=True)))
 
 
 def named(world: World, record: Record, params: Params) -> tuple[Home, list[int]]:
@@ -51,18 +51,18 @@ def named(world: World, record: Record, params: Params) -> tuple[Home, list[int]
     world.may_map(record, home, params["dom"], params["file"])
     if params["arr"] is None:
         raise Refused(errno.EINVAL if params["num"] == 0 else errno.EFAULT)
-    names = numbers(params["arr"].data, "Q")
-    if params["num"] not in (None, len(names)):
+    gmfns = numbers(params["arr"].data, "Q")
+    if params["num"] not in (None, len(gmfns)):
         raise Refused(errno.EINVAL)
-    if len(names) > world.setting.frames_per_batch:
+    if len(gmfns) > world.setting.frames_per_batch:
         raise Refused(errno.E2BIG)
-    return home, names
+    return home, gmfns
 
 
-def batch(world: World, record: Record, params: Params, home: Home, names: list[int], *, v2: bool) -> Steps:
+def batch(world: World, record: Record, params: Params, home: Home, gmfns: list[int], *, v2: bool) -> Steps:
     naive = home.naive
-    request = naive.begin(params["addr"], params["dom"], names)
-    world.check_known(record, params["dom"], names)
+    request = naive.begin(params["addr"], params["dom"], gmfns)
+    world.check_known(record, params["dom"], gmfns)
     try:
         yield from in_slices(world, request, FEW)
     except GeneratorExit:
@@ -77,7 +77,7 @@ def batch(world: World, record: Record, params: Params, home: Home, names: list[
     else:
         nibbled = [
             name | (PAGED[naive.kind] if err == -errno.ENOENT else FAILED) if err else name
-            for name, err in zip(names, outcome.errs, strict=True)
+            for name, err in zip(gmfns, outcome.errs, strict=True)
         ]
         expected["arr"] = travelling(nibbled, "Q", listed=asked.listed) if n_failed else None
     if params["extents"] and record.result is not None:
@@ -88,7 +88,7 @@ def batch(world: World, record: Record, params: Params, home: Home, names: list[
 
 def in_slices(world: World, request: Batch, few: int) -> Generator[Kind, None, None]:
     """Look frames up, at most so many in a step unless there are few."""
-    size, n = world.setting.slice_frames, len(request.names)
+    size, n = world.setting.slice_frames, len(request.gmfns)
     known = request.domid in world.host.domains or request.domid in NOBODYS
     unlooked = request.space.kind == "linux" and request.prot == 0 and known
     while n > few and not unlooked and len(request.found) + size < n:

@@ -75,11 +75,11 @@ def unmap(state: State, params: Mapping[str, Any], client: int) -> Outcome:
 
 
 def map_frames(state: State, params: Mapping[str, Any], client: int) -> Outcome:
-    names, there = of(params["arr"]), dict(state.populated)
-    where = range_of(params["addr"], len(names) * PAGE)
+    gmfns, there = of(params["arr"]), dict(state.populated)
+    where = range_of(params["addr"], len(gmfns) * PAGE)
     if any((client, page) not in {row[:2] for row in state.pages} for page in where):
         return state, EINVAL
-    frames = [there.get(name) for name in names]
+    frames = [there.get(name) for name in gmfns]
     errs = [0 if frame is not None else -EINVAL for frame in frames]
     new = {(client, page, frame) for page, frame in zip(where, frames, strict=True)}
     kept = {row for row in state.pages if row[0] != client or row[1] not in where}

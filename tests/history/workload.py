@@ -51,7 +51,7 @@ class Workload:
         if params.get("dom") == 2 and method in ("domain.info", "domain.populate"):
             self.mfns = sorted({*self.mfns, *numbers(result.get("frames"), "Q")} - {2**64 - 1})
 
-    def names(self, domid: int, first: int, n: int, stride: int) -> list[int]:
+    def gmfns(self, domid: int, first: int, n: int, stride: int) -> list[int]:
         """Frames of a domain, some of which are not there."""
         wanted = [first + stride * i for i in range(n)]
         if domid != 2 or not self.mfns:
@@ -65,7 +65,7 @@ class Workload:
         what = pick(26)
         if what < 9:
             at = 0 if n == N_PAGES or not pick(4) else min(at, N_PAGES - n)
-            arr = frames(*self.names(domid, pick(16), n, pick(3)))
+            arr = frames(*self.gmfns(domid, pick(16), n, pick(3)))
             batch = {"dom": domid, "addr": BASE + at * PAGE, "arr": arr, "extents": pick(2) == 0}
             return ("privcmd.mmapbatch", "privcmd.mmapbatch_v2")[pick(2)], batch
         if what < 11:
@@ -89,7 +89,7 @@ class Workload:
         if what < 23:
             method = ("populate", "decrease_reservation", "page_out", "page_in", "page_in")[what - 18]
             n = (1, 2, 5, 26)[pick(4)]
-            asked = list(range(pick(40), 48)) if method == "populate" else self.names(domid, pick(40), n, 1)
+            asked = list(range(pick(40), 48)) if method == "populate" else self.gmfns(domid, pick(40), n, 1)
             return f"domain.{method}", {"dom": domid, "arr": frames(*asked)}
         if what == 23:
             domid = (1, 3)[pick(2)]
@@ -105,7 +105,7 @@ class Workload:
         for _ in range(1 + pick(3)):
             n = (1, 3, 12, 20)[pick(4)]
             at = at if pick(5) else pick(N_PAGES)
-            rows.append({"va": BASE + at * PAGE, "mfn": self.names(domid, pick(16), 1, 1)[0], "npages": n})
+            rows.append({"va": BASE + at * PAGE, "mfn": self.gmfns(domid, pick(16), 1, 1)[0], "npages": n})
             at += n
         return rows
 

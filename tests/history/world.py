@@ -171,7 +171,7 @@ class World:
         if self.generations.setdefault(generation, domain) is not domain:
             raise Wrong(record, f"generation {generation} was another domain's than the {domid} of now")
 
-    def check_known(self, record: Record, domid: int, names: Iterable[int]) -> None:
+    def check_known(self, record: Record, domid: int, gmfns: Iterable[int]) -> None:
         """Whether it is known what frames of a PV domain these names are.
 
         Raises:
@@ -181,7 +181,7 @@ class World:
         if domain is None or domain.kind != "pv":
             return
         own = [frame for frame in self.host.frames() if frame.domid == domid]
-        unknown = [name for name in names if FIRST_RAM_MFN <= name < self.host.n_frames and name not in self.by_mfn]
+        unknown = [name for name in gmfns if FIRST_RAM_MFN <= name < self.host.n_frames and name not in self.by_mfn]
         if unknown and any(frame.mfn is None for frame in own):
             text = f"it names frame {unknown[0]:#x} of PV domain {domid}, whose frames no reply has told (domain.info)"
             raise Undecided(record, text)

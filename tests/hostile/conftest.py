@@ -59,4 +59,4 @@ def target() -> Iterator[Target]:
     """Start a broker with small quotas, rights on domains 7 and 8 only, and its invariants checked throughout."""
     with PrivateBroker(CONFIG.format(uid=os.getuid() or 1)) as broker:
         yield Target(broker)
-        assert "InternalFault" not in broker.output
+        assert "LawBroken" not in broker.output

@@ -29,7 +29,7 @@ class Thing:
 
     what: str
     domid: int = 0
-    names: list[int] = field(default_factory=list)
+    gmfns: list[int] = field(default_factory=list)
     failed: set[int] = field(default_factory=set)
     used: bool = False  # a privcmd VMA: an ioctl has filled it once
     frames: list[Frame] | None = None  # uvm: part of a resource, whose names are its machine frames
@@ -56,14 +56,14 @@ class Batch:
     space: Space
     start: int
     domid: int
-    names: list[int]
+    gmfns: list[int]
     prot: int
     found: list[Frame | int] = field(default_factory=list)
 
     def advance(self, n_frames: int) -> None:
         """Look up the next frames; good ones stay referenced until the batch ends."""
         at = len(self.found)
-        for name in self.names[at : at + n_frames]:
+        for name in self.gmfns[at : at + n_frames]:
             self.found.append(self.space.look_up(self.domid, name, self.prot))
 
     def abandon(self) -> None:
@@ -191,7 +191,7 @@ class Space:
             frame = page.thing.frames[page.index]
             found = frame if frame in self.host.frames() else errno.EINVAL
         else:
-            found = self.host.look_up(page.thing.domid, page.thing.names[page.index])
+            found = self.host.look_up(page.thing.domid, page.thing.gmfns[page.index])
         if not isinstance(found, Frame):
             raise Refused(errno.EFAULT)
         self.ptes[vpn] = found
@@ -199,9 +199,9 @@ class Space:
 
     # --- MMAPBATCH ----------------------------------------------------------------------------------
 
-    def begin(self, addr: int, domid: int, names: Sequence[int]) -> Batch:
+    def begin(self, addr: int, domid: int, gmfns: Sequence[int]) -> Batch:
         """All checks of MMAPBATCH and V2 that need no frame."""
-        n = len(names)
+        n = len(gmfns)
         if n == 0 or n > LINUX_NUM_MAX:
             raise Refused(errno.EINVAL)
         start = addr >> 12
@@ -211,7 +211,7 @@ class Space:
             prot = self.weakest(start, n)
         else:
             prot = self.fillable(addr, n)
-        batch = Batch(self, start, domid, list(names), prot)
+        batch = Batch(self, start, domid, list(gmfns), prot)
         self.host.batches.append(batch)
         return batch
 
@@ -242,12 +242,12 @@ class Space:
 
     def finish(self, batch: Batch) -> Outcome:
         """Look up what is still to be looked up and put the new mapping in place."""
-        batch.advance(len(batch.names))
+        batch.advance(len(batch.gmfns))
         errs = [0 if isinstance(frame, Frame) else -frame for frame in batch.found]
         ret = 0
         if self.kind == "uvm":
             failed = {i for i, err in enumerate(errs) if err}
-            thing = Thing(FOREIGN, batch.domid, batch.names, failed)
+            thing = Thing(FOREIGN, batch.domid, batch.gmfns, failed)
             self.enter(batch.start, thing, range(len(errs)), batch.prot, batch.found)
         else:
             vma = self.pages[batch.start].thing
@@ -341,8 +341,8 @@ class Space:
         thing = Thing(FOREIGN, domid)
         if self.merge and last is not None and last[:2] == (start, prot):
             thing = last[2]
-        at = len(thing.names)
-        thing.names += range(mfn, mfn + n)
+        at = len(thing.gmfns)
+        thing.gmfns += range(mfn, mfn + n)
         self.enter(start, thing, range(at, at + n), prot, found)
         self.placed += found
         return start + n, prot, thing
@@ -374,9 +374,9 @@ class Space:
     ) -> tuple[int, int, Thing]:
         _, mfn, n = entry
         expected, vma = self.check_entry_linux(domid, entry, last, may_write)
-        names = range(mfn, mfn + n)
+        gmfns = range(mfn, mfn + n)
         self.fill(
-            expected, [self.look_up(domid, name, self.pages[vpn].prot) for vpn, name in enumerate(names, expected)]
+            expected, [self.look_up(domid, name, self.pages[vpn].prot) for vpn, name in enumerate(gmfns, expected)]
         )
         return expected + n, 0, vma
 

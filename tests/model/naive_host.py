@@ -155,10 +155,10 @@ class Host:
     def n_free(self) -> int:
         return self.n_frames - FIRST_RAM_MFN - len(self.frames())
 
-    def decrease_reservation(self, domid: int, names: Sequence[int]) -> int:
+    def decrease_reservation(self, domid: int, gmfns: Sequence[int]) -> int:
         """Take frames away until a name is not there; mappings keep theirs."""
         domain = self.running(domid)
-        for done, name in enumerate(names):
+        for done, name in enumerate(gmfns):
             gfn = self.position(domain, name)
             lacking = len(domain.waiting) > domain.n_cached
             if domain.kind != "pv" and name in domain.waiting:
@@ -171,7 +171,7 @@ class Host:
                 domain.tables.discard(frame)
                 if lacking and not frame.paged and not self.references()[frame]:
                     domain.n_cached += 1
-        return len(names)
+        return len(gmfns)
 
     # --- populate on demand -------------------------------------------------------------------------
 

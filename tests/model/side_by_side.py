@@ -23,7 +23,7 @@ from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.machine import lifecycle, memory, paging
-from privcmdd.model.machine.domain import ON_DEMAND, PAGED, Kind
+from privcmdd.model.machine.domain import ON_DEMAND, PAGED, DomainKind
 from privcmdd.model.machine.effects import Discard
 from privcmdd.model.machine.frames import BARRED, NO_FRAME
 from privcmdd.model.machine.machine import Machine
@@ -73,7 +73,7 @@ class SideBySide:
     """A machine, twice, with its address spaces."""
 
     def __init__(self) -> None:
-        self.hv = Machine(N_FRAMES, max_domains=MAX_DOMAINS, max_gfns=MAX_GFNS)
+        self.machine = Machine(N_FRAMES, max_domains=MAX_DOMAINS, max_gfns=MAX_GFNS)
         self.host = Host(N_FRAMES, MAX_GFNS)
         self.accounts = [(Account("roomy", ROOMY), ROOMY), (Account("tight", TIGHT), TIGHT)]
         self.pairs: list[Pair] = []
@@ -108,7 +108,7 @@ class SideBySide:
     def create(self, kind: KindName, max_pages: int, ranges: Sequence[tuple[int, int]], domid: int | None) -> None:
         gfns = [gfn for start, n in ranges for gfn in range(start, start + n)]
         try:
-            domain = lifecycle.create(self.hv, Kind(kind), max_pages, ranges, domid)
+            domain = lifecycle.create(self.machine, DomainKind(kind), max_pages, ranges, domid)
         except ModelError as error:
             expected = {
                 errno.EINVAL: len(gfns) > max_pages or any(start >= MAX_GFNS for start, _ in ranges),
@@ -124,21 +124,21 @@ class SideBySide:
         self.is_pv[domain.domid] = kind == "pv"
 
     def destroy(self, domid: int) -> None:
-        self.both(lambda: lifecycle.destroy(self.hv, domid), lambda: self.host.destroy(domid))
+        self.both(lambda: lifecycle.destroy(self.machine, domid), lambda: self.host.destroy(domid))
 
-    def memory(self, operation: str, domid: int, names: list[int], *, as_array: bool) -> None:
+    def memory(self, operation: str, domid: int, gmfns: list[int], *, as_array: bool) -> None:
         """populate, decrease_reservation, page_out or page_in."""
-        given = np.array(names, np.uint64) if as_array else names
+        given = np.array(gmfns, np.uint64) if as_array else gmfns
         room = paging if operation.startswith("page") else memory
         answer, expected = self.both(
-            lambda: getattr(room, operation)(self.hv, domid, given),
-            lambda: getattr(self.host, operation)(domid, names),
+            lambda: getattr(room, operation)(self.machine, domid, given),
+            lambda: getattr(self.host, operation)(domid, gmfns),
         )
         if operation.startswith("page"):
             assert answer is None or list(answer) == expected
         else:
             assert answer is None or answer.n_done == expected
-            assert answer is None or (answer.why is None) == (answer.n_done == len(names))
+            assert answer is None or (answer.why is None) == (answer.n_done == len(gmfns))
 
     # --- address spaces -----------------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class SideBySide:
         payer, limits = self.accounts[account]
         self.n_spaces += 1
         try:
-            real = AddressSpace(self.n_spaces, self.hv, payer, personality, SLICE_FRAMES)
+            real = AddressSpace(self.n_spaces, self.machine, payer, personality, SLICE_FRAMES)
         except ModelError as error:
             assert error.errno == errno.EDQUOT
             assert payer.used[Slot.SPACES] == limits[Slot.SPACES]
@@ -249,9 +249,9 @@ class SideBySide:
 
     # --- map requests -------------------------------------------------------------------------------
 
-    def begin(self, pair: Pair, domid: int, addr: int, names: list[int], *, may_write: bool, as_array: bool) -> None:
+    def begin(self, pair: Pair, domid: int, addr: int, gmfns: list[int], *, may_write: bool, as_array: bool) -> None:
         """Begin an MMAPBATCH: it ends at once, or pauses after its first slice (short plain lists never do)."""
-        given: Any = np.array(names, np.uint64) if as_array or len(names) > 24 else list(names)
+        given: Any = np.array(gmfns, np.uint64) if as_array or len(gmfns) > 24 else list(gmfns)
         steps = privcmd(pair.real).mmapbatch(pair.real, domid, addr, given, may_write=may_write)
         paused = object()
 
@@ -263,7 +263,7 @@ class SideBySide:
             return paused
 
         def naive() -> Batch:
-            batch = pair.naive.begin(addr, domid, names)
+            batch = pair.naive.begin(addr, domid, gmfns)
             if batch.prot & 2 and not may_write:
                 batch.abandon()
                 raise Refused(errno.EPERM)
@@ -271,7 +271,7 @@ class SideBySide:
 
         result, batch = self.both(real, naive, pair)
         if result is paused:
-            assert len(names) > SLICE_FRAMES
+            assert len(gmfns) > SLICE_FRAMES
             batch.advance(SLICE_FRAMES)
             pair.steps, pair.batch = steps, batch
         elif batch is not None:
@@ -292,10 +292,10 @@ class SideBySide:
     def answered(self, pair: Pair, result: Any, batch: Batch) -> None:
         pair.steps = pair.batch = None
         expected = pair.naive.finish(batch)
-        errors = [0] * len(batch.names) if result.errors is None else list(result.errors)
+        errors = [0] * len(batch.gmfns) if result.errors is None else list(result.errors)
         assert (result.ret, errors) == (expected.ret, expected.errs)
         assert result.n_failed == sum(map(bool, errors))
-        invariants.errors_are_in_order(result, len(batch.names))
+        invariants.errors_are_in_order(result, len(batch.gmfns))
         self.placed(result.mfns, batch.found)
 
     def abandon(self, pair: Pair) -> None:
@@ -333,7 +333,7 @@ class SideBySide:
         """The frames of an answer, and the runs of the memory file that they make."""
         there = [mfn for mfn in mfns if mfn != NO_FRAME]
         assert len(there) == sum(isinstance(frame, Frame) for frame in frames)
-        runs = self.hv.extents(mfns).tolist()
+        runs = self.machine.extents(mfns).tolist()
         places = {first + i: page + i for first, page, n in runs for i in range(n)}
         assert len(places) == sum(n for _, _, n in runs) == len(there)
         for index, frame in enumerate(frames):
@@ -356,27 +356,29 @@ class SideBySide:
         self.compare_frames(frames, references)
         self.compare_accounts()
         self.compare_effects(frames)
-        invariants.check(self.hv, [pair.real for pair in self.pairs], {account: () for account, _ in self.accounts})
+        invariants.check(
+            self.machine, [pair.real for pair in self.pairs], {account: () for account, _ in self.accounts}
+        )
 
     def compare_domains(self, references: Counter[Frame]) -> None:
-        assert set(self.hv.domains) == set(self.host.domains), "law 8: the domains that live"
+        assert set(self.machine.domains) == set(self.host.domains), "law 8: the domains that live"
         for domid, naive in self.host.domains.items():
-            real = self.hv.domain(domid)
+            real = self.machine.domain(domid)
             assert real.alive != naive.dying
             assert (real.tot_pages, real.max_pages) == (self.host.tot_pages(domid), naive.max_pages)
             assert not naive.dying or any(frame.domid == domid for frame in references)
             there = np.flatnonzero(real.p2m > ON_DEMAND).tolist()
             assert there == sorted(naive.p2m)
-            names = real.names(0, MAX_GFNS).tolist() if not naive.dying else []
+            gmfns = real.gmfns(0, MAX_GFNS).tolist() if not naive.dying else []
             for gfn, frame in naive.p2m.items():
                 self.learn(frame, int(real.p2m[gfn]) & ~PAGED)
                 assert bool(real.p2m[gfn] & PAGED) == frame.paged
-                assert names[gfn] == (frame.mfn if naive.kind == "pv" else gfn)
-            assert sum(name != INVALID_FRAME for name in names) == len(naive.p2m)
+                assert gmfns[gfn] == (frame.mfn if naive.kind == "pv" else gfn)
+            assert sum(name != INVALID_FRAME for name in gmfns) == len(naive.p2m)
 
     def learn(self, frame: Frame, mfn: int) -> None:
         """The machine frame behind a naive frame, and its place in the memory file, never change."""
-        place = int(self.hv.frames.page[mfn])
+        place = int(self.machine.frames.page[mfn])
         if frame.place is None:
             assert mfn >= 256 or frame.domid == DOMID_IO, "the first MiB is not RAM"
             frame.mfn, frame.place = mfn, place
@@ -419,7 +421,7 @@ class SideBySide:
         expected = {}
         for vpn, page in naive.pages.items():
             thing = page.thing
-            name = thing.names[page.index] if thing.what == FOREIGN else None
+            name = thing.gmfns[page.index] if thing.what == FOREIGN else None
             expected[vpn] = (
                 thing.what,
                 page.prot,
@@ -444,7 +446,7 @@ class SideBySide:
         assert real.n_wired == naive.wired(), "law 4: wired pages"
 
     def compare_frames(self, frames: list[Frame], references: Counter[Frame]) -> None:
-        table = self.hv.frames
+        table = self.machine.frames
         domains = self.host.domains.values()
         populated = {frame for domain in domains for frame in (*domain.p2m.values(), *domain.grants)}
         assert len({frame.mfn for frame in frames}) == len(frames), "two frames, one mfn"
@@ -477,7 +479,7 @@ class SideBySide:
         """What is punched out of memory files is what no living frame uses."""
         living = {(frame.domid, frame.place) for frame in frames}
         discarded = set()
-        for effect in self.hv.take_effects():
+        for effect in self.machine.take_effects():
             if isinstance(effect, Discard):
                 discarded |= {(effect.domid, page) for page in effect.pages.tolist()}
         assert not discarded & living, "a page that is in use was discarded"

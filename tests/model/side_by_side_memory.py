@@ -27,18 +27,18 @@ class WithMemory(SideBySide):
     def demand(self, domid: int, gfns: list[int]) -> None:
         """Let guest frames wait to be populated."""
         done, expected = self.both(
-            lambda: pod.mark_populate_on_demand(self.hv, domid, gfns), lambda: self.host.demand(domid, gfns)
+            lambda: pod.mark_populate_on_demand(self.machine, domid, gfns), lambda: self.host.demand(domid, gfns)
         )
         assert done == expected
 
     def set_pod_target(self, domid: int, target: int) -> None:
         """Give their cache frames."""
-        self.both(lambda: pod.set_target(self.hv, domid, target), lambda: self.host.set_pod_target(domid, target))
+        self.both(lambda: pod.set_target(self.machine, domid, target), lambda: self.host.set_pod_target(domid, target))
 
     def pin(self, domid: int, mfn: int) -> None:
         """Pin an empty page table."""
         self.both(
-            lambda: page_types.pin(self.hv, domid, mfn, 1, NO_ENTRIES, written=self.is_written(mfn)),
+            lambda: page_types.pin(self.machine, domid, mfn, 1, NO_ENTRIES, written=self.is_written(mfn)),
             lambda: self.host.pin(domid, mfn),
         )
 
@@ -48,7 +48,7 @@ class WithMemory(SideBySide):
 
     def unpin(self, domid: int, mfn: int) -> None:
         """Make it an ordinary frame again."""
-        self.both(lambda: page_types.unpin(self.hv, domid, mfn), lambda: self.host.unpin(domid, mfn))
+        self.both(lambda: page_types.unpin(self.machine, domid, mfn), lambda: self.host.unpin(domid, mfn))
 
     def map_grants(self, pair: Pair, domid: int, addr: int, first: int, n: int) -> None:
         """MMAP_RESOURCE of part of a grant table."""
@@ -62,13 +62,13 @@ class WithMemory(SideBySide):
             return
         self.placed(answer.mfns, frames or [0] * n)
         if pair.naive.kind == "uvm":
-            pair.naive.pages[addr >> 12].thing.names = [int(mfn) for mfn in answer.mfns]
+            pair.naive.pages[addr >> 12].thing.gmfns = [int(mfn) for mfn in answer.mfns]
 
     def compare_domains(self, references: object) -> None:
         """Also what waits, what is kept for it, who has crashed, and which frames are page tables."""
         super().compare_domains(references)  # type: ignore[arg-type]
         for domid, naive in self.host.domains.items():
-            real = self.hv.domain(domid)
+            real = self.machine.domain(domid)
             assert np.flatnonzero(real.p2m == 1).tolist() == sorted(naive.waiting)
             assert (real.n_on_demand, real.n_cached) == (len(naive.waiting), naive.n_cached)
             assert real.shutdown == (CRASHED if naive.crashed else None)

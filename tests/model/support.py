@@ -10,9 +10,9 @@ import numpy as np
 from privcmdd.model import invariants
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.machine import lifecycle
-from privcmdd.model.machine.domain import Kind
+from privcmdd.model.machine.domain import DomainKind
 from privcmdd.model.machine.frames import NO_FRAME
-from privcmdd.model.machine.machine import Machine, as_names
+from privcmdd.model.machine.machine import Machine, as_gmfns
 from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.space import AddressSpace
 from privcmdd.model.mm.uobject import ObjectCounters
@@ -61,15 +61,15 @@ class World:
     """A machine with an HVM domain (gfns 0 to 63 and 96 to 111), a PV domain, and one uid's address spaces."""
 
     def __init__(
-        self, limits: Mapping[Slot, int] = ROOMY, n_frames: int = 2048, hypervisor: type[Machine] = Machine
+        self, limits: Mapping[Slot, int] = ROOMY, n_frames: int = 2048, machine: type[Machine] = Machine
     ) -> None:
-        self.hv = hypervisor(n_frames, max_domains=8, max_gfns=1 << 12)
-        self.hvm = lifecycle.create(self.hv, Kind.HVM, 128, ((0, 64), (96, 16)), name="hvm")
-        self.pv = lifecycle.create(self.hv, Kind.PV, 64, name="pv")
+        self.machine = machine(n_frames, max_domains=8, max_gfns=1 << 12)
+        self.hvm = lifecycle.create(self.machine, DomainKind.HVM, 128, ((0, 64), (96, 16)), name="hvm")
+        self.pv = lifecycle.create(self.machine, DomainKind.PV, 64, name="pv")
         self.account = Account("uid 1000", limits)
         self.spaces: list[AddressSpace] = []
         self.objects = ObjectCounters()
-        self.hv.take_effects()
+        self.machine.take_effects()
 
     def space(
         self,
@@ -81,7 +81,7 @@ class World:
     ) -> AddressSpace:
         """An address space; with ``n_pages``, a range of that many is reserved at ``BASE``."""
         made = AddressSpace(
-            len(self.spaces) + 1, self.hv, self.account, personality or Uvm(), slice_frames, self.objects
+            len(self.spaces) + 1, self.machine, self.account, personality or Uvm(), slice_frames, self.objects
         )
         self.spaces.append(made)
         if n_pages:
@@ -90,19 +90,21 @@ class World:
 
     def mfns(self, start: int, n: int) -> list[int]:
         """Names of PV frames."""
-        return [int(name) for name in self.pv.names(start, n)]
+        return [int(name) for name in self.pv.gmfns(start, n)]
 
     def check(self) -> None:
         """All laws hold."""
-        invariants.check(self.hv, [space for space in self.spaces if not space.closed], {self.account: ()})
+        invariants.check(self.machine, [space for space in self.spaces if not space.closed], {self.account: ()})
 
     def state(self) -> dict[str, Any]:
         """Everything that a request which was refused or abandoned must leave alone."""
         return {
-            "refs": self.hv.frames.refs.tobytes(),
-            "owners": self.hv.frames.owner.tobytes(),
-            "domains": {d.domid: (d.state, d.tot_pages, d.n_paged, d.p2m.tobytes()) for d in self.hv.domains.values()},
-            "free": self.hv.frames.n_free,
+            "refs": self.machine.frames.refs.tobytes(),
+            "owners": self.machine.frames.owner.tobytes(),
+            "domains": {
+                d.domid: (d.state, d.tot_pages, d.n_paged, d.p2m.tobytes()) for d in self.machine.domains.values()
+            },
+            "free": self.machine.frames.n_free,
             "used": dict(self.account.used),
             "alive": self.objects.alive,
             "spaces": [space_state(space) for space in self.spaces],
@@ -137,16 +139,16 @@ def space_state(space: AddressSpace) -> dict[str, Any]:
 
 def seen(space: AddressSpace, start: int, n_pages: int) -> list[tuple[int, int] | None]:
     """What each page shows: whose frame and its name, or None where there is no page table entry."""
-    hv = space.machine
+    machine = space.machine
     return [
-        None if mfn == NO_FRAME else (hv.owner(mfn), hv.gmfn(mfn))
+        None if mfn == NO_FRAME else (machine.owner(mfn), machine.gmfn(mfn))
         for mfn in space.pmap.frames(start >> PAGE_SHIFT, n_pages).tolist()
     ]
 
 
-def shows(domid: int, names: Sequence[int | None]) -> list[tuple[int, int] | None]:
+def shows(domid: int, gmfns: Sequence[int | None]) -> list[tuple[int, int] | None]:
     """What ``seen`` answers for these frames of a domain."""
-    return [None if name is None else (domid, name) for name in names]
+    return [None if name is None else (domid, name) for name in gmfns]
 
 
 def errors_of(batch: Any) -> list[int]:
@@ -154,11 +156,11 @@ def errors_of(batch: Any) -> list[int]:
     return [0] * len(batch.mfns) if batch.errors is None else [int(error) for error in batch.errors]
 
 
-def batch(space: AddressSpace, domid: int, addr: int, names: Sequence[int]) -> Any:
+def batch(space: AddressSpace, domid: int, addr: int, gmfns: Sequence[int]) -> Any:
     """MMAPBATCH, to its end; short lists as lists, long ones as arrays, as the service does."""
-    return run(privcmd(space).mmapbatch(space, domid, addr, in_form(names)))
+    return run(privcmd(space).mmapbatch(space, domid, addr, in_form(gmfns)))
 
 
-def in_form(names: Sequence[int]) -> Any:
+def in_form(gmfns: Sequence[int]) -> Any:
     """Names as the service hands them over."""
-    return as_names(np.array(names, dtype=np.uint64))
+    return as_gmfns(np.array(gmfns, dtype=np.uint64))

@@ -12,7 +12,7 @@ from model.support import BASE, World, privcmd
 from privcmdd.model.errors import ModelError
 from privcmdd.model.files import RESOURCE_PAGES
 from privcmdd.model.machine import ioreq, lifecycle, memory
-from privcmdd.model.machine.domain import Kind, State
+from privcmdd.model.machine.domain import DomainKind, DomainState
 from privcmdd.model.machine.effects import BuffersGone
 from privcmdd.model.machine.frames import FIRST_RAM
 from privcmdd.model.machine.machine import Machine
@@ -24,14 +24,14 @@ from privcmdd.model.units import PAGE_SIZE
 
 def test_an_extent_without_frames_in_a_row_keeps_no_page_of_the_file() -> None:
     """Frames are free, none of them in a row: nothing is made, and the guest frames get their own file pages later."""
-    hv = Machine(FIRST_RAM + 8)
-    keeper = lifecycle.create(hv, Kind.PV, 8)
-    memory.decrease_reservation(hv, keeper.domid, keeper.names(0, 8)[::2])
-    domain = lifecycle.create(hv, Kind.PV, 4, ())
+    machine = Machine(FIRST_RAM + 8)
+    keeper = lifecycle.create(machine, DomainKind.PV, 8)
+    memory.decrease_reservation(machine, keeper.domid, keeper.gmfns(0, 8)[::2])
+    domain = lifecycle.create(machine, DomainKind.PV, 4, ())
 
-    assert len(memory.populate_runs(hv, domain.domid, np.array([0], dtype=np.uint64), 1)) == 0
-    mfns = memory.populate(hv, domain.domid, [0, 1]).mfns
-    assert hv.frames.page[mfns].tolist() == [0, 1]
+    assert len(memory.populate_runs(machine, domain.domid, np.array([0], dtype=np.uint64), 1)) == 0
+    mfns = memory.populate(machine, domain.domid, [0, 1]).mfns
+    assert machine.frames.page[mfns].tolist() == [0, 1]
 
 
 def test_a_resource_without_room_in_the_file_makes_no_frames() -> None:
@@ -40,10 +40,10 @@ def test_a_resource_without_room_in_the_file_makes_no_frames() -> None:
     space = world.space(n_pages=512)
 
     def one_more(at: int) -> None:
-        number = ioreq.create(world.hv, 1, 1)
+        number = ioreq.create(world.machine, 1, 1)
         part = Part(1, Type.IOREQ_SERVER, number, 0, IOREQ_FRAMES)
         privcmd(space).mmap_resource(space, part, BASE + at * IOREQ_FRAMES * PAGE_SIZE)
-        ioreq.destroy(world.hv, 1, number)
+        ioreq.destroy(world.machine, 1, number)
 
     for at in range(RESOURCE_PAGES // IOREQ_FRAMES):
         one_more(at)
@@ -52,10 +52,10 @@ def test_a_resource_without_room_in_the_file_makes_no_frames() -> None:
 
     assert refused.value.errno == errno.ENOMEM
     world.check()
-    assert lifecycle.destroy(world.hv, 1) is State.DYING
+    assert lifecycle.destroy(world.machine, 1) is DomainState.DYING
     space.close()
     world.spaces.clear()
-    assert 1 not in world.hv.domains
+    assert 1 not in world.machine.domains
 
 
 def test_a_space_that_is_closed_again_gives_nothing_back_again() -> None:
@@ -65,15 +65,15 @@ def test_a_space_that_is_closed_again_gives_nothing_back_again() -> None:
     syscalls.mmap(parent, BASE, PAGE_SIZE, 3, fixed=True, file="hypercall")
     child = syscalls.fork(parent, 2)
     world.spaces.append(child)
-    world.hv.take_effects()
+    world.machine.take_effects()
 
     parent.close()
     parent.close()
 
-    assert [effect for effect in world.hv.take_effects() if isinstance(effect, BuffersGone)] == []
+    assert [effect for effect in world.machine.take_effects() if isinstance(effect, BuffersGone)] == []
     world.check()
     child.close()
-    assert [effect for effect in world.hv.take_effects() if isinstance(effect, BuffersGone)] == [BuffersGone(1)]
+    assert [effect for effect in world.machine.take_effects() if isinstance(effect, BuffersGone)] == [BuffersGone(1)]
     child.close()
-    assert world.hv.take_effects() == []
+    assert world.machine.take_effects() == []
     assert world.account.idle

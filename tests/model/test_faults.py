@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from model.profiles import PROFILE
 from privcmdd.model.errors import ModelError
-from privcmdd.model.injection import CERTAIN_PPM, MOST_RULES, Armed, Asker, Injections, Kind, Rule, draws
+from privcmdd.model.injection import CERTAIN_PPM, MOST_RULES, Armed, Asker, InjectionKind, Injections, Rule, draws
 from privcmdd.model.machine.frames import NO_FRAME
 
 ASKER = Asker(3, "qemu/9.2 run-7", 4711, 1000, "privcmd.mmapbatch_v2")
@@ -42,7 +42,7 @@ def test_the_draws_are_those_of_splitmix64() -> None:
 @given(CHOOSING, st.lists(st.integers(0, 9), min_size=5, max_size=12))
 def test_what_is_taken_does_not_depend_on_the_slices(choosing: dict[str, Any], slices: list[int]) -> None:
     """Law: a match is taken for its number alone, however many are seen at a time."""
-    whole, sliced = (Armed(1, Rule(Kind.ERRNO, 1, **choosing), None) for _ in range(2))
+    whole, sliced = (Armed(1, Rule(InjectionKind.ERRNO, 1, **choosing), None) for _ in range(2))
     n = sum(slices)
 
     at_once = whole.take(n).tolist()
@@ -56,7 +56,7 @@ def test_what_is_taken_does_not_depend_on_the_slices(choosing: dict[str, Any], s
 @given(CHOOSING)
 def test_what_is_taken_is_what_was_chosen(choosing: dict[str, Any]) -> None:
     """Law: none before the nth, no more than so many times, and each of the others by its draw alone."""
-    rule = Rule(Kind.ERRNO, 1, **choosing)
+    rule = Rule(InjectionKind.ERRNO, 1, **choosing)
 
     taken = np.flatnonzero(Armed(1, rule, None).take(N_MATCHES)).tolist()
 
@@ -67,7 +67,7 @@ def test_what_is_taken_is_what_was_chosen(choosing: dict[str, Any]) -> None:
 @pytest.mark.parametrize("tries", [1, 2, 255])
 def test_a_frame_is_paged_out_for_so_many_look_ups(tries: int) -> None:
     """Each frame for itself, whoever is asked for in between; one that is named twice in a look-up is tried once."""
-    armed = Armed(1, Rule(Kind.PAGED, tries), None)
+    armed = Armed(1, Rule(InjectionKind.PAGED, tries), None)
 
     taken = [armed.take_frames(1, names(5, 5, 0x20)).tolist() for _ in range(tries + 1)]
 
@@ -103,7 +103,7 @@ def test_a_frame_is_paged_out_for_so_many_look_ups(tries: int) -> None:
 )
 def test_whom_a_rule_means(only: dict[str, Any], expected: bool) -> None:
     """All that it names must be so; what it does not name may be anything."""
-    assert Rule(Kind.ERRNO, 1, **only).matches(ASKER, 9) is expected
+    assert Rule(InjectionKind.ERRNO, 1, **only).matches(ASKER, 9) is expected
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_whom_a_rule_means(only: dict[str, Any], expected: bool) -> None:
 )
 def test_a_request_that_names_one_of_the_frames_is_meant(first: int, n: int, meant: bool) -> None:
     """Runs of frames meet a rule when they overlap a range of it."""
-    rule = Rule(Kind.ERRNO, 1, gfns=((0x10, 4),))
+    rule = Rule(InjectionKind.ERRNO, 1, gfns=((0x10, 4),))
 
     assert rule.meets((names(first), names(n))) is meant
     assert rule.meets((names(0x5000, first), names(1, n))) is meant
@@ -120,7 +120,7 @@ def test_a_request_that_names_one_of_the_frames_is_meant(first: int, n: int, mea
 
 def test_bits_that_no_host_looks_at_hide_no_frame() -> None:
     """A frame's name counts with its low 40 bits, as where it is looked up."""
-    rule = Rule(Kind.FRAME_ERRNO, 1, gfns=((0x10, 4),))
+    rule = Rule(InjectionKind.FRAME_ERRNO, 1, gfns=((0x10, 4),))
 
     assert rule.among(names(0x10, 1 << 60 | 0x13, 0x14, 1 << 40 | 0xF)).tolist() == [True, True, False, False]
 
@@ -128,7 +128,7 @@ def test_bits_that_no_host_looks_at_hide_no_frame() -> None:
 def test_only_good_frames_are_taken() -> None:
     """One that failed already keeps its errno, and is neither seen nor counted."""
     faults = Injections()
-    armed = faults.add(Rule(Kind.FRAME_ERRNO, errno.EPERM, nth=2))
+    armed = faults.add(Rule(InjectionKind.FRAME_ERRNO, errno.EPERM, nth=2))
     mfns = np.array([9, NO_FRAME, 8, 7], dtype=np.uint32)
     errors = np.array([0, -errno.EINVAL, 0, 0], dtype=np.int32)
 
@@ -144,7 +144,7 @@ def test_only_good_frames_are_taken() -> None:
 def test_pages_of_a_resource_are_tried_apart() -> None:
     """A page of a resource has no gfn: it is not the frame whose number is the page's index."""
     faults = Injections()
-    faults.add(Rule(Kind.PAGED, 1))
+    faults.add(Rule(InjectionKind.PAGED, 1))
     mfns = np.array([9], dtype=np.uint32)
 
     failed = [faults.fail_frames(ASKER, 1, of, mfns, None)[1] is not None for of in (names(0), None, names(0), None)]
@@ -156,7 +156,7 @@ def test_the_first_rule_takes_a_frame_and_the_next_sees_the_rest() -> None:
     """Rules are asked in the order in which they came."""
     faults = Injections()
     first, second = (
-        faults.add(Rule(Kind.FRAME_ERRNO, number, gfns=gfns)) for number, gfns in ((1, ((2, 1),)), (5, None))
+        faults.add(Rule(InjectionKind.FRAME_ERRNO, number, gfns=gfns)) for number, gfns in ((1, ((2, 1),)), (5, None))
     )
 
     _, errors = faults.fail_frames(ASKER, 1, names(1, 2, 3), np.array([4, 5, 6], dtype=np.uint32), None)
@@ -169,7 +169,7 @@ def test_the_first_rule_takes_a_frame_and_the_next_sees_the_rest() -> None:
 def test_rules_that_end_and_rules_that_stay() -> None:
     """Those of a connection end with it; ids are never used twice; what they did is remembered."""
     faults = Injections()
-    kept, owned = faults.add(Rule(Kind.ERRNO, 5)), faults.add(Rule(Kind.ERRNO, 5), 3)
+    kept, owned = faults.add(Rule(InjectionKind.ERRNO, 5)), faults.add(Rule(InjectionKind.ERRNO, 5), 3)
     assert [armed.id for armed in faults.strikes(ASKER, None, None)] == [kept.id, owned.id]
 
     faults.leave(3)
@@ -177,15 +177,15 @@ def test_rules_that_end_and_rules_that_stay() -> None:
     assert list(faults.rules) == [kept.id]
     faults.clear(kept.id)
     assert not faults
-    assert faults.add(Rule(Kind.DROP)).id == 3
+    assert faults.add(Rule(InjectionKind.DROP)).id == 3
     assert faults.statistics() == {"rules": 1, "frame_errno": 0, "paged": 0, "errno": 2, "delay_ms": 0, "drop": 0}
 
 
 def test_a_rule_that_ends_meanwhile_strikes_no_more() -> None:
     """A request that waits at one rule does not meet another that was cleared while it waited."""
     faults = Injections()
-    faults.add(Rule(Kind.DELAY, 5))
-    second = faults.add(Rule(Kind.ERRNO, 5))
+    faults.add(Rule(InjectionKind.DELAY, 5))
+    second = faults.add(Rule(InjectionKind.ERRNO, 5))
     striking = faults.strikes(ASKER, None, None)
     next(striking)
 
@@ -199,9 +199,9 @@ def test_there_is_an_end_to_rules() -> None:
     """ENOSPC, and all that are there stay."""
     faults = Injections()
     for _ in range(MOST_RULES):
-        faults.add(Rule(Kind.DROP))
+        faults.add(Rule(InjectionKind.DROP))
 
     with pytest.raises(ModelError, match=r"^ENOSPC: .* clear some"):
-        faults.add(Rule(Kind.DROP))
+        faults.add(Rule(InjectionKind.DROP))
 
     assert len(faults.rules) == MOST_RULES

@@ -31,7 +31,7 @@ def test_freed_frames_are_given_again() -> None:
     """Fresh ones first, then those that were freed, with their new owner's particulars."""
     table = FrameTable(FIRST_RAM + 4)
     first = table.allocate(1, pages(0, 1, 2), pages(5, 6, 7))
-    assert table.give(first[:2].tolist()).tolist() == first[:2].tolist()
+    assert table.put(first[:2].tolist()).tolist() == first[:2].tolist()
     table.free(first[:2])
     assert table.n_free == 3
 
@@ -56,8 +56,8 @@ def test_giving_references_back_is_the_same_for_lists_and_arrays(mentions: list[
             table.refs[mfns[i]] = max(1, mentions.count(i) + (i % 2))
     named = [FIRST_RAM + i for i in mentions]
 
-    gone_few = tables[0].give(named)
-    gone_many = tables[1].give(np.array(named, dtype=np.uint32))
+    gone_few = tables[0].put(named)
+    gone_many = tables[1].put(np.array(named, dtype=np.uint32))
 
     assert sorted(gone_few.tolist()) == gone_many.tolist() == sorted({m for m in named if m % 2 == 0})
     assert tables[0].refs.tolist() == tables[1].refs.tolist()
@@ -77,7 +77,7 @@ def test_frames_in_a_row_begin_at_a_multiple_of_their_number() -> None:
     assert second.tolist() == list(range(FIRST_RAM + 16, FIRST_RAM + 24))
     assert table.n_free == 7
     assert table.allocate_run(1, pages(*range(8)), pages(*range(8))) is None
-    table.free(first[table.give(first.tolist()) - first[0]])
+    table.free(first[table.put(first.tolist()) - first[0]])
     again = table.allocate_run(2, pages(*range(8)), pages(*range(8)))
     assert again is not None
     assert again.tolist() == first.tolist()
@@ -102,7 +102,7 @@ def test_no_frame_is_given_twice(steps: list[tuple[bool, int]]) -> None:
             held.append(got)
         elif held:
             gone = held.pop(order % len(held))
-            table.free(table.give(gone))
+            table.free(table.put(gone))
         owned = [mfn for mfns in held for mfn in mfns.tolist()]
         assert len(set(owned)) == len(owned)
         assert np.flatnonzero(table.owner == 1).tolist() == sorted(owned)

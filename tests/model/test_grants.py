@@ -34,11 +34,11 @@ class Walk:
         self.random = random.Random(seed)
         self.world = World()
         self.domid = self.world.hvm.domid
-        resources.mfns_of(self.world.hv, self.domid, Type.GRANT_TABLE, 0, 0, 1)
+        resources.mfns_of(self.world.machine, self.domid, Type.GRANT_TABLE, 0, 0, 1)
         self.spaces = [self.world.space(PERSONALITIES["linux"]) for _ in range(2)]
 
         maps = (self.map, self.map, self.again, self.share, self.map_share)
-        self.steps = (*maps, self.let_go, self.munmap, self.mprotect, self.replace)
+        self.steps = (*maps, self.put, self.munmap, self.mprotect, self.replace)
 
     def entry(self, at: int, _size: int) -> bytes:
         """The guest's table."""
@@ -75,7 +75,7 @@ class Walk:
 
     def share(self, space: AddressSpace) -> None:
         """Make a page of domain 0's own, and hold it twice."""
-        shares = self.world.hv.shares
+        shares = self.world.machine.shares
         (ref,) = shares.allocate(shares.next_file(), 1, 0, 1000, CONNECTION, writable=True)
         gntdev.share(space, self.fresh(space), [ref], RW, owned=True)
 
@@ -83,9 +83,9 @@ class Walk:
         """Be the other side."""
         gntdev.share(space, self.fresh(space), [self.random.randrange(8, 12)], RW, owned=False)
 
-    def let_go(self, _space: AddressSpace) -> None:
+    def put(self, _space: AddressSpace) -> None:
         """Its maker frees a page that may still be mapped."""
-        self.world.hv.shares.let_go(self.random.randrange(8, 12), CONNECTION)
+        self.world.machine.shares.put(self.random.randrange(8, 12), CONNECTION)
 
     def replace(self, _space: AddressSpace) -> None:
         """A process ends, another begins."""
@@ -106,6 +106,6 @@ def test_nothing_breaks_the_law_of_grants(seed: int) -> None:
     for space in walk.spaces:
         space.close()
         walk.world.check()
-    walk.world.hv.shares.let_go_of_all(CONNECTION)
+    walk.world.machine.shares.put_all(CONNECTION)
     assert not walk.world.hvm.grants.pins
-    assert not walk.world.hv.shares.refs
+    assert not walk.world.machine.shares.refs

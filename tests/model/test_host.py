@@ -28,14 +28,14 @@ EINVAL = -errno.EINVAL
 def world_of(host: Host) -> tuple[World, Linux]:
     """A machine of that host, and its kernel."""
     world = World()
-    world.hv.host = host
+    world.machine.host = host
     return world, Linux(host)
 
 
-def refused(space: AddressSpace, domid: int, addr: int, *names: int) -> int:
+def refused(space: AddressSpace, domid: int, addr: int, *gmfns: int) -> int:
     """The errno of a batch that is refused as a whole."""
     with pytest.raises(ModelError) as caught:
-        batch(space, domid, addr, names)
+        batch(space, domid, addr, gmfns)
     return caught.value.errno
 
 
@@ -85,15 +85,15 @@ def test_frame_errors_of_a_pvh_dom0(many: bool) -> None:
     world, linux = world_of(Host(dom0="pvh"))
     more = [0] * 30 if many else []
 
-    def errors(domid: int, *names: int) -> list[int]:
-        space = world.space(linux, n_pages=len(names) + len(more))
-        found = errors_of(batch(space, domid, BASE, [*names, *more]))[: len(names)]
+    def errors(domid: int, *gmfns: int) -> list[int]:
+        space = world.space(linux, n_pages=len(gmfns) + len(more))
+        found = errors_of(batch(space, domid, BASE, [*gmfns, *more]))[: len(gmfns)]
         space.close()
         return found
 
     assert errors(1, 5, HOLE, 1 << 40, 1 << 40 | 5, 2**64 - 1, 2**64 - 2) == [0, *[EINVAL] * 5]
     first = world.mfns(0, 1)[0]
-    free = world.hv.frames.n_frames - 1
+    free = world.machine.frames.n_frames - 1
     assert errors(2, first, 0, free, 1 << 40 | first, 1 << 30) == [0, *[EINVAL] * 4]
     assert errors(999, 5) == [-errno.ESRCH]
     assert errors(0x7FF0, 5) == [-errno.ESRCH]
@@ -132,9 +132,9 @@ def test_a_mapping_without_access_is_checked_in_a_pvh_dom0() -> None:
     space = world.space(linux, n_pages=2, prot=0)
 
     assert errors_of(batch(space, 1, BASE, [0, HOLE])) == [0, EINVAL]
-    assert lifecycle.destroy(world.hv, 1) == "dying"
+    assert lifecycle.destroy(world.machine, 1) == "dying"
     syscalls.munmap(space, BASE, 2 * PAGE_SIZE)
-    assert 1 not in world.hv.domains
+    assert 1 not in world.machine.domains
     world.check()
 
 
@@ -166,17 +166,17 @@ def test_mmap_of_5_10_is_that_of_6_1() -> None:
 def test_a_paged_out_frame_is_like_any_bad_one_to_a_pvh_dom0(many: bool) -> None:
     """By the source (p2m_add_foreign): EINVAL, ret 0, and the pager is told nothing."""
     world, linux = world_of(Host(dom0="pvh"))
-    paging.page_out(world.hv, 1, [7])
-    world.hv.domain(1).pager = Pager(ring_page=0)
-    world.hv.take_effects()
-    names = [5] * (30 if many else 1) + [7]
-    space = world.space(linux, n_pages=len(names))
+    paging.page_out(world.machine, 1, [7])
+    world.machine.domain(1).pager = Pager(ring_page=0)
+    world.machine.take_effects()
+    gmfns = [5] * (30 if many else 1) + [7]
+    space = world.space(linux, n_pages=len(gmfns))
 
-    done = batch(space, 1, BASE, names)
+    done = batch(space, 1, BASE, gmfns)
 
     assert done.ret == 0
-    assert errors_of(done) == [*[0] * (len(names) - 1), EINVAL]
-    assert world.hv.take_effects() == []
+    assert errors_of(done) == [*[0] * (len(gmfns) - 1), EINVAL]
+    assert world.machine.take_effects() == []
     world.check()
 
 
@@ -185,7 +185,7 @@ def test_page_tables_are_writable_for_a_pvh_dom0() -> None:
     for host, error in ((Host(), -errno.EBUSY), (Host(dom0="pvh"), 0)):
         world, linux = world_of(host)
         mfn = world.mfns(0, 1)[0]
-        page_types.pin(world.hv, 2, mfn, 1, np.zeros(512, dtype=np.uint64), written=False)
+        page_types.pin(world.machine, 2, mfn, 1, np.zeros(512, dtype=np.uint64), written=False)
 
         assert errors_of(batch(world.space(linux, n_pages=1), 2, BASE, [mfn])) == [error]
         assert errors_of(batch(world.space(linux, n_pages=1, prot=1), 2, BASE, [mfn])) == [0]
@@ -199,8 +199,8 @@ def test_a_debug_build_refuses_the_bit_that_marks_grants(domid: int, n_around: i
     for build, error in (("release", 0), ("debug", EINVAL)):
         world, linux = world_of(Host(build=build))  # type: ignore[arg-type]
         frame = 5 if domid == 1 else world.mfns(5, 1)[0]
-        names = [*(1 << bit | frame for bit in (50, 49, 51, 63)), *[frame] * n_around]
-        space = world.space(linux, n_pages=len(names))
+        gmfns = [*(1 << bit | frame for bit in (50, 49, 51, 63)), *[frame] * n_around]
+        space = world.space(linux, n_pages=len(gmfns))
 
-        assert errors_of(batch(space, domid, BASE, names)) == [error, *[0] * (len(names) - 1)]
+        assert errors_of(batch(space, domid, BASE, gmfns)) == [error, *[0] * (len(gmfns) - 1)]
         world.check()

@@ -10,10 +10,10 @@ import pytest
 
 from model.support import BASE, HOLE, World, batch, page, privcmd
 from privcmdd.model import invariants
-from privcmdd.model.errors import InternalFault
+from privcmdd.model.errors import LawBroken
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.machine import lifecycle
-from privcmdd.model.machine.domain import State
+from privcmdd.model.machine.domain import DomainState
 from privcmdd.model.machine.foreign import get
 from privcmdd.model.mm.vm_map import Entry, File, Inherit
 from privcmdd.model.privcmd.requests import Batch
@@ -92,11 +92,11 @@ BREACHES: list[tuple[str, Callable[[World, AddressSpace], object]]] = [
     ("2 ", lambda _, space: one(space.objects, "made")),
     ("2 ", lambda _, space: move_object(space)),
     # 3: references of frames, their owners, those that are free
-    ("3 ", lambda world, _: world.hv.frames.refs.__setitem__(world.hvm.p2m[1], 1)),
-    ("3 ", lambda world, _: world.hv.frames.refs.__setitem__(world.hvm.p2m[9], 2)),
-    ("3 ", lambda world, _: world.hv.frames.refs.__setitem__(world.hv.frames.n_frames - 1, 1)),
-    ("3 ", lambda world, _: world.hv.frames.owner.__setitem__(world.hvm.p2m[9], 2)),
-    ("3 ", lambda world, _: one(world.hv.frames, "_fresh")),
+    ("3 ", lambda world, _: world.machine.frames.refs.__setitem__(world.hvm.p2m[1], 1)),
+    ("3 ", lambda world, _: world.machine.frames.refs.__setitem__(world.hvm.p2m[9], 2)),
+    ("3 ", lambda world, _: world.machine.frames.refs.__setitem__(world.machine.frames.n_frames - 1, 1)),
+    ("3 ", lambda world, _: world.machine.frames.owner.__setitem__(world.hvm.p2m[9], 2)),
+    ("3 ", lambda world, _: one(world.machine.frames, "_fresh")),
     ("3 ", lambda world, _: world.hvm.detached.append(int(world.hvm.p2m[9]))),
     # 4: page table entries, tables, wired pages, failed frames, entries behind them
     ("4 ", lambda _, space: one(space.pmap, "n_present")),
@@ -115,7 +115,7 @@ BREACHES: list[tuple[str, Callable[[World, AddressSpace], object]]] = [
     ("8 ", lambda world, _: one(world.hvm, "tot_pages")),
     ("8 ", lambda world, _: one(world.hvm, "n_paged")),
     ("8 ", lambda world, _: one(world.hvm, "n_on_demand")),
-    ("8 ", lambda world, _: setattr(world.hvm, "state", State.GONE)),
+    ("8 ", lambda world, _: setattr(world.hvm, "state", DomainState.GONE)),
     # 9: what is paid
     ("9 ", lambda world, _: world.account.add(Slot.ENTRIES, 1)),
     ("9 ", lambda world, _: world.account.add(Slot.OBJECTS, -1)),
@@ -132,7 +132,7 @@ def test_a_breach_is_found_by_its_law(law: str, breach: Callable[[World, Address
 
     breach(world, space)
 
-    with pytest.raises(InternalFault) as fault:
+    with pytest.raises(LawBroken) as fault:
         world.check()
     assert fault.value.law.startswith(law)
 
@@ -140,20 +140,20 @@ def test_a_breach_is_found_by_its_law(law: str, breach: Callable[[World, Address
 def test_frames_of_a_domain_that_is_gone_are_a_breach() -> None:
     """Law 8: a domain is gone only when nothing refers to it."""
     world, _ = built()
-    domain = lifecycle.create(world.hv, world.hvm.kind, 1)
-    del world.hv.domains[domain.domid]
+    domain = lifecycle.create(world.machine, world.hvm.kind, 1)
+    del world.machine.domains[domain.domid]
 
-    with pytest.raises(InternalFault, match="8 a domain lives"):
-        invariants.domains_live_as_long_as_referred_to(world.hv)
+    with pytest.raises(LawBroken, match="8 a domain lives"):
+        invariants.domains_live_as_long_as_referred_to(world.machine)
 
 
 def test_a_dying_domain_that_owns_nothing_is_a_breach() -> None:
     """Law 8: and it does not stay longer."""
     world, _ = built()
-    domain = lifecycle.create(world.hv, world.hvm.kind, 1, ranges=())
-    domain.state = State.DYING
+    domain = lifecycle.create(world.machine, world.hvm.kind, 1, ranges=())
+    domain.state = DomainState.DYING
 
-    with pytest.raises(InternalFault, match="8 a domain lives"):
+    with pytest.raises(LawBroken, match="8 a domain lives"):
         world.check()
 
 
@@ -166,7 +166,7 @@ def test_charges_of_connections_add_up_to_their_uids() -> None:
 
     connection.used[Slot.BATCHES] += 1
 
-    with pytest.raises(InternalFault, match="9 charges equal use"):
+    with pytest.raises(LawBroken, match="9 charges equal use"):
         invariants.charges_add_up(world.spaces, {world.account: (connection,)})
     connection.used[Slot.BATCHES] -= 1
     charge.release()
@@ -181,10 +181,10 @@ def test_while_a_request_is_prepared_it_may_hold_more() -> None:
     next(steps)
 
     world.check()
-    world.hv.frames.refs[world.hvm.p2m[1]] = 1
-    with pytest.raises(InternalFault, match="3 references"):
+    world.machine.frames.refs[world.hvm.p2m[1]] = 1
+    with pytest.raises(LawBroken, match="3 references"):
         world.check()
-    world.hv.frames.refs[world.hvm.p2m[1]] = 3
+    world.machine.frames.refs[world.hvm.p2m[1]] = 3
     steps.close()
     world.check()
 
@@ -201,7 +201,7 @@ BAD_BATCHES = [
 @pytest.mark.parametrize("answer", BAD_BATCHES)
 def test_an_answer_out_of_order_is_a_breach(answer: Batch) -> None:
     """Law 6, for one answer: an error or a frame for each frame asked for, never both."""
-    with pytest.raises(InternalFault, match="6 every frame"):
+    with pytest.raises(LawBroken, match="6 every frame"):
         invariants.errors_are_in_order(answer, 2)
 
 
@@ -229,5 +229,5 @@ def test_a_closed_space_that_holds_something_is_a_breach(leave: Callable[[Addres
 
     leave(space)
 
-    with pytest.raises(InternalFault, match="7 everything"):
+    with pytest.raises(LawBroken, match="7 everything"):
         invariants.closed_space_is_empty(space)

@@ -19,7 +19,7 @@ from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
 from privcmdd.model.machine import lifecycle, memory, paging
-from privcmdd.model.machine.domain import Kind
+from privcmdd.model.machine.domain import DomainKind
 from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import touch
 from privcmdd.model.privcmd.requests import MmapEntry, Part
@@ -72,25 +72,25 @@ class Walk:
         return self.random.choice(there)
 
     def domid(self) -> int:
-        return self.random.choice([*self.world.hv.domains, 77])
+        return self.random.choice([*self.world.machine.domains, 77])
 
     def range(self) -> tuple[int, int]:
         """An address in the arena, and a number of pages."""
         first = self.random.randrange(N_ARENA)
         return ARENA + first * PAGE_SIZE, self.random.randint(1, min(14, N_ARENA - first))
 
-    def names(self, domid: int, n: int) -> list[int]:
+    def gmfns(self, domid: int, n: int) -> list[int]:
         """Mostly frames that the domain has, some of them in a row."""
-        domain = self.world.hv.domains.get(domid)
+        domain = self.world.machine.domains.get(domid)
         first = self.random.randrange(50)
         if domain is None or domain.kind.translated:
             return [first + i if self.random.random() < 0.8 else self.random.randrange(130) for i in range(n)]
-        own = domain.names(first, n).tolist()
+        own = domain.gmfns(first, n).tolist()
         return [name if self.random.random() < 0.8 else self.random.randrange(1 << 10) for name in own]
 
-    def in_form(self, names: list[int]) -> Any:
+    def in_form(self, gmfns: list[int]) -> Any:
         """A short list is prepared at once, an array in slices."""
-        return names if self.random.random() < 0.3 else np.array(names, dtype=np.uint64)
+        return gmfns if self.random.random() < 0.3 else np.array(gmfns, dtype=np.uint64)
 
     # Address spaces
 
@@ -135,8 +135,8 @@ class Walk:
         space, domid = self.space(), self.domid()
         addr, n = self.range()
         addr, n = self.fitting(space, n)
-        names = self.in_form(self.names(domid, n))
-        self.begin(space, privcmd(space).mmapbatch(space, domid, addr, names), n)
+        gmfns = self.in_form(self.gmfns(domid, n))
+        self.begin(space, privcmd(space).mmapbatch(space, domid, addr, gmfns), n)
 
     def mmap(self) -> None:
         space, domid = self.space(), self.domid()
@@ -144,7 +144,7 @@ class Walk:
         addr, _ = self.fitting(space, sum(sizes))
         entries = []
         for size in sizes:
-            entries.append(MmapEntry(addr, self.names(domid, 1)[0], size))
+            entries.append(MmapEntry(addr, self.gmfns(domid, 1)[0], size))
             addr += size * PAGE_SIZE
         self.begin(space, privcmd(space).mmap(space, domid, entries), sum(sizes))
 
@@ -184,36 +184,36 @@ class Walk:
     # Domains
 
     def populate(self) -> None:
-        memory.populate(self.world.hv, self.domid(), [self.random.randrange(130) for _ in range(4)])
+        memory.populate(self.world.machine, self.domid(), [self.random.randrange(130) for _ in range(4)])
 
     def balloon(self) -> None:
         domid = self.domid()
-        memory.decrease_reservation(self.world.hv, domid, self.names(domid, 8))
+        memory.decrease_reservation(self.world.machine, domid, self.gmfns(domid, 8))
 
     def page_out(self) -> None:
-        paging.page_out(self.world.hv, self.domid(), [self.random.randrange(64) for _ in range(24)])
+        paging.page_out(self.world.machine, self.domid(), [self.random.randrange(64) for _ in range(24)])
 
     def page_in(self) -> None:
-        paging.page_in(self.world.hv, self.domid(), [self.random.randrange(64) for _ in range(12)])
+        paging.page_in(self.world.machine, self.domid(), [self.random.randrange(64) for _ in range(12)])
 
     def create(self) -> None:
-        lifecycle.create(self.world.hv, self.random.choice([*Kind]), 70, ((0, 60),))
+        lifecycle.create(self.world.machine, self.random.choice([*DomainKind]), 70, ((0, 60),))
 
     def destroy(self) -> None:
         """Not the first two: a machine without domains shows little."""
         if (domid := self.domid()) > 2:
-            lifecycle.destroy(self.world.hv, domid)
+            lifecycle.destroy(self.world.machine, domid)
 
     # Event channels
 
     def listen(self) -> None:
-        self.world.hv.events.alloc_unbound(self.domid(), self.random.choice([0, self.domid()]))
+        self.world.machine.events.alloc_unbound(self.domid(), self.random.choice([0, self.domid()]))
 
     def bind(self) -> None:
-        self.world.hv.events.bind_interdomain(self.random.choice([0, self.domid()]), self.domid(), 1)
+        self.world.machine.events.bind_interdomain(self.random.choice([0, self.domid()]), self.domid(), 1)
 
     def hang_up(self) -> None:
-        self.world.hv.events.close(self.domid(), self.random.randint(1, 2))
+        self.world.machine.events.close(self.domid(), self.random.randint(1, 2))
 
 
 @pytest.mark.parametrize("seed", [1, 2])

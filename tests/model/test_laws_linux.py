@@ -13,7 +13,7 @@ from model.support import privcmd
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.machine import lifecycle, paging
-from privcmdd.model.machine.domain import Kind
+from privcmdd.model.machine.domain import DomainKind
 from privcmdd.model.machine.machine import Machine
 from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import touch
@@ -59,15 +59,15 @@ def test_mprotect_does_not_change_page_table_entries(
 @pytest.mark.parametrize("slice_frames", [100, 512, 16384])
 def test_enoent_is_returned_when_a_chunk_ends_with_it(n_frames: int, slice_frames: int) -> None:
     """A paged frame at any index is reported there; the call returns -ENOENT for the last of each 512 only."""
-    hv = Machine(4096)
-    domid = lifecycle.create(hv, Kind.HVM, 1100).domid
-    paging.page_out(hv, domid, [7])
-    space = AddressSpace(1, hv, Account("someone", dict.fromkeys(Slot, 1 << 20)), Linux(), slice_frames)
+    machine = Machine(4096)
+    domid = lifecycle.create(machine, DomainKind.HVM, 1100).domid
+    paging.page_out(machine, domid, [7])
+    space = AddressSpace(1, machine, Account("someone", dict.fromkeys(Slot, 1 << 20)), Linux(), slice_frames)
     for at in {0, 14, 15, 16, 510, 511, 512, 1023, 1024, n_frames - 2, n_frames - 1} & set(range(n_frames)):
-        names = np.arange(20, 20 + n_frames, dtype=np.uint64)
-        names[at] = 7
+        gmfns = np.arange(20, 20 + n_frames, dtype=np.uint64)
+        gmfns[at] = 7
         syscalls.mmap(space, START, n_frames * 4096, 3, fixed=True)
-        batch = drain(privcmd(space).mmapbatch(space, domid, START, names))
+        batch = drain(privcmd(space).mmapbatch(space, domid, START, gmfns))
 
         assert np.flatnonzero(batch.errors).tolist() == [at]
         assert batch.errors[at] == -errno.ENOENT

@@ -14,7 +14,7 @@ from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.machine import lifecycle
-from privcmdd.model.machine.domain import Kind
+from privcmdd.model.machine.domain import DomainKind
 from privcmdd.model.machine.machine import Machine
 from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import touch
@@ -34,17 +34,17 @@ class World:
     """A machine with one HVM domain of 64 frames and one address space with 64 pages to map over."""
 
     def __init__(self, personality: Personality) -> None:
-        self.hv = Machine(1024)
-        self.domid = lifecycle.create(self.hv, Kind.HVM, 64).domid
+        self.machine = Machine(1024)
+        self.domid = lifecycle.create(self.machine, DomainKind.HVM, 64).domid
         self.account = Account("someone", ROOMY)
-        self.space = AddressSpace(1, self.hv, self.account, personality, slice_frames=4)
+        self.space = AddressSpace(1, self.machine, self.account, personality, slice_frames=4)
         syscalls.mmap(self.space, START, 64 * 4096, 3, fixed=True)
 
     def check(self) -> None:
-        invariants.check(self.hv, [self.space], {self.account: ()})
+        invariants.check(self.machine, [self.space], {self.account: ()})
 
     def references(self) -> list[int]:
-        return self.hv.frames.refs.tolist()
+        return self.machine.frames.refs.tolist()
 
 
 @pytest.mark.parametrize("personality", PERSONALITIES)
@@ -117,7 +117,7 @@ def test_a_domain_that_dies_while_its_frames_are_prepared() -> None:
     world = World(Uvm())
     steps = privcmd(world.space).mmapbatch(world.space, world.domid, START, np.arange(8, dtype=np.uint64))
     next(steps)
-    lifecycle.destroy(world.hv, world.domid)
+    lifecycle.destroy(world.machine, world.domid)
     world.check()
     batch = drain(steps)
 
@@ -125,7 +125,7 @@ def test_a_domain_that_dies_while_its_frames_are_prepared() -> None:
     world.check()
     syscalls.munmap(world.space, START, 64 * 4096)
     with pytest.raises(ModelError, match="ESRCH"):
-        world.hv.domain(world.domid)
+        world.machine.domain(world.domid)
     world.check()
 
 
@@ -133,7 +133,7 @@ def test_a_fault_pays_for_its_page_or_enters_nothing() -> None:
     """A page that comes back is charged like any other; over quota nothing has changed, and no reference is kept."""
     world = World(Uvm())
     account = Account("poor", {**ROOMY, Slot.FRAMES: 4})
-    space = AddressSpace(2, world.hv, account, Uvm(), slice_frames=4)
+    space = AddressSpace(2, world.machine, account, Uvm(), slice_frames=4)
     spaces = [world.space, space]
     accounts: dict[Account, tuple[Account, ...]] = {world.account: (), account: ()}
     syscalls.mmap(space, START, 8 * 4096, 3, fixed=True)
@@ -147,9 +147,9 @@ def test_a_fault_pays_for_its_page_or_enters_nothing() -> None:
     with pytest.raises(ModelError, match="EDQUOT"):
         touch(space, START, 1)
     assert world.references() == before
-    invariants.check(world.hv, spaces, accounts)
+    invariants.check(world.machine, spaces, accounts)
 
     syscalls.munmap(space, START + 4 * 4096, 4096)
     assert touch(space, START, 1).entered
     assert account.used[Slot.FRAMES] == 4
-    invariants.check(world.hv, spaces, accounts)
+    invariants.check(world.machine, spaces, accounts)

@@ -14,7 +14,7 @@ from model.profiles import PROFILE
 from model.side_by_side import drain
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.machine import lifecycle
-from privcmdd.model.machine.domain import Kind
+from privcmdd.model.machine.domain import DomainKind
 from privcmdd.model.machine.machine import Machine
 from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.pmap import Pmap
@@ -71,9 +71,9 @@ def test_page_tables_are_what_a_dict_says(steps: list[tuple[int, int, bool, int]
 @pytest.mark.parametrize("mfn", [2**40 - 1, 2**63 - 1, 2**64 - 1])
 def test_mmap_of_frames_at_the_end_of_their_numbers_is_refused(personality: Personality, mfn: int) -> None:
     """Mfn + npages past 64 bits wraps as it does in C; the first frame is bad, so its errno ends the call."""
-    hv = Machine(512)
-    domid = lifecycle.create(hv, Kind.HVM, 8).domid
-    space = AddressSpace(1, hv, Account("someone", dict.fromkeys(Slot, 1000)), personality)
+    machine = Machine(512)
+    domid = lifecycle.create(machine, DomainKind.HVM, 8).domid
+    space = AddressSpace(1, machine, Account("someone", dict.fromkeys(Slot, 1000)), personality)
     syscalls.mmap(space, 0x1000, 3 * 4096, 3, fixed=True)
     with pytest.raises(Stopped, match="EINVAL"):
         drain(personality.mmap(space, domid, [MmapEntry(0x1000, mfn, 3)]))

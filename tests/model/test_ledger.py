@@ -7,7 +7,7 @@ import errno
 
 import pytest
 
-from privcmdd.model.errors import InternalFault, ModelError
+from privcmdd.model.errors import LawBroken, ModelError
 from privcmdd.model.ledger import Account, Slot, Tally
 
 
@@ -106,4 +106,4 @@ def test_errors_say_their_name() -> None:
     """Answers begin with the errno's name, faults with the law."""
     assert str(ModelError(errno.ESRCH, "no domain 3")) == "ESRCH: no domain 3"
     assert ModelError(9999, "what").name == "9999"
-    assert str(InternalFault("3 references", "off by one")) == "3 references: off by one"
+    assert str(LawBroken("3 references", "off by one")) == "3 references: off by one"

@@ -24,14 +24,14 @@ def test_the_life_of_a_frame_of_a_translated_domain(held: int) -> None:
     batch(space, 1, BASE, [*range(held), HOLE])
     other = world.space(Linux(), n_pages=2)
 
-    assert lifecycle.destroy(world.hv, 1) == "dying"
-    assert world.hv.domain(1).tot_pages == held
+    assert lifecycle.destroy(world.machine, 1) == "dying"
+    assert world.machine.domain(1).tot_pages == held
     assert errors_of(batch(other, 1, BASE, [0, held])) == [-errno.EINVAL] * 2
     assert errors_of(batch(space, 1, page(held), [0])) == [-errno.EINVAL]
     assert not any(touch(space, BASE, access).entered for access in (PROT_READ, PROT_WRITE))
-    assert lifecycle.destroy(world.hv, 1) == "dying"
+    assert lifecycle.destroy(world.machine, 1) == "dying"
     syscalls.munmap(space, BASE, (held + 1) * PAGE_SIZE)
-    assert 1 not in world.hv.domains
+    assert 1 not in world.machine.domains
     assert errors_of(batch(other, 1, BASE, [0, held])) == [-errno.ESRCH] * 2
     world.check()
 
@@ -43,13 +43,13 @@ def test_the_life_of_a_frame_of_a_pv_domain() -> None:
     space, other = world.space(Linux(), n_pages=2), world.space(Linux(), n_pages=2)
     batch(space, 2, BASE, [first, 3])
 
-    assert lifecycle.destroy(world.hv, 2) == "dying"
+    assert lifecycle.destroy(world.machine, 2) == "dying"
     assert errors_of(batch(other, 2, BASE, [first, second])) == [0, -errno.EBUSY]
     assert errors_of(batch(space, 2, page(1), [first])) == [0]
     space.close()
-    assert world.hv.domain(2).tot_pages == 1
+    assert world.machine.domain(2).tot_pages == 1
     other.close()
-    assert 2 not in world.hv.domains
+    assert 2 not in world.machine.domains
     world.check()
 
 
@@ -58,10 +58,10 @@ def test_a_dying_domain_has_no_page_tables() -> None:
     world = World()
     mfn = world.mfns(0, 1)[0]
     batch(world.space(Linux(), n_pages=1, prot=PROT_READ), 2, BASE, [mfn])
-    page_types.pin(world.hv, 2, mfn, 1, np.zeros(512, dtype=np.uint64), written=False)
+    page_types.pin(world.machine, 2, mfn, 1, np.zeros(512, dtype=np.uint64), written=False)
     assert errors_of(batch(world.space(Linux(), n_pages=1), 2, BASE, [mfn])) == [-errno.EBUSY]
 
-    assert lifecycle.destroy(world.hv, 2) == "dying"
+    assert lifecycle.destroy(world.machine, 2) == "dying"
 
     assert errors_of(batch(world.space(Linux(), n_pages=1), 2, BASE, [mfn])) == [0]
     world.check()
@@ -75,14 +75,14 @@ def test_ballooning_under_a_mapping() -> None:
     old = space.pmap.get(page(0) >> 12)
     total = world.hvm.tot_pages
 
-    assert memory.decrease_reservation(world.hv, 1, [5]).n_done == 1
+    assert memory.decrease_reservation(world.machine, 1, [5]).n_done == 1
     assert world.hvm.tot_pages == total
     assert errors_of(batch(other, 1, BASE, [5])) == [-errno.EINVAL]
-    assert memory.populate(world.hv, 1, [5]).n_done == 1
+    assert memory.populate(world.machine, 1, [5]).n_done == 1
     assert errors_of(batch(other, 1, BASE, [5])) == [0]
     new = other.pmap.get(page(0) >> 12)
     assert new != old
-    assert world.hv.frames.page_of[new] != world.hv.frames.page_of[old]
+    assert world.machine.frames.page_of[new] != world.machine.frames.page_of[old]
     syscalls.munmap(space, BASE, PAGE_SIZE)
     assert world.hvm.tot_pages == total
     world.check()
@@ -94,10 +94,10 @@ def test_ballooning_a_pv_domain_under_a_mapping() -> None:
     first, second = world.mfns(0, 2)
     space = world.space(Linux(), n_pages=1)
     batch(space, 2, BASE, [first])
-    memory.decrease_reservation(world.hv, 2, [first, second])
+    memory.decrease_reservation(world.machine, 2, [first, second])
 
     assert errors_of(batch(world.space(Linux(), n_pages=2), 2, BASE, [first, second])) == [0, -errno.EBUSY]
-    assert memory.decrease_reservation(world.hv, 2, [first]).n_done == 0
+    assert memory.decrease_reservation(world.machine, 2, [first]).n_done == 0
     world.check()
 
 
@@ -108,14 +108,14 @@ def test_a_frame_out_of_the_physmap_stays_with_its_domain() -> None:
     batch(space, 1, BASE, [5, 6])
     total = world.hvm.tot_pages
 
-    p2m.remove(world.hv, 1, 5)
-    p2m.remove(world.hv, 1, 7)
+    p2m.remove(world.machine, 1, 5)
+    p2m.remove(world.machine, 1, 7)
 
     assert errors_of(batch(world.space(Linux(), n_pages=2), 1, BASE, [5, 7])) == [-errno.EINVAL] * 2
     assert not touch(space, BASE, PROT_WRITE).entered
     syscalls.munmap(space, BASE, 2 * PAGE_SIZE)
     assert world.hvm.tot_pages == total
-    assert memory.populate(world.hv, 1, [5]).n_done == 1
+    assert memory.populate(world.machine, 1, [5]).n_done == 1
     world.check()
-    assert lifecycle.destroy(world.hv, 1) == "gone"
+    assert lifecycle.destroy(world.machine, 1) == "gone"
     world.check()

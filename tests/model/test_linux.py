@@ -30,10 +30,10 @@ def vma(world: World, n_pages: int, prot: int = RW) -> AddressSpace:
     return world.space(Linux(), n_pages=n_pages, prot=prot)
 
 
-def refused(space: AddressSpace, domid: int, addr: int, names: list[int]) -> int:
+def refused(space: AddressSpace, domid: int, addr: int, gmfns: list[int]) -> int:
     """The errno that a whole MMAPBATCH is refused with."""
     with pytest.raises(ModelError) as refusal:
-        batch(space, domid, addr, names)
+        batch(space, domid, addr, gmfns)
     return refusal.value.errno
 
 
@@ -76,7 +76,7 @@ def test_a_frame_of_a_pv_domain(n_around: int) -> None:
     world = World()
     own = world.mfns(0, n_around)
     other = int(world.hvm.p2m[0])
-    free = world.hv.frames.n_frames - 1
+    free = world.machine.frames.n_frames - 1
     cases = {
         own[0]: 0,
         own[0] | 2**40: 0,
@@ -85,7 +85,7 @@ def test_a_frame_of_a_pv_domain(n_around: int) -> None:
         free: EBUSY,
         0: EPERM,
         255: EPERM,
-        world.hv.frames.n_frames: EPERM,
+        world.machine.frames.n_frames: EPERM,
         2**20: EPERM,
         2**39: EPERM,
         2**40: EPERM,
@@ -137,14 +137,14 @@ def test_a_domain_that_is_not_there(domid: int, prot: int, n: int) -> None:
 def test_frames_of_no_ordinary_domain(domid: int, frame: int, error: int) -> None:
     """DOMID_SELF, DOMID_IO and DOMID_XEN, by RESULTS section 4; what is mapped is not given away afterwards."""
     world = World()
-    free = world.hv.frames.n_free
+    free = world.machine.frames.n_free
     space = vma(world, 1)
 
     assert errors_of(batch(space, domid, BASE, [frame])) == [error]
     assert space.pmap.n_present == (error == 0)
     world.check()
     space.close()
-    assert world.hv.frames.n_free == free
+    assert world.machine.frames.n_free == free
     world.check()
 
 
@@ -154,7 +154,7 @@ def test_machine_frame_0_can_be_mapped() -> None:
     space = vma(world, 2)
 
     assert errors_of(batch(space, 0x7FF0, BASE, [0, 1])) == [0, 0]
-    assert world.hv.extents(space.pmap.frames(BASE >> 12, 2)).tolist() == [[0, 0, 2]]
+    assert world.machine.extents(space.pmap.frames(BASE >> 12, 2)).tolist() == [[0, 0, 2]]
     world.check()
 
 
@@ -162,13 +162,13 @@ def test_a_mapping_without_access_takes_any_frame_and_no_reference() -> None:
     """PROT_NONE in a PV dom0: every number succeeds, nothing is referred to, the domain can be destroyed freely."""
     world = World()
     space = vma(world, 3, PROT_NONE)
-    before = world.hv.frames.refs.tobytes()
+    before = world.machine.frames.refs.tobytes()
 
     done = batch(space, 1, BASE, [5, HOLE, ALL_ONES])
 
     assert (done.ret, errors_of(done)) == (0, [0, 0, 0])
-    assert world.hv.frames.refs.tobytes() == before
-    assert lifecycle.destroy(world.hv, 1) == "gone"
+    assert world.machine.frames.refs.tobytes() == before
+    assert lifecycle.destroy(world.machine, 1) == "gone"
     world.check()
 
 
@@ -179,14 +179,14 @@ def test_errors_sit_exactly_at_the_bad_frames(n: int, bad: int) -> None:
     """Chunks do not show; the same frame may be mapped many times."""
     world = World()
     space = vma(world, n)
-    names = [i % 64 for i in range(n)]
-    names[bad] = HOLE
+    gmfns = [i % 64 for i in range(n)]
+    gmfns[bad] = HOLE
 
-    errors = errors_of(batch(space, 1, BASE, names))
+    errors = errors_of(batch(space, 1, BASE, gmfns))
 
     assert [i for i, error in enumerate(errors) if error] == [bad]
     assert errors[bad] == EINVAL
-    assert seen(space, BASE, n) == shows(1, [None if i == bad else name for i, name in enumerate(names)])
+    assert seen(space, BASE, n) == shows(1, [None if i == bad else name for i, name in enumerate(gmfns)])
     world.check()
 
 
@@ -277,15 +277,15 @@ def test_a_hole_is_retried_at_an_unaligned_address() -> None:
 
 def test_a_mapping_of_which_every_frame_failed() -> None:
     """The whole of it, or a part, can be asked for again."""
-    for domid, names in ((1, [HOLE] * 4), (999, [1, 2, 3, 4])):
+    for domid, gmfns in ((1, [HOLE] * 4), (999, [1, 2, 3, 4])):
         world = World()
         space = vma(world, 4)
-        batch(space, domid, BASE, names)
+        batch(space, domid, BASE, gmfns)
 
         assert errors_of(batch(space, 1, page(1), [5, 6])) == [0, 0]
         syscalls.munmap(space, BASE, 4 * PAGE_SIZE)
         syscalls.mmap(space, BASE, 4 * PAGE_SIZE, RW, fixed=True)
-        batch(space, domid, BASE, names)
+        batch(space, domid, BASE, gmfns)
         assert errors_of(batch(space, 1, BASE, [5, 6, 7, 8])) == [0] * 4
         world.check()
 
@@ -323,19 +323,19 @@ PAGING = [
 
 
 @pytest.mark.parametrize(("names", "ret"), PAGING)
-def test_paged_out_frames(names: list[int], ret: int) -> None:
+def test_paged_out_frames(gmfns: list[int], ret: int) -> None:
     """ENOENT reaches the return value only where the last frame of a chunk of 512, or of all, has it."""
     world = World()
-    paging.page_out(world.hv, 1, [P])
-    space = vma(world, len(names))
+    paging.page_out(world.machine, 1, [P])
+    space = vma(world, len(gmfns))
 
-    done = batch(space, 1, BASE, names)
+    done = batch(space, 1, BASE, gmfns)
 
     assert done.ret == ret
-    assert errors_of(done) == [{G: 0, X: EINVAL, P: ENOENT}[name] for name in names]
-    hole = names.index(P)
+    assert errors_of(done) == [{G: 0, X: EINVAL, P: ENOENT}[name] for name in gmfns]
+    hole = gmfns.index(P)
     assert errors_of(batch(space, 1, page(hole), [P])) == [ENOENT]
-    paging.page_in(world.hv, 1, [P])
+    paging.page_in(world.machine, 1, [P])
     assert errors_of(batch(space, 1, page(hole), [P])) == [0]
     world.check()
 
@@ -352,17 +352,17 @@ NIBBLES = [
 
 
 @pytest.mark.parametrize(("names", "changed"), NIBBLES)
-def test_v1_reports_in_the_callers_array(names: list[int], changed: list[int]) -> None:
+def test_v1_reports_in_the_callers_array(gmfns: list[int], changed: list[int]) -> None:
     """Bits or-ed into the lower half, the upper half kept: a frame that has them already looks good."""
     world = World()
-    paging.page_out(world.hv, 1, [P])
-    space = vma(world, len(names))
+    paging.page_out(world.machine, 1, [P])
+    space = vma(world, len(gmfns))
 
-    done = batch(space, 1, BASE, names)
-    after = with_nibbles(in_form(names), done.errors, privcmd(space).paged_nibble)
+    done = batch(space, 1, BASE, gmfns)
+    after = with_nibbles(in_form(gmfns), done.errors, privcmd(space).paged_nibble)
 
-    assert [int(name) ^ old for name, old in zip(after, names, strict=True)] == changed
-    assert done.n_failed == sum(name != G for name in names)
+    assert [int(name) ^ old for name, old in zip(after, gmfns, strict=True)] == changed
+    assert done.n_failed == sum(name != G for name in gmfns)
 
 
 def test_write_only_is_readable() -> None:

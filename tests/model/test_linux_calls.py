@@ -150,7 +150,7 @@ def test_mmap_answers_each_kind_of_bad_frame() -> None:
     """ESRCH without the domain, EPERM and EBUSY of a PV domain, ENOENT paged out: then the call itself fails."""
     world = World()
     own = world.mfns(0, 1)[0]
-    paging.page_out(world.hv, 1, [7])
+    paging.page_out(world.machine, 1, [7])
     for domid, mfn, number in (
         (999, own, errno.ESRCH),
         (0x7FF4, own, errno.ESRCH),

@@ -109,7 +109,7 @@ class TwoModels(MemoryRules, RuleBasedStateMachine):
         there = sorted(self.both.host.domains)
         return there[code % len(there)] if there and code < 7 else OTHERS[code % len(OTHERS)]
 
-    def names(self, domid: int, codes: list[int]) -> list[int]:
+    def gmfns(self, domid: int, codes: list[int]) -> list[int]:
         """Mostly frames that the domain has."""
         domain = self.both.host.domains.get(domid)
         own = []
@@ -205,7 +205,7 @@ class TwoModels(MemoryRules, RuleBasedStateMachine):
     )
     def change_memory(self, operation: str, dom: int, codes: list[int], array: bool) -> None:
         domid = self.domid(dom)
-        self.both.memory(operation, domid, self.names(domid, codes), as_array=array)
+        self.both.memory(operation, domid, self.gmfns(domid, codes), as_array=array)
 
     # --- address spaces -----------------------------------------------------------------------------
 
@@ -298,7 +298,7 @@ class TwoModels(MemoryRules, RuleBasedStateMachine):
             return None
         addr, n = self.place(pair, wish.which, wish.n)
         codes = [(wish.first + i) * 8 + (5 + wish.which % 3 if i == wish.odd else 0) for i in range(n)]
-        self.both.begin(pair, domid, addr, self.names(domid, codes), may_write=True, as_array=wish.array)
+        self.both.begin(pair, domid, addr, self.gmfns(domid, codes), may_write=True, as_array=wish.array)
         return pair
 
     @rule(wish=WISHES, times=st.sampled_from([1, 1, 3]))
@@ -347,7 +347,7 @@ class TwoModels(MemoryRules, RuleBasedStateMachine):
             vpns = [vpn for vpn, other in pair.naive.pages.items() if other.thing is page.thing]
             addr, room = min(vpns) << 12, len(vpns)
             self.both.mmap(pair, addr, room * 4096, 3, fixed=True, what=None)
-        name = self.names(domid, [wish.first * 8])[0]
+        name = self.gmfns(domid, [wish.first * 8])[0]
         entries = [
             (addr + at * 4096, name + at % 4 + (wish.odd == at), min(wish.n, room - at))
             for at in range(0, room, wish.n)
@@ -414,8 +414,8 @@ class TwoModels(MemoryRules, RuleBasedStateMachine):
             return
         domid = self.domid(dom)
         addr, n = self.fitting(pair, where, spot, len(codes) * times)
-        names = (self.names(domid, codes) * n)[:n]
-        self.both.begin(pair, domid, addr + skew, names, may_write=may_write, as_array=array)
+        gmfns = (self.gmfns(domid, codes) * n)[:n]
+        self.both.begin(pair, domid, addr + skew, gmfns, may_write=may_write, as_array=array)
         while whole and pair.steps is not None:
             self.both.proceed(pair)
 
@@ -457,7 +457,7 @@ class TwoModels(MemoryRules, RuleBasedStateMachine):
         domid = self.domid(dom)
         va, _ = self.fitting(pair, where, spot, 1)
         entries = []
-        for (code, n, jump), name in zip(pieces, self.names(domid, [p[0] for p in pieces]), strict=True):
+        for (code, n, jump), name in zip(pieces, self.gmfns(domid, [p[0] for p in pieces]), strict=True):
             va += jump * 4096
             entries.append((va + skew, name, n if code % 64 else 2**52))
             va += n * 4096
@@ -474,7 +474,7 @@ class TwoModels(MemoryRules, RuleBasedStateMachine):
         for domid in list(self.both.host.domains):
             self.both.destroy(domid)
         self.both.compare()
-        assert not self.both.hv.domains
+        assert not self.both.machine.domains
         assert not self.both.host.frames()
 
 

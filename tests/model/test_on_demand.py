@@ -24,8 +24,8 @@ WAITING = list(range(200, 216))
 def demanding(n_cached: int) -> tuple[World, Domain]:
     """A machine whose HVM domain has 16 guest frames that wait, and so many frames for them."""
     world = World()
-    pod.mark_populate_on_demand(world.hv, 1, WAITING)
-    pod.set_target(world.hv, 1, world.hvm.tot_pages + n_cached)
+    pod.mark_populate_on_demand(world.machine, 1, WAITING)
+    pod.set_target(world.machine, 1, world.hvm.tot_pages + n_cached)
     assert (world.hvm.n_on_demand, world.hvm.n_cached) == (len(WAITING), n_cached)
     return world, world.hvm
 
@@ -38,12 +38,12 @@ def test_a_mapping_populates_from_the_cache(n: int) -> None:
     """
     world, domain = demanding(8)
     total = domain.tot_pages
-    names = [*WAITING[:3], WAITING[0], *[1] * (n - 4)]
+    gmfns = [*WAITING[:3], WAITING[0], *[1] * (n - 4)]
 
     for _ in range(2):
         space = world.space(Linux(), n_pages=n)
-        assert errors_of(batch(space, 1, BASE, names)) == [0] * n
-        assert seen(space, BASE, n) == shows(1, names)
+        assert errors_of(batch(space, 1, BASE, gmfns)) == [0] * n
+        assert seen(space, BASE, n) == shows(1, gmfns)
         assert (domain.tot_pages, domain.n_cached, domain.n_on_demand) == (total + 3, 5, 13)
         world.check()
 
@@ -74,11 +74,11 @@ def test_what_waits_can_be_given_back() -> None:
     """By the source (p2m_pod_decrease_reservation): it waits no longer, and the cache keeps no more than can wait."""
     world, domain = demanding(8)
 
-    assert memory.decrease_reservation(world.hv, 1, WAITING[:6]).n_done == 6
+    assert memory.decrease_reservation(world.machine, 1, WAITING[:6]).n_done == 6
     assert (domain.n_on_demand, domain.n_cached) == (10, 8)
-    assert memory.decrease_reservation(world.hv, 1, WAITING[6:10]).n_done == 4
+    assert memory.decrease_reservation(world.machine, 1, WAITING[6:10]).n_done == 4
     assert (domain.n_on_demand, domain.n_cached) == (6, 6)
-    assert memory.decrease_reservation(world.hv, 1, [WAITING[10], WAITING[0]]).n_done == 1
+    assert memory.decrease_reservation(world.machine, 1, [WAITING[10], WAITING[0]]).n_done == 1
     assert errors_of(batch(world.space(Linux(), n_pages=1), 1, BASE, [WAITING[0]])) == [-errno.EINVAL]
     world.check()
 
@@ -90,9 +90,9 @@ def test_what_is_given_back_fills_the_cache() -> None:
     space = world.space(Linux(), n_pages=1)
     batch(space, 1, BASE, [0])
 
-    assert memory.decrease_reservation(world.hv, 1, list(range(7))).n_done == 7
+    assert memory.decrease_reservation(world.machine, 1, list(range(7))).n_done == 7
     assert (domain.tot_pages, domain.n_cached) == (total - 6, 14)
-    assert memory.decrease_reservation(world.hv, 1, list(range(7, 12))).n_done == 5
+    assert memory.decrease_reservation(world.machine, 1, list(range(7, 12))).n_done == 5
     assert (domain.tot_pages, domain.n_cached) == (total - 11, 16)
     space.close()
     assert (domain.tot_pages, domain.n_cached) == (total - 12, 16)
@@ -103,13 +103,13 @@ def test_who_cannot_have_any() -> None:
     """A PV domain, a dying one, a frame that is populated, and a target above the reservation."""
     world, domain = demanding(0)
 
-    assert pod.mark_populate_on_demand(world.hv, 1, [300, 301, 5, 302]) == 2
+    assert pod.mark_populate_on_demand(world.machine, 1, [300, 301, 5, 302]) == 2
     for refused in (
-        lambda: pod.mark_populate_on_demand(world.hv, 2, [300]),
-        lambda: pod.set_target(world.hv, 2, 1),
-        lambda: pod.set_target(world.hv, 1, domain.max_pages + 1),
+        lambda: pod.mark_populate_on_demand(world.machine, 2, [300]),
+        lambda: pod.set_target(world.machine, 2, 1),
+        lambda: pod.set_target(world.machine, 1, domain.max_pages + 1),
     ):
         with pytest.raises(ModelError, match="EINVAL"):
             refused()
-    assert lifecycle.destroy(world.hv, 1) == "gone"
+    assert lifecycle.destroy(world.machine, 1) == "gone"
     world.check()

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 N = 600  # pages: more than a leaf of the page tables has
 
 
-def refused(space: AddressSpace, domid: int, addr: int, names: Sequence[int]) -> int:
+def refused(space: AddressSpace, domid: int, addr: int, gmfns: Sequence[int]) -> int:
     """The errno of a batch that is refused as a whole."""
     with pytest.raises(ModelError) as refusal:
-        batch(space, domid, addr, names)
+        batch(space, domid, addr, gmfns)
     return refusal.value.errno
 
 
@@ -55,8 +55,8 @@ def accesses(space: AddressSpace, index: int) -> tuple[bool, bool]:
 def pvh() -> tuple[World, Linux]:
     """A PVH dom0, where mprotect works on frames."""
     world = World()
-    world.hv.host = Host(dom0="pvh")
-    return world, Linux(world.hv.host)
+    world.machine.host = Host(dom0="pvh")
+    return world, Linux(world.machine.host)
 
 
 @pytest.mark.parametrize("domid", [1, DOMID_SELF, DOMID_IO, DOMID_XEN])
@@ -91,7 +91,7 @@ def test_mmap_and_resources_without_access_hold_nothing() -> None:
 
     assert [refused(space, 1, page(index), [5]) for index in range(3)] == [errno.EINVAL] * 3
     assert errors_of(batch(space, 1, page(3), [5])) == [0]
-    assert lifecycle.destroy(world.hv, 1) == "gone"
+    assert lifecycle.destroy(world.machine, 1) == "gone"
     world.check()
 
 
@@ -152,7 +152,7 @@ def test_in_a_pvh_dom0_mprotect_works() -> None:
         assert accesses(space, 0) == shown
         assert seen(space, BASE, 1) == shows(1, [5])
     syscalls.mprotect(space, BASE, PAGE_SIZE, PROT_NONE)
-    assert lifecycle.destroy(world.hv, 1) == "dying"
+    assert lifecycle.destroy(world.machine, 1) == "dying"
     world.check()
 
 

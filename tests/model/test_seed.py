@@ -60,7 +60,7 @@ def test_the_first_bad_entry_stops_mmap_and_the_earlier_ones_stay() -> None:
 
     assert stopped.value.errno == errno.EINVAL
     assert (stopped.value.details["entry"], stopped.value.details["done"]) == (2, 2)
-    assert [world.hv.gmfn(mfn) for mfn in stopped.value.mfns] == [3, 4, 7]
+    assert [world.machine.gmfn(mfn) for mfn in stopped.value.mfns] == [3, 4, 7]
     assert seen(space, page(0), 14) == shows(1, [7, None, None, None, 3, 4, *[None] * 8])
     world.check()
 
@@ -128,17 +128,17 @@ def test_mmapbatch_resolves_every_frame_inside_the_request() -> None:
 @pytest.mark.parametrize("n_pages", [4, 40])
 def test_probing_at_a_scratch_place_answers_as_loading_does(n_pages: int) -> None:
     """The two strategies give the same answers; ``load`` wires what it entered and unwires it with the entry."""
-    names = [HOLE if i % 3 == 1 else i for i in range(n_pages)]
+    gmfns = [HOLE if i % 3 == 1 else i for i in range(n_pages)]
     worlds = World(), World()
     load, scratch = (
         world.space(Uvm(probe), n_pages=n_pages) for world, probe in zip(worlds, ("load", "scratch"), strict=True)
     )
 
-    answers = [batch(space, 1, BASE, names) for space in (load, scratch)]
+    answers = [batch(space, 1, BASE, gmfns) for space in (load, scratch)]
 
     assert errors_of(answers[0]) == errors_of(answers[1])
     assert seen(load, BASE, n_pages) == seen(scratch, BASE, n_pages)
-    n_good = sum(name != HOLE for name in names)
+    n_good = sum(name != HOLE for name in gmfns)
     assert (load.n_wired, scratch.n_wired) == (n_good, 0)
     assert (load.counters.scratch_probes, scratch.counters.scratch_probes) == (0, n_pages)
     syscalls.munmap(load, page(1), PAGE_SIZE)
@@ -208,17 +208,17 @@ class Watching(Machine):
 
 def test_dead_entries_are_let_go_after_the_map_has_changed() -> None:
     """Frames of replaced entries go back when the new entries stand: detach never runs on a map half changed."""
-    world = World(hypervisor=Watching)
-    hv = world.hv
-    assert isinstance(hv, Watching)
+    world = World(machine=Watching)
+    machine = world.machine
+    assert isinstance(machine, Watching)
     space = world.space(n_pages=6)
     batch(space, 1, BASE, [1, 2, 3])
     batch(space, 1, page(3), [4, 5, 6])
 
-    hv.space = space
+    machine.space = space
     batch(space, 1, page(1), [7, 8, 9])
 
-    assert hv.looks == (([(page(0), 1), (page(1), 1), (page(4), 1)], 3),)
+    assert machine.looks == (([(page(0), 1), (page(1), 1), (page(4), 1)], 3),)
     world.check()
 
 

@@ -90,11 +90,11 @@ def test_a_failed_frame_is_flagged_in_place_and_marked_in_the_object(personality
     """0xF0000000 is or-ed into the caller's array, the object keeps a marker that can be no frame."""
     world = World()
     space = world.space(PERSONALITIES[personality], n_pages=n_pages)
-    names = [*range(n_pages - 1), HOLE | 1 << 50]
+    gmfns = [*range(n_pages - 1), HOLE | 1 << 50]
 
-    done = batch(space, 1, BASE, names)
+    done = batch(space, 1, BASE, gmfns)
 
-    flagged = with_nibbles(in_form(names), done.errors, privcmd(space).paged_nibble)
+    flagged = with_nibbles(in_form(gmfns), done.errors, privcmd(space).paged_nibble)
     assert [int(name) for name in flagged] == [*range(n_pages - 1), HOLE | 1 << 50 | 0xF000_0000]
     entry = space.map.lookup(BASE)
     assert entry is not None
@@ -161,7 +161,7 @@ def test_a_fault_on_a_frame_that_went_away_is_efault() -> None:
     batch(space, 1, BASE, [1])
     syscalls.mprotect(space, BASE, PAGE_SIZE, PROT_NONE)
     syscalls.mprotect(space, BASE, PAGE_SIZE, PROT_READ)
-    memory.decrease_reservation(world.hv, 1, [1])
+    memory.decrease_reservation(world.machine, 1, [1])
     before = world.state()
 
     with pytest.raises(ModelError) as refused:
@@ -198,10 +198,10 @@ def prepared(
     if not isinstance(personality, Linux):
         batch(space, 1, page(8), range(20))
         batch(space, 2, page(30), world.mfns(0, 20))
-    names = np.array([HOLE if i % 7 == 3 else i % 64 for i in range(64)], dtype=np.uint64)
+    gmfns = np.array([HOLE if i % 7 == 3 else i % 64 for i in range(64)], dtype=np.uint64)
     rows = [MmapEntry(page(0), 0, 30), MmapEntry(page(30), 4, 34)]
     return world, {
-        "mmapbatch": lambda: personality.mmapbatch(space, 1, BASE, names),
+        "mmapbatch": lambda: personality.mmapbatch(space, 1, BASE, gmfns),
         "mmap": lambda: personality.mmap(space, 1, rows[:1]),
         "mmap of two": lambda: personality.mmap(space, 1, rows),
     }
@@ -291,13 +291,13 @@ def test_running_out_at_any_charge_leaves_all_as_it_was(personality: str, reques
 )
 @example("uvm-load", [HOLE, 1, 2, 3, 4, 5], 2)
 @example("linux", [1, HOLE, 2, 3, 4, 5], 2)
-def test_slicing_does_not_change_an_answer(personality: str, names: list[int], slice_frames: int) -> None:
+def test_slicing_does_not_change_an_answer(personality: str, gmfns: list[int], slice_frames: int) -> None:
     """However few frames are prepared between two pauses: the same answer and the same state."""
     answers = []
     for size in (slice_frames, 10_000):
         world = World()
-        space = world.space(PERSONALITIES[personality], n_pages=len(names), slice_frames=size)
-        done = run(privcmd(space).mmapbatch(space, 1, BASE, np.array(names, dtype=np.uint64)))
+        space = world.space(PERSONALITIES[personality], n_pages=len(gmfns), slice_frames=size)
+        done = run(privcmd(space).mmapbatch(space, 1, BASE, np.array(gmfns, dtype=np.uint64)))
         world.check()
         answers.append((done.ret, [int(m) for m in done.mfns], errors_of(done), space_state(space)))
 
@@ -333,11 +333,11 @@ def test_merging_and_probing_do_not_change_an_answer(rows: list[tuple[int, int, 
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.sampled_from([0, -2, -22, -3])), min_size=1, max_size=30))
 def test_nibbles_are_the_same_for_lists_and_arrays(rows: list[tuple[int, int]]) -> None:
     """Bits are or-ed into failed entries only, whatever was in them; a paged frame may have a nibble of its own."""
-    names = [name for name, _ in rows]
+    gmfns = [name for name, _ in rows]
     errors = [error for _, error in rows]
     for paged in (0x8000_0000, FAILED):
-        few = with_nibbles(names, errors, paged)
-        many = with_nibbles(np.array(names, np.uint64), np.array(errors, np.int32), paged)
+        few = with_nibbles(gmfns, errors, paged)
+        many = with_nibbles(np.array(gmfns, np.uint64), np.array(errors, np.int32), paged)
 
         assert list(few) == [int(name) for name in many]
         assert list(few) == [name | ({0: 0, -errno.ENOENT: paged}.get(error, 0xF000_0000)) for name, error in rows]

@@ -92,7 +92,7 @@ def test_mmap_of_no_entries() -> None:
 def test_one_mapping_is_of_one_domain_and_any_domain_may_follow() -> None:
     """A mapped range may be replaced by any other's frames, and paged frames fail like others."""
     world = World()
-    paging.page_out(world.hv, 1, [7])
+    paging.page_out(world.machine, 1, [7])
     space = world.space(n_pages=3)
 
     assert errors_of(batch(space, 1, BASE, [6, 7, 8])) == [0, -errno.ENOENT, 0]
@@ -122,8 +122,8 @@ def test_a_fault_finds_its_frame_by_offset() -> None:
 @pytest.mark.parametrize("form", [list, np.array])
 def test_an_object_knows_its_bounds_and_its_failures(form: type) -> None:
     """Beyond the object EINVAL, the invalid marker EFAULT."""
-    names = [5, INVALID_FRAME] if form is list else np.array([5, INVALID_FRAME], np.uint64)
-    made = UvmObject(1, 1, names)
+    gmfns = [5, INVALID_FRAME] if form is list else np.array([5, INVALID_FRAME], np.uint64)
+    made = UvmObject(1, 1, gmfns)
 
     assert made.n_pages == 2
     assert made.gmfn(0) == 5

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from privcmd import PrivcmdError
-from privcmdd.model.errors import InternalFault, ModelError
+from privcmdd.model.errors import LawBroken, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-VERDICTS = (AssertionError, InternalFault, ModelError, PrivcmdError, pytest.fail.Exception)
+VERDICTS = (AssertionError, LawBroken, ModelError, PrivcmdError, pytest.fail.Exception)
 NO_VERDICTS = (ImportError, SyntaxError, NameError, AttributeError, TypeError)
 TESTS = Path(__file__).resolve().parent.parent
 REPORT = "PRIVCMDD_MUTANT_REPORT"
@@ -59,7 +59,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
                 "test": item.nodeid,
                 "what": type(problem).__name__,
                 "verdict": is_verdict(problem),
-                "law": problem.law if isinstance(problem, InternalFault) else None,
+                "law": problem.law if isinstance(problem, LawBroken) else None,
                 "text": (str(problem).strip().splitlines() or [""])[0],
             }
         )

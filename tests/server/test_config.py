@@ -10,7 +10,7 @@ import pytest
 from privcmdd.model.host import Host
 from privcmdd.server import config, keys
 from privcmdd.server.config import ConfigError
-from privcmdd.service.settings import AccessRule, Limits, Machine, Settings, SpaceDefaults
+from privcmdd.service.settings import AccessRule, Limits, MachineSize, Settings, SpaceDefaults
 
 TEMPLATE = Path(__file__).parents[2] / "config" / "privcmdd.toml"
 
@@ -42,7 +42,7 @@ def test_the_defaults_are_the_services_own() -> None:
 
     assert loaded == Settings(
         limits=Limits(),
-        machine=Machine(),
+        machine=MachineSize(),
         space=SpaceDefaults(),
         host=Host(),
         access=(AccessRule("admin", uids=tuple(sorted({0, os.geteuid()}))),),
@@ -208,7 +208,7 @@ def test_a_reload_changes_live_keys_and_names_the_others(tmp_path: Path) -> None
         ("server", config.ServerSettings),
         ("log", config.LogSettings),
         ("limits", Limits),
-        ("machine", Machine),
+        ("machine", MachineSize),
         ("space", SpaceDefaults),
         ("host", Host),
     ],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from privcmdd.service.broker import Broker
 from privcmdd.service.session import Identity, Session
-from privcmdd.service.settings import AccessRule, Limits, Machine, Settings
+from privcmdd.service.settings import AccessRule, Limits, MachineSize, Settings
 from privcmdd.service.steps import Ticket
 from privcmdd.wire.codec import decode
 from privcmdd.wire.messages import Request
@@ -29,7 +29,7 @@ PAGE = 4096
 ROOT, USER, OTHER = 0, 1000, 1001
 SMALL = Settings(
     limits=Limits(slice_frames=2),
-    machine=Machine(memory_mib=8, domains=8, gfns_per_domain=4096),
+    machine=MachineSize(memory_mib=8, domains=8, gfns_per_domain=4096),
     access=(AccessRule("admin", uids=(ROOT, USER)),),
     paranoid=True,
 )

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from privcmdd.model.errors import InternalFault
+from privcmdd.model.errors import LawBroken
 from privcmdd.model.ledger import Slot
 from privcmdd.model.machine import foreign
-from privcmdd.model.machine.domain import State
+from privcmdd.model.machine.domain import DomainState
 from privcmdd.model.mm.space import Replacement
 from privcmdd.service.incident import Incident, describe
 from privcmdd.service.methods.stats import counters
@@ -60,7 +60,7 @@ PLANTED: list[tuple[str, Callable[[Desk, Session], Any]]] = [
     ("4 page tables and wired", lambda _, session: setattr(space_of(session), "n_wired", 9)),
     ("5 a replacement is seen", misprepare),
     ("6 only real changes", lambda _, session: setattr(space_of(session).counters, "frames_entered", 9)),
-    ("8 a domain lives", lambda desk, _: setattr(desk.broker.world.machine.domains[1], "state", State.GONE)),
+    ("8 a domain lives", lambda desk, _: setattr(desk.broker.world.machine.domains[1], "state", DomainState.GONE)),
     ("9 charges equal use", lambda _, session: session.uid_account.add(Slot.ENTRIES, 5)),
 ]
 
@@ -83,7 +83,7 @@ def test_a_breach_of_each_law_is_found_after_the_request_that_made_it(
     reply = desk.reply(one, "ping")
 
     assert reply.close
-    assert isinstance(reply.incident, InternalFault)
+    assert isinstance(reply.incident, LawBroken)
     assert reply.incident.law.startswith(law)
 
 
@@ -98,7 +98,7 @@ def test_an_answer_that_breaks_law_6_is_found(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(foreign, "get", broken)
     reply = desk.reply(one, "privcmd.mmapbatch_v2", dom=1, addr=BASE, arr=[1, 2])
 
-    assert isinstance(reply.incident, InternalFault)
+    assert isinstance(reply.incident, LawBroken)
     assert reply.incident.law.startswith("6 every frame")
     desk.broker.check()
 
@@ -120,7 +120,7 @@ def test_what_stays_broken_is_paid_for_once() -> None:
 
     space_of(other).n_wired += 1
     reply = desk.reply(other, "ping")
-    assert isinstance(reply.incident, InternalFault)
+    assert isinstance(reply.incident, LawBroken)
     assert reply.incident.law.startswith("4 ")
     space_of(other).n_wired -= 1
     refs[300] -= 1
@@ -137,7 +137,7 @@ def test_a_state_in_which_a_law_cannot_be_checked_is_a_breach() -> None:
 
     reply = desk.reply(one, "ping")
 
-    assert isinstance(reply.incident, InternalFault)
+    assert isinstance(reply.incident, LawBroken)
     assert "cannot be checked: IndexError" in reply.incident.text
     assert not desk.reply(other, "ping").close
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
-from privcmdd.model.findings import Kind
+from privcmdd.model.findings import FindingKind
 from privcmdd.model.host import Host
 from privcmdd.service.hypercalls import memory_op
 from privcmdd.service.session import Session
@@ -173,39 +173,39 @@ def leave_it_mapped(desk: Desk, session: Session) -> None:
     desk.broker.disconnect(session)
 
 
-MAKING: dict[Kind, Making] = {
-    Kind.FRAME_BITS_LOST: lose_bits,
-    Kind.FRAMES_UNCHECKED: map_unchecked,
-    Kind.ENOENT_LOST: page_out_in_the_middle,
-    Kind.ERROR_HIDDEN: hide_an_error,
-    Kind.DOMAIN_CRASHED: crash,
-    Kind.STALE_MAPPING: balloon_under_a_mapping,
-    Kind.RESOURCE_SIZE_BOGUS: ask_a_size,
-    Kind.RESOURCE_PAST_VMA: map_past_the_end,
-    Kind.OTHER_MEMORY_REPLACED: map_over_anonymous_memory,
-    Kind.UNRESTRICTED_FILL: fill_anothers,
-    Kind.MPROTECT_WITHOUT_EFFECT: protect_in_vain,
-    Kind.MAPPING_LOST: lose_a_mapping,
-    Kind.ENDLESS_REFAULT: write_for_ever,
-    Kind.FAILED_FRAME_TOUCHED: touch_a_failed_frame,
-    Kind.KERNEL_OOPS: stop_the_kernel,
-    Kind.ZOMBIE_DOMAIN: keep_a_zombie,
-    Kind.MAPPING_LEAKED: leave_it_mapped,
+MAKING: dict[FindingKind, Making] = {
+    FindingKind.FRAME_BITS_LOST: lose_bits,
+    FindingKind.FRAMES_UNCHECKED: map_unchecked,
+    FindingKind.ENOENT_LOST: page_out_in_the_middle,
+    FindingKind.ERROR_HIDDEN: hide_an_error,
+    FindingKind.DOMAIN_CRASHED: crash,
+    FindingKind.STALE_MAPPING: balloon_under_a_mapping,
+    FindingKind.RESOURCE_SIZE_BOGUS: ask_a_size,
+    FindingKind.RESOURCE_PAST_VMA: map_past_the_end,
+    FindingKind.OTHER_MEMORY_REPLACED: map_over_anonymous_memory,
+    FindingKind.UNRESTRICTED_FILL: fill_anothers,
+    FindingKind.MPROTECT_WITHOUT_EFFECT: protect_in_vain,
+    FindingKind.MAPPING_LOST: lose_a_mapping,
+    FindingKind.ENDLESS_REFAULT: write_for_ever,
+    FindingKind.FAILED_FRAME_TOUCHED: touch_a_failed_frame,
+    FindingKind.KERNEL_OOPS: stop_the_kernel,
+    FindingKind.ZOMBIE_DOMAIN: keep_a_zombie,
+    FindingKind.MAPPING_LEAKED: leave_it_mapped,
 }
 # What cannot be done without something else that is found.
-WITH: dict[Kind, set[str]] = {
-    Kind.OTHER_MEMORY_REPLACED: {Kind.RESOURCE_PAST_VMA},
-    Kind.ENDLESS_REFAULT: {Kind.MPROTECT_WITHOUT_EFFECT},
+WITH: dict[FindingKind, set[str]] = {
+    FindingKind.OTHER_MEMORY_REPLACED: {FindingKind.RESOURCE_PAST_VMA},
+    FindingKind.ENDLESS_REFAULT: {FindingKind.MPROTECT_WITHOUT_EFFECT},
 }
 
 
 def test_each_kind_can_be_made() -> None:
     """A kind that no request leads to would be a promise and no more."""
-    assert set(MAKING) == set(Kind)
+    assert set(MAKING) == set(FindingKind)
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_what_a_kind_is_found_by(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", FindingKind)
+def test_what_a_kind_is_found_by(kind: FindingKind) -> None:
     """The requests that the real host lets pass are answered as there, and are found: once, under that id."""
     desk = built()
     session = linux(desk)
@@ -366,16 +366,16 @@ def test_what_uvm_does_right_is_no_finding(desk: Desk) -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        Kind.FRAME_BITS_LOST,
-        Kind.ERROR_HIDDEN,
-        Kind.DOMAIN_CRASHED,
-        Kind.RESOURCE_SIZE_BOGUS,
-        Kind.FAILED_FRAME_TOUCHED,
-        Kind.ZOMBIE_DOMAIN,
-        Kind.MAPPING_LEAKED,
+        FindingKind.FRAME_BITS_LOST,
+        FindingKind.ERROR_HIDDEN,
+        FindingKind.DOMAIN_CRASHED,
+        FindingKind.RESOURCE_SIZE_BOGUS,
+        FindingKind.FAILED_FRAME_TOUCHED,
+        FindingKind.ZOMBIE_DOMAIN,
+        FindingKind.MAPPING_LEAKED,
     ],
 )
-def test_what_both_personalities_let_pass(kind: Kind) -> None:
+def test_what_both_personalities_let_pass(kind: FindingKind) -> None:
     """Harm that is Xen's, or the protocol's, is found in personality uvm as well."""
     desk = built()
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privcmdd.model.errors import InternalFault
+from privcmdd.model.errors import LawBroken
 from privcmdd.model.machine.gntalloc import Holder
 from service.desk import BASE, PAGE, USER, Desk, Refused, result
 
@@ -149,7 +149,7 @@ def test_a_holder_that_does_not_hold_is_found() -> None:
 
     for wrong in (set(), {Holder("page", holder.number, 1)}, {holder, Holder("page", 999, holder.page)}):
         shop.desk.broker.world.machine.shares.refs[8].mappers = wrong
-        with pytest.raises(InternalFault, match="12 shared pages"):
+        with pytest.raises(LawBroken, match="12 shared pages"):
             shop.desk.broker.check()
     shop.desk.broker.world.machine.shares.refs[8].mappers = mappers
     shop.desk.broker.check()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privcmdd.model.errors import InternalFault
+from privcmdd.model.errors import LawBroken
 from privcmdd.model.machine import log_dirty
 from privcmdd.service.hypercalls import grant_table_op
 from service.desk import BASE, PAGE, SMALL, Desk, Refused, frames, result, triples
@@ -212,12 +212,12 @@ def test_a_count_that_is_wrong_is_found() -> None:
     pin = domain.grants.pins[8]
 
     pin.n_writable -= 1
-    with pytest.raises(InternalFault, match="11 grants"):
+    with pytest.raises(LawBroken, match="11 grants"):
         guest.desk.broker.check()
     pin.n_writable += 1
     guest.desk.broker.check()
     del domain.grants.pins[8]
-    with pytest.raises(InternalFault, match="mapped and not counted"):
+    with pytest.raises(LawBroken, match="mapped and not counted"):
         guest.desk.broker.check()
 
 

@@ -134,7 +134,7 @@ class Clients(RuleBasedStateMachine):
     def batch(self, pick: int, dom: int, spot: int, n: int, first: int, stride: int, v2: bool) -> None:
         wanted = [first + stride * i for i in range(n)]
         if dom == 2 and 2 in self.desk.broker.world.machine.domains:
-            mfns = self.desk.broker.world.machine.domain(2).names(0, 48).tolist() or [0]
+            mfns = self.desk.broker.world.machine.domain(2).gmfns(0, 48).tolist() or [0]
             wanted = [mfns[name % len(mfns)] for name in wanted]
         method = "privcmd.mmapbatch_v2" if v2 else "privcmd.mmapbatch"
         at = min(spot, N_PAGES - n)

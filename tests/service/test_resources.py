@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from privcmdd.model.host import Host
-from privcmdd.service.settings import Machine
+from privcmdd.service.settings import MachineSize
 from service.desk import BASE, PAGE, SMALL, Desk, Refused, errnos, frames, triples
 from service.tool import HVM, PV, Tool
 
@@ -31,7 +31,7 @@ class Guest:
         kind: str = HVM,
         personality: str = "linux",
         host: Host | None = None,
-        machine: Machine = SMALL.machine,
+        machine: MachineSize = SMALL.machine,
     ) -> None:
         self.desk = Desk(replace(SMALL, host=host or Host(), machine=machine))
         self.session = self.desk.connect()
@@ -312,7 +312,7 @@ def test_memory_of_the_machine_itself() -> None:
 
 def test_the_machine_to_phys_table() -> None:
     """Of a machine that has one: which guest frame each frame is, when it is mapped; ones for those that are none."""
-    guest = Guest(PV, machine=Machine(memory_mib=1024, domains=8, gfns_per_domain=4096))
+    guest = Guest(PV, machine=MachineSize(memory_mib=1024, domains=8, gfns_per_domain=4096))
     first, n_frames = guest.desk.broker.world.machine.frames.machphys
     mfn = guest.tool.array(16)[5]
     vma = guest.vma(1, prot=1)

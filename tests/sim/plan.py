@@ -11,7 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.host import Host
-from privcmdd.service.settings import AccessRule, Limits, Machine, Settings, SpaceDefaults
+from privcmdd.service.settings import AccessRule, Limits, MachineSize, Settings, SpaceDefaults
 from sim.coverage import DELAYED, IN_TURN, SLICED
 from sim.vocabulary import USUAL
 
@@ -101,7 +101,7 @@ def plan(seed: int, n_asks: int) -> Plan:
     )
     settings = Settings(
         limits=limits,
-        machine=Machine(memory_mib=2, domains=6, gfns_per_domain=rng.choice((80, 128))),
+        machine=MachineSize(memory_mib=2, domains=6, gfns_per_domain=rng.choice((80, 128))),
         space=SpaceDefaults(
             personality=rng.choice(("uvm", "uvm", "linux")),
             probe=rng.choice(("load", "scratch")),

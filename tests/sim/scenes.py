@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from privcmdd.service.settings import AccessRule, Limits, Machine, Settings
+from privcmdd.service.settings import AccessRule, Limits, MachineSize, Settings
 from service.desk import BASE, OTHER, PAGE, USER, Desk, Refused, frames, result
 from service.tool import ARRAY, BUFFERS, MEMORY_OP, Tool
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SETTINGS: Final = Settings(
     limits=Limits(slice_frames=12),
-    machine=Machine(memory_mib=3, domains=8, gfns_per_domain=1024),
+    machine=MachineSize(memory_mib=3, domains=8, gfns_per_domain=1024),
     access=(AccessRule("admin", uids=(USER, OTHER)),),
 )
 N: Final = 30  # frames of a batch: more than numpy is spared for, and several slices

@@ -202,7 +202,7 @@ class World:
 
         Raises:
             Violation: Of what a client may rely on.
-            InternalFault: A law is broken.
+            LawBroken: A law is broken.
         """
         with ExitStack() as stack:
             stack.callback(self.abandon)

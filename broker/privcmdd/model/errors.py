@@ -2,7 +2,7 @@
 """Two vocabularies of failure, never mixed.
 
 ``ModelError`` is an answer: the caller did something that the real thing refuses, nothing has changed, and
-the errno is the one that the real thing gives. ``InternalFault`` is ours: a law is broken, the session that
+the errno is the one that the real thing gives. ``LawBroken`` is ours: a law is broken, the session that
 met it ends, the broker goes on.
 """
 
@@ -36,7 +36,7 @@ class ModelError(Exception):
         return f"{self.name}: {self.text}"
 
 
-class InternalFault(Exception):  # noqa: N818 - deliberately not an Error: nobody's caller is at fault
+class LawBroken(Exception):  # noqa: N818 - deliberately not an Error: nobody's caller is at fault
     """A law of the model does not hold. Always a bug of ours.
 
     Attributes:

@@ -149,7 +149,7 @@ class FilePages:
         return None if len(free) < n_pages else (free + self.first_resource).astype(np.uint32)
 
     def places(self, pages: npt.NDArray[np.uint32]) -> Places:
-        """Where pages of the file lie, for ``hold`` and ``give``, which then need no memory."""
+        """Where pages of the file lie, for ``hold`` and ``release``, which then need no memory."""
         spilled = pages >= self.n_gfns
         if not spilled.any():
             return Places(pages, NOWHERE, NOWHERE)
@@ -160,7 +160,7 @@ class FilePages:
         """Pages hold a frame from now on."""
         self._mark(places, holds=True)
 
-    def give(self, places: Places) -> None:
+    def release(self, places: Places) -> None:
         """Pages hold nothing any more."""
         self._mark(places, holds=False)
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Self
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """What was found. The values are ids: they do not change. The table of the page is made from this one.
 
     Attributes:
@@ -60,7 +60,7 @@ class Found:
         request: The request that made what was found, when it is not the one that is being performed.
     """
 
-    kind: Kind
+    kind: FindingKind
     text: str
     dom: int | None = None
     addr: int | None = None

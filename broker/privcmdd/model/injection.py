@@ -43,7 +43,7 @@ CERTAIN_PPM: Final = 1_000_000
 MOST_TRIES: Final = 255
 
 
-class Kind(StrEnum):
+class InjectionKind(StrEnum):
     """What a rule does; the values are the keys of ``faults.add``."""
 
     FRAME_ERRNO = "frame_errno"
@@ -53,7 +53,7 @@ class Kind(StrEnum):
     DROP = "drop"
 
 
-OF_FRAMES: Final = frozenset((Kind.FRAME_ERRNO, Kind.PAGED))
+OF_FRAMES: Final = frozenset((InjectionKind.FRAME_ERRNO, InjectionKind.PAGED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Rule:
         seed: Which of them, when they are not all.
     """
 
-    kind: Kind
+    kind: InjectionKind
     amount: int = 0
     after: bool = False
     client: str | None = None
@@ -121,12 +121,12 @@ class Rule:
             )
         )
 
-    def among(self, names: Names64) -> npt.NDArray[np.bool_]:
+    def among(self, gmfns: Names64) -> npt.NDArray[np.bool_]:
         """Which frames are meant."""
         if self.gfns is None:
-            return np.ones(len(names), dtype=np.bool_)
-        numbers = names & np.uint64(FRAME_MASK)
-        meant = np.zeros(len(names), dtype=np.bool_)
+            return np.ones(len(gmfns), dtype=np.bool_)
+        numbers = gmfns & np.uint64(FRAME_MASK)
+        meant = np.zeros(len(gmfns), dtype=np.bool_)
         for first, n_frames in self.gfns:  # numbers below the first wrap around to large ones
             meant |= numbers - np.uint64(first) < np.uint64(n_frames)
         return meant
@@ -175,20 +175,20 @@ class Armed:
         self.n_fired += int(np.count_nonzero(taken))
         return taken
 
-    def take_frames(self, dom: int, names: Names64) -> npt.NDArray[np.int64]:
+    def take_frames(self, dom: int, gmfns: Names64) -> npt.NDArray[np.int64]:
         """See frames that could be mapped.
 
         Args:
             dom: Whose.
-            names: (n,) as the caller wrote them.
+            gmfns: (n,) as the caller wrote them.
 
         Returns:
             The indices of those that it takes, ascending.
         """
-        meant = np.flatnonzero(self.rule.among(names))
-        if self.rule.kind is not Kind.PAGED or not len(meant):
+        meant = np.flatnonzero(self.rule.among(gmfns))
+        if self.rule.kind is not InjectionKind.PAGED or not len(meant):
             return meant[self.take(len(meant))]
-        numbers = (names[meant] & np.uint64(FRAME_MASK)).astype(np.int64)
+        numbers = (gmfns[meant] & np.uint64(FRAME_MASK)).astype(np.int64)
         tries = self._tries_of(dom, int(numbers.max()))
         out = tries[numbers] < self.rule.amount
         meant, numbers = meant[out], numbers[out]
@@ -217,7 +217,7 @@ class Injections:
 
     def __init__(self) -> None:
         self.rules: dict[int, Armed] = {}
-        self.totals: Counter[Kind] = Counter()
+        self.totals: Counter[InjectionKind] = Counter()
         self._ids = count(1)
 
     def __bool__(self) -> bool:
@@ -245,7 +245,7 @@ class Injections:
 
     def statistics(self) -> dict[str, int]:
         """Rules there are, and how often those of each kind have fired."""
-        return {"rules": len(self.rules), **{kind.value: self.totals[kind] for kind in Kind}}
+        return {"rules": len(self.rules), **{kind.value: self.totals[kind] for kind in InjectionKind}}
 
     def strikes(self, asker: Asker, dom: int | None, spans: Spans | None) -> Iterator[Armed]:
         """The rules about requests that take this one, in order; one that is not asked for any more has not seen it.
@@ -266,14 +266,14 @@ class Injections:
                 yield armed
 
     def fail_frames(
-        self, asker: Asker, dom: int, names: Names64 | None, mfns: Mfns32, errors: Errors32 | None
+        self, asker: Asker, dom: int, gmfns: Names64 | None, mfns: Mfns32, errors: Errors32 | None
     ) -> tuple[Mfns32, Errors32 | None]:
         """Let good frames fail, before anybody has a reference to them.
 
         Args:
             asker: Who asks for them.
             dom: Whose they are.
-            names: (n,) as the caller wrote them; None for pages of a resource, which have no such name.
+            gmfns: (n,) as the caller wrote them; None for pages of a resource, which have no such name.
             mfns: (n,) uint32, ``NO_FRAME`` where one has failed already.
             errors: None, or (n,) int32, as ``foreign.get`` answers them.
 
@@ -282,17 +282,17 @@ class Injections:
         """
         for armed in self.rules.values():
             rule = armed.rule
-            if rule.kind not in OF_FRAMES or not rule.matches(asker, dom) or (names is None and rule.gfns is not None):
+            if rule.kind not in OF_FRAMES or not rule.matches(asker, dom) or (gmfns is None and rule.gfns is not None):
                 continue
             good = np.flatnonzero(mfns != NO_FRAME)
-            of_good = good.astype(np.uint64) if names is None else names[good]
+            of_good = good.astype(np.uint64) if gmfns is None else gmfns[good]
             # Pages of a resource are counted apart: their indices are nobody's frame numbers.
-            taken = good[armed.take_frames(~dom if names is None else dom, of_good)]
+            taken = good[armed.take_frames(~dom if gmfns is None else dom, of_good)]
             if not len(taken):
                 continue
             self.totals[rule.kind] += len(taken)
             errors = np.zeros(len(mfns), dtype=np.int32) if errors is None else errors
-            errors[taken] = -(errno.ENOENT if rule.kind is Kind.PAGED else rule.amount)
+            errors[taken] = -(errno.ENOENT if rule.kind is InjectionKind.PAGED else rule.amount)
             mfns = mfns.copy()  # it may be a view of the p2m
             mfns[taken] = NO_FRAME
         return mfns, errors

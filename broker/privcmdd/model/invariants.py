@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from privcmdd.model.errors import InternalFault
+from privcmdd.model.errors import LawBroken
 from privcmdd.model.ledger import Slot
-from privcmdd.model.machine.domain import FLAGS, ON_DEMAND, State
-from privcmdd.model.machine.effects import GiveBack
+from privcmdd.model.machine.domain import FLAGS, ON_DEMAND, DomainState
+from privcmdd.model.machine.effects import PutFrames
 from privcmdd.model.machine.evtchn import PortState
 from privcmdd.model.machine.frames import BARRED, NO_FRAME
 from privcmdd.model.machine.gntalloc import Shared
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
     from privcmdd.model.privcmd.requests import Batch
 
 
-def check(hypervisor: Machine, spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]) -> None:
+def check(machine: Machine, spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]) -> None:
     """All laws that hold between steps.
 
     Args:
-        hypervisor: The machine.
+        machine: The machine.
         spaces: Every address space that lives.
         accounts: Each account that spaces pay from, with the accounts that draw on it.
 
     Raises:
-        InternalFault: Naming the law.
+        LawBroken: Naming the law.
     """
-    for breach in breaches(hypervisor, spaces, accounts):
+    for breach in breaches(machine, spaces, accounts):
         raise breach
 
 
 def breaches(
-    hypervisor: Machine, spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]
-) -> Iterator[InternalFault]:
+    machine: Machine, spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]
+) -> Iterator[LawBroken]:
     """As ``check``, but all laws that are broken, each with its first breach in a space or in the machine."""
     for space in spaces:
         subject = f"space {space.number}"
@@ -57,25 +57,25 @@ def breaches(
         yield from _broken(page_tables_are_counted, subject, space)
         yield from _broken(replacement_is_invisible, subject, space)
         yield from _broken(changes_are_counted, subject, space)
-    yield from _broken(frames_are_counted, "machine", hypervisor, spaces)
-    yield from _broken(domains_live_as_long_as_referred_to, "machine", hypervisor)
-    yield from _broken(channels_have_two_ends, "machine", hypervisor)
-    yield from _broken(grants_in_use_are_counted, "machine", hypervisor, spaces)
-    yield from _broken(shares_are_held, "machine", hypervisor, spaces)
+    yield from _broken(frames_are_counted, "machine", machine, spaces)
+    yield from _broken(domains_live_as_long_as_referred_to, "machine", machine)
+    yield from _broken(channels_have_two_ends, "machine", machine)
+    yield from _broken(grants_in_use_are_counted, "machine", machine, spaces)
+    yield from _broken(shares_are_held, "machine", machine, spaces)
     yield from _broken(charges_add_up, "machine", spaces, accounts)
 
 
-def _broken(law: Callable[..., None], subject: str, *state: object) -> Iterator[InternalFault]:
+def _broken(law: Callable[..., None], subject: str, *state: object) -> Iterator[LawBroken]:
     """The breach of a law, if there is one; a state in which it cannot even be checked is one."""
     try:
         law(*state)
     except MemoryError:
         return  # it has not been checked, which is nobody's fault
-    except InternalFault as breach:
+    except LawBroken as breach:
         breach.subject = breach.subject or subject
         yield breach
     except Exception as problem:  # noqa: BLE001 - whatever it is, the state is at fault
-        uncheckable = InternalFault(law.__name__.replace("_", " "), f"cannot be checked: {problem!r}", subject)
+        uncheckable = LawBroken(law.__name__.replace("_", " "), f"cannot be checked: {problem!r}", subject)
         uncheckable.__cause__ = problem
         yield uncheckable
 
@@ -83,7 +83,7 @@ def _broken(law: Callable[..., None], subject: str, *state: object) -> Iterator[
 def require(law: str, holds: bool, text: str, subject: str = "") -> None:
     """State a law, for a part of the state that has a name of its own."""
     if not holds:
-        raise InternalFault(law, text, subject)
+        raise LawBroken(law, text, subject)
 
 
 def entries_are_ordered(space: AddressSpace) -> None:
@@ -119,22 +119,22 @@ def objects_are_counted(space: AddressSpace) -> None:
             )
 
 
-def frames_are_counted(hypervisor: Machine, spaces: Collection[AddressSpace]) -> None:
+def frames_are_counted(machine: Machine, spaces: Collection[AddressSpace]) -> None:
     """Law 3: a frame's references are the page table entries to it, the p2m's own, and those put off to be given back.
 
     While a replacement is prepared, it holds references of its own to what it has looked up so far.
     """
     law = "3 references are the mappings"
-    frames = hypervisor.frames
+    frames = machine.frames
     expected = np.zeros(frames.n_frames, dtype=np.int64)
     for space in spaces:
         for _, leaf in space.pmap.leaves():
             np.add.at(expected, leaf[(leaf != NO_FRAME) & (leaf != BARRED)], np.int64(1))
-    for effect in hypervisor.effects:
-        if isinstance(effect, GiveBack):
+    for effect in machine.effects:
+        if isinstance(effect, PutFrames):
             for part in effect.parts:
                 np.add.at(expected, [mfn for mfn in part if mfn not in (NO_FRAME, BARRED)], np.int64(1))
-    for domain in hypervisor.domains.values():
+    for domain in machine.domains.values():
         there = domain.p2m[domain.p2m > ON_DEMAND] & ~np.uint32(FLAGS)
         np.add.at(expected, there, np.int64(1))
         servers = domain.ioreq_servers.values()
@@ -152,7 +152,7 @@ def frames_are_counted(hypervisor: Machine, spaces: Collection[AddressSpace]) ->
     if len(wrong):
         mfn = int(wrong[0])
         text = f"frame {mfn:#x} has {int(frames.refs[mfn])} references, {int(expected[mfn])} are real"
-        raise InternalFault(law, text, f"frame {mfn:#x}")
+        raise LawBroken(law, text, f"frame {mfn:#x}")
     unowned = int(np.count_nonzero((frames.refs > 0) & (frames.owner == DOMID_INVALID)))
     require(law, unowned == 0, f"{unowned} free frames are referred to")
     n_free = int(np.count_nonzero(frames.owner[min(256, frames.n_frames) :] == DOMID_INVALID))
@@ -233,14 +233,14 @@ def closed_space_is_empty(space: AddressSpace) -> None:
     require(law, space.objects.alive == 0, f"{space.objects.alive} objects are left")
 
 
-def domains_live_as_long_as_referred_to(hypervisor: Machine) -> None:
+def domains_live_as_long_as_referred_to(machine: Machine) -> None:
     """Law 8: a domain is gone only when nothing refers to it, and not later; its totals are its frames."""
     law = "8 a domain lives as long as it is referred to"
-    owners = hypervisor.frames.owner
+    owners = machine.frames.owner
     for domid in np.unique(owners).tolist():
-        known = domid in (DOMID_INVALID, DOMID_IO, DOMID_XEN) or domid in hypervisor.domains
+        known = domid in (DOMID_INVALID, DOMID_IO, DOMID_XEN) or domid in machine.domains
         require(law, known, f"domain {domid} is gone and owns frames", f"domain {domid}")
-    for domain in hypervisor.domains.values():
+    for domain in machine.domains.values():
         subject = f"domain {domain.domid}"
         n_owned = int(np.count_nonzero(owners == domain.domid))
         require(
@@ -258,19 +258,19 @@ def domains_live_as_long_as_referred_to(hypervisor: Machine) -> None:
             subject,
         )
         require(law, domain.alive or n_owned > 0, f"{subject} is {domain.state} and owns nothing", subject)
-        require(law, domain.state is not State.GONE, f"{subject} is gone and still listed", subject)
+        require(law, domain.state is not DomainState.GONE, f"{subject} is gone and still listed", subject)
 
 
-def channels_have_two_ends(hypervisor: Machine) -> None:
+def channels_have_two_ends(machine: Machine) -> None:
     """Law 10: a bound port's other end is bound to it and has the channel's other event; nobody else has either.
 
     Xen's own ports are those of the domain's ioreq servers and of its pager.
     """
     law = "10 event channels have two ends"
-    events = hypervisor.events
+    events = machine.events
     seen: set[tuple[int, int]] = set()
-    for domid in (0, *hypervisor.domains):
-        if domid and not hypervisor.domains[domid].alive:
+    for domid in (0, *machine.domains):
+        if domid and not machine.domains[domid].alive:
             continue
         for number, port in events.ports(domid).items():
             where = f"port {number} of domain {domid}"
@@ -280,7 +280,7 @@ def channels_have_two_ends(hypervisor: Machine) -> None:
                 there = events.port(port.remote, port.remote_port)
                 back = (there.remote, there.remote_port, there.channel, there.side)
                 require(law, back == (domid, number, port.channel, 1 - port.side), f"{where} is not who it is bound to")
-    for domain in hypervisor.domains.values():
+    for domain in machine.domains.values():
         if domain.alive:
             own = {number for number, port in events.ports(domain.domid).items() if port.for_xen}
             used = {port for server in domain.ioreq_servers.values() for port in (*server.ports, server.bufioreq_port)}
@@ -292,7 +292,7 @@ def channels_have_two_ends(hypervisor: Machine) -> None:
             require(law, own == used - {0}, text, subject)
 
 
-def grants_in_use_are_counted(hypervisor: Machine, spaces: Collection[AddressSpace]) -> None:
+def grants_in_use_are_counted(machine: Machine, spaces: Collection[AddressSpace]) -> None:
     """Law 11: a grant is in use as often as pages map it, and each of these pages has a frame of the domain."""
     law = "11 grants are in use as often as they are mapped"
     mapped: Counter[tuple[int, int]] = Counter()
@@ -303,12 +303,12 @@ def grants_in_use_are_counted(hypervisor: Machine, spaces: Collection[AddressSpa
                 continue
             domid, ref, writes = held
             mfn = space.pmap.get(page)
-            there = mfn not in (NO_FRAME, BARRED) and hypervisor.owner(mfn) == domid
+            there = mfn not in (NO_FRAME, BARRED) and machine.owner(mfn) == domid
             where = f"page {page:#x} of space {space.number}"
             require(law, there, f"{where} maps grant {ref} of domain {domid} and none of its frames")
             mapped[domid, ref] += 1
             written[domid, ref] += writes
-    for domain in hypervisor.domains.values():
+    for domain in machine.domains.values():
         for ref, pin in domain.grants.pins.items():
             real = mapped.pop((domain.domid, ref), 0), written[domain.domid, ref]
             counted = pin.n_mappings, pin.n_writable
@@ -317,12 +317,12 @@ def grants_in_use_are_counted(hypervisor: Machine, spaces: Collection[AddressSpa
     require(law, not mapped, f"mapped and not counted (domain, grant): {list(mapped)[:4]}")
 
 
-def shares_are_held(hypervisor: Machine, spaces: Collection[AddressSpace]) -> None:
+def shares_are_held(machine: Machine, spaces: Collection[AddressSpace]) -> None:
     """Law 12: a page that domain 0 grants is there as long as somebody holds it, and the pages that do map it."""
     law = "12 shared pages are there as long as they are held"
     numbers = {space.number for space in spaces}
     holding = set()
-    for ref, share in hypervisor.shares.refs.items():
+    for ref, share in machine.shares.refs.items():
         holders = share.owners | share.mappers
         require(law, bool(holders), f"nobody holds grant {ref} of domain 0")
         for holder in holders:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from privcmdd.model.host import Host
 from privcmdd.server.keys import BY_PATH, ENVIRONMENT_PREFIX, KEYS, Key, Value
-from privcmdd.service.settings import AccessRule, Limits, Machine, Settings, SpaceDefaults
+from privcmdd.service.settings import AccessRule, Limits, MachineSize, Settings, SpaceDefaults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -255,7 +255,7 @@ def _assemble(values: dict[str, Any], origins: dict[str, str]) -> Configuration:
         log=LogSettings(**table("log")),
         settings=Settings(
             limits=Limits(**table("limits")),
-            machine=Machine(**table("machine")),
+            machine=MachineSize(**table("machine")),
             space=SpaceDefaults(**table("space")),
             host=Host(**table("host")),
             access=_access(values["access"], origins["access"]),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from privcmdd.model.host import Host
-from privcmdd.service.settings import Limits, Machine, SpaceDefaults
+from privcmdd.service.settings import Limits, MachineSize, SpaceDefaults
 from privcmdd.wire.table.common import PERSONALITIES
 
 ENVIRONMENT_PREFIX: Final = "PRIVCMDD_"
@@ -57,7 +57,7 @@ class Key:
 
 
 _LIMITS = Limits()
-_MACHINE = Machine()
+_MACHINE = MachineSize()
 _SPACE = SpaceDefaults()
 _HOST = Host()
 

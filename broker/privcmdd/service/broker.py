@@ -215,7 +215,7 @@ class Broker:
         """Hold all laws against the state.
 
         Raises:
-            InternalFault: Naming the law that is broken.
+            LawBroken: Naming the law that is broken.
         """
         for breach in machinery().breaches(self.world):
             raise breach

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from privcmdd.model.findings import Found, Kind, pages_of
+from privcmdd.model.findings import FindingKind, Found, pages_of
 from privcmdd.model.privcmd.requests import hidden
 from privcmdd.model.units import PAGE_SHIFT
 from privcmdd.service.findings import Culprit
@@ -13,12 +13,12 @@ from privcmdd.service.findings import Culprit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from privcmdd.model.machine.frames import Errors, Names
+    from privcmdd.model.machine.frames import Errors, Gmfns
     from privcmdd.service.session import Residence
     from privcmdd.service.world import World
 
 
-def errors_hidden(world: World, params: dict[str, Any], names: Names, marked: Names, errors: Errors) -> None:
+def errors_hidden(world: World, params: dict[str, Any], names: Gmfns, marked: Gmfns, errors: Errors) -> None:
     """MMAPBATCH reports failed frames in bits that their numbers had set already."""
     try:
         at = hidden(names, marked, errors)
@@ -26,7 +26,7 @@ def errors_hidden(world: World, params: dict[str, Any], names: Names, marked: Na
         return
     if at:
         world.machine.found(
-            Kind.ERROR_HIDDEN,
+            FindingKind.ERROR_HIDDEN,
             f"frame {int(names[at[0]]):#x} of domain {params['dom']}, at index {at[0]}, failed, and its number has the "
             f"bits already by which MMAPBATCH says so: {len(at)} failed frames look mapped; use MMAPBATCH_V2",
             dom=params["dom"],
@@ -40,7 +40,7 @@ def filled(world: World, residence: Residence, domid: int, addr: int, file: int)
     held = None if vma is None else residence.restrictions.get(vma.opened)
     if vma is not None and held not in (None, domid):
         world.machine.found(
-            Kind.UNRESTRICTED_FILL,
+            FindingKind.UNRESTRICTED_FILL,
             f"frames of domain {domid} were mapped at {addr:#x} through file {file}, into a mapping of file "
             f"{vma.opened}, which is restricted to domain {held}: the restriction is of the file that asks, not of the "
             "memory; whoever may use that memory has the frames",
@@ -65,6 +65,6 @@ def zombies(world: World, domid: int) -> Iterator[tuple[Found, Culprit]]:
         )
         connection = min(residence.threads, default=0)
         yield (
-            Found(Kind.ZOMBIE_DOMAIN, text, domid, first.start, first.made_by),
+            Found(FindingKind.ZOMBIE_DOMAIN, text, domid, first.start, first.made_by),
             Culprit(residence.uid, residence.pid, residence.client, connection, method, request),
         )

@@ -10,7 +10,7 @@ from privcmdd.model.machine import lifecycle
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from privcmdd.model.machine.domain import Domain, Kind
+    from privcmdd.model.machine.domain import Domain, DomainKind
     from privcmdd.model.machine.machine import Machine
     from privcmdd.model.machine.records import GrantTable, Traits
     from privcmdd.service.backing import Backing
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def make_domain(
     machine: Machine,
     backing: Backing,
-    kind: Kind,
+    kind: DomainKind,
     max_pages: int,
     ranges: Iterable[tuple[int, int]] | None,
     wanted: int | None,

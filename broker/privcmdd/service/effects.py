@@ -10,7 +10,7 @@ from privcmdd.model.findings import Found
 from privcmdd.model.grants.in_use import GTF_READING, GTF_WRITING, in_use
 from privcmdd.model.keys import BufferFile, SharedFile
 from privcmdd.model.machine import effects
-from privcmdd.model.machine.domain import State
+from privcmdd.model.machine.domain import DomainState
 from privcmdd.service import findings, vm_event
 from privcmdd.service.detect import zombies
 
@@ -66,12 +66,12 @@ def discard_buffers(world: World, _session: Session, effect: effects.DiscardBuff
 
 def state_changed(world: World, _session: Session, effect: effects.StateChanged) -> None:
     """Subscribers hear of it before the file goes; who keeps a dying domain has that noted."""
-    if effect.state is State.DYING and effect.domid in world.machine.domains:
+    if effect.state is DomainState.DYING and effect.domid in world.machine.domains:
         for what, culprit in zombies(world, effect.domid):
             world.findings.record(what, culprit)
     body = {"dom": effect.domid, "state": effect.state}
     world.tell("domain", body, lambda session: session.sees(effect.domid))
-    if effect.state is State.GONE:
+    if effect.state is DomainState.GONE:
         world.backing.close(effect.domid)
 
 
@@ -119,7 +119,7 @@ OUTCOMES: Final[dict[type, Callable[[World, Session, Any], object]]] = {
     effects.StateChanged: state_changed,
     effects.DiscardBuffers: discard_buffers,
     effects.BuffersGone: lambda world, _, effect: world.backing.close(BufferFile(effect.number)),
-    effects.GiveBack: lambda world, _, effect: world.machine.drop_parts(effect.parts),
+    effects.PutFrames: lambda world, _, effect: world.machine.drop_parts(effect.parts),
     effects.FrameWanted: lambda world, _, effect: vm_event.tell(world, effect.domid, effect.gfn),
     effects.Raised: lambda world, _, effect: world.backing.raise_event(effect.channel, effect.side),
     effects.ChannelGone: lambda world, _, effect: world.backing.close_events(effect.channel),

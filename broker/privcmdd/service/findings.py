@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from privcmdd.model.findings import Found, Kind
+    from privcmdd.model.findings import FindingKind, Found
     from privcmdd.service.session import Session
 
     Params = dict[str, Any]
@@ -79,7 +79,7 @@ class Findings:
         Args:
             tell: Called with each new one.
         """
-        self.totals: Counter[Kind] = Counter()
+        self.totals: Counter[FindingKind] = Counter()
         self.n_dropped = 0
         self._tell = tell
         self._kept: dict[int, dict[tuple[Any, ...], Finding]] = {}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd import __version__
-from privcmdd.model.errors import InternalFault
+from privcmdd.model.errors import LawBroken
 from privcmdd.wire.messages import Request
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Incident:
     @property
     def kind(self) -> str:
         """The same for each occurrence of one bug: the law that is broken, or what was raised where."""
-        if isinstance(self.exception, InternalFault):
+        if isinstance(self.exception, LawBroken):
             return f"law {self.exception.law}"
         frames = traceback.extract_tb(self.exception.__traceback__)
         where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
@@ -103,7 +103,7 @@ def _exception(incident: Incident) -> dict[str, Any]:
     if len(trace) > MOST_TRACE_CHARACTERS:
         half = MOST_TRACE_CHARACTERS // 2
         trace = f"{trace[:half]}\n[... {len(trace) - 2 * half} characters ...]\n{trace[-half:]}"
-    law = exception.law if isinstance(exception, InternalFault) else None
+    law = exception.law if isinstance(exception, LawBroken) else None
     return {"kind": incident.kind, "law": law, "text": shortened(str(exception)), "traceback": trace.splitlines()}
 
 

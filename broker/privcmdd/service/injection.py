@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.injection import Asker, Kind
+from privcmdd.model.injection import Asker, InjectionKind
 from privcmdd.service.steps import Delay, Dropped
 from privcmdd.wire.params import Frames
 
@@ -64,9 +64,9 @@ def perform(
 def strike(armed: Armed, method: str) -> Generator[Pause, None, None]:
     """Do what a rule says."""
     rule = armed.rule
-    if rule.kind is Kind.DELAY:
+    if rule.kind is InjectionKind.DELAY:
         yield Delay(rule.amount / MS_PER_S)
-    elif rule.kind is Kind.DROP:
+    elif rule.kind is InjectionKind.DROP:
         raise Dropped
     else:
         raise ModelError(rule.amount, f"{method} fails on demand: rule {armed.id} of faults.list", fault=armed.id)

@@ -11,7 +11,7 @@ from privcmdd.model import invariants
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from privcmdd.model.errors import InternalFault
+    from privcmdd.model.errors import LawBroken
     from privcmdd.service.session import Session
     from privcmdd.service.world import World
     from privcmdd.wire.messages import BadRequest, Request
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_RECENT: Final = 128  # characters of a method's name or of an outcome that are remembered of a request
 
 
-def breaches(world: World) -> Iterator[InternalFault]:
+def breaches(world: World) -> Iterator[LawBroken]:
     """Every law that is broken now, each with its first breach in a part of the state."""
     return invariants.breaches(world.machine, list(world.spaces), world.accounts_below())
 
@@ -28,7 +28,7 @@ def look(world: World, session: Session, request: Request | BadRequest) -> None:
     """Hold all laws against what a request has left.
 
     Raises:
-        InternalFault: A law that held before; one that an earlier request broke is only counted again.
+        LawBroken: A law that held before; one that an earlier request broke is only counted again.
     """
     raised = sys.exception()
     outcome = "done" if raised is None else f"{type(raised).__name__}: {raised}"

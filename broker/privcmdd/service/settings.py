@@ -32,7 +32,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class MachineSize:
     """The simulated machine."""
 
     memory_mib: int = 16_384
@@ -69,7 +69,7 @@ class Settings:
     """All of it. An empty ``access`` refuses everybody; the server fills in the default rule."""
 
     limits: Limits = field(default_factory=Limits)
-    machine: Machine = field(default_factory=Machine)
+    machine: MachineSize = field(default_factory=MachineSize)
     space: SpaceDefaults = field(default_factory=SpaceDefaults)
     host: Host = field(default_factory=Host)
     access: tuple[AccessRule, ...] = ()

@@ -69,11 +69,11 @@ def check(segments: Sequence[Segment]) -> None:
                 )
 
 
-def copy(hypervisor: Machine, segment: Segment, own: bytes, memory: Memory) -> tuple[Status, bytes]:
+def copy(machine: Machine, segment: Segment, own: bytes, memory: Memory) -> tuple[Status, bytes]:
     """Copy one segment.
 
     Args:
-        hypervisor: The machine.
+        machine: The machine.
         segment: Which has been checked.
         own: The caller's bytes, when they are the source.
         memory: The guests' memory.
@@ -86,37 +86,37 @@ def copy(hypervisor: Machine, segment: Segment, own: bytes, memory: Memory) -> t
         return Status.OKAY, b""
     try:
         if segment.flags & SOURCE_GREF:
-            at = place(hypervisor, segment, memory, writes=False)
+            at = place(machine, segment, memory, writes=False)
             data = memory.read(segment.source_dom, at, segment.len)
         if segment.flags & DEST_GREF:
-            memory.write(segment.dest_dom, place(hypervisor, segment, memory, writes=True), data)
+            memory.write(segment.dest_dom, place(machine, segment, memory, writes=True), data)
             data = b""
     except ModelError as refusal:
         return Status(refusal.details["status"]), b""
     return Status.OKAY, data
 
 
-def place(hypervisor: Machine, segment: Segment, memory: Memory, *, writes: bool) -> int:
+def place(machine: Machine, segment: Segment, memory: Memory, *, writes: bool) -> int:
     """Where a segment's end lies in its domain's file. Nobody else runs until the bytes are copied."""
     domid, ref, offset = segment[5:8] if writes else segment[2:5]
-    domain = hypervisor.domains.get(domid)
+    domain = machine.domains.get(domid)
     if domain is None:
         raise refused(Status.BAD_DOMAIN, f"there is no domain {domid}", ref)
     gives: Granted = granted(
-        hypervisor, domain, ref, lambda at, size: memory.read(domid, at, size), writes=writes, whole=False
+        machine, domain, ref, lambda at, size: memory.read(domid, at, size), writes=writes, whole=False
     )
     if offset < gives.start or offset + segment.len > gives.end:
         raise refused(Status.GENERAL_ERROR, f"grant {ref} gives bytes {gives.start} to {gives.end} of its page", ref)
-    (mfn,), errors = foreign.get(hypervisor, domid, [gives.frame], PROT_READ | (PROT_WRITE if writes else 0))
+    (mfn,), errors = foreign.get(machine, domid, [gives.frame], PROT_READ | (PROT_WRITE if writes else 0))
     if mfn == NO_FRAME or errors is not None:
         paged = errors is not None and errors[0] == -errno.ENOENT
         raise refused(
             Status.EAGAIN if paged else Status.BAD_PAGE, f"frame {gives.frame:#x} of domain {domid} is not there", ref
         )
-    at = int(hypervisor.frames.page[mfn]) * PAGE_SIZE + offset
+    at = int(machine.frames.page[mfn]) * PAGE_SIZE + offset
     try:
         if writes and domain.alive:
-            log_dirty.mark(hypervisor, domid, int(hypervisor.frames.gfn[mfn]), 1)
+            log_dirty.mark(machine, domid, int(machine.frames.gfn[mfn]), 1)
     finally:
-        hypervisor.put([mfn])
+        machine.put([mfn])
     return at

@@ -65,11 +65,11 @@ def refused(status: Status, text: str, ref: int) -> ModelError:
     return ModelError(errno.EINVAL, f"{text} ({status.name.lower()})", key="arr", ref=ref, status=int(status))
 
 
-def granted(hypervisor: Machine, domain: Domain, ref: int, read: Read, *, writes: bool, whole: bool = True) -> Granted:
+def granted(machine: Machine, domain: Domain, ref: int, read: Read, *, writes: bool, whole: bool = True) -> Granted:
     """What a grant gives to domain 0.
 
     Args:
-        hypervisor: The machine.
+        machine: The machine.
         domain: Who granted.
         ref: The grant's number.
         read: Reads the domain's memory file: from a byte of the file on, so many bytes.
@@ -89,7 +89,7 @@ def granted(hypervisor: Machine, domain: Domain, ref: int, read: Read, *, writes
     index, rest = divmod(ref, PAGE_SIZE // layout.size)
     if index >= len(domain.grants.shared):
         raise refused(Status.BAD_GNTREF, f"domain {domain.domid} has no grant {ref}", ref)
-    page = int(hypervisor.frames.page[domain.grants.shared[index]])
+    page = int(machine.frames.page[domain.grants.shared[index]])
     values = layout.unpack(read(page * PAGE_SIZE + rest * layout.size, layout.size))
     flags, mapper, frame = values[0], values[1], values[-1]
     part = layout is V2 and flags & GTF_SUB_PAGE

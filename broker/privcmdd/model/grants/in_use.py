@@ -53,11 +53,11 @@ def pin(domain: Domain, refs: Sequence[int], frames: Sequence[int], *, writes: b
         held.n_writable += writes
 
 
-def unpin(hypervisor: Machine, helds: Iterable[Held]) -> None:
+def unpin(machine: Machine, helds: Iterable[Held]) -> None:
     """Grants are no longer mapped by these pages."""
     touched: dict[int, list[int]] = {}
     for domid, ref, writes in helds:
-        domain = hypervisor.domains[domid]
+        domain = machine.domains[domid]
         held = domain.grants.pins[ref]
         held.n_mappings -= 1
         held.n_writable -= writes
@@ -65,21 +65,21 @@ def unpin(hypervisor: Machine, helds: Iterable[Held]) -> None:
             del domain.grants.pins[ref]
         touched.setdefault(domid, []).append(ref)
     for domid, refs in touched.items():
-        hypervisor.effects.append(GrantsInUse(domid, refs))
+        machine.effects.append(GrantsInUse(domid, refs))
 
 
-def in_use(hypervisor: Machine, effect: GrantsInUse) -> list[tuple[int, int, int]]:
+def in_use(machine: Machine, effect: GrantsInUse) -> list[tuple[int, int, int]]:
     """What a guest is to see: a dying one, or one that is gone, has no table to see it in.
 
     Returns:
         For each grant the page of the domain's memory file, the byte in it, and which of the two bits are up.
     """
     rows: list[tuple[int, int, int]] = []
-    domain = hypervisor.domains.get(effect.domid)
+    domain = machine.domains.get(effect.domid)
     if domain is None:
         return rows
     for ref in effect.refs:
-        place = flags_of(hypervisor, domain, ref)
+        place = flags_of(machine, domain, ref)
         if place is not None:
             held = domain.grants.pins.get(ref)
             bits = (GTF_READING if held else 0) | (GTF_WRITING if held and held.n_writable else 0)
@@ -87,9 +87,9 @@ def in_use(hypervisor: Machine, effect: GrantsInUse) -> list[tuple[int, int, int
     return rows
 
 
-def flags_of(hypervisor: Machine, domain: Domain, ref: int) -> tuple[int, int] | None:
+def flags_of(machine: Machine, domain: Domain, ref: int) -> tuple[int, int] | None:
     """The page of the domain's file, and the byte in it, that has the bits of a grant."""
     grants = domain.grants
     frames, size = (grants.shared, ENTRY_V1_BYTES) if grants.version == 1 else (grants.status, STATUS_BYTES)
     index, rest = divmod(ref, PAGE_SIZE // size)
-    return (int(hypervisor.frames.page[frames[index]]), rest * size) if index < len(frames) else None
+    return (int(machine.frames.page[frames[index]]), rest * size) if index < len(frames) else None

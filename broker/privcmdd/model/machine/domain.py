@@ -33,7 +33,7 @@ FLAGS: Final = PAGED | DEVICE
 ON_DEMAND: Final = 1
 
 
-class Kind(StrEnum):
+class DomainKind(StrEnum):
     """How a guest is virtualised, which decides by what its frames are named."""
 
     PV = "pv"
@@ -43,10 +43,10 @@ class Kind(StrEnum):
     @property
     def translated(self) -> bool:
         """Frames are named by gfn and looked up in the p2m; otherwise by mfn."""
-        return self is not Kind.PV
+        return self is not DomainKind.PV
 
 
-class State(StrEnum):
+class DomainState(StrEnum):
     """A domain's life. A dying domain stays until the last reference to its frames goes."""
 
     PAUSED = "paused"
@@ -86,11 +86,11 @@ class Domain:
     """
 
     domid: int
-    kind: Kind
+    kind: DomainKind
     name: str
     max_pages: int
     max_gfns: int
-    state: State = State.PAUSED
+    state: DomainState = DomainState.PAUSED
     tot_pages: int = 0
     n_paged: int = 0
     n_resource: int = 0
@@ -126,7 +126,7 @@ class Domain:
     @property
     def alive(self) -> bool:
         """Neither dying nor gone."""
-        return self.state in (State.PAUSED, State.RUNNING)
+        return self.state in (DomainState.PAUSED, DomainState.RUNNING)
 
     def reach(self, n_gfns: int) -> None:
         """Make room in the p2m for guest frames below ``n_gfns``."""
@@ -134,17 +134,17 @@ class Domain:
             self.p2m = grow(self.p2m, n_gfns, self.max_gfns)
             self.p2m_of = self.p2m.data
 
-    def names(self, start: int, n: int) -> npt.NDArray[np.uint64]:
+    def gmfns(self, start: int, n: int) -> npt.NDArray[np.uint64]:
         """By what a foreign mapping asks for the guest frames ``start`` to ``start + n``.
 
         Returns:
             (n,) uint64: gfns, or mfns of a PV domain; ``INVALID_FRAME`` where nothing is populated.
         """
-        names = np.full(n, INVALID_FRAME, dtype=np.uint64)
+        gmfns = np.full(n, INVALID_FRAME, dtype=np.uint64)
         known = self.p2m[start : start + n]
         there = known > ON_DEMAND
         frames = (
             np.arange(start, start + len(known), dtype=np.uint64) if self.kind.translated else known.astype(np.uint64)
         )
-        names[: len(known)][there] = frames[there]
-        return names
+        gmfns[: len(known)][there] = frames[there]
+        return gmfns

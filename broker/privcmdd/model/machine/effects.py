@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from privcmdd.model.files import BufferPages
     from privcmdd.model.findings import Found
     from privcmdd.model.keys import SharedFile
-    from privcmdd.model.machine.domain import State
+    from privcmdd.model.machine.domain import DomainState
     from privcmdd.model.machine.frames import Mfns
 
 
@@ -32,7 +32,7 @@ class StateChanged:
     """A domain came, began to die, or is gone."""
 
     domid: int
-    state: State
+    state: DomainState
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class ChannelGone:
 
 
 @dataclass(frozen=True, slots=True)
-class GiveBack:
+class PutFrames:
     """References to frames were let go of when there was no memory to find out what that frees: do it now.
 
     Attributes:
@@ -132,6 +132,6 @@ class GrantsInUse:
 
 
 Effect: TypeAlias = (
-    "GiveBack | Discard | StateChanged | DiscardBuffers | BuffersGone | FrameWanted | Raised | ChannelGone "
+    "PutFrames | Discard | StateChanged | DiscardBuffers | BuffersGone | FrameWanted | Raised | ChannelGone "
     "| GuestChanged | GrantsInUse | ByteCleared | SharedFileGone | Found"
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from privcmdd.model.findings import Kind
+from privcmdd.model.findings import FindingKind
 from privcmdd.model.machine import page_types, paging, pod
 from privcmdd.model.machine.domain import DEVICE, ON_DEMAND, PAGED
 from privcmdd.model.machine.frames import FIRST_RAM, FRAME_0, NO_FRAME, ONE
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from privcmdd.model.machine.domain import Domain
-    from privcmdd.model.machine.frames import Errors, Mfns, Names
+    from privcmdd.model.machine.frames import Errors, Gmfns, Mfns
     from privcmdd.model.machine.machine import Machine
 
 
-def get(machine: Machine, domid: int, names: Names, protection: int | None = None) -> tuple[Mfns, Errors | None]:
+def get(machine: Machine, domid: int, gmfns: Gmfns, protection: int | None = None) -> tuple[Mfns, Errors | None]:
     """Look frames up and take a reference to each good one, in one step.
 
     Args:
         machine: The simulated machine.
         domid: Whose frames.
-        names: Frame numbers as the caller wrote them, of which 40 bits count: gfns of an HVM or PVH domain,
+        gmfns: Frame numbers as the caller wrote them, of which 40 bits count: gfns of an HVM or PVH domain,
             mfns of a PV one. A list (at most ``FEW``) or (n,) uint64.
         protection: How they are to be mapped, which decides for Xen's own tables; None: only frames of
             ordinary domains are looked up.
@@ -41,7 +41,7 @@ def get(machine: Machine, domid: int, names: Names, protection: int | None = Non
     Returns:
         The machine frames, ``NO_FRAME`` where there is none, and None when all are good, else the negative
         errno of each (0 for a good one): -ESRCH no such domain, -EINVAL not populated, -ENOENT paged out,
-        -EPERM no RAM, -EBUSY not the domain's. In the form of ``names``. To a PVH dom0, a frame of DOMID_XEN
+        -EPERM no RAM, -EBUSY not the domain's. In the form of ``gmfns``. To a PVH dom0, a frame of DOMID_XEN
         is ``NO_FRAME`` with no error: there is nothing behind it.
     """
     domain = machine.domains.get(domid)
@@ -53,10 +53,10 @@ def get(machine: Machine, domid: int, names: Names, protection: int | None = Non
         and machine.host.dom0 == "pv"
     )
     plain = not guarded and machine.injection is None
-    if isinstance(names, list) and domain is not None and machine.host.dom0 == "pv" and plain:
-        return _acquire_few(machine, domain, names)
-    listed = isinstance(names, list)
-    asked = np.asarray(names, dtype=np.uint64)
+    if isinstance(gmfns, list) and domain is not None and machine.host.dom0 == "pv" and plain:
+        return _get_few(machine, domain, gmfns)
+    listed = isinstance(gmfns, list)
+    asked = np.asarray(gmfns, dtype=np.uint64)
     mfns: npt.NDArray[np.uint32]
     errors: npt.NDArray[np.int32] | None
     if domain is None and protection is None:
@@ -85,20 +85,20 @@ def get(machine: Machine, domid: int, names: Names, protection: int | None = Non
 def _bits_lost(machine: Machine, domid: int, name: int, n_frames: int = 1) -> None:
     others = f", and so with {n_frames - 1} others of the batch" if n_frames > 1 else ""
     machine.found(
-        Kind.FRAME_BITS_LOST,
+        FindingKind.FRAME_BITS_LOST,
         f"frame {name:#x} of domain {domid} was asked for and frame {name & FRAME_MASK:#x} was mapped{others}: a "
         "page table entry holds 40 bits of a frame number, and those above are dropped without an error",
         dom=domid,
     )
 
 
-def look(machine: Machine, domid: int, names: Names) -> Errors | None:
+def look(machine: Machine, domid: int, gmfns: Gmfns) -> Errors | None:
     """Whether frames could be mapped, without a reference to them.
 
     Returns:
         The errors, as ``get``.
     """
-    asked = np.asarray(names, dtype=np.uint64)
+    asked = np.asarray(gmfns, dtype=np.uint64)
     if machine.host.dom0 == "pv":
         asked = asked & np.uint64(FRAME_MASK)  # what is only looked at is not lost
     mfns, errors = get(machine, domid, asked)
@@ -108,43 +108,43 @@ def look(machine: Machine, domid: int, names: Names) -> Errors | None:
 
 
 def _absent(
-    machine: Machine, domid: int, names: npt.NDArray[np.uint64], protection: int
+    machine: Machine, domid: int, gmfns: npt.NDArray[np.uint64], protection: int
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
     """What Xen says of frames of no ordinary domain: of the caller, of I/O, of its own, of nobody."""
-    mfns = np.zeros(len(names), dtype=np.uint32)
-    errors = np.full(len(names), -errno.ESRCH, dtype=np.int32)
+    mfns = np.zeros(len(gmfns), dtype=np.uint32)
+    errors = np.full(len(gmfns), -errno.ESRCH, dtype=np.int32)
     if machine.host.dom0 == "pvh":
         if domid == 0:
             errors[:] = -errno.EPERM
         elif domid == DOMID_XEN:
-            errors[:] = np.where(_is_table(machine, names), 0, -errno.EINVAL)
+            errors[:] = np.where(_is_table(machine, gmfns), 0, -errno.EINVAL)
     elif domid in (DOMID_SELF, DOMID_IO):
-        index = names & np.uint64(FRAME_MASK)
+        index = gmfns & np.uint64(FRAME_MASK)
         errors[:] = np.where(machine.frames.is_ram(index), -errno.EBUSY, 0)
         errors[(index == LAPIC_FRAME) | (index >= machine.frames.n_frames)] = -errno.EPERM
         mfns[:] = np.where(errors == 0, np.where(index == 0, FRAME_0, index), NO_FRAME)
     elif domid == DOMID_XEN:
-        index = names & np.uint64(FRAME_MASK)
+        index = gmfns & np.uint64(FRAME_MASK)
         errors[:] = np.where(machine.frames.is_ram(index), -errno.EBUSY, -errno.EPERM)
         if not protection & PROT_WRITE:
             table = _is_table(machine, index)
             errors[table] = 0
             mfns[table] = index[table]
     if machine.host.dom0 == "pv" and domid in (DOMID_SELF, DOMID_IO, DOMID_XEN):
-        errors[names & np.uint64(FRAME_MASK) == FRAME_MASK] = -errno.EINVAL
+        errors[gmfns & np.uint64(FRAME_MASK) == FRAME_MASK] = -errno.EINVAL
     return mfns, errors if errors.any() else None
 
 
-def _is_table(machine: Machine, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+def _is_table(machine: Machine, gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
     """Which frames hold Xen's machine-to-phys table."""
     first, n_frames = machine.frames.machphys
-    return (names >= np.uint64(first)) & (names < np.uint64(first + n_frames))
+    return (gmfns >= np.uint64(first)) & (gmfns < np.uint64(first + n_frames))
 
 
 def _look(
-    machine: Machine, domain: Domain, names: npt.NDArray[np.uint64]
+    machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64]
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
-    index = names.view(np.int64)  # 40 bits: never negative
+    index = gmfns.view(np.int64)  # 40 bits: never negative
     if domain.translated:
         p2m = domain.p2m
         if len(p2m) and int(index.max(initial=0)) < len(p2m):
@@ -185,27 +185,27 @@ def _look_up(
 
 
 def _look_translated(
-    machine: Machine, domain: Domain, names: npt.NDArray[np.uint64]
+    machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64]
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
     """As a PVH dom0 is answered: every bit of a name counts, and all that is wrong is EINVAL."""
     if domain.translated:
-        within = names < np.uint64(len(domain.p2m))
-        return _look_up(machine, domain, np.where(within, names, np.uint64(len(domain.p2m))).astype(np.int64))
-    inside = names < np.uint64(machine.frames.n_frames)
-    mfns = np.where(inside, names, np.uint64(NO_FRAME)).astype(np.uint32)
+        within = gmfns < np.uint64(len(domain.p2m))
+        return _look_up(machine, domain, np.where(within, gmfns, np.uint64(len(domain.p2m))).astype(np.int64))
+    inside = gmfns < np.uint64(machine.frames.n_frames)
+    mfns = np.where(inside, gmfns, np.uint64(NO_FRAME)).astype(np.uint32)
     own = inside & (machine.frames.owner[mfns] == domain.domid)
     mfns[~own] = NO_FRAME
     return mfns, None if own.all() else np.where(own, 0, -errno.EINVAL).astype(np.int32)
 
 
-def _acquire_few(machine: Machine, domain: Domain, names: list[int]) -> tuple[list[int], list[int] | None]:
-    mfns = [NO_FRAME] * len(names)
+def _get_few(machine: Machine, domain: Domain, gmfns: list[int]) -> tuple[list[int], list[int] | None]:
+    mfns = [NO_FRAME] * len(gmfns)
     errors: list[int] | None = None
     refs = machine.frames.refs_of
     translated = domain.translated
     p2m = domain.p2m_of
     try:
-        for i, name in enumerate(names):
+        for i, name in enumerate(gmfns):
             number = name & FRAME_MASK
             error = 0
             if translated:
@@ -227,7 +227,7 @@ def _acquire_few(machine: Machine, domain: Domain, names: list[int]) -> tuple[li
                 elif machine.frames.owner_of[number] != domain.domid:
                     error = -errno.EPERM if machine.frames.owner_of[number] == DOMID_IO else -errno.EBUSY
             if error:
-                errors = errors or [0] * len(names)
+                errors = errors or [0] * len(gmfns)
                 errors[i] = error
             else:
                 refs[mfn] += 1

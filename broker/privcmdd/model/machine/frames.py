@@ -21,7 +21,7 @@ from privcmdd.model.units import DOMID_INVALID, DOMID_IO, DOMID_XEN, MMIO_END, M
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Names = list[int] | npt.NDArray[np.uint64]
+    Gmfns = list[int] | npt.NDArray[np.uint64]
     Mfns = list[int] | npt.NDArray[np.uint32]
     Errors = list[int] | npt.NDArray[np.int32]
 
@@ -96,11 +96,11 @@ class FrameTable:
             n_fresh -= max(0, min(self._top, MMIO_END) - MMIO_FIRST)
         return n_fresh + self._n_freed
 
-    def is_ram(self, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    def is_ram(self, gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         """Which frame numbers are RAM, whoever owns it."""
-        inside = names < np.uint64(self.n_frames)
-        ram = np.zeros(len(names), dtype=np.bool_)
-        ram[inside] = self.owner[names[inside].astype(np.int64)] != DOMID_IO
+        inside = gmfns < np.uint64(self.n_frames)
+        ram = np.zeros(len(gmfns), dtype=np.bool_)
+        ram[inside] = self.owner[gmfns[inside].astype(np.int64)] != DOMID_IO
         return ram
 
     def allocate(
@@ -201,7 +201,7 @@ class FrameTable:
         self._freed[self._n_freed : self._n_freed + len(mfns)] = mfns
         self._n_freed += len(mfns)
 
-    def give(self, mfns: Mfns) -> npt.NDArray[np.uint32]:
+    def put(self, mfns: Mfns) -> npt.NDArray[np.uint32]:
         """Drop one reference for each mention of a frame.
 
         Args:
@@ -224,19 +224,19 @@ class FrameTable:
             try:
                 return np.array(gone, dtype=np.uint32) if gone else NOTHING
             except MemoryError:
-                self.regain(mfns)
+                self.get(mfns)
                 raise
         index = mfns.astype(np.intp)
         np.subtract.at(self.refs, index, ONE)
         try:
             gone_array: npt.NDArray[np.uint32] = np.unique(mfns[self.refs[index] == 0])
         except MemoryError:
-            self.regain(mfns)
+            self.get(mfns)
             raise
         return gone_array
 
-    def regain(self, mfns: Mfns) -> None:
-        """Undo ``give``; needs no memory."""
+    def get(self, mfns: Mfns) -> None:
+        """Undo ``put``; needs no memory."""
         if isinstance(mfns, list):
             for mfn in mfns:
                 self.refs_of[mfn] += 1

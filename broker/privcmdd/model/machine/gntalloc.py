@@ -137,7 +137,7 @@ class Shares:
                 return n
         return n + 1
 
-    def hold(self, ref: int, holder: Holder, *, owned: bool) -> None:
+    def get(self, ref: int, holder: Holder, *, owned: bool) -> None:
         """A holder keeps a share, as its maker (``owned``) or on the other side.
 
         Raises:
@@ -154,7 +154,7 @@ class Shares:
         """
         self.share(ref).notice = notice
 
-    def let_go(self, ref: int, holder: Holder) -> None:
+    def put(self, ref: int, holder: Holder) -> None:
         """A holder keeps a share no longer, if it did."""
         share = self.refs.get(ref)
         if share is None:
@@ -170,10 +170,10 @@ class Shares:
             if all(other.file != share.file for other in self.refs.values()):
                 self._emit(SharedFileGone(share.file))
 
-    def let_go_of_all(self, holder: Holder) -> None:
+    def put_all(self, holder: Holder) -> None:
         """A holder is gone."""
         for ref in list(self.refs):
-            self.let_go(ref, holder)
+            self.put(ref, holder)
 
 
 class Shared(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from privcmdd.model.errors import ModelError
 from privcmdd.model.files import RESOURCE_PAGES
 from privcmdd.model.machine import memory, resources
-from privcmdd.model.machine.domain import FLAGS, ON_DEMAND, PAGED, Domain, State
+from privcmdd.model.machine.domain import FLAGS, ON_DEMAND, PAGED, Domain, DomainState
 from privcmdd.model.machine.evtchn import VIRQ_DOM_EXC
 from privcmdd.model.machine.frames import NOTHING
 from privcmdd.model.units import DOMID_FIRST_RESERVED
@@ -19,9 +19,9 @@ from privcmdd.model.units import DOMID_FIRST_RESERVED
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from privcmdd.model.machine.domain import Kind
+    from privcmdd.model.machine.domain import DomainKind
     from privcmdd.model.machine.machine import Machine
-    from privcmdd.model.machine.records import GrantTable, Leaf, Traits, Tsc
+    from privcmdd.model.machine.records import CpuidLeaf, GrantTable, Traits, Tsc
 
 MOST_PAUSES: Final = 255
 NO_NAMES: Final = np.zeros(0, dtype=np.uint64)
@@ -63,7 +63,7 @@ def file_pages(machine: Machine, max_pages: int, n_spill: int | None = None) -> 
 
 def create(
     machine: Machine,
-    kind: Kind,
+    kind: DomainKind,
     max_pages: int,
     ranges: Iterable[tuple[int, int]] | None = None,
     domid: int | None = None,
@@ -139,7 +139,7 @@ def create(
     return domain
 
 
-def destroy(machine: Machine, domid: int) -> State:
+def destroy(machine: Machine, domid: int) -> DomainState:
     """Begin the end of a domain; it is gone at once unless somebody holds its frames.
 
     Destroying it again does nothing (docs/explanation/facts/recorded-host.md, section 10).
@@ -152,7 +152,7 @@ def destroy(machine: Machine, domid: int) -> State:
         own = domain.p2m[domain.p2m > ON_DEMAND]
         n_paged = int(np.count_nonzero(own >= PAGED))
         held = np.append(own & ~np.uint32(FLAGS), np.array(resources.held(domain), dtype=np.uint32))
-        domain.state = State.DYING
+        domain.state = DomainState.DYING
         machine.events.remove(domid)
         machine.announce(domain)
         domain.tot_pages += n_paged
@@ -194,7 +194,7 @@ def unpause(machine: Machine, domid: int) -> None:
 
 
 def _follow(machine: Machine, domain: Domain) -> None:
-    state = State.PAUSED if domain.n_pauses else State.RUNNING
+    state = DomainState.PAUSED if domain.n_pauses else DomainState.RUNNING
     if domain.alive and state is not domain.state:
         domain.state = state
         machine.announce(domain)
@@ -241,7 +241,9 @@ def set_param(machine: Machine, domid: int, index: int, value: int) -> None:
     machine.domain(domid).traits.params[index] = value
 
 
-def set_policy(machine: Machine, domid: int, leaves: Mapping[tuple[int, int], Leaf], msrs: Mapping[int, int]) -> None:
+def set_policy(
+    machine: Machine, domid: int, leaves: Mapping[tuple[int, int], CpuidLeaf], msrs: Mapping[int, int]
+) -> None:
     """Change what CPUID and the MSRs that belong to it say (XEN_DOMCTL_set_cpu_policy); the others stay.
 
     Args:

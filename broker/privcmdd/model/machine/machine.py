@@ -16,8 +16,8 @@ import numpy as np
 from privcmdd.model.errors import ModelError
 from privcmdd.model.findings import Found
 from privcmdd.model.host import Host
-from privcmdd.model.machine.domain import State
-from privcmdd.model.machine.effects import Discard, GiveBack, StateChanged
+from privcmdd.model.machine.domain import DomainState
+from privcmdd.model.machine.effects import Discard, PutFrames, StateChanged
 from privcmdd.model.machine.evtchn import VIRQ_DOM_EXC, EventChannels
 from privcmdd.model.machine.frames import BARRED, FEW, NO_FRAME, FrameTable
 from privcmdd.model.machine.gntalloc import Shares
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from privcmdd.model.files import Places
-    from privcmdd.model.findings import Kind
+    from privcmdd.model.findings import FindingKind
     from privcmdd.model.machine.domain import Domain
     from privcmdd.model.machine.effects import Effect
-    from privcmdd.model.machine.frames import Mfns, Names
+    from privcmdd.model.machine.frames import Gmfns, Mfns
 
     # Lets frames of a look-up fail: the domain, what is asked for, what was found, the error of each frame.
     Injection = Callable[
@@ -110,14 +110,14 @@ class Machine:
         try:
             self._drop(mfns)
         except MemoryError:
-            self.effects.append(GiveBack([mfns]))
+            self.effects.append(PutFrames([mfns]))
 
     def put_parts(self, parts: Sequence[Mfns]) -> None:
         """As ``put``, for several lists, in which ``NO_FRAME`` and barred entries may be."""
         try:
             self.drop_parts(parts)
         except MemoryError:
-            self.effects.append(GiveBack(parts))
+            self.effects.append(PutFrames(parts))
 
     def drop_parts(self, parts: Sequence[Mfns]) -> None:
         """As ``put_parts``, for those that were put off.
@@ -130,17 +130,17 @@ class Machine:
 
     def _drop(self, mfns: Mfns) -> None:
         """Raises MemoryError; then nothing has changed."""
-        gone = self.frames.give(mfns)
+        gone = self.frames.put(mfns)
         if not len(gone):
             return
         try:
             dead = self._dead(gone)
             self.frames.make_room(len(gone))
         except MemoryError:
-            self.frames.regain(mfns)
+            self.frames.get(mfns)
             raise
         for domain, freed, pages, places in dead:
-            domain.file.give(places)
+            domain.file.release(places)
             domain.n_resource -= len(places.resources)
             domain.tot_pages -= len(freed) - len(places.resources)
             self.effects.append(Discard(domain.domid, pages))
@@ -163,8 +163,8 @@ class Machine:
 
     def bury(self, domain: Domain) -> None:
         """Let a dying domain go that owns no frame any more."""
-        if domain.state is State.DYING and domain.tot_pages == 0 and domain.n_resource == 0:
-            domain.state = State.GONE
+        if domain.state is DomainState.DYING and domain.tot_pages == 0 and domain.n_resource == 0:
+            domain.state = DomainState.GONE
             del self.domains[domain.domid]
             self.announce(domain)
 
@@ -178,7 +178,7 @@ class Machine:
         if not domain.alive:
             self.events.raise_virq(0, VIRQ_DOM_EXC)
 
-    def found(self, kind: Kind, text: str, *, dom: int | None = None, addr: int | None = None) -> None:
+    def found(self, kind: FindingKind, text: str, *, dom: int | None = None, addr: int | None = None) -> None:
         """Note harm that a real host does without a word; see ``findings``."""
         self.effects.append(Found(kind, text, dom, addr))
 
@@ -225,14 +225,14 @@ def no_such_domain(domid: int) -> ModelError:
     return ModelError(errno.ESRCH, f"there is no domain {domid}", dom=domid)
 
 
-def as_array(names: Names) -> npt.NDArray[np.uint64]:
-    """A list of names as an array."""
-    return np.asarray(names, dtype=np.uint64)
+def as_array(gmfns: Gmfns) -> npt.NDArray[np.uint64]:
+    """Frame numbers as an array."""
+    return np.asarray(gmfns, dtype=np.uint64)
 
 
-def as_names(names: npt.NDArray[np.uint64]) -> Names:
-    """Names in the form that is fastest for their number."""
-    return names.tolist() if len(names) <= FEW else names
+def as_gmfns(gmfns: npt.NDArray[np.uint64]) -> Gmfns:
+    """Frame numbers in the form that is fastest for so many."""
+    return gmfns.tolist() if len(gmfns) <= FEW else gmfns
 
 
 # ``Injections.fail_frames`` for one who asks.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from privcmdd.model.findings import Kind
+from privcmdd.model.findings import FindingKind
 from privcmdd.model.machine.domain import DEVICE, FLAGS, ON_DEMAND, PAGED
 from privcmdd.model.machine.frames import NO_FRAME, NOTHING
 from privcmdd.model.machine.machine import Machine, as_array
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from privcmdd.model.machine.domain import Domain
-    from privcmdd.model.machine.frames import Names
+    from privcmdd.model.machine.frames import Gmfns
 
     Array = npt.NDArray[np.uint32]
     Allocate = Callable[[int, Array, Array], Array | None]
@@ -49,7 +49,7 @@ def set_max_pages(machine: Machine, domid: int, max_pages: int) -> None:
     machine.domain(domid).max_pages = max_pages
 
 
-def populate(machine: Machine, domid: int, gfns: Names, order: int = 0) -> Extents:
+def populate(machine: Machine, domid: int, gfns: Gmfns, order: int = 0) -> Extents:
     """Give a domain frames (XENMEM_populate_physmap), in order, until one cannot be had.
 
     A guest frame that is populated already stops it, where Xen would silently replace the frame.
@@ -64,28 +64,28 @@ def populate(machine: Machine, domid: int, gfns: Names, order: int = 0) -> Exten
         ModelError: ESRCH; EINVAL, it is dying.
     """
     domain = machine.living(domid)
-    names = as_array(gfns)
-    beyond = names >= machine.max_gfns
-    known = names < len(domain.p2m)
-    there = np.zeros(len(names), dtype=np.bool_)
-    there[known] = domain.p2m[names[known].astype(np.int64)] > ON_DEMAND
+    asked = as_array(gfns)
+    beyond = asked >= machine.max_gfns
+    known = asked < len(domain.p2m)
+    there = np.zeros(len(asked), dtype=np.bool_)
+    there[known] = domain.p2m[asked[known].astype(np.int64)] > ON_DEMAND
     n_done, why = first_stop(
-        len(names),
-        (beyond, "is past the guest frames a domain may have (machine.gfns_per_domain)", names),
-        (there | repeated(names), "is populated already", names),
+        len(asked),
+        (beyond, "is past the guest frames a domain may have (machine.gfns_per_domain)", asked),
+        (there | repeated(asked), "is populated already", asked),
     )
     if n_done > room(domain):
         n_done, why = room(domain), f"the reservation of {domain.max_pages} pages is used up"
     if n_done > machine.frames.n_free:
         n_done, why = machine.frames.n_free, "the machine has no free frame left (machine.memory_mib)"
-    n_room = domain.file.room(names[:n_done].astype(np.uint32))
+    n_room = domain.file.room(asked[:n_done].astype(np.uint32))
     if n_done > n_room:
         n_done, why = n_room, "too many frames are mapped still that were taken away before"
     n_done = n_done >> order << order
-    return Extents(n_done, why, allocate(machine, domain, names[:n_done]))
+    return Extents(n_done, why, allocate(machine, domain, asked[:n_done]))
 
 
-def populate_runs(machine: Machine, domid: int, gfns: Names, order: int) -> npt.NDArray[np.uint32]:
+def populate_runs(machine: Machine, domid: int, gfns: Gmfns, order: int) -> npt.NDArray[np.uint32]:
     """Give a domain extents of several frames, in order, until one cannot be had; none is given in part.
 
     Those of a PV domain follow each other in the machine, and a call makes at most ``MOST_RUNS`` of them.
@@ -192,7 +192,7 @@ def _enter(domain: Domain, gfns: npt.NDArray[np.uint32], allocate: Allocate) -> 
     return mfns
 
 
-def decrease_reservation(machine: Machine, domid: int, names: Names) -> Extents:
+def decrease_reservation(machine: Machine, domid: int, gmfns: Gmfns) -> Extents:
     """Take frames away from a domain (XENMEM_decrease_reservation), in order, until one is not there.
 
     A frame that is mapped keeps its content for those who hold it and counts for the domain until the
@@ -204,7 +204,7 @@ def decrease_reservation(machine: Machine, domid: int, names: Names) -> Extents:
         ModelError: ESRCH; EINVAL, it is dying.
     """
     domain = machine.living(domid)
-    asked = as_array(names)
+    asked = as_array(gmfns)
     mfns = mfns_of(machine, domain, asked)
     waits = _waiting(domain, asked)
     absent = (mfns == NO_FRAME) & ~waits | repeated(asked)
@@ -227,25 +227,25 @@ def decrease_reservation(machine: Machine, domid: int, names: Names) -> Extents:
     return Extents(n_done, why, mfns)
 
 
-def _tell_of_stale(machine: Machine, domain: Domain, names: npt.NDArray[np.uint64]) -> None:
+def _tell_of_stale(machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64]) -> None:
     """Frames are about to be taken away; these are mapped."""
-    if len(names):
-        others = f", and so were {len(names) - 1} others of the list" if len(names) > 1 else ""
+    if len(gmfns):
+        others = f", and so were {len(gmfns) - 1} others of the list" if len(gmfns) > 1 else ""
         machine.found(
-            Kind.STALE_MAPPING,
-            f"frame {int(names[0]):#x} was taken from domain {domain.domid} while somebody had it mapped{others}: "
+            FindingKind.STALE_MAPPING,
+            f"frame {int(gmfns[0]):#x} was taken from domain {domain.domid} while somebody had it mapped{others}: "
             "the mapping goes on showing the old frame, also when the guest frame is populated anew; unmap before "
             "memory is given back",
             dom=domain.domid,
         )
 
 
-def _waiting(domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+def _waiting(domain: Domain, gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
     """Which guest frames wait to be populated on demand."""
-    waits = np.zeros(len(names), dtype=np.bool_)
+    waits = np.zeros(len(gmfns), dtype=np.bool_)
     if domain.n_on_demand:
-        known = names < len(domain.p2m)
-        waits[known] = domain.p2m[names[known].astype(np.int64)] == ON_DEMAND
+        known = gmfns < len(domain.p2m)
+        waits[known] = domain.p2m[gmfns[known].astype(np.int64)] == ON_DEMAND
     return waits
 
 
@@ -258,16 +258,16 @@ def _reclaim(machine: Machine, domain: Domain, waiting: npt.NDArray[np.int64], m
     domain.n_cached = domain.n_on_demand - max(0, n_lacking - len(waiting) - n_given)
 
 
-def mfns_of(machine: Machine, domain: Domain, names: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
-    """What the p2m has under names, ``NO_FRAME`` and ``PAGED`` as there; no bit of a name is dropped here."""
-    mfns = np.zeros(len(names), dtype=np.uint32)
+def mfns_of(machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+    """What the p2m has under gmfns, ``NO_FRAME`` and ``PAGED`` as there; no bit of a name is dropped here."""
+    mfns = np.zeros(len(gmfns), dtype=np.uint32)
     if domain.kind.translated:
-        known = names < len(domain.p2m)
-        mfns[known] = domain.p2m[names[known].astype(np.int64)]
+        known = gmfns < len(domain.p2m)
+        mfns[known] = domain.p2m[gmfns[known].astype(np.int64)]
         mfns[mfns == ON_DEMAND] = NO_FRAME
         return mfns
-    known = names < machine.frames.n_frames
-    mfns[known] = names[known]
+    known = gmfns < machine.frames.n_frames
+    mfns[known] = gmfns[known]
     mfns[machine.frames.owner[mfns] != domain.domid] = NO_FRAME
     # A frame that was ballooned out but is still mapped is the domain's, yet no longer in its p2m; nor is one
     # of a resource.
@@ -284,19 +284,19 @@ def pages_of(extents: npt.NDArray[np.uint64], order: int) -> npt.NDArray[np.uint
     return pages
 
 
-def repeated(names: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Which names stand earlier in the list as well."""
-    again = np.ones(len(names), dtype=np.bool_)
-    again[np.unique(names, return_index=True)[1]] = False
+def repeated(gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which frame numbers stand earlier in the list as well."""
+    again = np.ones(len(gmfns), dtype=np.bool_)
+    again[np.unique(gmfns, return_index=True)[1]] = False
     return again
 
 
 def first_stop(n: int, *reasons: tuple[npt.NDArray[np.bool_], str, npt.NDArray[np.uint64]]) -> tuple[int, str | None]:
     """How far a list is done before the first reason to stop, and the reason."""
     n_done, why = n, None
-    for stops, text, names in reasons:
+    for stops, text, gmfns in reasons:
         hits = np.flatnonzero(stops[:n_done])
         if len(hits):
             n_done = int(hits[0])
-            why = f"frame {int(names[n_done]):#x} {text}"
+            why = f"frame {int(gmfns[n_done]):#x} {text}"
     return n_done, why

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from privcmdd.model.machine.domain import Domain
-    from privcmdd.model.machine.frames import Names
+    from privcmdd.model.machine.frames import Gmfns
 
 
-def page_out(machine: Machine, domid: int, gfns: Names) -> npt.NDArray[np.int32]:
+def page_out(machine: Machine, domid: int, gfns: Gmfns) -> npt.NDArray[np.int32]:
     """Page frames out; mapping one is ENOENT until it is paged in. Content is kept.
 
     Returns:
@@ -38,22 +38,22 @@ def page_out(machine: Machine, domid: int, gfns: Names) -> npt.NDArray[np.int32]
     Raises:
         ModelError: ESRCH; ENODEV, only translated domains can be paged; EINVAL, it is dying.
     """
-    domain, names, mfns, errors = _pageable(machine, domid, gfns)
+    domain, asked, mfns, errors = _pageable(machine, domid, gfns)
     errors[mfns >= DEVICE] = -errno.EINVAL
     frames = mfns & ~np.uint32(FLAGS)
     errors[machine.frames.page[frames] >= domain.file.first_resource] = -errno.EINVAL
     good = errors == 0
     errors[np.flatnonzero(good)[machine.frames.refs[mfns[good]] > 1]] = -errno.EBUSY
-    errors[(errors == 0) & repeated(names)] = -errno.EINVAL  # out since its first mention
+    errors[(errors == 0) & repeated(asked)] = -errno.EINVAL  # out since its first mention
     good = errors == 0
-    domain.p2m[names[good].astype(np.int64)] |= np.uint32(PAGED)
+    domain.p2m[asked[good].astype(np.int64)] |= np.uint32(PAGED)
     n_moved = int(np.count_nonzero(good))
     domain.tot_pages -= n_moved
     domain.n_paged += n_moved
     return errors
 
 
-def page_in(machine: Machine, domid: int, gfns: Names) -> npt.NDArray[np.int32]:
+def page_in(machine: Machine, domid: int, gfns: Gmfns) -> npt.NDArray[np.int32]:
     """Page frames in again, with the content they had.
 
     Returns:
@@ -63,12 +63,12 @@ def page_in(machine: Machine, domid: int, gfns: Names) -> npt.NDArray[np.int32]:
     Raises:
         ModelError: ESRCH; ENODEV, only translated domains can be paged; EINVAL, it is dying.
     """
-    domain, names, mfns, errors = _pageable(machine, domid, gfns)
+    domain, asked, mfns, errors = _pageable(machine, domid, gfns)
     errors[mfns < PAGED] = -errno.EINVAL
-    errors[(errors == 0) & repeated(names)] = -errno.EINVAL  # in since its first mention
+    errors[(errors == 0) & repeated(asked)] = -errno.EINVAL  # in since its first mention
     errors[np.flatnonzero(errors == 0)[memory.room(domain) :]] = -errno.ENOMEM
     good = errors == 0
-    domain.p2m[names[good].astype(np.int64)] &= ~np.uint32(PAGED)
+    domain.p2m[asked[good].astype(np.int64)] &= ~np.uint32(PAGED)
     n_moved = int(np.count_nonzero(good))
     domain.tot_pages += n_moved
     domain.n_paged -= n_moved
@@ -76,16 +76,16 @@ def page_in(machine: Machine, domid: int, gfns: Names) -> npt.NDArray[np.int32]:
 
 
 def _pageable(
-    machine: Machine, domid: int, gfns: Names
+    machine: Machine, domid: int, gfns: Gmfns
 ) -> tuple[Domain, npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.int32]]:
     domain = machine.living(domid)
     if not domain.kind.translated:
         raise ModelError(errno.ENODEV, f"domain {domid} is PV: only HVM and PVH domains can be paged", dom=domid)
-    names = as_array(gfns)
-    mfns = memory.mfns_of(machine, domain, names)
-    errors = np.zeros(len(names), dtype=np.int32)
+    asked = as_array(gfns)
+    mfns = memory.mfns_of(machine, domain, asked)
+    errors = np.zeros(len(asked), dtype=np.int32)
     errors[mfns == NO_FRAME] = -errno.EINVAL
-    return domain, names, mfns, errors
+    return domain, asked, mfns, errors
 
 
 def enable(machine: Machine, domid: int, ring: int) -> int:

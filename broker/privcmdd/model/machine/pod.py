@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.findings import Kind
+from privcmdd.model.findings import FindingKind
 from privcmdd.model.machine import lifecycle, memory
 from privcmdd.model.machine.domain import ON_DEMAND
 from privcmdd.model.machine.frames import NO_FRAME
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from privcmdd.model.machine.domain import Domain
-    from privcmdd.model.machine.frames import Names
+    from privcmdd.model.machine.frames import Gmfns
 
 # SHUTDOWN_crash of xen/include/public/sched.h: what a domain without memory for its demands comes to.
 CRASHED: Final = 3
 
 
-def mark_populate_on_demand(machine: Machine, domid: int, gfns: Names) -> int:
+def mark_populate_on_demand(machine: Machine, domid: int, gfns: Gmfns) -> int:
     """Mark guest frames as to be populated on demand (XENMEMF_populate_on_demand), in order.
 
     Returns:
@@ -37,9 +37,9 @@ def mark_populate_on_demand(machine: Machine, domid: int, gfns: Names) -> int:
     domain = machine.living(domid)
     if not domain.kind.translated:
         raise ModelError(errno.EINVAL, f"domain {domid} is PV: nothing is populated on demand there", dom=domid)
-    names = as_array(gfns)
-    beyond = np.flatnonzero(names >= machine.max_gfns)
-    numbers = names[: int(beyond[0]) if len(beyond) else len(names)].astype(np.int64)
+    asked = as_array(gfns)
+    beyond = np.flatnonzero(asked >= machine.max_gfns)
+    numbers = asked[: int(beyond[0]) if len(beyond) else len(asked)].astype(np.int64)
     domain.reach(int(numbers.max(initial=-1)) + 1)
     there = np.flatnonzero(domain.p2m[numbers] > ON_DEMAND)
     numbers = numbers[: int(there[0]) if len(there) else len(numbers)]
@@ -80,7 +80,7 @@ def demand_populate(machine: Machine, domain: Domain, gfns: npt.NDArray[np.int64
     if n_done < len(wanted):
         lifecycle.shut_down(machine, domain.domid, CRASHED)
         machine.found(
-            Kind.DOMAIN_CRASHED,
+            FindingKind.DOMAIN_CRASHED,
             f"frame {int(wanted[n_done]):#x} of domain {domain.domid} is to be populated on demand, and no memory "
             "is kept for that any more: looking it up crashed the domain; raise its target "
             "(XENMEM_set_pod_target) first",

@@ -11,7 +11,7 @@ from privcmdd.model.ranges import Ranges
 # The frequency of the processor.
 TSC_KHZ = 2_000_000
 # The registers of a CPUID leaf: EAX, EBX, ECX, EDX.
-Leaf = tuple[int, int, int, int]
+CpuidLeaf = tuple[int, int, int, int]
 # What Xen gives a domain whose maker does not say (opt_max_grant_frames), and the most it gives.
 MAX_GRANT_FRAMES = 64
 
@@ -67,7 +67,7 @@ class Traits:
     extended_contexts: dict[int, bytes] = field(default_factory=dict)
     mempool_bytes: int = 0
     params: dict[int, int] = field(default_factory=dict)
-    leaves: dict[tuple[int, int], Leaf] = field(default_factory=dict)
+    leaves: dict[tuple[int, int], CpuidLeaf] = field(default_factory=dict)
     msrs: dict[int, int] = field(default_factory=dict)
     tsc: Tsc = Tsc()
     records: dict[tuple[int, int], bytes] = field(default_factory=dict)

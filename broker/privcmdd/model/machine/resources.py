@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.findings import Kind
+from privcmdd.model.findings import FindingKind
 from privcmdd.model.machine.domain import FLAGS, ON_DEMAND
 from privcmdd.model.machine.frames import FIRST_RAM, NO_FRAME
 from privcmdd.model.machine.machine import Machine, no_such_domain
@@ -61,7 +61,7 @@ def max_frames(machine: Machine, domid: int, kind: int, number: int) -> int:
     size = _existing_size(machine, domid, kind, number)
     if kind & 0xFFFF not in {*Type}:
         machine.found(
-            Kind.RESOURCE_SIZE_BOGUS,
+            FindingKind.RESOURCE_SIZE_BOGUS,
             f"there is no resource of type {kind:#x}, and asked for its size Xen {machine.host.xen} says {size:#x} "
             "frames and no error: it is an errno that was stored in a count",
             dom=domid,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.findings import Kind
+from privcmdd.model.findings import FindingKind
 from privcmdd.model.machine.frames import BARRED, NO_FRAME
 from privcmdd.model.mm.syscalls import check_range
 from privcmdd.model.mm.vm_map import File
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class FileRun:
     """A run of bytes in a domain's memory file: ``size`` bytes from byte ``offset`` of page ``page``.
 
     Attributes:
@@ -101,7 +101,7 @@ def touch(space: AddressSpace, address: int, access: int) -> Touch:
     return Touch(machine.owner(mfn), machine.gmfn(mfn), entered)
 
 
-def resolve(space: AddressSpace, address: int, size: int, access: int) -> list[Segment]:
+def resolve(space: AddressSpace, address: int, size: int, access: int) -> list[FileRun]:
     """Find the bytes of a range; all of them or none.
 
     Args:
@@ -134,7 +134,7 @@ def resolve(space: AddressSpace, address: int, size: int, access: int) -> list[S
         check_access(space, space.map.lookup(at), max(at, address), access)
     if all(entry.file is not File.HYPERCALL for entry in entries):
         return present(space, address, size, access)
-    found: list[Segment] = []
+    found: list[FileRun] = []
     for entry in entries:
         low, high = max(address, entry.start), min(address + size, entry.end)
         if entry.file is File.HYPERCALL:
@@ -144,14 +144,14 @@ def resolve(space: AddressSpace, address: int, size: int, access: int) -> list[S
     return found
 
 
-def buffer_segment(space: AddressSpace, entry: Entry, address: int, size: int) -> Segment:
+def buffer_segment(space: AddressSpace, entry: Entry, address: int, size: int) -> FileRun:
     """Where a run of bytes of a hypercall buffer lies."""
     assert space.buffers is not None
     page = entry.offset + ((address - entry.start) >> PAGE_SHIFT)
-    return Segment(DOMID_INVALID, page, address & PAGE_MASK, size, space.buffers.number)
+    return FileRun(DOMID_INVALID, page, address & PAGE_MASK, size, space.buffers.number)
 
 
-def present(space: AddressSpace, address: int, size: int, access: int) -> list[Segment]:
+def present(space: AddressSpace, address: int, size: int, access: int) -> list[FileRun]:
     """Where a run of bytes of foreign mappings lies; what is absent is faulted in.
 
     Raises:
@@ -165,7 +165,7 @@ def present(space: AddressSpace, address: int, size: int, access: int) -> list[S
     return segments(space, address, size, first, n_pages)
 
 
-def segments(space: AddressSpace, address: int, size: int, first: int, n_pages: int) -> list[Segment]:
+def segments(space: AddressSpace, address: int, size: int, first: int, n_pages: int) -> list[FileRun]:
     """Runs of pages that are all present."""
     frames = space.machine.frames
     mfns = space.pmap.frames(first, n_pages)
@@ -177,14 +177,14 @@ def segments(space: AddressSpace, address: int, size: int, first: int, n_pages: 
     for index, stop in zip(starts, [*starts[1:], n_pages], strict=True):
         low = max(address, (first + index) << PAGE_SHIFT)
         high = min(address + size, (first + stop) << PAGE_SHIFT)
-        found.append(Segment(int(owners[index]), int(pages[index]), low % PAGE_SIZE, high - low))
+        found.append(FileRun(int(owners[index]), int(pages[index]), low % PAGE_SIZE, high - low))
     return found
 
 
 def refaults(space: AddressSpace, entry: Entry, address: int, why: str) -> None:
     """An access that a real host tries again and again."""
     space.machine.found(
-        Kind.ENDLESS_REFAULT,
+        FindingKind.ENDLESS_REFAULT,
         f"an access to {address:#x} faults again for ever on a real host, and its thread hangs without a signal: {why}",
         dom=entry.domid,
         addr=address,

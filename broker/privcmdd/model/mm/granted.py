@@ -47,4 +47,4 @@ class GrantedPages:
                 if notice := self.notices.pop(page, None):
                     self.machine.effects.extend(notice.effects())
                 if isinstance(held, Shared):
-                    self.machine.shares.let_go(held.ref, Holder("page", self.number, page))
+                    self.machine.shares.put(held.ref, Holder("page", self.number, page))

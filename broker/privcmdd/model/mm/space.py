@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from privcmdd.model.files import BufferPages
-from privcmdd.model.findings import Found, Kind, pages_of
+from privcmdd.model.findings import FindingKind, Found, pages_of
 from privcmdd.model.ledger import Slot, Tally
 from privcmdd.model.machine.effects import BuffersGone, DiscardBuffers
 from privcmdd.model.mm.granted import GrantedPages
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from privcmdd.model.ledger import Account
-    from privcmdd.model.machine.frames import Mfns, Names
+    from privcmdd.model.machine.frames import Gmfns, Mfns
     from privcmdd.model.machine.machine import Machine
     from privcmdd.model.mm.vm_map import Maker
 
@@ -351,7 +351,7 @@ class AddressSpace:
         """Pay for exactly what is there: never more than was reserved, so this cannot fail."""
         self._tally.pay(len(self.map), self.objects.made - self.objects.freed, self.pmap.n_entries)
 
-    def new_object(self, domid: int, gmfns: Names) -> UvmObject:
+    def new_object(self, domid: int, gmfns: Gmfns) -> UvmObject:
         """Make an object. It counts from the first entry on that refers to it."""
         made = UvmObject(self._next_object, domid, gmfns)
         self._next_object += 1
@@ -403,4 +403,4 @@ class AddressSpace:
                 f"{len(held)} entr{'y' if len(held) == 1 else 'ies'}; the first at {entry.start:#x}"
             )
             dom = entry.owner if len(doms) == 1 else None
-            self.machine.effects.append(Found(Kind.MAPPING_LEAKED, text, dom, entry.start, entry.made_by))
+            self.machine.effects.append(Found(FindingKind.MAPPING_LEAKED, text, dom, entry.start, entry.made_by))

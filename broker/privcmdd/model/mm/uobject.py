@@ -15,7 +15,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.units import INVALID_FRAME
 
 if TYPE_CHECKING:
-    from privcmdd.model.machine.frames import Names
+    from privcmdd.model.machine.frames import Gmfns
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class UvmObject:
 
     number: int
     domid: int
-    gmfns: Names
+    gmfns: Gmfns
     refs: int = 0
     resource: bool = False
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from privcmdd.model.findings import Kind, pages_of
+from privcmdd.model.findings import FindingKind, pages_of
 from privcmdd.model.mm.vm_map import File
 from privcmdd.model.units import PAGE_SHIFT, PROT_NONE, PROT_WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from privcmdd.model.machine.frames import Errors, Names
+    from privcmdd.model.machine.frames import Errors, Gmfns
     from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.mm.vm_map import Entry
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def unchecked(space: AddressSpace, domid: int, start: int, n_pages: int) -> None:
     """Frames are put where no access is allowed: Xen has nothing to check."""
     space.machine.found(
-        Kind.FRAMES_UNCHECKED,
+        FindingKind.FRAMES_UNCHECKED,
         f"{pages_of(n_pages)} at {start:#x} allow no access, and frames of domain {domid} were mapped there: nothing "
         "was looked at and nothing is held, so that their errors of 0 say nothing; map them readable",
         dom=domid,
@@ -34,7 +34,7 @@ def unchecked(space: AddressSpace, domid: int, start: int, n_pages: int) -> None
     )
 
 
-def enoent_lost(space: AddressSpace, domid: int, start: int, gmfns: Names, errors: Errors) -> None:
+def enoent_lost(space: AddressSpace, domid: int, start: int, gmfns: Gmfns, errors: Errors) -> None:
     """A batch returned 0 while frames of it are paged out."""
     try:
         paged = np.flatnonzero(np.asarray(errors) == -errno.ENOENT)
@@ -44,7 +44,7 @@ def enoent_lost(space: AddressSpace, domid: int, start: int, gmfns: Names, error
         return
     first = int(paged[0])
     space.machine.found(
-        Kind.ENOENT_LOST,
+        FindingKind.ENOENT_LOST,
         f"frame {int(gmfns[first]):#x} of domain {domid}, at index {first} of {len(gmfns)}, is paged out, and the call "
         f"returned 0: only a last frame that is paged out makes it ENOENT; {len(paged)} holes stay unless the errors "
         "of the frames are looked at",
@@ -57,7 +57,7 @@ def mmap_elsewhere(space: AddressSpace, vma: Entry | None, va: int, n_pages: int
     """MMAP at the start of memory that is not the device's, which the driver does not look for."""
     if vma is not None and vma.file is not File.PRIVCMD and vma.start == va and 0 < n_pages <= vma.n_pages:
         space.machine.found(
-            Kind.KERNEL_OOPS,
+            FindingKind.KERNEL_OOPS,
             f"MMAP at {va:#x}, which is {vma.file} memory and not the device's: a real kernel stops there with a BUG "
             "(xen_remap_pfn), and the process can no longer be killed; mmap the device first",
             addr=va,
@@ -67,7 +67,7 @@ def mmap_elsewhere(space: AddressSpace, vma: Entry | None, va: int, n_pages: int
 def second_resource(space: AddressSpace, domid: int, addr: int) -> None:
     """MMAP_RESOURCE over a used VMA in a PVH dom0."""
     space.machine.found(
-        Kind.KERNEL_OOPS,
+        FindingKind.KERNEL_OOPS,
         f"a second MMAP_RESOURCE over the mapping at {addr:#x}: a real kernel in a PVH dom0 stops there with a BUG "
         "(alloc_empty_pages); mmap the device anew for each resource",
         dom=domid,
@@ -79,7 +79,7 @@ def partial_resource(space: AddressSpace, domid: int, vma: Entry, n_pages: int) 
     """MMAP_RESOURCE of fewer pages than the VMA has, in a PVH dom0: the end of the VMA is the end of the kernel."""
     if n_pages < vma.n_pages:
         space.machine.found(
-            Kind.KERNEL_OOPS,
+            FindingKind.KERNEL_OOPS,
             f"a resource of {pages_of(n_pages)} was mapped over {pages_of(vma.n_pages)} at {vma.start:#x}: when those "
             "are unmapped, at the latest at exit, a real kernel in a PVH dom0 oopses (xen_free_unpopulated_pages); "
             "mmap as many pages as the resource has",
@@ -94,7 +94,7 @@ def resource_strays(space: AddressSpace, domid: int, vma: Entry, strays: Sequenc
         return
     n_outside = sum(stray.n_pages for stray in strays)
     space.machine.found(
-        Kind.RESOURCE_PAST_VMA,
+        FindingKind.RESOURCE_PAST_VMA,
         f"{pages_of(n_outside)} of a resource of domain {domid} lie outside the mapping {vma.start:#x} to "
         f"{vma.end:#x}, from {strays[0].start:#x} on: no munmap of that mapping takes them away; mmap as many pages as "
         "are asked for, and pass the address that mmap returned",
@@ -104,7 +104,7 @@ def resource_strays(space: AddressSpace, domid: int, vma: Entry, strays: Sequenc
     replaced = [other for stray in strays for other in space.map.touching(stray.start, stray.end)]
     if replaced:
         space.machine.found(
-            Kind.OTHER_MEMORY_REPLACED,
+            FindingKind.OTHER_MEMORY_REPLACED,
             f"a resource of domain {domid} was mapped over {replaced[0].file} memory at {replaced[0].start:#x}, which "
             "is not the device's: what was there is gone, and the guest's pages stay when the mapping is unmapped",
             dom=domid,
@@ -123,7 +123,7 @@ def protected(space: AddressSpace, part: Entry, held: int, protection: int) -> N
     """
     if protection == PROT_NONE:
         space.machine.found(
-            Kind.MAPPING_LOST,
+            FindingKind.MAPPING_LOST,
             f"mprotect to no access took the frames of domain {part.domid} at {part.start:#x} "
             f"({pages_of(part.n_pages)}) away for good: no later mprotect brings them back, and an access will "
             "fault again for ever",
@@ -133,7 +133,7 @@ def protected(space: AddressSpace, part: Entry, held: int, protection: int) -> N
     elif (protection ^ held) & PROT_WRITE and not part.private:
         stays, writes = ("writable", "still go through") if held & PROT_WRITE else ("read-only", "fault for ever")
         space.machine.found(
-            Kind.MPROTECT_WITHOUT_EFFECT,
+            FindingKind.MPROTECT_WITHOUT_EFFECT,
             f"mprotect at {part.start:#x} returned 0, and the {pages_of(part.n_pages)} of domain {part.domid} "
             f"there stay {stays}: writes {writes}; unmap them and map them anew with the protection that is wanted",
             dom=part.domid,
@@ -151,7 +151,7 @@ def failed_touched(space: AddressSpace, entry: Entry, address: int, *, filled: b
         filled: The host puts something there: it is no hole.
     """
     space.machine.found(
-        Kind.FAILED_FRAME_TOUCHED,
+        FindingKind.FAILED_FRAME_TOUCHED,
         f"the frame at {address:#x} failed when it was mapped, and was touched: "
         + ("reads give ones there and writes are dropped" if filled else "that is SIGBUS")
         + "; look at the error of each frame before it is used",

@@ -57,7 +57,7 @@ from privcmdd.model.units import (
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from privcmdd.model.machine.frames import Errors, Mfns, Names
+    from privcmdd.model.machine.frames import Errors, Gmfns, Mfns
     from privcmdd.model.mm.space import AddressSpace
 
 # Frames the driver hands to the hypervisor at a time: a page of frame numbers.
@@ -175,7 +175,7 @@ class Linux:
         space: AddressSpace,
         domid: int,
         addr: int,
-        gmfns: Names,
+        gmfns: Gmfns,
         *,
         may_write: bool = True,
         ready: Ready = as_it_is,
@@ -205,7 +205,7 @@ class Linux:
                 key="addr",
             )
         check_rights(vma.reach, domid, may_write=may_write)
-        mfns, errors = yield from self._acquire(space, vma, domid, start, gmfns)
+        mfns, errors = yield from self._get(space, vma, domid, start, gmfns)
         fills = self.fills if data is None else data.filled
         try:
             batch = Batch(returned(errors), mfns, errors, vma.protection)
@@ -223,8 +223,8 @@ class Linux:
             detect.enoent_lost(space, domid, start, gmfns, errors)
         return answer
 
-    def _acquire(
-        self, space: AddressSpace, vma: Entry, domid: int, start: int, gmfns: Names
+    def _get(
+        self, space: AddressSpace, vma: Entry, domid: int, start: int, gmfns: Gmfns
     ) -> Generator[None, None, tuple[Mfns, Errors | None]]:
         space.reserve(start, start + (len(gmfns) << PAGE_SHIFT), n_frames=len(gmfns))
         try:
@@ -428,12 +428,12 @@ class Linux:
         return strays
 
     def _map_run(
-        self, space: AddressSpace, vma: Entry, domid: int, at: int, gmfns: Names, arrays: list[Mfns]
+        self, space: AddressSpace, vma: Entry, domid: int, at: int, gmfns: Gmfns, arrays: list[Mfns]
     ) -> Generator[None, None, None]:
         """Map consecutive frames until one is bad; those before it stay."""
         if domid not in space.machine.domains and domid not in NOBODYS:
             raise no_such_domain(domid)
-        mfns, errors = yield from self._acquire(space, vma, domid, at, gmfns)
+        mfns, errors = yield from self._get(space, vma, domid, at, gmfns)
         try:
             index = len(mfns) if errors is None else int(np.flatnonzero(errors)[0])
             self._fill(space, vma, domid, at, mfns[:index])
@@ -474,7 +474,7 @@ def is_stray(entry: Entry) -> bool:
     return data is not None and data.stray
 
 
-def without_marked(gmfns: Names) -> Names:
+def without_marked(gmfns: Gmfns) -> Gmfns:
     """Frame numbers as a debug Xen takes them: one with the bit that marks grants in an entry names no frame."""
     if isinstance(gmfns, list):
         return [INVALID_FRAME if gmfn & MARK_BIT else gmfn for gmfn in gmfns]

@@ -15,7 +15,7 @@ from privcmdd.model.privcmd.requests import Batch, MmapEntry, Part, Ready, as_it
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from privcmdd.model.machine.frames import Names
+    from privcmdd.model.machine.frames import Gmfns
     from privcmdd.model.mm.space import AddressSpace
 
 
@@ -31,7 +31,7 @@ class Personality(VmOps, Protocol):
         space: AddressSpace,
         domid: int,
         addr: int,
-        gmfns: Names,
+        gmfns: Gmfns,
         *,
         may_write: bool = True,
         ready: Ready = as_it_is,

@@ -16,7 +16,7 @@ from privcmdd.model.units import PAGE_SHIFT, PROT_NONE, PROT_WRITE, VM_MAX_ADDRE
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from privcmdd.model.machine.frames import Errors, Mfns, Names
+    from privcmdd.model.machine.frames import Errors, Gmfns, Mfns
     from privcmdd.model.mm.space import AddressSpace
 
 FAILED: Final = 0xF000_0000  # PRIVCMD_MMAPBATCH_MFN_ERROR
@@ -96,7 +96,7 @@ class Stopped(ModelError):  # noqa: N818 - a ModelError like the others, told ap
 
 
 def get_frames(
-    space: AddressSpace, domid: int, gmfns: Names, protection: int | None = None
+    space: AddressSpace, domid: int, gmfns: Gmfns, protection: int | None = None
 ) -> Generator[None, None, tuple[Mfns, Errors | None]]:
     """Get references to frames, in slices, with a yield between two; closing it, or a refusal there, puts them.
 
@@ -203,20 +203,20 @@ def check_num(num: int, addr: int, key: str = "num") -> int:
     return end
 
 
-def run_of(mfn: int, n_pages: int) -> Names:
+def run_of(mfn: int, n_pages: int) -> Gmfns:
     """The gmfns of consecutive frames; they wrap at 64 bits, as the caller's ``mfn + i`` does."""
     if n_pages == 1:
         return [mfn]
     return np.arange(n_pages, dtype=np.uint64) + np.uint64(mfn)
 
 
-def hidden(gmfns: Names, marked: Names, errors: Errors) -> list[int]:
+def hidden(gmfns: Gmfns, marked: Gmfns, errors: Errors) -> list[int]:
     """The failed frames that V1's report does not show: their numbers had the bits already."""
     same = np.asarray(gmfns, dtype=np.uint64) == np.asarray(marked, dtype=np.uint64)
     return np.flatnonzero(same & (np.asarray(errors) != 0)).tolist()
 
 
-def with_nibbles(gmfns: Names, errors: Errors, paged_nibble: int) -> Names:
+def with_nibbles(gmfns: Gmfns, errors: Errors, paged_nibble: int) -> Gmfns:
     """V1's way to report: bits or-ed into the caller's array, upper half and good entries as they were."""
     if isinstance(gmfns, list):
         return [

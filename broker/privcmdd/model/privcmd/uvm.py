@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.findings import Kind
+from privcmdd.model.findings import FindingKind
 from privcmdd.model.machine import foreign, resources
 from privcmdd.model.machine.frames import FEW
 from privcmdd.model.mm.vm_map import Entry, File, Inherit
@@ -45,12 +45,12 @@ from privcmdd.model.units import INVALID_FRAME, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 # Looking a member up in its enumeration costs 0.1 us in Python 3.11.
 NOT_INHERITED: Final = Inherit.NONE
 PRIVCMD: Final = File.PRIVCMD
-F = TypeVar("F", "Names", "Mfns")
+F = TypeVar("F", "Gmfns", "Mfns")
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from privcmdd.model.machine.frames import Errors, Mfns, Names
+    from privcmdd.model.machine.frames import Errors, Gmfns, Mfns
     from privcmdd.model.mm.space import AddressSpace
 
 
@@ -67,7 +67,7 @@ class Run:
     end: int
     protection: int
     growth: int = 0
-    gmfns: list[Names] = field(default_factory=list)
+    gmfns: list[Gmfns] = field(default_factory=list)
     mfns: list[Mfns] = field(default_factory=list)
 
 
@@ -129,7 +129,7 @@ class Uvm:
         space: AddressSpace,
         domid: int,
         addr: int,
-        gmfns: Names,
+        gmfns: Gmfns,
         *,
         may_write: bool = True,
         ready: Ready = as_it_is,
@@ -193,7 +193,7 @@ class Uvm:
                     growth = max(space.map.growth(run.start, end, 1), run.growth)
                     space.reserve(run.start, end, n_entries=growth, n_objects=1, n_frames=n_frames)
                     gmfns = run_of(entry.mfn, entry.npages)
-                    run.mfns.append((yield from self._acquire_all(space, domid, gmfns)))
+                    run.mfns.append((yield from self._get_all(space, domid, gmfns)))
                 except ModelError as error:
                     if run is not None:
                         self._flush(space, domid, run, placed)
@@ -241,7 +241,7 @@ class Uvm:
             raise
         return answer
 
-    def _acquire_all(self, space: AddressSpace, domid: int, gmfns: Names) -> Generator[None, None, Mfns]:
+    def _get_all(self, space: AddressSpace, domid: int, gmfns: Gmfns) -> Generator[None, None, Mfns]:
         """All frames of an entry, or none and the first one's error."""
         mfns, errors = yield from get_frames(space, domid, gmfns)
         if errors is not None:
@@ -270,7 +270,7 @@ class Uvm:
         start: int,
         end: int,
         protection: int,
-        gmfns: Names,
+        gmfns: Gmfns,
         mfns: Mfns,
         *,
         resource: bool = False,
@@ -318,7 +318,7 @@ class Uvm:
             gmfn = entry.object.gmfn(entry.offset + page - entry.page)
         except ModelError:
             space.machine.found(
-                Kind.FAILED_FRAME_TOUCHED,
+                FindingKind.FAILED_FRAME_TOUCHED,
                 f"the frame at {address:#x} failed when it was mapped, and was touched; look at the error of each "
                 "frame before it is used",
                 dom=entry.object.domid,
@@ -343,7 +343,7 @@ class Uvm:
         return True
 
 
-def flagged(gmfns: Names, errors: Errors | None) -> Names:
+def flagged(gmfns: Gmfns, errors: Errors | None) -> Gmfns:
     """What the object keeps: the gmfns, with a marker that can be no frame for those that failed."""
     if errors is None:
         return gmfns

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from privcmdd.model.machine.domain import Domain
-    from privcmdd.model.machine.records import Leaf
+    from privcmdd.model.machine.records import CpuidLeaf
     from privcmdd.service.hypercalls.call import Call
 
 DOMAIN_POLICY: Final = Layout(
@@ -65,7 +65,7 @@ MSR_BITS: Final = {PLATFORM_INFO: 32, ARCH_CAPABILITIES: 64}
 VENDOR: Final = struct.unpack("<3I", b"AuthcAMDenti")  # in the order of EBX, ECX, EDX
 BRAND: Final = struct.unpack("<12I", b"privcmdd simulated processor".ljust(48, b"\0"))
 # An AMD processor with what every x86-64 guest needs: SSE2, CMPXCHG16B, NX, long mode; under a hypervisor.
-PROCESSOR: Final[Mapping[tuple[int, int], Leaf]] = {
+PROCESSOR: Final[Mapping[tuple[int, int], CpuidLeaf]] = {
     (0, NONE): (1, *VENDOR),
     (1, NONE): (0x0080_0F11, 0x0001_0800, 0x8000_2000, 0x178B_FBFF),
     **{(leaf, NONE): (0, 0, 0, 0) for leaf in XEN_LEAVES},
@@ -142,7 +142,7 @@ def get_featureset(call: Call, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def put_policy(
-    call: Call, values: dict[str, Any], leaves: Mapping[tuple[int, int], Leaf], msrs: Mapping[int, int]
+    call: Call, values: dict[str, Any], leaves: Mapping[tuple[int, int], CpuidLeaf], msrs: Mapping[int, int]
 ) -> dict[str, Any]:
     """Write a policy to where the caller wants it; how much there can be when it does not say where.
 

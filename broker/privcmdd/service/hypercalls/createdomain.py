@@ -7,7 +7,7 @@ import errno
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.machine.domain import Kind
+from privcmdd.model.machine.domain import DomainKind
 from privcmdd.model.machine.records import MAX_GRANT_FRAMES, GrantTable, Traits
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 from privcmdd.service.domain_files import make_domain
@@ -41,7 +41,7 @@ CDF_ALL: Final = (1 << 8) - 1
 # XEN_X86_EMU_*
 EMU_LAPIC: Final = 1 << 0
 EMU_HVM: Final = (1 << 10) - 1  # all but vPCI
-MOST_VCPUS: Final = {Kind.PV: 8192, Kind.HVM: 128, Kind.PVH: 128}
+MOST_VCPUS: Final = {DomainKind.PV: 8192, DomainKind.HVM: 128, DomainKind.PVH: 128}
 MOST_MAPTRACK_FRAMES: Final = 1024
 GRANT_VERSIONS: Final = (1, 2)
 MEMPOOL_BYTES: Final = 1 << 20  # what Xen gives a translated domain to begin with (hap_enable)
@@ -71,7 +71,7 @@ def create(call: Call, wanted: int, values: dict[str, Any]) -> int:
     return make_domain(machine, backing, kind, 0, (), domid, "", n_spill=n_spill, traits=traits, grants=grants).domid
 
 
-def check_create(values: dict[str, Any], host: Host) -> Kind:
+def check_create(values: dict[str, Any], host: Host) -> DomainKind:
     """Hold a request for a domain against what Xen makes.
 
     Raises:
@@ -79,7 +79,7 @@ def check_create(values: dict[str, Any], host: Host) -> Kind:
     """
     flags, emulated = values["flags"], values["arch"]["emulation_flags"]
     is_hvm = bool(flags & CDF_HVM)
-    kind = Kind.PV if not is_hvm else Kind.PVH if emulated in (0, EMU_LAPIC) else Kind.HVM
+    kind = DomainKind.PV if not is_hvm else DomainKind.PVH if emulated in (0, EMU_LAPIC) else DomainKind.HVM
     if flags & ~CDF_ALL:
         raise ModelError(errno.EINVAL, f"flags are {flags:#x}, known are {CDF_ALL:#x}")
     if flags & CDF_HAP and not is_hvm:

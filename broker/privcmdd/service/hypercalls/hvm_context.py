@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.machine import ioreq, lifecycle
-from privcmdd.model.machine.domain import Kind
+from privcmdd.model.machine.domain import DomainKind
 from privcmdd.model.machine.interrupts import INTX, ISA_IRQS, PCI_DEVICES, PCI_LINKS, Interrupts
 from privcmdd.service.layout import Layout
 
@@ -202,14 +202,14 @@ def blank(domain: Domain) -> dict[tuple[int, int], bytes]:
     return {
         (kind, instance): bytes(record.n_bytes)
         for kind, record in RECORDS.items()
-        if record.always and record.n_bytes is not None and (record.pvh or domain.kind is Kind.HVM)
+        if record.always and record.n_bytes is not None and (record.pvh or domain.kind is DomainKind.HVM)
         for instance in range(record.count(domain))
     }
 
 
 def lines_saved(domain: Domain) -> dict[tuple[int, int], bytes]:
     """The interrupt lines of an HVM domain as records."""
-    if domain.kind is not Kind.HVM:
+    if domain.kind is not DomainKind.HVM:
         return {}
     lines = domain.interrupts
     pins = sum(1 << (device * INTX + pin) for device, pin in lines.intx)

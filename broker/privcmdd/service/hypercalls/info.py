@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.machine import resources
-from privcmdd.model.machine.domain import State
+from privcmdd.model.machine.domain import DomainState
 from privcmdd.service.hypercalls.memory_op import DOM0_PAGES
 from privcmdd.service.layout import Bytes, Layout
 
@@ -56,7 +56,7 @@ def of_domain(machine: Machine, domain: Domain) -> dict[str, Any]:
     """The values of that structure; a PV domain's shared_info page is made when it is first told of."""
     traits = domain.traits
     flags = PAUSED if domain.n_pauses else 0
-    if domain.state is State.DYING:
+    if domain.state is DomainState.DYING:
         flags |= DYING
     if domain.kind.translated:
         flags |= HVM | HAP

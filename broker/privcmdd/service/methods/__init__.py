@@ -15,7 +15,7 @@ from privcmdd.service.methods import conversation
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
-    from privcmdd.model.errors import InternalFault
+    from privcmdd.model.errors import LawBroken
     from privcmdd.model.injection import Injections
     from privcmdd.model.machine.machine import Machine
     from privcmdd.service.processes import Spaces
@@ -53,7 +53,7 @@ class Machinery:
     inject: Callable[[World, Injections, Session, Method, Handler, dict[str, Any]], Generator[Pause, None, Any]]
     carry_out: Callable[[World, Session], None]
     look: Callable[[World, Session, Request | BadRequest], None]
-    breaches: Callable[[World], Iterator[InternalFault]]
+    breaches: Callable[[World], Iterator[LawBroken]]
     counters: Callable[[World], dict[str, Any]]
     space_report: Callable[[Session], dict[str, Any] | None]
 

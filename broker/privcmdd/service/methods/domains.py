@@ -9,7 +9,7 @@ import numpy as np
 
 from privcmdd.model.machine import lifecycle, paging
 from privcmdd.model.machine import memory as reservation
-from privcmdd.model.machine.domain import Domain, Kind
+from privcmdd.model.machine.domain import Domain, DomainKind
 from privcmdd.model.units import DOMID_IO, PAGE_SIZE
 from privcmdd.service.domain_files import make_domain
 from privcmdd.service.machine_files import file_of, size_pages
@@ -30,7 +30,7 @@ def create(world: World, session: Session, params: Params) -> Params:
     """``domain.create``."""
     session.check("admin", params["dom"])
     ranges = params["ranges"] and [(row["gfn"], row["npages"]) for row in params["ranges"]]
-    kind, max_pages = Kind(params["kind"]), params["max_pages"]
+    kind, max_pages = DomainKind(params["kind"]), params["max_pages"]
     domain = make_domain(world.machine, world.backing, kind, max_pages, ranges, params["dom"], params["name"])
     return {"dom": domain.domid, "tot_pages": domain.tot_pages}
 
@@ -59,7 +59,7 @@ def info(world: World, session: Session, params: Params) -> Params:
         "generation": domain.generation,
     }
     if params["num"] is not None:
-        result["frames"] = domain.names(params["start"], params["num"]).astype("<u8", copy=False).tobytes()
+        result["frames"] = domain.gmfns(params["start"], params["num"]).astype("<u8", copy=False).tobytes()
     return result
 
 

@@ -7,7 +7,7 @@ import errno
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.injection import CERTAIN_PPM, MOST_TRIES, Injections, Kind, Rule
+from privcmdd.model.injection import CERTAIN_PPM, MOST_TRIES, InjectionKind, Injections, Rule
 from privcmdd.service.injection import EXEMPT
 from privcmdd.wire.limits import SAFE_INTEGER
 from privcmdd.wire.methods import METHODS
@@ -83,13 +83,13 @@ def rule_of(params: Params) -> Rule:
     Raises:
         ModelError: EINVAL, naming the key and what was expected.
     """
-    given = [kind for kind in Kind if params[kind.value] is not None and params[kind.value] is not False]
+    given = [kind for kind in InjectionKind if params[kind.value] is not None and params[kind.value] is not False]
     if len(given) != 1:
-        choices = ", ".join(Kind)
+        choices = ", ".join(InjectionKind)
         got = " and ".join(given) or "none"
         raise ModelError(errno.EINVAL, f"{got} is given: expected exactly one of {choices}", key=got.partition(" ")[0])
     kind = given[0]
-    if params["when"] == "after" and kind not in (Kind.DELAY, Kind.DROP):
+    if params["when"] == "after" and kind not in (InjectionKind.DELAY, InjectionKind.DROP):
         raise ModelError(
             errno.EINVAL, f"when is after, and {kind} comes before the work is done: expected before", key="when"
         )
@@ -111,7 +111,7 @@ def rule_of(params: Params) -> Rule:
     )
 
 
-def amount_of(kind: Kind, value: Any) -> int:
+def amount_of(kind: InjectionKind, value: Any) -> int:
     """The number behind what a rule does: an errno's, or the one given.
 
     Raises:
@@ -145,9 +145,9 @@ def check_method(name: str | None) -> None:
 def described(rule: Rule) -> Params:
     """A rule as ``faults.add`` takes it, without what it has by default."""
     amount: Any = rule.amount
-    if rule.kind in (Kind.ERRNO, Kind.FRAME_ERRNO):
+    if rule.kind in (InjectionKind.ERRNO, InjectionKind.FRAME_ERRNO):
         amount = errno.errorcode[rule.amount]
-    told: Params = {rule.kind.value: True if rule.kind is Kind.DROP else amount}
+    told: Params = {rule.kind.value: True if rule.kind is InjectionKind.DROP else amount}
     if rule.after:
         told["when"] = "after"
     if rule.gfns is not None:

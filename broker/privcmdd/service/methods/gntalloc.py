@@ -79,7 +79,7 @@ def free(world: World, session: Session, params: Params) -> Params:
         if holder not in shares.share(ref).mappers:
             own(world, session, ref)
     for ref in params["refs"]:
-        shares.let_go(ref, holder)
+        shares.put(ref, holder)
     return {}
 
 
@@ -120,7 +120,7 @@ def map_shares(world: World, session: Session, params: Params) -> Generator[Paus
             residence.turnstile.leave(ticket)
     else:
         for ref in refs[:num]:
-            shares.hold(ref, connection(session), owned=params["own"])
+            shares.get(ref, connection(session), owned=params["own"])
     answer = {"num": num, "page": first.page, "prot": prot}
     return with_file(world, first.file, answer, writable=writable)
 
@@ -128,7 +128,7 @@ def map_shares(world: World, session: Session, params: Params) -> Generator[Paus
 def leave(world: World, session: Session) -> None:
     """A connection ends: it holds no page of domain 0's any more."""
     if world.has_machine and world.machine.shares.refs:
-        world.machine.shares.let_go_of_all(connection(session))
+        world.machine.shares.put_all(connection(session))
 
 
 HANDLERS: Final = {

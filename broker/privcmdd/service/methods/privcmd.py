@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from privcmdd.model.ledger import Charge
-    from privcmdd.model.machine.frames import Errors, Mfns, Names
+    from privcmdd.model.machine.frames import Errors, Gmfns, Mfns
     from privcmdd.model.privcmd.requests import Batch
     from privcmdd.service.session import Residence, Session
     from privcmdd.service.settings import Limits
@@ -81,8 +81,8 @@ def in_turn(session: Session, residence: Residence, request: Generator[None, Non
 
 
 def batch(
-    world: World, session: Session, params: Params, ready: Callable[[Residence, Names, Batch], Params]
-) -> tuple[Residence, Names, Generator[None, None, Params]]:
+    world: World, session: Session, params: Params, ready: Callable[[Residence, Gmfns, Batch], Params]
+) -> tuple[Residence, Gmfns, Generator[None, None, Params]]:
     """Begin to map single frames over one range: all checks that come before the caller's array of errors is cleared.
 
     Args:
@@ -123,7 +123,7 @@ def mmapbatch(world: World, session: Session, params: Params) -> Steps:
     """``privcmd.mmapbatch``: failures come back in the array."""
     hidden: list[Callable[[], None]] = []
 
-    def ready(residence: Residence, names: Names, done: Batch) -> Params:
+    def ready(residence: Residence, names: Gmfns, done: Batch) -> Params:
         arr = None
         if done.errors is not None:
             marked = with_nibbles(names, done.errors, residence.personality.paged_nibble)
@@ -143,7 +143,7 @@ def mmapbatch(world: World, session: Session, params: Params) -> Steps:
 def mmapbatch_v2(world: World, session: Session, params: Params) -> Steps:
     """``privcmd.mmapbatch_v2``: failures come back beside the array."""
 
-    def ready(residence: Residence, _: Names, done: Batch) -> Params:
+    def ready(residence: Residence, _: Gmfns, done: Batch) -> Params:
         err = errors_like(params["arr"], done.errors)
         return answer(world, residence, params, done, {"ret": done.ret, "n_failed": done.n_failed, "err": err})
 
@@ -233,14 +233,14 @@ def check_counts(limits: Limits, num: int | None, n: int, key: str) -> None:
         )
 
 
-def named(frames: Frames) -> Names:
+def named(frames: Frames) -> Gmfns:
     """Frame numbers in the form that the model is fastest with."""
     if len(frames.data) <= 8 * FEW:
         return memoryview(frames.data).cast("Q").tolist()
     return np.frombuffer(frames.data, dtype="<u8")
 
 
-def frames_like(asked: Frames, names: Names) -> bytes | list[int]:
+def frames_like(asked: Frames, names: Gmfns) -> bytes | list[int]:
     """Frame numbers in the form of the question."""
     numbers = np.asarray(names, dtype="<u8")
     return numbers.tolist() if asked.listed else numbers.tobytes()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.files import BufferPages
     from privcmdd.model.keys import FileKey
-    from privcmdd.model.mm.access import Segment
+    from privcmdd.model.mm.access import FileRun
     from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.mm.vm_map import Entry
     from privcmdd.service.session import Residence, Session
@@ -137,7 +137,7 @@ def write(world: World, session: Session, params: Params) -> Params:
     return {"n": at}
 
 
-def key_of(segment: Segment) -> FileKey:
+def key_of(segment: FileRun) -> FileKey:
     """The file that a run of bytes lies in."""
     return segment.domid if segment.buffers is None else BufferFile(segment.buffers)
 
