@@ -155,7 +155,7 @@ def test_a_dying_domain_has_no_frames_to_look_up(more: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "n_done", "why"),
+    ("gmfns", "n_done", "why"),
     [
         ([64, 65, 66], 3, None),
         ([64, 5, 66], 1, "0x5 is populated already"),

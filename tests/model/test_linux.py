@@ -322,7 +322,7 @@ PAGING = [
 ]
 
 
-@pytest.mark.parametrize(("names", "ret"), PAGING)
+@pytest.mark.parametrize(("gmfns", "ret"), PAGING)
 def test_paged_out_frames(gmfns: list[int], ret: int) -> None:
     """ENOENT reaches the return value only where the last frame of a chunk of 512, or of all, has it."""
     world = World()
@@ -351,7 +351,7 @@ NIBBLES = [
 ]
 
 
-@pytest.mark.parametrize(("names", "changed"), NIBBLES)
+@pytest.mark.parametrize(("gmfns", "changed"), NIBBLES)
 def test_v1_reports_in_the_callers_array(gmfns: list[int], changed: list[int]) -> None:
     """Bits or-ed into the lower half, the upper half kept: a frame that has them already looks good."""
     world = World()
