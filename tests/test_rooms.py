@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rooms of the house: each method stands where its row stands, and no import runs in a circle."""
+"""The rooms of the house: each method stands where its row stands, each room has a contract, no circle of imports."""
 
 from __future__ import annotations
 
 import importlib
+import tomllib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from privcmdd.service import methods
 from privcmdd.wire import table
 from privcmdd.wire.methods import METHODS
 
+ROOT = Path(__file__).resolve().parent.parent
 ROWS_ONLY = {"common"}  # what several files of the table share
 
 
@@ -47,9 +49,22 @@ def test_every_handler_is_behind_one_of_the_two_doors() -> None:
     assert not set(methods.AT_ONCE) & set(methods.machinery().handlers)
 
 
-def test_no_import_runs_in_a_circle() -> None:
-    """The modules of the broker and of the client library can be put in an order, imports for typing included."""
-    graph = grimp.build_graph("privcmdd", "privcmd", cache_dir=None)
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    """What imports what, imports for typing included."""
+    return grimp.build_graph("privcmdd", "privcmd", cache_dir=None)
+
+
+def test_every_room_has_a_contract(graph: grimp.ImportGraph) -> None:
+    """Each package has a contract of layers that lists all that is in it, so that no import in it runs upwards."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    listed = [room for each in contracts if each.get("exhaustive") for room in each["containers"]]
+
+    assert sorted(listed) == sorted(module for module in graph.modules if graph.find_children(module))
+
+
+def test_no_import_runs_in_a_circle(graph: grimp.ImportGraph) -> None:
+    """The modules of the broker and of the client library can be put in an order."""
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
 
     assert len(imports) > 150

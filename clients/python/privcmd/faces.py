@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from privcmd.call import Call
-    from privcmd.guest.steps import Steps, Vcpu
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,7 +37,7 @@ def blocking(make: Callable[P, Call[T]]) -> Callable[Concatenate[Blocking, P], T
     def method(self: Blocking, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.perform(make(*args, **kwargs))
 
-    return _dressed(method, make)
+    return dressed(method, make)
 
 
 def awaiting(make: Callable[P, Call[T]]) -> Callable[Concatenate[Awaiting, P], Coroutine[Any, Any, T]]:
@@ -47,7 +46,7 @@ def awaiting(make: Callable[P, Call[T]]) -> Callable[Concatenate[Awaiting, P], C
     async def method(self: Awaiting, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.perform(make(*args, **kwargs))
 
-    return _dressed(method, make)
+    return dressed(method, make)
 
 
 class BlockingGroup:
@@ -72,50 +71,10 @@ class AwaitingGroup:
         return await self._client.perform(call)
 
 
-class Stepping(Protocol):
-    """Whatever has a vcpu and can take steps to their end."""
-
-    steps: Vcpu
-
-    def drive(self, steps: Steps[T]) -> T:
-        """Ask and wait for what the steps want; their value."""
-        ...
-
-
-class SteppingAsync(Protocol):
-    """The same in a task."""
-
-    steps: Vcpu
-
-    async def drive(self, steps: Steps[T]) -> T:
-        """Ask and wait for what the steps want; their value."""
-        ...
-
-
-def stepping(make: Callable[Concatenate[Vcpu, P], Steps[T]]) -> Callable[Concatenate[Stepping, P], T]:
-    """A method that takes the steps that ``make`` begins."""
-
-    def method(self: Stepping, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.drive(make(self.steps, *args, **kwargs))
-
-    return _dressed(method, make)
-
-
-def stepping_async(
-    make: Callable[Concatenate[Vcpu, P], Steps[T]],
-) -> Callable[Concatenate[SteppingAsync, P], Coroutine[Any, Any, T]]:
-    """The same for a task."""
-
-    async def method(self: SteppingAsync, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.drive(make(self.steps, *args, **kwargs))
-
-    return _dressed(method, make)
-
-
 M = TypeVar("M", bound=Callable[..., Any])
 
 
-def _dressed(method: M, make: Callable[..., Any]) -> M:
+def dressed(method: M, make: Callable[..., Any]) -> M:
     """Name, words and signature of ``make``, with ``self`` before it and the answer instead of the call."""
     functools.update_wrapper(method, make)
     del method.__wrapped__  # type: ignore[attr-defined]  # help() would show it without self

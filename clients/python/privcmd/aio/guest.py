@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import trio
 
-from privcmd.faces import stepping_async
 from privcmd.guest import operations
+from privcmd.guest.stepping import stepping_async
 from privcmd.guest.steps import Readable, Steps, Vcpu
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from privcmd.client import Client
 from privcmd.errors import PrivcmdError
-from privcmd.faces import stepping
 from privcmd.guest import operations
+from privcmd.guest.stepping import stepping
 from privcmd.guest.steps import Readable, Steps, Vcpu
 
 if TYPE_CHECKING:

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the steps of a guest's operation become a method of a face."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from privcmd.faces import dressed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from privcmd.guest.steps import Steps, Vcpu
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Stepping(Protocol):
+    """Whatever has a vcpu and can take steps to their end."""
+
+    steps: Vcpu
+
+    def drive(self, steps: Steps[T]) -> T:
+        """Ask and wait for what the steps want; their value."""
+        ...
+
+
+class SteppingAsync(Protocol):
+    """The same in a task."""
+
+    steps: Vcpu
+
+    async def drive(self, steps: Steps[T]) -> T:
+        """Ask and wait for what the steps want; their value."""
+        ...
+
+
+def stepping(make: Callable[Concatenate[Vcpu, P], Steps[T]]) -> Callable[Concatenate[Stepping, P], T]:
+    """A method that takes the steps that ``make`` begins."""
+
+    def method(self: Stepping, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.drive(make(self.steps, *args, **kwargs))
+
+    return dressed(method, make)
+
+
+def stepping_async(
+    make: Callable[Concatenate[Vcpu, P], Steps[T]],
+) -> Callable[Concatenate[SteppingAsync, P], Coroutine[Any, Any, T]]:
+    """The same for a task."""
+
+    async def method(self: SteppingAsync, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.drive(make(self.steps, *args, **kwargs))
+
+    return dressed(method, make)
