@@ -23,7 +23,7 @@ from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.model.machine import lifecycle, memory, paging
-from privcmdd.model.machine.domain import ON_DEMAND, PAGED, DomainKind
+from privcmdd.model.machine.domain import PAGED, POD, DomainKind
 from privcmdd.model.machine.effects import Discard
 from privcmdd.model.machine.frames import BARRED, NO_FRAME
 from privcmdd.model.machine.machine import Machine
@@ -367,7 +367,7 @@ class SideBySide:
             assert real.alive != naive.dying
             assert (real.tot_pages, real.max_pages) == (self.host.tot_pages(domid), naive.max_pages)
             assert not naive.dying or any(frame.domid == domid for frame in references)
-            there = np.flatnonzero(real.p2m > ON_DEMAND).tolist()
+            there = np.flatnonzero(real.p2m > POD).tolist()
             assert there == sorted(naive.p2m)
             gmfns = real.gmfns(0, MAX_GFNS).tolist() if not naive.dying else []
             for gfn, frame in naive.p2m.items():

@@ -70,7 +70,7 @@ class WithMemory(SideBySide):
         for domid, naive in self.host.domains.items():
             real = self.machine.domain(domid)
             assert np.flatnonzero(real.p2m == 1).tolist() == sorted(naive.waiting)
-            assert (real.n_on_demand, real.n_cached) == (len(naive.waiting), naive.n_cached)
+            assert (real.n_pod, real.n_cached) == (len(naive.waiting), naive.n_cached)
             assert real.shutdown == (CRASHED if naive.crashed else None)
             assert set(real.tables) == {frame.mfn for frame in naive.tables}
             for mfn, frame in zip(real.grants.shared, naive.grants, strict=True):

@@ -114,7 +114,7 @@ BREACHES: list[tuple[str, Callable[[World, AddressSpace], object]]] = [
     # 8: totals, and when a domain is gone
     ("8 ", lambda world, _: one(world.hvm, "tot_pages")),
     ("8 ", lambda world, _: one(world.hvm, "n_paged")),
-    ("8 ", lambda world, _: one(world.hvm, "n_on_demand")),
+    ("8 ", lambda world, _: one(world.hvm, "n_pod")),
     ("8 ", lambda world, _: setattr(world.hvm, "state", DomainState.GONE)),
     # 9: what is paid
     ("9 ", lambda world, _: world.account.add(Slot.ENTRIES, 1)),

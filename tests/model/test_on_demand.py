@@ -26,7 +26,7 @@ def demanding(n_cached: int) -> tuple[World, Domain]:
     world = World()
     pod.mark_populate_on_demand(world.machine, 1, WAITING)
     pod.set_target(world.machine, 1, world.hvm.tot_pages + n_cached)
-    assert (world.hvm.n_on_demand, world.hvm.n_cached) == (len(WAITING), n_cached)
+    assert (world.hvm.n_pod, world.hvm.n_cached) == (len(WAITING), n_cached)
     return world, world.hvm
 
 
@@ -44,7 +44,7 @@ def test_a_mapping_populates_from_the_cache(n: int) -> None:
         space = world.space(Linux(), n_pages=n)
         assert errors_of(batch(space, 1, BASE, gmfns)) == [0] * n
         assert seen(space, BASE, n) == shows(1, gmfns)
-        assert (domain.tot_pages, domain.n_cached, domain.n_on_demand) == (total + 3, 5, 13)
+        assert (domain.tot_pages, domain.n_cached, domain.n_pod) == (total + 3, 5, 13)
         world.check()
 
 
@@ -57,7 +57,7 @@ def test_an_empty_cache_crashes_the_domain(n_more: int) -> None:
     errors = errors_of(batch(space, 1, BASE, [*WAITING[:4], *[1] * n_more]))
 
     assert errors == [0, 0, -errno.EINVAL, -errno.EINVAL, *[0] * n_more]
-    assert (domain.shutdown, domain.n_cached, domain.n_on_demand) == (CRASHED, 0, 14)
+    assert (domain.shutdown, domain.n_cached, domain.n_pod) == (CRASHED, 0, 14)
     world.check()
 
 
@@ -67,7 +67,7 @@ def test_without_access_nothing_is_populated() -> None:
 
     assert errors_of(batch(world.space(Linux(), n_pages=4, prot=PROT_NONE), 1, BASE, WAITING[:4])) == [0] * 4
 
-    assert (domain.shutdown, domain.n_cached, domain.n_on_demand) == (None, 2, 16)
+    assert (domain.shutdown, domain.n_cached, domain.n_pod) == (None, 2, 16)
 
 
 def test_what_waits_can_be_given_back() -> None:
@@ -75,9 +75,9 @@ def test_what_waits_can_be_given_back() -> None:
     world, domain = demanding(8)
 
     assert memory.decrease_reservation(world.machine, 1, WAITING[:6]).n_done == 6
-    assert (domain.n_on_demand, domain.n_cached) == (10, 8)
+    assert (domain.n_pod, domain.n_cached) == (10, 8)
     assert memory.decrease_reservation(world.machine, 1, WAITING[6:10]).n_done == 4
-    assert (domain.n_on_demand, domain.n_cached) == (6, 6)
+    assert (domain.n_pod, domain.n_cached) == (6, 6)
     assert memory.decrease_reservation(world.machine, 1, [WAITING[10], WAITING[0]]).n_done == 1
     assert errors_of(batch(world.space(Linux(), n_pages=1), 1, BASE, [WAITING[0]])) == [-errno.EINVAL]
     world.check()

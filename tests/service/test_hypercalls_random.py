@@ -82,7 +82,7 @@ def state(tool: Tool) -> Any:
             domain.tot_pages,
             domain.max_pages,
             domain.n_cached,
-            domain.n_on_demand,
+            domain.n_pod,
             domain.n_resource,
             domain.p2m[domain.p2m != 0].tobytes(),
             repr((domain.traits, domain.ioreq_servers, domain.interrupts, domain.pager)),

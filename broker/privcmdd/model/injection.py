@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    Names64 = npt.NDArray[np.uint64]
+    Gmfns64 = npt.NDArray[np.uint64]
     Mfns32 = npt.NDArray[np.uint32]
     Errors32 = npt.NDArray[np.int32]
     # Runs of frames: (n,) first ones, and (n,) or (1,) how many.
-    Spans = tuple[Names64, Names64]
+    Spans = tuple[Gmfns64, Gmfns64]
 
 # Each is asked for each request: a list of them, not a data base.
 MOST_RULES: Final = 256
@@ -121,7 +121,7 @@ class Rule:
             )
         )
 
-    def among(self, gmfns: Names64) -> npt.NDArray[np.bool_]:
+    def among(self, gmfns: Gmfns64) -> npt.NDArray[np.bool_]:
         """Which frames are meant."""
         if self.gfns is None:
             return np.ones(len(gmfns), dtype=np.bool_)
@@ -175,7 +175,7 @@ class Armed:
         self.n_fired += int(np.count_nonzero(taken))
         return taken
 
-    def take_frames(self, dom: int, gmfns: Names64) -> npt.NDArray[np.int64]:
+    def take_frames(self, dom: int, gmfns: Gmfns64) -> npt.NDArray[np.int64]:
         """See frames that could be mapped.
 
         Args:
@@ -266,7 +266,7 @@ class Injections:
                 yield armed
 
     def fail_frames(
-        self, asker: Asker, dom: int, gmfns: Names64 | None, mfns: Mfns32, errors: Errors32 | None
+        self, asker: Asker, dom: int, gmfns: Gmfns64 | None, mfns: Mfns32, errors: Errors32 | None
     ) -> tuple[Mfns32, Errors32 | None]:
         """Let good frames fail, before anybody has a reference to them.
 
@@ -298,7 +298,7 @@ class Injections:
         return mfns, errors
 
 
-def draws(seed: int, first: int, n: int) -> Names64:
+def draws(seed: int, first: int, n: int) -> Gmfns64:
     """Numbers ``first`` to ``first + n`` of a sequence of uniform u64, by splitmix64.
 
     Each is a function of the seed and its place alone, in every release of numpy.

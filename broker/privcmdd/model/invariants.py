@@ -14,7 +14,7 @@ import numpy as np
 
 from privcmdd.model.errors import LawBroken
 from privcmdd.model.ledger import Slot
-from privcmdd.model.machine.domain import FLAGS, ON_DEMAND, DomainState
+from privcmdd.model.machine.domain import FLAGS, POD, DomainState
 from privcmdd.model.machine.effects import PutFrames
 from privcmdd.model.machine.evtchn import PortState
 from privcmdd.model.machine.frames import BARRED, NO_FRAME
@@ -135,7 +135,7 @@ def frames_are_counted(machine: Machine, spaces: Collection[AddressSpace]) -> No
             for part in effect.parts:
                 np.add.at(expected, [mfn for mfn in part if mfn not in (NO_FRAME, BARRED)], np.int64(1))
     for domain in machine.domains.values():
-        there = domain.p2m[domain.p2m > ON_DEMAND] & ~np.uint32(FLAGS)
+        there = domain.p2m[domain.p2m > POD] & ~np.uint32(FLAGS)
         np.add.at(expected, there, np.int64(1))
         servers = domain.ioreq_servers.values()
         resources = [domain.shared_info, domain.grants.shared, domain.grants.status, *(s.frames for s in servers)]
@@ -250,11 +250,11 @@ def domains_live_as_long_as_referred_to(machine: Machine) -> None:
             f"{domain.n_resource} of resources",
             subject,
         )
-        n_waiting = int(np.count_nonzero(domain.p2m == ON_DEMAND))
+        n_waiting = int(np.count_nonzero(domain.p2m == POD))
         require(
             law,
-            n_waiting == domain.n_on_demand,
-            f"{subject} counts {domain.n_on_demand} guest frames that wait, {n_waiting} do",
+            n_waiting == domain.n_pod,
+            f"{subject} counts {domain.n_pod} guest frames that wait, {n_waiting} do",
             subject,
         )
         require(law, domain.alive or n_owned > 0, f"{subject} is {domain.state} and owns nothing", subject)

@@ -30,7 +30,7 @@ PAGED: Final = 1 << 31
 DEVICE: Final = 1 << 30
 FLAGS: Final = PAGED | DEVICE
 # In the p2m: nothing yet, to be populated from the domain's cache when it is first looked up.
-ON_DEMAND: Final = 1
+POD: Final = 1
 
 
 class DomainKind(StrEnum):
@@ -67,7 +67,7 @@ class Domain:
         n_resource: Frames of its resources, mapped or not; no part of ``tot_pages``.
         n_cached: Frames kept for guest frames that are populated on demand; no part of ``tot_pages`` here, while
             Xen counts them in.
-        n_on_demand: Guest frames that wait to be populated on demand.
+        n_pod: Guest frames that wait to be populated on demand.
         top_gfn: The highest guest frame ever populated.
         n_pauses: How often control software has paused it; a dying domain may be paused or not.
         shutdown: Why it stopped by itself (Xen's SHUTDOWN codes), or None.
@@ -95,7 +95,7 @@ class Domain:
     n_paged: int = 0
     n_resource: int = 0
     n_cached: int = 0
-    n_on_demand: int = 0
+    n_pod: int = 0
     top_gfn: int = 0
     n_pauses: int = 1
     shutdown: int | None = None
@@ -142,7 +142,7 @@ class Domain:
         """
         gmfns = np.full(n, INVALID_FRAME, dtype=np.uint64)
         known = self.p2m[start : start + n]
-        there = known > ON_DEMAND
+        there = known > POD
         frames = (
             np.arange(start, start + len(known), dtype=np.uint64) if self.kind.translated else known.astype(np.uint64)
         )

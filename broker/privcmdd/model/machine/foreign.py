@@ -15,7 +15,7 @@ import numpy as np
 
 from privcmdd.model.findings import FindingKind
 from privcmdd.model.machine import page_types, paging, pod
-from privcmdd.model.machine.domain import DEVICE, ON_DEMAND, PAGED
+from privcmdd.model.machine.domain import DEVICE, PAGED, POD
 from privcmdd.model.machine.frames import FIRST_RAM, FRAME_0, NO_FRAME, ONE
 from privcmdd.model.units import DOMID_IO, DOMID_SELF, DOMID_XEN, FRAME_MASK, LAPIC_FRAME, PROT_WRITE
 
@@ -82,11 +82,11 @@ def get(machine: Machine, domid: int, gmfns: Gmfns, protection: int | None = Non
     return mfns, errors
 
 
-def _bits_lost(machine: Machine, domid: int, name: int, n_frames: int = 1) -> None:
+def _bits_lost(machine: Machine, domid: int, gmfn: int, n_frames: int = 1) -> None:
     others = f", and so with {n_frames - 1} others of the batch" if n_frames > 1 else ""
     machine.found(
         FindingKind.FRAME_BITS_LOST,
-        f"frame {name:#x} of domain {domid} was asked for and frame {name & FRAME_MASK:#x} was mapped{others}: a "
+        f"frame {gmfn:#x} of domain {domid} was asked for and frame {gmfn & FRAME_MASK:#x} was mapped{others}: a "
         "page table entry holds 40 bits of a frame number, and those above are dropped without an error",
         dom=domid,
     )
@@ -171,8 +171,8 @@ def _look_up(
     known = index < len(domain.p2m)
     mfns = np.zeros(len(index), dtype=np.uint32)
     mfns[known] = domain.p2m[index[known]]
-    if (mfns == ON_DEMAND).any():
-        pod.demand_populate(machine, domain, index[mfns == ON_DEMAND])
+    if (mfns == POD).any():
+        pod.demand_populate(machine, domain, index[mfns == POD])
         mfns[known] = domain.p2m[index[known]]
     errors = np.zeros(len(index), dtype=np.int32)
     errors[(mfns < FIRST_RAM) | (mfns >= DEVICE)] = -errno.EINVAL
@@ -205,12 +205,12 @@ def _get_few(machine: Machine, domain: Domain, gmfns: list[int]) -> tuple[list[i
     translated = domain.translated
     p2m = domain.p2m_of
     try:
-        for i, name in enumerate(gmfns):
-            number = name & FRAME_MASK
+        for i, gmfn in enumerate(gmfns):
+            number = gmfn & FRAME_MASK
             error = 0
             if translated:
                 mfn = p2m[number] if number < len(p2m) else NO_FRAME
-                if mfn == ON_DEMAND:
+                if mfn == POD:
                     pod.demand_populate(machine, domain, np.array([number], dtype=np.int64))
                     mfn = p2m[number]
                 if mfn < FIRST_RAM:
@@ -232,8 +232,8 @@ def _get_few(machine: Machine, domain: Domain, gmfns: list[int]) -> tuple[list[i
             else:
                 refs[mfn] += 1
                 mfns[i] = mfn
-                if number != name:
-                    _bits_lost(machine, domain.domid, name)
+                if number != gmfn:
+                    _bits_lost(machine, domain.domid, gmfn)
     except BaseException:
         machine.put([mfn for mfn in mfns if mfn])
         raise

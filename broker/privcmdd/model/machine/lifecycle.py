@@ -11,7 +11,7 @@ import numpy as np
 from privcmdd.model.errors import ModelError
 from privcmdd.model.files import RESOURCE_PAGES
 from privcmdd.model.machine import memory, resources
-from privcmdd.model.machine.domain import FLAGS, ON_DEMAND, PAGED, Domain, DomainState
+from privcmdd.model.machine.domain import FLAGS, PAGED, POD, Domain, DomainState
 from privcmdd.model.machine.evtchn import VIRQ_DOM_EXC
 from privcmdd.model.machine.frames import NOTHING
 from privcmdd.model.units import DOMID_FIRST_RESERVED
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from privcmdd.model.machine.records import CpuidLeaf, GrantTable, Traits, Tsc
 
 MOST_PAUSES: Final = 255
-NO_NAMES: Final = np.zeros(0, dtype=np.uint64)
+NO_GFNS: Final = np.zeros(0, dtype=np.uint64)
 
 
 def free_domid(machine: Machine, wanted: int | None = None) -> int:
@@ -128,7 +128,7 @@ def create(
     if grants is not None:
         domain.grants = grants
     domain.generation = next(machine.generations)
-    gfns = np.concatenate([np.arange(f, f + n, dtype=np.uint64) for f, n in wanted]) if wanted else NO_NAMES
+    gfns = np.concatenate([np.arange(f, f + n, dtype=np.uint64) for f, n in wanted]) if wanted else NO_GFNS
     if len(np.unique(gfns)) != n_total:
         raise ModelError(errno.EINVAL, "ranges overlap: a guest frame can be populated once", key="ranges")
     memory.allocate(machine, domain, gfns)
@@ -149,14 +149,14 @@ def destroy(machine: Machine, domid: int) -> DomainState:
     """
     domain = machine.domain(domid)
     if domain.alive:
-        own = domain.p2m[domain.p2m > ON_DEMAND]
+        own = domain.p2m[domain.p2m > POD]
         n_paged = int(np.count_nonzero(own >= PAGED))
         held = np.append(own & ~np.uint32(FLAGS), np.array(resources.held(domain), dtype=np.uint32))
         domain.state = DomainState.DYING
         machine.events.remove(domid)
         machine.announce(domain)
         domain.tot_pages += n_paged
-        domain.n_paged = domain.n_cached = domain.n_on_demand = 0
+        domain.n_paged = domain.n_cached = domain.n_pod = 0
         domain.tables = {}
         domain.p2m = NOTHING
         domain.p2m_of = NOTHING.data

@@ -10,7 +10,7 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.files import grow
-from privcmdd.model.machine.domain import ON_DEMAND
+from privcmdd.model.machine.domain import POD
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -45,7 +45,7 @@ def mark(machine: Machine, domid: int, first: int, n_pages: int) -> None:
         return
     if end > len(domain.dirty):
         domain.dirty = grow(domain.dirty, end, machine.max_gfns)
-    domain.dirty[first:end] |= domain.p2m[first:end] > ON_DEMAND
+    domain.dirty[first:end] |= domain.p2m[first:end] > POD
 
 
 def take(machine: Machine, domid: int, n_pages: int, *, clean: bool) -> npt.NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from privcmdd.model.findings import FindingKind
-from privcmdd.model.machine.domain import DEVICE, FLAGS, ON_DEMAND, PAGED
+from privcmdd.model.machine.domain import DEVICE, FLAGS, PAGED, POD
 from privcmdd.model.machine.frames import NO_FRAME, NOTHING
 from privcmdd.model.machine.machine import Machine, as_array
 
@@ -68,7 +68,7 @@ def populate(machine: Machine, domid: int, gfns: Gmfns, order: int = 0) -> Exten
     beyond = asked >= machine.max_gfns
     known = asked < len(domain.p2m)
     there = np.zeros(len(asked), dtype=np.bool_)
-    there[known] = domain.p2m[asked[known].astype(np.int64)] > ON_DEMAND
+    there[known] = domain.p2m[asked[known].astype(np.int64)] > POD
     n_done, why = first_stop(
         len(asked),
         (beyond, "is past the guest frames a domain may have (machine.gfns_per_domain)", asked),
@@ -121,7 +121,7 @@ def _populate_run(machine: Machine, domain: Domain, first: int, n_pages: int) ->
     try:
         domain.reach(first + n_pages)
         numbers = np.arange(first, first + n_pages, dtype=np.uint32)
-        if (domain.p2m[numbers] > ON_DEMAND).any() or domain.file.room(numbers) < n_pages:
+        if (domain.p2m[numbers] > POD).any() or domain.file.room(numbers) < n_pages:
             return None
         return _enter(domain, numbers, machine.frames.allocate_run)
     except MemoryError:
@@ -178,14 +178,14 @@ def allocate(machine: Machine, domain: Domain, wanted: npt.NDArray[np.uint64]) -
 
 def _enter(domain: Domain, gfns: npt.NDArray[np.uint32], allocate: Allocate) -> npt.NDArray[np.uint32] | None:
     """Populate guest frames; None when there are no frames. To get them is the last that needs memory."""
-    n_demanded = int(np.count_nonzero(domain.p2m[gfns] == ON_DEMAND))
+    n_demanded = int(np.count_nonzero(domain.p2m[gfns] == POD))
     pages = domain.file.find(gfns)
     places = domain.file.places(pages)
     mfns = allocate(domain.domid, gfns, pages)
     if mfns is None:
         return None
     domain.file.hold(places)
-    domain.n_on_demand -= n_demanded
+    domain.n_pod -= n_demanded
     domain.p2m[gfns] = mfns
     domain.tot_pages += len(gfns)
     domain.top_gfn = max(domain.top_gfn, int(gfns.max(initial=0)))
@@ -216,7 +216,7 @@ def decrease_reservation(machine: Machine, domid: int, gmfns: Gmfns) -> Extents:
     mfns &= ~np.uint32(FLAGS)
     gfns = machine.frames.gfn[mfns]
     _tell_of_stale(machine, domain, asked[:n_done][~waits][is_ram & (machine.frames.refs[mfns] > 1)])
-    if domain.n_on_demand:
+    if domain.n_pod:
         _reclaim(machine, domain, asked[:n_done][waits].astype(np.int64), mfns[is_ram])
     domain.n_paged -= n_paged
     domain.tot_pages += n_paged  # as if paged in: giving a frame back counts down here
@@ -243,19 +243,19 @@ def _tell_of_stale(machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint6
 def _waiting(domain: Domain, gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
     """Which guest frames wait to be populated on demand."""
     waits = np.zeros(len(gmfns), dtype=np.bool_)
-    if domain.n_on_demand:
+    if domain.n_pod:
         known = gmfns < len(domain.p2m)
-        waits[known] = domain.p2m[gmfns[known].astype(np.int64)] == ON_DEMAND
+        waits[known] = domain.p2m[gmfns[known].astype(np.int64)] == POD
     return waits
 
 
 def _reclaim(machine: Machine, domain: Domain, waiting: npt.NDArray[np.int64], mfns: npt.NDArray[np.uint32]) -> None:
     """Guest frames wait no longer, and RAM is given back: each makes the cache lack one frame less."""
     n_given = int(np.count_nonzero(machine.frames.refs[mfns] == 1))
-    n_lacking = domain.n_on_demand - domain.n_cached
+    n_lacking = domain.n_pod - domain.n_cached
     domain.p2m[waiting] = NO_FRAME
-    domain.n_on_demand -= len(waiting)
-    domain.n_cached = domain.n_on_demand - max(0, n_lacking - len(waiting) - n_given)
+    domain.n_pod -= len(waiting)
+    domain.n_cached = domain.n_pod - max(0, n_lacking - len(waiting) - n_given)
 
 
 def mfns_of(machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
@@ -264,7 +264,7 @@ def mfns_of(machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64]) -> 
     if domain.kind.translated:
         known = gmfns < len(domain.p2m)
         mfns[known] = domain.p2m[gmfns[known].astype(np.int64)]
-        mfns[mfns == ON_DEMAND] = NO_FRAME
+        mfns[mfns == POD] = NO_FRAME
         return mfns
     known = gmfns < machine.frames.n_frames
     mfns[known] = gmfns[known]

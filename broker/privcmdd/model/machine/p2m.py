@@ -10,7 +10,7 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.files import grow
-from privcmdd.model.machine.domain import DEVICE, FLAGS, ON_DEMAND, PAGED
+from privcmdd.model.machine.domain import DEVICE, FLAGS, PAGED, POD
 from privcmdd.model.machine.frames import FIRST_RAM, NO_FRAME, NOTHING
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _move_at_once(machine: Machine, domain: Domain, source: int, target: int, n_
     n_good = n_pages if good.all() else int(np.argmin(good))
     mfns = old[:n_good].copy()
     there = domain.p2m[target : target + n_good]
-    domain.n_on_demand -= int(np.count_nonzero(there == ON_DEMAND))
+    domain.n_pod -= int(np.count_nonzero(there == POD))
     paged = there >= PAGED
     domain.n_paged -= int(np.count_nonzero(paged))
     domain.tot_pages += int(np.count_nonzero(paged))

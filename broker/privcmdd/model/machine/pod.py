@@ -11,7 +11,7 @@ import numpy as np
 from privcmdd.model.errors import ModelError
 from privcmdd.model.findings import FindingKind
 from privcmdd.model.machine import lifecycle, memory
-from privcmdd.model.machine.domain import ON_DEMAND
+from privcmdd.model.machine.domain import POD
 from privcmdd.model.machine.frames import NO_FRAME
 from privcmdd.model.machine.machine import Machine, as_array
 
@@ -41,11 +41,11 @@ def mark_populate_on_demand(machine: Machine, domid: int, gfns: Gmfns) -> int:
     beyond = np.flatnonzero(asked >= machine.max_gfns)
     numbers = asked[: int(beyond[0]) if len(beyond) else len(asked)].astype(np.int64)
     domain.reach(int(numbers.max(initial=-1)) + 1)
-    there = np.flatnonzero(domain.p2m[numbers] > ON_DEMAND)
+    there = np.flatnonzero(domain.p2m[numbers] > POD)
     numbers = numbers[: int(there[0]) if len(there) else len(numbers)]
     fresh = np.unique(numbers)
-    domain.n_on_demand += int(np.count_nonzero(domain.p2m[fresh] == NO_FRAME))
-    domain.p2m[numbers] = ON_DEMAND
+    domain.n_pod += int(np.count_nonzero(domain.p2m[fresh] == NO_FRAME))
+    domain.p2m[numbers] = POD
     domain.top_gfn = max(domain.top_gfn, int(numbers.max(initial=0)))
     return len(numbers)
 
@@ -63,9 +63,9 @@ def set_target(machine: Machine, domid: int, target_pages: int) -> None:
             f"target is {target_pages} pages, expected at most {domain.max_pages}, of an HVM or PVH domain",
             dom=domid,
         )
-    if not domain.n_on_demand:
+    if not domain.n_pod:
         return
-    cached = min(max(0, target_pages - domain.tot_pages), domain.n_on_demand)
+    cached = min(max(0, target_pages - domain.tot_pages), domain.n_pod)
     if cached > machine.frames.n_free:
         raise ModelError(errno.ENOMEM, f"the machine has {machine.frames.n_free} free frames, {cached} are asked for")
     domain.n_cached = cached

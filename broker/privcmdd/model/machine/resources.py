@@ -16,7 +16,7 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.findings import FindingKind
-from privcmdd.model.machine.domain import FLAGS, ON_DEMAND
+from privcmdd.model.machine.domain import FLAGS, POD
 from privcmdd.model.machine.frames import FIRST_RAM, NO_FRAME
 from privcmdd.model.machine.machine import Machine, no_such_domain
 
@@ -205,8 +205,8 @@ def add_to_physmap(machine: Machine, domid: int, space: int, index: int, gfn: in
     machine.frames.refs_of[mfn] += 1
     if domain.p2m[gfn] >= FIRST_RAM:
         machine.put([int(domain.p2m[gfn]) & ~FLAGS])
-    elif domain.p2m[gfn] == ON_DEMAND:
-        domain.n_on_demand -= 1
+    elif domain.p2m[gfn] == POD:
+        domain.n_pod -= 1
     if old != NO_GFN and domain.p2m[old] == mfn:
         domain.p2m[old] = NO_FRAME
         machine.put([mfn])

@@ -266,7 +266,7 @@ def tell_pod_target(call: Call, address: int, asked: dict[str, Any], domain: Dom
     answer = {
         "tot_pages": domain.tot_pages + domain.n_cached,
         "pod_cache_pages": domain.n_cached,
-        "pod_entries": domain.n_on_demand,
+        "pod_entries": domain.n_pod,
     }
     call.memory.put(POD_TARGET, address, {**asked, **answer})
     return 0
