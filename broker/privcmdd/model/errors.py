@@ -2,8 +2,8 @@
 """Two vocabularies of failure, never mixed.
 
 ``ModelError`` is an answer: the caller did something that the real thing refuses, nothing has changed, and
-the errno is the one that the real thing gives. ``LawBroken`` is ours: a law is broken, the session that
-met it ends, the broker goes on.
+the errno is the one that the real thing gives. ``LawBroken`` is a bug of ours: a law of the model does not hold.
+The session that met it ends, and the broker goes on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class ModelError(Exception):
-    """A refusal with an errno, a sentence and details; state is as it was unless ``details`` say otherwise.
+    """A refusal with an errno, a sentence and details; nothing has changed unless ``details`` say otherwise.
 
     Attributes:
         errno: The positive Linux errno.
@@ -36,13 +36,13 @@ class ModelError(Exception):
         return f"{self.name}: {self.text}"
 
 
-class LawBroken(Exception):  # noqa: N818 - deliberately not an Error: nobody's caller is at fault
+class LawBroken(Exception):  # noqa: N818 - deliberately not an Error: the caller did nothing wrong
     """A law of the model does not hold. Always a bug of ours.
 
     Attributes:
-        law: Which one, by number and name.
+        law: The law's number and name.
         text: What is wrong.
-        subject: What it is wrong with, such as ``frame 0x1f``: the same as long as it stays wrong.
+        subject: The part of the state that is wrong, such as ``frame 0x1f``; the same text as long as it stays wrong.
     """
 
     def __init__(self, law: str, text: str, subject: str = "") -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of memory: what holds the bytes of domains, of hypercall buffers and of domain 0's own shared pages.
+"""Memory files: they hold the bytes of domains, of hypercall buffers and of domain 0's own shared pages.
 
-Which page of a file holds what is decided here. The files themselves are made elsewhere: nothing here has a
-descriptor.
+This file decides which page of a memory file holds what. The files themselves are made elsewhere: nothing here has
+a descriptor.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import numpy.typing as npt
 
 from privcmdd.model.errors import ModelError
 
-# The size of a buffer file: arrays for 16 million frames and as much again. It is sparse.
+# Pages of a buffer file: room for the arrays of a request for 16 million frames, twice. The file is sparse.
 N_PAGES: Final = 65_536
 
 
 class BufferPages:
-    """The pages of one buffer file, which an address space's hypercall buffers lie in.
+    """The pages of one buffer file, in which the hypercall buffers of an address space lie.
 
-    The caller and the hypervisor share the bytes of a hypercall's arguments. A process and the children it forks share
-    one file, as they share such pages on Linux (drivers/xen/privcmd-buf.c); a page is in use as long as a map entry of
-    any of them has it.
+    The caller and the hypervisor share the bytes of a hypercall's arguments. A process and the children that it forks
+    share one file, as they share such pages on Linux (drivers/xen/privcmd-buf.c). A page is in use as long as a map
+    entry of any of these processes maps it.
 
     Attributes:
-        number: Of the address space that it was made for; never used twice.
-        n_spaces: Address spaces that share it.
+        number: The number of the address space that the file was made for; never used twice.
+        n_spaces: Address spaces that share the file.
     """
 
     __slots__ = ("_users", "n_spaces", "number")
@@ -39,7 +39,7 @@ class BufferPages:
         self._users = np.zeros(n_pages, dtype=np.uint16)
 
     def find(self, n_pages: int) -> int:
-        """The first of ``n_pages`` unused pages in a row.
+        """Return the first page of ``n_pages`` unused pages in a row.
 
         Raises:
             ModelError: ENOMEM.
@@ -57,15 +57,15 @@ class BufferPages:
         return int(starts[fits[0]])
 
     def hold(self, page: int, n_pages: int) -> None:
-        """An entry has these pages."""
+        """Count a map entry that maps these pages."""
         self._users[page : page + n_pages] += 1
 
     def release(self, page: int, n_pages: int) -> None:
-        """An entry has these pages no more."""
+        """Count a map entry less: it no longer maps these pages."""
         self._users[page : page + n_pages] -= 1
 
     def unused(self, runs: list[tuple[int, int]]) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
-        """Those pages of runs (first page, number of pages) that nobody has."""
+        """Return the pages of ``runs`` (first page, number of pages) that no map entry maps."""
         free = [np.flatnonzero(self._users[page : page + n_pages] == 0) + page for page, n_pages in runs]
         return np.concatenate(free).astype(np.uint32)
 
@@ -79,12 +79,12 @@ RESOURCE_PAGES: Final = 256
 
 
 class Places(NamedTuple):
-    """Pages of a memory file, by what they are for.
+    """Pages of a memory file, by the part of the file that they lie in.
 
     Attributes:
-        own: Of guest frames, at the page of their number.
-        spill: Of guest frames elsewhere, counted from the beginning of that part.
-        resources: Of resources, counted likewise.
+        own: Pages of guest frames that lie at the page of their gfn.
+        spill: Pages of guest frames that lie in the spill area, counted from its beginning.
+        resources: Pages of resources, counted from the beginning of their part.
     """
 
     own: npt.NDArray[np.uint32]
@@ -95,9 +95,10 @@ class Places(NamedTuple):
 class FilePages:
     """Which pages of a domain's memory file hold a frame.
 
-    Frame g lies at page g, so that runs of guest frames are runs of the file. Only where page g still holds
-    an older frame that somebody has mapped (ballooned out, then populated again) does the new one go to the
-    spill area behind the last guest frame. Behind that lie the resources.
+    Guest frame g lies at page g, so that runs of guest frames are runs of the file. There is one exception: when a
+    guest frame is ballooned out while it is mapped, and then populated again, page g still holds the old frame. The
+    new frame then goes to the spill area, behind the page of the last guest frame. Behind the spill area lie the
+    resources.
     """
 
     __slots__ = ("_resources", "_spill", "_taken", "n_gfns", "n_spill")
@@ -111,7 +112,7 @@ class FilePages:
 
     @property
     def first_resource(self) -> int:
-        """Where the resources begin."""
+        """The page at which the resources begin."""
         return self.n_gfns + self.n_spill
 
     @property
@@ -120,7 +121,7 @@ class FilePages:
         return self.first_resource + RESOURCE_PAGES
 
     def room(self, gfns: npt.NDArray[np.uint32]) -> int:
-        """How many of these gfns, from the first on, ``take`` would find pages for."""
+        """Return for how many of these gfns, from the first on, ``find`` has pages."""
         known = gfns < len(self._taken)
         elsewhere = np.zeros(len(gfns), dtype=np.bool_)
         elsewhere[known] = self._taken[gfns[known]]
@@ -129,7 +130,10 @@ class FilePages:
         return int(over[0]) if len(over) else len(gfns)
 
     def find(self, gfns: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-        """Find pages for frames that are about to be populated; each gfn once. They are free until they are held."""
+        """Return pages for guest frames that are about to be populated. Each gfn comes once.
+
+        The pages are free until ``hold`` marks them.
+        """
         top = int(gfns.max(initial=0)) + 1
         if top > len(self._taken):
             self._taken = grow(self._taken, top, self.n_gfns)
@@ -144,12 +148,12 @@ class FilePages:
         return pages
 
     def find_resources(self, n_pages: int) -> npt.NDArray[np.uint32] | None:
-        """Find pages for frames of a resource; None when there are not so many."""
+        """Return free pages for the frames of a resource; None when there are too few."""
         free = np.flatnonzero(~self._resources)[:n_pages]
         return None if len(free) < n_pages else (free + self.first_resource).astype(np.uint32)
 
     def places(self, pages: npt.NDArray[np.uint32]) -> Places:
-        """Where pages of the file lie, for ``hold`` and ``release``, which then need no memory."""
+        """Return in which part of the file each page lies. ``hold`` and ``release`` then need no memory."""
         spilled = pages >= self.n_gfns
         if not spilled.any():
             return Places(pages, NOWHERE, NOWHERE)
@@ -157,11 +161,11 @@ class FilePages:
         return Places(pages[~spilled], pages[spilled & ~resource] - self.n_gfns, pages[resource] - self.first_resource)
 
     def hold(self, places: Places) -> None:
-        """Pages hold a frame from now on."""
+        """Mark pages that hold a frame from now on."""
         self._mark(places, holds=True)
 
     def release(self, places: Places) -> None:
-        """Pages hold nothing any more."""
+        """Mark pages that no longer hold a frame."""
         self._mark(places, holds=False)
 
     def _mark(self, places: Places, *, holds: bool) -> None:
@@ -171,7 +175,7 @@ class FilePages:
 
 
 def grow(table: npt.NDArray[T], n: int, limit: int) -> npt.NDArray[T]:
-    """Return the table with room for at least ``n`` rows and at most ``limit``, new rows zero."""
+    """Return a copy of the table with at least ``n`` rows and at most ``limit``; new rows are zero."""
     grown: npt.NDArray[T] = np.zeros(min(limit, max(n, 2 * len(table))), dtype=table.dtype)
     grown[: len(table)] = table
     return grown

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Findings: harm that a real host does without a word.
+"""Findings: a request does harm on a real host, and the host reports no error.
 
-The answer to the request is what the real host's is, whether something was found or not. A finding is left among
-the effects at the place where the harm is done; who asked, and what for, is added by the service. Each kind is
-described in docs/reference/findings.md, under its id.
+A finding does not change the answer: the request is answered as the real host answers it. The code that does the
+harm leaves the finding among the effects, and the service adds who asked and with which request. Each kind of
+finding is described in docs/reference/findings.md, under its id.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Self
 
 
 class FindingKind(StrEnum):
-    """What was found. The values are ids: they do not change. The table of the page is made from this one.
+    """The kinds of findings. The values are ids: they do not change. The table in findings.md is made from these rows.
 
     Attributes:
-        summary: It in one line.
+        summary: The kind in one line.
     """
 
     summary: str
 
     def __new__(cls, name: str, summary: str) -> Self:
-        """A kind, by its id and in one line."""
+        """Make a kind of an id and a summary."""
         kind = str.__new__(cls, name)
         kind._value_ = name
         kind.summary = summary
@@ -50,14 +50,14 @@ class FindingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Something was found.
+    """One finding.
 
     Attributes:
-        kind: What.
+        kind: The kind of the finding.
         text: One sentence for people, with the offending values.
-        dom: The domain concerned, if any.
-        addr: Where in the address space, in bytes, if anywhere.
-        request: The request that made what was found, when it is not the one that is being performed.
+        dom: The domain concerned; None when there is none.
+        addr: The address concerned; None when there is none.
+        request: The request that caused the finding, when it is an earlier one than the request that runs now.
     """
 
     kind: FindingKind
@@ -68,5 +68,5 @@ class Found:
 
 
 def pages_of(n_pages: int) -> str:
-    """A number of pages, in words."""
+    """Return a number of pages in words, such as ``1 page`` or ``2 pages``."""
     return f"{n_pages} page{'s' * (n_pages != 1)}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which host is simulated, where hosts answer differently."""
+"""Which host is simulated: hosts answer some requests differently."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The machine that clients believe to be on.
+    """The host that clients see.
 
     Attributes:
-        dom0: How the domain that clients run in is virtualised; a PVH one has an auto-translated physmap.
-        linux: Its kernel, for the personality of that name; 5.10 can split a VMA of the device.
-        xen: The hypervisor.
-        build: How it is built. ``debug``: for development, with shadow paging; it refuses page table entries with a
-            bit that it marks grants with (docs/explanation/facts/recorded-host.md, sections 4 and 12).
+        dom0: How domain 0, in which clients run, is virtualised. A PVH domain 0 has an auto-translated physmap.
+        linux: The version of domain 0's kernel, for the personality ``linux``; 5.10 can split a VMA of the device.
+        xen: The version of the hypervisor.
+        build: How the hypervisor is built. ``debug`` is a build for development, with shadow paging: it marks grants
+            with a bit of the page table entry, and refuses other entries that have this bit
+            (docs/explanation/facts/recorded-host.md, sections 4 and 12).
     """
 
     dom0: Literal["pv", "pvh"] = "pv"

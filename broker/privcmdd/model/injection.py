@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults on demand: rules that make requests and single frames fail.
+"""Injections: rules that make requests and single frames fail.
 
-A rule says what it matches, what it then does, and which of its matches it takes. It counts its matches from 1
-and decides by their number alone, probability included: with the same seed and the same requests the same ones fail,
-whatever other rules there are and however a batch was cut into slices.
+A rule says which requests or frames it matches, what it does to them, and which of its matches it takes. It counts
+its matches from 1 and decides by that number alone, also when it takes matches with a probability. So the same seed
+and the same requests give the same failures, whatever other rules there are and however a batch is cut into slices.
 
-Rules about frames see good frames only, which then fail as real ones do: without a reference, a page table entry or
-a page of page table. What failed anyway is not theirs to take, and not counted.
+Rules about frames see only frames that could be mapped. A frame that a rule takes fails as a real one does: no
+reference, no page table entry and no page table page is made for it. A frame that fails by itself is not a match and
+is not counted.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
     # Runs of frames: (n,) first ones, and (n,) or (1,) how many.
     Spans = tuple[Gmfns64, Gmfns64]
 
-# Each is asked for each request: a list of them, not a data base.
+# Every rule is asked for every request, one after the other: this bounds the time that takes.
 MOST_RULES: Final = 256
 CERTAIN_PPM: Final = 1_000_000
-# Look-ups of one frame that can be answered "paged out": they are counted in a byte.
+# The most look-ups of one frame that a rule answers with "paged out": they are counted in a byte.
 MOST_TRIES: Final = 255
 
 
@@ -58,12 +59,12 @@ OF_FRAMES: Final = frozenset((InjectionKind.FRAME_ERRNO, InjectionKind.PAGED))
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks, and for what: all that a rule may look at but frames.
+    """Who sends a request, and which method: what a rule may look at, besides frames.
 
     Attributes:
-        connection: Its number.
-        client: What it called itself in ``hello``.
-        method: The method asked for.
+        connection: The number of the connection.
+        client: The name that the client gave in ``hello``.
+        method: The method of the request.
     """
 
     connection: int
@@ -75,21 +76,21 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What is to fail, and how. None: whatever it is.
+    """What is to fail, and how. A field that is None matches anything.
 
     Attributes:
-        kind: What happens.
-        amount: An errno, tries (paged) or milliseconds (delay), by ``kind``.
-        after: A delay or drop: after the work is done, not before.
-        client: What the client called itself in ``hello``; ``*`` for anything, as of file names.
-        connection: Its number.
-        dom: The domain that is named.
-        gfns: Frames, as a mapping names them: (first, number) of each range.
-        method: A method's name; with a dot at its end, all that begin so.
-        nth: The first match that it takes, counted from 1.
-        times: How many it takes at most; None: without end.
-        probability_ppm: How probable it is that it takes one, in parts per million.
-        seed: Which of them, when they are not all.
+        kind: What happens to a match.
+        amount: An errno, a number of look-ups (paged) or milliseconds (delay), by ``kind``.
+        after: The delay or drop comes after the request is performed, not before.
+        client: The name that the client gave in ``hello``; ``*`` stands for any characters, as in file names.
+        connection: The number of the connection.
+        dom: The domain that the request names.
+        gfns: Ranges (first, number) of frames, by the numbers that a mapping uses.
+        method: A method's name; with a dot at its end, all methods that begin with it.
+        nth: The first match that the rule takes, counted from 1.
+        times: How many matches the rule takes at most; None: no limit.
+        probability_ppm: The probability that the rule takes a match, in parts per million.
+        seed: Decides which matches the rule takes, when it takes them with a probability.
     """
 
     kind: InjectionKind
@@ -108,7 +109,7 @@ class Rule:
     seed: int = 0
 
     def matches(self, asker: Asker, dom: int | None) -> bool:
-        """Whether a request is meant, its frames aside."""
+        """Return whether the rule matches a request; the request's frames are not looked at."""
         return (
             (self.client is None or fnmatchcase(asker.client, self.client))
             and self.connection in (None, asker.connection)
@@ -122,7 +123,7 @@ class Rule:
         )
 
     def among(self, gmfns: Gmfns64) -> npt.NDArray[np.bool_]:
-        """Which frames are meant."""
+        """Return for each frame whether the rule matches it."""
         if self.gfns is None:
             return np.ones(len(gmfns), dtype=np.bool_)
         numbers = gmfns & np.uint64(FRAME_MASK)
@@ -132,7 +133,7 @@ class Rule:
         return meant
 
     def meets(self, spans: Spans) -> bool:
-        """Whether one of these runs has a frame that is meant."""
+        """Return whether the rule matches a frame of these runs."""
         first, n_frames = spans[0] & np.uint64(FRAME_MASK), spans[1]
         return self.gfns is None or any(
             bool(((first < np.uint64(start + n)) & (first + n_frames > np.uint64(start))).any())
@@ -141,13 +142,13 @@ class Rule:
 
 
 class Armed:
-    """A rule at work.
+    """A rule in force, with its counts.
 
     Attributes:
-        id: Never used twice.
-        owner: The connection that it ends with; None: it stays until it is cleared.
-        n_seen: Matches so far: frames for rules about frames, else requests.
-        n_fired: How many of them it took.
+        id: The rule's number; never used twice.
+        owner: The rule ends with this connection; None: the rule stays until it is cleared.
+        n_seen: Matches so far: frames for a rule about frames, else requests.
+        n_fired: How many of these matches the rule took.
     """
 
     __slots__ = ("_tries", "id", "n_fired", "n_seen", "owner", "rule")
@@ -161,7 +162,7 @@ class Armed:
         self._tries: dict[int, npt.NDArray[np.uint8]] = {}
 
     def take(self, n: int) -> npt.NDArray[np.bool_]:
-        """See ``n`` more matches; which of them it takes."""
+        """Count ``n`` more matches, and return for each whether the rule takes it."""
         rule = self.rule
         taken = np.ones(n, dtype=np.bool_)
         early = rule.nth - 1 - self.n_seen
@@ -176,14 +177,14 @@ class Armed:
         return taken
 
     def take_frames(self, dom: int, gmfns: Gmfns64) -> npt.NDArray[np.int64]:
-        """See frames that could be mapped.
+        """Count the matches among frames that could be mapped.
 
         Args:
-            dom: Whose.
+            dom: The domain that has the frames.
             gmfns: (n,) as the caller wrote them.
 
         Returns:
-            The indices of those that it takes, ascending.
+            The indices of the frames that the rule takes, ascending.
         """
         meant = np.flatnonzero(self.rule.among(gmfns))
         if self.rule.kind is not InjectionKind.PAGED or not len(meant):
@@ -193,11 +194,11 @@ class Armed:
         out = tries[numbers] < self.rule.amount
         meant, numbers = meant[out], numbers[out]
         taken = self.take(len(meant))
-        tries[numbers[taken]] += 1  # a frame that is named twice has been tried once
+        tries[numbers[taken]] += 1  # a frame that a request names twice counts as one look-up
         return meant[taken]
 
     def _tries_of(self, dom: int, highest: int) -> npt.NDArray[np.uint8]:
-        """How often each frame of a domain was paged out; good frames are few enough to have a byte each."""
+        """Return how often each frame of a domain was answered "paged out", a byte a frame."""
         tries = self._tries.get(dom)
         if tries is None or highest >= len(tries):
             grown = np.zeros(1 << highest.bit_length(), dtype=np.uint8)
@@ -211,8 +212,8 @@ class Injections:
     """The rules in force.
 
     Attributes:
-        rules: By id, oldest first: the order in which they are asked.
-        totals: How often rules of each kind have fired, those that are gone included.
+        rules: The rules by id, oldest first: they are asked in this order.
+        totals: How many matches the rules of each kind have taken, rules that have ended included.
     """
 
     def __init__(self) -> None:
@@ -224,10 +225,10 @@ class Injections:
         return bool(self.rules)
 
     def add(self, rule: Rule, owner: int | None = None) -> Armed:
-        """Put a rule in force.
+        """Put a rule in force, and return it.
 
         Raises:
-            ModelError: ENOSPC, there are too many.
+            ModelError: ENOSPC, there are too many rules.
         """
         if len(self.rules) >= MOST_RULES:
             raise ModelError(errno.ENOSPC, f"there are {MOST_RULES} rules already: clear some", limit=MOST_RULES)
@@ -240,20 +241,22 @@ class Injections:
         del self.rules[number]
 
     def leave(self, owner: int) -> None:
-        """A connection has ended: so do its rules."""
+        """End the rules of a connection that has ended."""
         self.rules = {number: armed for number, armed in self.rules.items() if armed.owner != owner}
 
     def statistics(self) -> dict[str, int]:
-        """Rules there are, and how often those of each kind have fired."""
+        """Return the number of rules, and how many matches the rules of each kind have taken."""
         return {"rules": len(self.rules), **{kind.value: self.totals[kind] for kind in InjectionKind}}
 
     def strikes(self, asker: Asker, dom: int | None, spans: Spans | None) -> Iterator[Armed]:
-        """The rules about requests that take this one, in order; one that is not asked for any more has not seen it.
+        """Yield the rules that take this request, in order. A rule is asked, and counts, only when its turn comes.
+
+        So when the caller stops here, the rules that come later have not seen the request.
 
         Args:
-            asker: Who asks.
-            dom: The domain that the request names; None for none.
-            spans: The frames that it names; None for none.
+            asker: Who sends the request.
+            dom: The domain that the request names; None when it names none.
+            spans: The frames that the request names; None when it names none.
         """
         for armed in list(self.rules.values()):
             rule = armed.rule
@@ -268,17 +271,17 @@ class Injections:
     def fail_frames(
         self, asker: Asker, dom: int, gmfns: Gmfns64 | None, mfns: Mfns32, errors: Errors32 | None
     ) -> tuple[Mfns32, Errors32 | None]:
-        """Let good frames fail, before anybody has a reference to them.
+        """Make frames of a look-up fail, before a reference to them is taken.
 
         Args:
-            asker: Who asks for them.
-            dom: Whose they are.
-            gmfns: (n,) as the caller wrote them; None for pages of a resource, which have no such name.
-            mfns: (n,) uint32, ``NO_FRAME`` where one has failed already.
+            asker: Who asks for the frames.
+            dom: The domain that has the frames.
+            gmfns: (n,) as the caller wrote them; None for pages of a resource, which have no gmfn.
+            mfns: (n,) uint32, ``NO_FRAME`` where a frame has failed already.
             errors: None, or (n,) int32, as ``foreign.get`` answers them.
 
         Returns:
-            ``mfns`` and ``errors``, as they are now.
+            ``mfns`` and ``errors`` after the rules were asked.
         """
         for armed in self.rules.values():
             rule = armed.rule
@@ -286,7 +289,7 @@ class Injections:
                 continue
             good = np.flatnonzero(mfns != NO_FRAME)
             of_good = good.astype(np.uint64) if gmfns is None else gmfns[good]
-            # Pages of a resource are counted apart: their indices are nobody's frame numbers.
+            # Pages of a resource are counted apart (as domain ~dom): their indices are not frame numbers.
             taken = good[armed.take_frames(~dom if gmfns is None else dom, of_good)]
             if not len(taken):
                 continue
@@ -299,9 +302,10 @@ class Injections:
 
 
 def draws(seed: int, first: int, n: int) -> Gmfns64:
-    """Numbers ``first`` to ``first + n`` of a sequence of uniform u64, by splitmix64.
+    """Return the numbers ``first`` to ``first + n`` of a sequence of uniform u64, by splitmix64.
 
-    Each is a function of the seed and its place alone, in every release of numpy.
+    Each number depends on the seed and on its place in the sequence alone; numpy's own generators may change between
+    releases.
     """
     z = np.arange(first + 1, first + n + 1, dtype=np.uint64) * np.uint64(0x9E37_79B9_7F4A_7C15) + np.uint64(seed)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58_476D_1CE4_E5B9)

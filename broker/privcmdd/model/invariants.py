@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The laws of the model, a function each: true between any two steps, whatever clients do.
+"""The laws of the model, a function each. They hold between any two steps, whatever clients do.
 
-They recount from scratch and share no arithmetic with the code they check. Tests run them after every step;
-``--paranoid`` runs them after every request.
+The functions count from scratch and share no arithmetic with the code that they check. Tests run them after every
+step; ``--paranoid`` runs them after every request.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 
 def check(machine: Machine, spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]) -> None:
-    """All laws that hold between steps.
+    """Check all laws that hold between steps.
 
     Args:
         machine: The machine.
-        spaces: Every address space that lives.
+        spaces: Every address space that is not closed.
         accounts: Each account that spaces pay from, with the accounts that draw on it.
 
     Raises:
-        LawBroken: Naming the law.
+        LawBroken: The first law that does not hold.
     """
     for breach in breaches(machine, spaces, accounts):
         raise breach
@@ -49,7 +49,7 @@ def check(machine: Machine, spaces: Collection[AddressSpace], accounts: Mapping[
 def breaches(
     machine: Machine, spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]
 ) -> Iterator[LawBroken]:
-    """As ``check``, but all laws that are broken, each with its first breach in a space or in the machine."""
+    """As ``check``, but yield all laws that are broken: for each law its first breach in each space or the machine."""
     for space in spaces:
         subject = f"space {space.number}"
         yield from _broken(entries_are_ordered, subject, space)
@@ -66,22 +66,22 @@ def breaches(
 
 
 def _broken(law: Callable[..., None], subject: str, *state: object) -> Iterator[LawBroken]:
-    """The breach of a law, if there is one; a state in which it cannot even be checked is one."""
+    """Yield the breach of a law, if there is one. A law that cannot be checked in this state is broken too."""
     try:
         law(*state)
     except MemoryError:
-        return  # it has not been checked, which is nobody's fault
+        return  # the law is not checked for want of memory: that is no breach
     except LawBroken as breach:
         breach.subject = breach.subject or subject
         yield breach
-    except Exception as problem:  # noqa: BLE001 - whatever it is, the state is at fault
+    except Exception as problem:  # noqa: BLE001 - whatever is raised, the state is wrong
         uncheckable = LawBroken(law.__name__.replace("_", " "), f"cannot be checked: {problem!r}", subject)
         uncheckable.__cause__ = problem
         yield uncheckable
 
 
 def require(law: str, holds: bool, text: str, subject: str = "") -> None:
-    """State a law, for a part of the state that has a name of its own."""
+    """Raise ``LawBroken`` unless the law holds. ``subject`` names the part of the state that is looked at."""
     if not holds:
         raise LawBroken(law, text, subject)
 
@@ -101,7 +101,7 @@ def entries_are_ordered(space: AddressSpace) -> None:
 
 
 def objects_are_counted(space: AddressSpace) -> None:
-    """Law 2: an object's references are the entries that point to it, and the counter is the objects alive."""
+    """Law 2: an object has as many references as entries point to it, and the counter says how many objects exist."""
     law = "2 objects are referred to by their entries"
     pointing = Counter(entry.object for entry in space.map if entry.object is not None)
     for entry_object, n_entries in pointing.items():
@@ -120,9 +120,9 @@ def objects_are_counted(space: AddressSpace) -> None:
 
 
 def frames_are_counted(machine: Machine, spaces: Collection[AddressSpace]) -> None:
-    """Law 3: a frame's references are the page table entries to it, the p2m's own, and those put off to be given back.
+    """Law 3: a frame's references are its page table entries, the p2m's own, and those whose put was put off.
 
-    While a replacement is prepared, it holds references of its own to what it has looked up so far.
+    A replacement that is being prepared holds references of its own to the frames that it has looked up so far.
     """
     law = "3 references are the mappings"
     frames = machine.frames
@@ -160,7 +160,7 @@ def frames_are_counted(machine: Machine, spaces: Collection[AddressSpace]) -> No
 
 
 def page_tables_are_counted(space: AddressSpace) -> None:
-    """Law 4: page table pages and wired pages equal a recount, and failed frames have no entry."""
+    """Law 4: page table pages and wired pages equal a recount, and a failed frame has no page table entry."""
     law = "4 page tables and wired pages are accounted"
     present: set[int] = set()
     n_barred = 0
@@ -190,7 +190,7 @@ def page_tables_are_counted(space: AddressSpace) -> None:
 
 
 def replacement_is_invisible(space: AddressSpace) -> None:
-    """Law 5: while a replacement is prepared, the map is as it was when that began."""
+    """Law 5: while a replacement is being prepared, the map is as it was when the preparation began."""
     pending = space.pending
     if pending is not None:
         require(
@@ -201,7 +201,7 @@ def replacement_is_invisible(space: AddressSpace) -> None:
 
 
 def changes_are_counted(space: AddressSpace) -> None:
-    """Law 6, over time: what was entered and not removed is what is there."""
+    """Law 6, over time: frames entered less frames removed are the frames that are mapped."""
     counters = space.counters
     there = counters.frames_entered - counters.frames_removed
     require(
@@ -212,7 +212,7 @@ def changes_are_counted(space: AddressSpace) -> None:
 
 
 def errors_are_in_order(batch: Batch, n_asked: int) -> None:
-    """Law 6, for one answer: an error or a frame for each frame asked for, never both, in its place.
+    """Law 6, for one answer: each frame asked for has an error or a frame, never both, in its place.
 
     Frames of a mapping without access (linux, PROT_NONE) have neither.
     """
@@ -225,7 +225,7 @@ def errors_are_in_order(batch: Batch, n_asked: int) -> None:
 
 
 def closed_space_is_empty(space: AddressSpace) -> None:
-    """Law 7: when the last thread of an address space has gone, it holds nothing."""
+    """Law 7: when the last thread of an address space has ended, the space holds nothing."""
     law = "7 everything is given back"
     require(law, space.closed, "the space is not closed")
     require(law, not len(space.map) and not space.pmap.n_entries, "entries or frames are left")
@@ -234,7 +234,7 @@ def closed_space_is_empty(space: AddressSpace) -> None:
 
 
 def domains_live_as_long_as_referred_to(machine: Machine) -> None:
-    """Law 8: a domain is gone only when nothing refers to it, and not later; its totals are its frames."""
+    """Law 8: a domain is gone when nothing refers to it, no sooner and no later; its totals count its frames."""
     law = "8 a domain lives as long as it is referred to"
     owners = machine.frames.owner
     for domid in np.unique(owners).tolist():
@@ -262,7 +262,7 @@ def domains_live_as_long_as_referred_to(machine: Machine) -> None:
 
 
 def channels_have_two_ends(machine: Machine) -> None:
-    """Law 10: a bound port's other end is bound to it and has the channel's other event; nobody else has either.
+    """Law 10: the other end of a bound port is bound to it and has the channel's other event; no third port has either.
 
     Xen's own ports are those of the domain's ioreq servers and of its pager.
     """
@@ -293,7 +293,7 @@ def channels_have_two_ends(machine: Machine) -> None:
 
 
 def grants_in_use_are_counted(machine: Machine, spaces: Collection[AddressSpace]) -> None:
-    """Law 11: a grant is in use as often as pages map it, and each of these pages has a frame of the domain."""
+    """Law 11: a grant is in use as often as pages map it, and each of these pages maps a frame of its domain."""
     law = "11 grants are in use as often as they are mapped"
     mapped: Counter[tuple[int, int]] = Counter()
     written: Counter[tuple[int, int]] = Counter()
@@ -318,7 +318,7 @@ def grants_in_use_are_counted(machine: Machine, spaces: Collection[AddressSpace]
 
 
 def shares_are_held(machine: Machine, spaces: Collection[AddressSpace]) -> None:
-    """Law 12: a page that domain 0 grants is there as long as somebody holds it, and the pages that do map it."""
+    """Law 12: a page that domain 0 grants exists as long as it has a holder; pages that are holders map it."""
     law = "12 shared pages are there as long as they are held"
     numbers = {space.number for space in spaces}
     holding = set()
@@ -339,7 +339,7 @@ def shares_are_held(machine: Machine, spaces: Collection[AddressSpace]) -> None:
 
 
 def charges_add_up(spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]) -> None:
-    """Law 9: what an account pays is what is in use."""
+    """Law 9: an account pays for exactly what is in use."""
     law = "9 charges equal use"
     for account, drawing in accounts.items():
         own = [space for space in spaces if space.account is account]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The keys of memory files: a domain's is its domid, each other kind has a type of its own.
+"""The keys of memory files: the key of a domain's file is its domid, each other kind of file has a type of its own.
 
-They stand apart from ``files``, which needs numpy: who only makes and opens files answers before numpy is there.
+The keys stand apart from ``files``, which needs numpy: code that only makes and opens files runs before numpy is
+imported.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ class SharedFile(NamedTuple):
     """The key of the file of one allocation of shared pages (gntalloc).
 
     Attributes:
-        number: Of the allocation.
-        what: Always the same; it makes the key unequal to every key of another kind.
+        number: The number of the allocation.
+        what: Always the same text; it makes the key unequal to every key of another kind.
     """
 
     number: int
@@ -25,7 +26,7 @@ class BufferFile(NamedTuple):
     """The key of a file of hypercall buffers.
 
     Attributes:
-        number: Of the address space that the file was made for.
+        number: The number of the address space that the file was made for.
     """
 
     number: int

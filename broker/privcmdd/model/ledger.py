@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who pays for what: quotas as accounts, use as charges.
+"""Who pays for what: an account has limits, a charge is what something in use costs.
 
-A ``Charge`` is held next to the thing it pays for and gives itself back with it. A connection's account
-draws on its uid's account, so that what one connection takes counts for both. The shape is dbus-broker's
-(``util/user.h``): a limit that is hit is an errno, and nothing has changed.
+A ``Charge`` is held next to the thing that it pays for, and is released with that thing. A connection's account
+draws on its uid's account, so that what one connection uses counts for both. The design is dbus-broker's
+(``util/user.h``): when a limit is hit, the answer is an errno and nothing has changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Slot(StrEnum):
-    """What is counted."""
+    """The kinds of things that are counted."""
 
     FRAMES = "frames"  # present foreign pages
     ENTRIES = "entries"  # map entries
@@ -27,11 +27,11 @@ class Slot(StrEnum):
     SPACES = "spaces"  # address spaces
     BATCHES = "batches"  # map requests in flight
     QUEUED_BYTES = "queued_bytes"  # output that the client has not taken
-    FDS = "fds"  # descriptors held for it
+    FDS = "fds"  # descriptors held for the client
 
 
 UNLIMITED: Final = 1 << 62
-# Looking a member up in its enumeration costs 0.1 us in Python 3.11, and these are on the path of every request.
+# Looking a member of an enumeration up costs 0.1 us in Python 3.11, and every request uses these members.
 ENTRIES: Final = Slot.ENTRIES
 OBJECTS: Final = Slot.OBJECTS
 FRAMES: Final = Slot.FRAMES
@@ -41,9 +41,9 @@ class Account:
     """What one uid, or one connection of it, uses and may use.
 
     Attributes:
-        name: For people, as in ``uid 1000``.
-        used: Units in use, a slot.
-        limits: The most that may be in use, a slot.
+        name: A name for people, such as ``uid 1000``.
+        used: Units in use, by slot.
+        limits: The most units that may be in use, by slot.
     """
 
     __slots__ = ("_parent", "limits", "name", "used")
@@ -55,31 +55,31 @@ class Account:
         self.relimit(limits)
 
     def charge(self, slot: Slot, amount: int = 0) -> Charge:
-        """Begin to pay for something.
+        """Return a new charge of ``amount`` units.
 
         Raises:
-            ModelError: EDQUOT, this account or the one it draws on would be over its limit.
+            ModelError: EDQUOT, this account, or the account that it draws on, would be over its limit.
         """
         charge = Charge(self, slot)
         charge.resize(amount)
         return charge
 
     def relimit(self, limits: Mapping[Slot, int]) -> None:
-        """Set new limits. Use above them is kept; only growth is refused (as Xen does for a lowered max_mem)."""
+        """Set new limits. Use above a new limit stays; only growth is refused (as Xen does for a lowered max_mem)."""
         self.limits = {slot: limits.get(slot, UNLIMITED) for slot in Slot}
 
     @property
     def idle(self) -> bool:
-        """Nothing is charged."""
+        """Whether nothing is charged."""
         return not any(self.used.values())
 
     def add(self, slot: Slot, amount: int, *, owed: bool = False) -> None:
         """Change the use of a slot by ``amount``; for ``Charge`` and ``Tally`` only.
 
         Args:
-            slot: Of which kind.
-            amount: Units; less than 0 to give back.
-            owed: It was given back a moment ago, by what is now undone: no limit holds.
+            slot: The kind of thing.
+            amount: Units; less than 0 to give units back.
+            owed: These units were given back a moment ago by a change that is now undone: no limit is checked.
 
         Raises:
             ModelError: EDQUOT, on growth only.
@@ -102,7 +102,7 @@ class Account:
 
 
 class Charge:
-    """A sum that an account pays as long as this is held."""
+    """A number of units that an account pays for, until ``release``."""
 
     __slots__ = ("_account", "_slot", "amount")
 
@@ -122,7 +122,7 @@ class Charge:
             self.amount = amount
 
     def release(self) -> None:
-        """Pay nothing any more; any number of times."""
+        """Pay for nothing any more. Calling it again does nothing."""
         self.resize(0)
 
 
@@ -136,7 +136,9 @@ class Tally:
         self.entries = self.objects = self.frames = 0
 
     def afford(self, entries: int, objects: int, frames: int) -> None:
-        """Make sure that these could be paid for: enough for who does not let anybody else run before paying.
+        """Check that ``pay`` with these amounts would succeed; nothing is paid.
+
+        This is enough for a caller that lets no other request run before it pays.
 
         Raises:
             ModelError: EDQUOT.
@@ -147,10 +149,10 @@ class Tally:
             or used[OBJECTS] + objects - self.objects > limits[OBJECTS]
             or used[FRAMES] + frames - self.frames > limits[FRAMES]
         ):
-            # Over a limit, but perhaps one that was lowered below what is used, and not by what is asked for here.
+            # A limit may have been lowered below what is used: only ``pay`` tells whether this request passes a limit.
             paid = (self.entries, self.objects, self.frames)
             self.pay(max(entries, self.entries), max(objects, self.objects), max(frames, self.frames))
-            self.pay(*paid)  # whoever asks may still be refused for another reason, and pay nothing
+            self.pay(*paid)  # the request may still be refused for another reason: nothing is paid yet
 
     def pay(self, entries: int, objects: int, frames: int) -> None:
         """Pay for these from now on.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets of numbers that consist of few ranges."""
+"""Sets of numbers, kept as a few ranges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Ranges:
-    """Ranges of numbers, ends included; those that touch are one (xen/common/rangeset.c)."""
+    """A set of numbers as ranges, ends included; ranges that touch become one (xen/common/rangeset.c)."""
 
     __slots__ = ("_ends", "_starts")
 
@@ -26,17 +26,17 @@ class Ranges:
         return len(self._starts)
 
     def overlaps(self, start: int, end: int) -> bool:
-        """Whether any number of a range is there."""
+        """Return whether any number of a range is in the set."""
         at = bisect_left(self._ends, start)
         return at < len(self) and self._starts[at] <= end
 
     def contains(self, start: int, end: int) -> bool:
-        """Whether all numbers of a range are there."""
+        """Return whether all numbers of a range are in the set."""
         at = bisect_left(self._ends, start)
         return at < len(self) and self._starts[at] <= start and end <= self._ends[at]
 
     def with_added(self, start: int, end: int) -> Ranges:
-        """These and a range of which nothing is there."""
+        """Return this set and a range; no number of the range is in the set yet."""
         low = bisect_left(self._ends, start - 1)
         high = bisect_left(self._starts, end + 2)
         if low < high:
@@ -44,7 +44,7 @@ class Ranges:
         return self._spliced(low, high, [(start, end)])
 
     def without(self, start: int, end: int) -> Ranges:
-        """These without a range of which all is there."""
+        """Return this set without a range; all numbers of the range are in the set."""
         at = bisect_left(self._ends, start)
         left = [(self._starts[at], start - 1), (end + 1, self._ends[at])]
         return self._spliced(at, at + 1, [(first, last) for first, last in left if first <= last])

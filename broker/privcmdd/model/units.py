@@ -9,13 +9,13 @@ PAGE_SHIFT: Final = 12
 PAGE_SIZE: Final = 1 << PAGE_SHIFT
 PAGE_MASK: Final = PAGE_SIZE - 1
 
-# The first address a client cannot have. Addresses are those of real processes on the Linux host below us
-# (TASK_SIZE on x86-64), so this stands in for NetBSD's slightly lower VM_MAXUSER_ADDRESS as well.
+# The first address that a client cannot have. Clients are real processes on a Linux host, so this is its TASK_SIZE on
+# x86-64; it is used in place of NetBSD's slightly lower VM_MAXUSER_ADDRESS as well.
 VM_MAX_ADDRESS: Final = 0x7FFF_FFFF_F000
 # Where the broker starts to look when a client leaves the choice of an address to it.
 VM_MMAP_BASE: Final = 0x7000_0000_0000
 
-# A page table entry has 40 bits for the frame: Xen and Linux (PV) drop what is above them without a word
+# A page table entry has 40 bits for the frame number: Xen and Linux (PV) drop higher bits without an error
 # (docs/explanation/facts/recorded-host.md, 2.7).
 FRAME_BITS: Final = 40
 FRAME_MASK: Final = (1 << FRAME_BITS) - 1
@@ -27,15 +27,15 @@ DOMID_IO: Final = 0x7FF1
 DOMID_XEN: Final = 0x7FF2
 DOMID_INVALID: Final = 0x7FF4
 
-# Where a PC has no RAM below 4 GiB: devices are there, and the local APIC.
+# The frames below 4 GiB where a PC has no RAM: devices and the local APIC are there.
 MMIO_FIRST: Final = 0xF0000
 MMIO_END: Final = 0x100000
 LAPIC_FRAME: Final = 0xFEE00
 
-# A frame number that names nothing, in lists that travel (xen/include/public/xen.h, INVALID_MFN).
+# In the frame lists of requests and answers: the number of no frame (xen/include/public/xen.h, INVALID_MFN).
 INVALID_FRAME: Final = (1 << 64) - 1
 
-# Page protection, with the names and bits of mman.h. Plain integers: these are on the path of every request.
+# Page protection, with the names and bits of mman.h. Plain integers are fast, and every request uses these.
 PROT_NONE: Final = 0
 PROT_READ: Final = 1
 PROT_WRITE: Final = 2

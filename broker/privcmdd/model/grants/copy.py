@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copying from and to grants, without mapping them: GNTTABOP_copy, as gntdev's GRANT_COPY asks for it.
+"""Copying from and to grants without mapping them: GNTTABOP_copy, which gntdev's GRANT_COPY calls.
 
-Each segment is copied, or has a status that says why not (xen/common/grant_table.c, acquire_grant_for_copy and
-gnttab_copy_buf). One end of it may be the caller's own bytes, which come and go with the request.
+Each segment is copied, or its status says why not (xen/common/grant_table.c, acquire_grant_for_copy and
+gnttab_copy_buf). One end of a segment may be the caller's own bytes; they travel in the request and in its answer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DEST_GREF: Final = 2
 
 
 class Segment(NamedTuple):
-    """Bytes to copy; an end that is no grant is the caller's own memory, and its three numbers mean nothing."""
+    """Bytes to copy. An end that is no grant is the caller's own memory; its three numbers are not looked at."""
 
     flags: int
     len: int
@@ -39,20 +39,20 @@ class Segment(NamedTuple):
 
 
 class Memory(Protocol):
-    """Domains' memory files, by byte."""
+    """The bytes of domains' memory files."""
 
     def read(self, domid: int, at: int, size: int) -> bytes:
-        """Bytes of a domain's file."""
+        """Return ``size`` bytes of a domain's file, from byte ``at`` on."""
 
     def write(self, domid: int, at: int, data: bytes) -> None:
-        """Change bytes of a domain's file."""
+        """Write bytes to a domain's file, from byte ``at`` on."""
 
 
 def check(segments: Sequence[Segment]) -> None:
-    """What the driver refuses before anything is copied (gntdev_grant_copy_seg).
+    """Check segments as the driver does before anything is copied (gntdev_grant_copy_seg).
 
     Raises:
-        ModelError: EINVAL, neither end of a segment is a grant, or it runs over the end of its page.
+        ModelError: EINVAL, neither end of a segment is a grant, or an end runs over the end of its page.
     """
     for index, segment in enumerate(segments):
         if not segment.flags & (SOURCE_GREF | DEST_GREF):
@@ -74,12 +74,12 @@ def copy(machine: Machine, segment: Segment, own: bytes, memory: Memory) -> tupl
 
     Args:
         machine: The machine.
-        segment: Which has been checked.
-        own: The caller's bytes, when they are the source.
+        segment: A segment that ``check`` has accepted.
+        own: The caller's bytes, when the source is no grant.
         memory: The guests' memory.
 
     Returns:
-        How it went, and the bytes when the caller is to have them.
+        The status, and the copied bytes when the destination is no grant, else no bytes.
     """
     data = own
     if not segment.len:
@@ -97,7 +97,10 @@ def copy(machine: Machine, segment: Segment, own: bytes, memory: Memory) -> tupl
 
 
 def place(machine: Machine, segment: Segment, memory: Memory, *, writes: bool) -> int:
-    """Where a segment's end lies in its domain's file. Nobody else runs until the bytes are copied."""
+    """Return at which byte of its domain's file an end of a segment lies.
+
+    The reference to the frame is put before this returns, because no other request runs until the bytes are copied.
+    """
     domid, ref, offset = segment[5:8] if writes else segment[2:5]
     domain = machine.domains.get(domid)
     if domain is None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Grants: pages that a guest lets other domains map, by number, as its grant table says.
+"""Entries of a grant table: they say which of its pages a guest lets other domains map.
 
-The table is the guest's memory: what it holds is read when a grant is mapped, as Xen does
+The table lies in the guest's memory. An entry is read when the grant is mapped, as Xen does
 (xen/common/grant_table.c, map_grant_ref). The mapper is domain 0.
 """
 
@@ -32,11 +32,11 @@ GTF_SUB_PAGE: Final = 256
 
 V1: Final = struct.Struct("<HHI")  # flags, domid, frame (struct grant_entry_v1)
 
-V2: Final = struct.Struct("<HHHHQ")  # flags, domid, of a part: where it begins, its bytes; frame (grant_entry_v2)
+V2: Final = struct.Struct("<HHHHQ")  # flags, domid, offset and length of a sub-page grant, frame (grant_entry_v2)
 
 
 class Status(IntEnum):
-    """GNTST_*, as far as mapping and copying answer them (xen/include/public/grant_table.h)."""
+    """The GNTST_* that mapping and copying answer (xen/include/public/grant_table.h)."""
 
     OKAY = 0
     GENERAL_ERROR = -1
@@ -47,12 +47,12 @@ class Status(IntEnum):
 
 
 class Granted(NamedTuple):
-    """What a grant gives.
+    """What a grant gives access to.
 
     Attributes:
-        frame: As the guest names it.
-        start: The first byte of it.
-        end: The one behind the last.
+        frame: The frame, by the number that the guest wrote (a gmfn).
+        start: The first byte of the frame that is granted.
+        end: The byte behind the last one that is granted.
     """
 
     frame: int
@@ -61,26 +61,26 @@ class Granted(NamedTuple):
 
 
 def refused(status: Status, text: str, ref: int) -> ModelError:
-    """EINVAL, the one errno that the driver has for all that Xen may say; the details have Xen's own word."""
+    """Return EINVAL, the driver's one errno for all refusals of Xen; the details have Xen's own status."""
     return ModelError(errno.EINVAL, f"{text} ({status.name.lower()})", key="arr", ref=ref, status=int(status))
 
 
 def granted(machine: Machine, domain: Domain, ref: int, read: Read, *, writes: bool, whole: bool = True) -> Granted:
-    """What a grant gives to domain 0.
+    """Find out what a grant gives to domain 0.
 
     Args:
         machine: The machine.
-        domain: Who granted.
+        domain: The domain that grants.
         ref: The grant's number.
-        read: Reads the domain's memory file: from a byte of the file on, so many bytes.
-        writes: It is to be written to.
-        whole: It must be a whole frame: that is what can be mapped.
+        read: Reads the domain's memory file: takes the first byte and the number of bytes.
+        writes: Domain 0 wants to write to the grant.
+        whole: The grant must be a whole frame, because only a whole frame can be mapped.
 
     Returns:
-        Of a grant that is mapped already what it gave then.
+        What the grant gives. If the grant is mapped already, this is what it gave when it was mapped first.
 
     Raises:
-        ModelError: EINVAL, it is no grant to domain 0, or read-only.
+        ModelError: EINVAL, the grant is not one to domain 0, or it is read-only.
     """
     held = domain.grants.pins.get(ref)
     if held is not None and (held.n_writable or not writes):

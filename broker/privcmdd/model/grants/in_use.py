@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which grants are in use, and how the guest sees it.
+"""Which grants are in use, and how the guest sees that.
 
-While a grant is mapped, Xen keeps two bits up where the guest can read them: GTF_reading, and GTF_writing when
-somebody may write to it (xen/common/grant_table.c, _set_status and release_grant_for_copy). They are in the entry
+While a grant is mapped, Xen keeps two bits set where the guest can read them: GTF_reading, and GTF_writing when a
+mapping is writable (xen/common/grant_table.c, _set_status and release_grant_for_copy). The bits are in the entry
 itself in version 1 of the interface, in the status frames in version 2. A guest must not end a grant while they are
-up. The counts are kept here and never read back from the guest, so what it writes there harms itself alone.
+set. The counts are kept here and never read back from the guest: a guest that writes over the bits harms itself alone.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ STATUS_BYTES: Final = 2
 
 
 class Held(NamedTuple):
-    """What a page of an address space maps.
+    """The grant that a page of an address space maps.
 
     Attributes:
-        domid: Who granted it: it stays as long as it is mapped.
+        domid: The domain that granted it; that domain is not gone as long as the grant is mapped.
         ref: The grant's number.
-        writes: It was mapped to be written.
+        writes: The mapping is writable.
     """
 
     domid: int
@@ -45,7 +45,7 @@ class Held(NamedTuple):
 
 
 def pin(domain: Domain, refs: Sequence[int], frames: Sequence[int], *, writes: bool) -> None:
-    """Grants are about to be mapped, each once for every mention."""
+    """Count grants that are about to be mapped; a grant that is listed twice is mapped twice."""
     pins = domain.grants.pins
     for ref, frame in zip(refs, frames, strict=True):
         held = pins.get(ref) or pins.setdefault(ref, Pin(frame))
@@ -54,7 +54,7 @@ def pin(domain: Domain, refs: Sequence[int], frames: Sequence[int], *, writes: b
 
 
 def unpin(machine: Machine, helds: Iterable[Held]) -> None:
-    """Grants are no longer mapped by these pages."""
+    """Count grants less that pages no longer map, and have the guest see it."""
     touched: dict[int, list[int]] = {}
     for domid, ref, writes in helds:
         domain = machine.domains[domid]
@@ -69,10 +69,10 @@ def unpin(machine: Machine, helds: Iterable[Held]) -> None:
 
 
 def in_use(machine: Machine, effect: GrantsInUse) -> list[tuple[int, int, int]]:
-    """What a guest is to see: a dying one, or one that is gone, has no table to see it in.
+    """Find out what a guest is to see in its grant table. A domain that is dying or gone has no table any more.
 
     Returns:
-        For each grant the page of the domain's memory file, the byte in it, and which of the two bits are up.
+        For each grant: the page of the domain's memory file, the byte in that page, and the bits that are set.
     """
     rows: list[tuple[int, int, int]] = []
     domain = machine.domains.get(effect.domid)
@@ -88,7 +88,7 @@ def in_use(machine: Machine, effect: GrantsInUse) -> list[tuple[int, int, int]]:
 
 
 def flags_of(machine: Machine, domain: Domain, ref: int) -> tuple[int, int] | None:
-    """The page of the domain's file, and the byte in it, that has the bits of a grant."""
+    """Return the page of the domain's file, and the byte in it, that has the bits of a grant; None if there is none."""
     grants = domain.grants
     frames, size = (grants.shared, ENTRY_V1_BYTES) if grants.version == 1 else (grants.status, STATUS_BYTES)
     index, rest = divmod(ref, PAGE_SIZE // size)

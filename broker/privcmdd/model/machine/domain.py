@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A domain: its kind, its p2m, its reservation, its life.
 
-The p2m names a machine frame for each guest frame: ``NO_FRAME`` where nothing is populated, the frame with
-``PAGED`` set where it is paged out. PV guests name frames by mfn and keep the p2m themselves; here it says
-which pseudo-physical frame a machine frame stands for.
+The p2m has an mfn for each gfn: ``NO_FRAME`` where nothing is populated, the mfn with ``PAGED`` set where the frame
+is paged out, ``POD`` where it is populated on demand. A PV guest names frames by mfn and keeps its p2m itself; here
+the p2m of a PV domain says which mfn stands behind each pseudo-physical frame number.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 PAGED: Final = 1 << 31
-# In the p2m: the frame is the domain's still, and accesses go to the device model (p2m_mmio_dm).
+# In the p2m: the domain still has the frame, but accesses go to the device model (p2m_mmio_dm).
 DEVICE: Final = 1 << 30
 FLAGS: Final = PAGED | DEVICE
-# In the p2m: nothing yet, to be populated from the domain's cache when it is first looked up.
+# In the p2m: there is no frame yet; the first look-up populates one from the domain's PoD cache.
 POD: Final = 1
 
 
 class DomainKind(StrEnum):
-    """How a guest is virtualised, which decides by what its frames are named."""
+    """How a guest is virtualised. That decides whether its frames are named by gfn or by mfn."""
 
     PV = "pv"
     HVM = "hvm"
@@ -42,12 +42,12 @@ class DomainKind(StrEnum):
 
     @property
     def translated(self) -> bool:
-        """Frames are named by gfn and looked up in the p2m; otherwise by mfn."""
+        """Whether frames are named by gfn and looked up in the p2m; otherwise they are named by mfn."""
         return self is not DomainKind.PV
 
 
 class DomainState(StrEnum):
-    """A domain's life. A dying domain stays until the last reference to its frames goes."""
+    """The states of a domain. A dying domain is gone when the last reference to its frames is put."""
 
     PAUSED = "paused"
     RUNNING = "running"
@@ -61,26 +61,25 @@ class Domain:
 
     Attributes:
         domid: Its number.
-        max_pages: Most frames it may own at a time (its maximum reservation).
-        tot_pages: Frames it owns now, paged-out ones not counted.
+        max_pages: The most frames that it may own at a time (its maximum reservation).
+        tot_pages: Frames that it owns now, paged-out frames not counted.
         n_paged: Frames that are paged out.
-        n_resource: Frames of its resources, mapped or not; no part of ``tot_pages``.
-        n_cached: Frames kept for guest frames that are populated on demand; no part of ``tot_pages`` here, while
-            Xen counts them in.
-        n_pod: Guest frames that wait to be populated on demand.
-        top_gfn: The highest guest frame ever populated.
+        n_resource: Frames of its resources, mapped or not; ``tot_pages`` does not count them.
+        n_cached: Frames in its PoD cache; ``tot_pages`` does not count them here, while Xen's does.
+        n_pod: Guest frames that are to be populated on demand.
+        top_gfn: The highest gfn that was ever populated.
         n_pauses: How often control software has paused it; a dying domain may be paused or not.
-        shutdown: Why it stopped by itself (Xen's SHUTDOWN codes), or None.
-        n_spill: Size of the spill area of its memory file, in pages; as many as ``max_pages`` when None.
-        traits: What its maker said about it.
-        generation: Another for each domain made, whatever its number.
-        pager: Who pages its frames out and in, if anybody.
-        detached: Machine frames that were taken out of its physmap and not from it.
-        tables: The levels of its machine frames that are pinned as page tables (PV).
-        dirty: (gfns so far,) guest frames written to since they were last asked for; None when that is not logged.
-        interrupts: The lines that device models drive.
-        vram: Guest frames whose changes a device model follows: the first, how many, and what they held.
-        cache_attributes: What device models said of the caching of (first, last) guest frames.
+        shutdown: Why it stopped by itself (a SHUTDOWN code of Xen's), or None.
+        n_spill: Size of the spill area of its memory file, in pages; None: ``max_pages``.
+        traits: What the toolstack that made it set.
+        generation: A number that no other domain has or had, also when the domid is used again.
+        pager: Its pager, which pages frames out and in; None when there is none.
+        detached: Mfns that the domain still owns and that are no longer in its physmap.
+        tables: The level of each mfn that is pinned as a page table (PV).
+        dirty: (gfns so far,) guest frames written to since the log was last cleaned; None without log-dirty mode.
+        interrupts: The interrupt lines that device models drive.
+        vram: Guest frames whose changes a device model follows: the first gfn, how many, and digests of their content.
+        cache_attributes: The caching that device models set for each range (first, last) of guest frames.
         read_only: (gfns so far,) guest frames that the guest itself cannot write to.
         p2m: (gfns so far,) uint32; see the module's docstring.
     """
@@ -125,7 +124,7 @@ class Domain:
 
     @property
     def alive(self) -> bool:
-        """Neither dying nor gone."""
+        """Whether the domain is neither dying nor gone."""
         return self.state in (DomainState.PAUSED, DomainState.RUNNING)
 
     def reach(self, n_gfns: int) -> None:
@@ -135,10 +134,10 @@ class Domain:
             self.p2m_of = self.p2m.data
 
     def gmfns(self, start: int, n: int) -> npt.NDArray[np.uint64]:
-        """By what a foreign mapping asks for the guest frames ``start`` to ``start + n``.
+        """Return the numbers by which a foreign mapping asks for the guest frames ``start`` to ``start + n``.
 
         Returns:
-            (n,) uint64: gfns, or mfns of a PV domain; ``INVALID_FRAME`` where nothing is populated.
+            (n,) uint64: gfns, or for a PV domain mfns; ``INVALID_FRAME`` where nothing is populated.
         """
         gmfns = np.full(n, INVALID_FRAME, dtype=np.uint64)
         known = self.p2m[start : start + n]

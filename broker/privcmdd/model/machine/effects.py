@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the model has decided and somebody else must carry out: nothing on this floor touches the world."""
+"""Effects: what the model has decided and the service carries out, because the model does no I/O."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class StateChanged:
 
 @dataclass(frozen=True, slots=True)
 class DiscardBuffers:
-    """Entries let go of pages of a buffer file: those that nobody has by now hold nothing any more.
+    """Map entries no longer map these pages of a buffer file: give the pages that are unused now back to the host.
 
     Attributes:
-        buffers: The file.
-        runs: First page and number of pages.
+        buffers: The buffer file.
+        runs: (first page, number of pages) of each run.
     """
 
     buffers: BufferPages
@@ -57,7 +57,7 @@ class BuffersGone:
 
 @dataclass(frozen=True, slots=True)
 class FrameWanted:
-    """Somebody looked for a guest frame that its domain's pager has evicted."""
+    """A request looked up a guest frame that the domain's pager has evicted."""
 
     domid: int
     gfn: int
@@ -65,7 +65,7 @@ class FrameWanted:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """An event of a channel: the one of its first or of its second end."""
+    """An event of a channel is raised: that of its first (0) or of its second end (1)."""
 
     channel: int
     side: int
@@ -80,10 +80,10 @@ class ChannelGone:
 
 @dataclass(frozen=True, slots=True)
 class PutFrames:
-    """References to frames were let go of when there was no memory to find out what that frees: do it now.
+    """Put references to frames. This was put off, because there was no memory to find out which frames that frees.
 
     Attributes:
-        parts: The frames; ``NO_FRAME`` and barred entries may be among them.
+        parts: Lists of frames; ``NO_FRAME`` and barred entries may be among them.
     """
 
     parts: Sequence[Mfns]
@@ -91,11 +91,11 @@ class PutFrames:
 
 @dataclass(frozen=True, slots=True)
 class GuestChanged:
-    """Something about a domain has changed that whoever plays it must look at.
+    """Something has changed that the client which plays the guest must look at.
 
     Attributes:
-        domid: The domain.
-        topic: What: ``ioreq``, its ioreq servers; ``interrupt``, its interrupt lines.
+        domid: The guest.
+        topic: ``ioreq``: its ioreq servers have changed; ``interrupt``: its interrupt lines have.
     """
 
     domid: int
@@ -104,14 +104,20 @@ class GuestChanged:
 
 @dataclass(frozen=True, slots=True)
 class SharedFileGone:
-    """Nobody holds a page of an allocation of gntalloc any more."""
+    """No page of an allocation of gntalloc has a holder any more."""
 
     file: SharedFile
 
 
 @dataclass(frozen=True, slots=True)
 class ByteCleared:
-    """A byte of a memory file, a domain's or that of shared pages, is 0 from now on: its page was let go of."""
+    """A byte of a memory file is set to 0, because the grant in its page is unmapped and this was asked for.
+
+    Attributes:
+        file: A domain's file, or a file of shared pages.
+        page: The page of the file.
+        offset: The byte of the page.
+    """
 
     file: int | SharedFile
     page: int
@@ -120,11 +126,11 @@ class ByteCleared:
 
 @dataclass(frozen=True, slots=True)
 class GrantsInUse:
-    """Grants came into use or went out of it: the guest is to see that in its table.
+    """Grants came into use or went out of use: the guest is to see that in its grant table.
 
     Attributes:
-        domid: Whose grants.
-        refs: Their numbers; how it is with them when this is carried out counts (``pins.in_use``).
+        domid: The domain that granted them.
+        refs: Their numbers. The bits are those of the moment when the effect is carried out (``in_use.in_use``).
     """
 
     domid: int
