@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where guest bytes live, and how events are raised, as far as the service needs to know.
+"""The interface to what keeps guest bytes and raises events.
 
 ``server/memory.py`` keeps bytes in memfds and ``server/events.py`` events in eventfds; a simulation may keep both in
-dictionaries. Frames of a domain lie in its file in guest order, a page each; holes cost nothing.
+dictionaries. The key of a domain's memory file is its domid. Frames of a domain lie in its file in guest order, a page
+each; holes cost nothing.
 """
 
 from __future__ import annotations
@@ -16,18 +17,15 @@ if TYPE_CHECKING:
     from privcmdd.model.keys import FileKey
 
 
-"""A domain's memory file goes by its domid."""
-
-
 class Backing(Protocol):
-    """One memory file a domain, and one for the hypercall buffers of a process; all of the broker's own making."""
+    """Memory files: one for each domain, one for the hypercall buffers of each process; and the events of channels."""
 
     def create(self, key: FileKey, n_pages: int) -> None:
         """Make a file.
 
         Args:
-            key: Whose it is; there is none yet.
-            n_pages: Its size, in pages of 4096 bytes; sparse.
+            key: The file's key; no file has it yet.
+            n_pages: The file's size, in pages of 4096 bytes; sparse.
 
         Raises:
             ModelError: ENOMEM, the file is larger than the host allows or no descriptor is left.
@@ -36,7 +34,7 @@ class Backing(Protocol):
     def descriptor(self, key: FileKey, *, writable: bool) -> int:
         """Return a new descriptor of the file, which the caller owns and closes.
 
-        One that is not ``writable`` cannot be written through, nor reopened for writing by another user.
+        A descriptor that is not ``writable`` cannot be written through, nor reopened for writing by another user.
         """
 
     def read(self, key: FileKey, page: int, offset: int, size: int) -> bytes:
@@ -49,7 +47,7 @@ class Backing(Protocol):
         """Give pages back to the host; they read as zeros afterwards, through every mapping."""
 
     def close(self, key: FileKey) -> None:
-        """Let go of the file. Mappings and descriptors that others hold stay theirs."""
+        """Close the file. Mappings and descriptors that clients hold stay valid."""
 
     def make_events(self, channel: int) -> None:
         """Make the two events of an event channel, unless they are there.
@@ -68,10 +66,10 @@ class Backing(Protocol):
         """
 
     def raise_event(self, channel: int, side: int) -> None:
-        """Raise an event, if anybody has ever asked for it: an event that is up stays up."""
+        """Raise an event, if ``make_events`` has made it; an event that is raised already stays so."""
 
     def take_event(self, channel: int, side: int) -> bool:
-        """Whether an event is up; it is down afterwards."""
+        """Whether an event is raised; it is cleared afterwards."""
 
     def close_events(self, channel: int) -> None:
-        """Let go of a channel's events. Descriptors that others hold stay theirs."""
+        """Close a channel's events. Descriptors that clients hold stay valid."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The broker without its sockets: connections and requests in, answers and effects out.
 
-What it owns is ``world``. A request is performed as a generator of pauses (``steps``), so that the same code runs
+All state is in ``world``. A request is performed as a generator of pauses (``steps``), so that the same code runs
 under trio and under a simulator.
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Broker:
-    """Who connects, who leaves, and what is asked.
+    """Connects and disconnects clients, and performs their requests.
 
     Attributes:
         world: All state.
@@ -55,9 +55,9 @@ class Broker:
             settings: Limits, access rules, defaults.
             backing: Makes and keeps memory files.
             instance: Names this run.
-            on_event: Queue an encoded notification to a subscriber; must not fail.
-            on_incident: A bug of our own was met; returns the name of a report that tells of it, if there is one. Must
-                not fail.
+            on_event: Called to queue an encoded notification for a subscriber; must not fail.
+            on_incident: Called when a bug of our own was met; returns the name of the report that it wrote, if any.
+                Must not fail.
         """
         self.world = World(settings, backing, instance, on_event, machinery)
         self._on_incident = on_incident
@@ -68,7 +68,7 @@ class Broker:
     # Sessions
 
     def connect(self, identity: Identity) -> Session:
-        """A client has connected.
+        """Make the session of a client that has connected.
 
         Raises:
             ModelError: EDQUOT, its uid has too many connections.
@@ -86,7 +86,7 @@ class Broker:
         return session
 
     def disconnect(self, session: Session) -> None:
-        """A client has gone: give everything back. Any number of times."""
+        """Give back everything that a client held; it has gone. May be called any number of times."""
         if session.closed:
             return
         session.closed = True
@@ -94,7 +94,7 @@ class Broker:
         for leave in machinery().leave if self._dispatch.complete else ():
             try:
                 leave(world, session)
-            except Exception as problem:  # noqa: BLE001 - a law broken by one session: the rest of it goes all the same
+            except Exception as problem:  # noqa: BLE001 - a bug met here: what else the session holds is given back all the same
                 self.report(problem, session)
         for charge in (*session.charges, *session.shares.values(), session.output):
             charge.release()
@@ -104,7 +104,7 @@ class Broker:
         try:
             if world.has_machine:
                 machinery().carry_out(world, session)
-        except Exception as problem:  # noqa: BLE001 - whatever it is, the client it would be told has gone
+        except Exception as problem:  # noqa: BLE001 - the client that would be told has gone
             self.report(problem, session)
         if session.numbers is not None:
             world.sequence.take()
@@ -123,13 +123,13 @@ class Broker:
     # Requests
 
     def perform(self, session: Session, request: Request | BadRequest) -> Generator[Pause, None, Reply]:
-        """Do what a client asks.
+        """Perform a client's request.
 
         Yields:
-            Pauses; closing the generator at one gives back what the request had taken.
+            Pauses; closing the generator at a pause gives back what the request had taken.
 
         Returns:
-            The reply, always: refusals are replies, and so are incidents.
+            The reply. There always is one: a refusal is a reply, and so is an incident.
         """
         world = self.world
         world.n_requests += 1
@@ -155,7 +155,7 @@ class Broker:
                         result = stop.value
                     else:
                         result = yield from self._drive(session, numbers, result, pause)
-            finally:  # a request that was refused or given up may have done something before
+            finally:  # a request that was refused or cancelled may have done something before
                 if world.has_machine and world.machine.effects:
                     machinery().carry_out(world, session)
                 if world.settings.paranoid:
@@ -176,7 +176,7 @@ class Broker:
             return Reply(response_error(msgid, errno.ENOMEM, text, stamped(session, {})))
         except Dropped:
             return Reply(b"", close=True)
-        except Exception as problem:  # noqa: BLE001 - whatever it is, it ends this session and not the broker
+        except Exception as problem:  # noqa: BLE001 - a bug of our own ends this session and not the broker
             report = self.report(problem, session, request)
             where = "please report it" if report is None else f"please report it, with the broker's file {report}"
             text = f"a fault of the broker's own; the connection ends here, {where}"
@@ -187,7 +187,7 @@ class Broker:
     def _drive(
         self, session: Session, numbers: Numbers | None, steps: Generator[Pause, None, Any], pause: Pause
     ) -> Generator[Pause, None, Any]:
-        """Take a request from pause to pause; what it has decided until then is carried out before others run."""
+        """Run a request from pause to pause. At each pause its effects are carried out before other requests run."""
         world = self.world
         try:
             while True:
@@ -208,7 +208,7 @@ class Broker:
             steps.close()
 
     def notice(self, session: Session, said: Notification) -> None:  # noqa: ARG002 - protocol 1 knows none from clients
-        """A client says something without wanting an answer; it is counted and ignored."""
+        """Count and ignore a notification from a client."""
         session.n_ignored += 1
 
     def check(self) -> None:
@@ -223,10 +223,10 @@ class Broker:
     def report(
         self, exception: BaseException, session: Session, request: Request | BadRequest | None = None
     ) -> str | None:
-        """Count an incident and tell of it.
+        """Count an incident and have it reported.
 
         Returns:
-            The name of its report.
+            The name of its report; None when none was written.
         """
         world = self.world
         world.n_incidents += 1
@@ -248,7 +248,7 @@ def uid_limits(limits: Limits) -> dict[Slot, int]:
 
 
 def stamped(session: Session, details: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An error's details, with the request's numbers when its connection asked for them."""
+    """An error's details, with the numbers of the request's steps when the connection asked for them."""
     if session.numbers is None:
         return details
     stamp = session.numbers.stamp()

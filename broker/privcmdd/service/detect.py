@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Harm that can only be seen above the model: how answers are written down, open files, other clients."""
+"""Finds harm that the model cannot see: it is in how answers are encoded, in open files, or in other clients."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def errors_hidden(world: World, params: dict[str, Any], names: Gmfns, marked: Gmfns, errors: Errors) -> None:
-    """MMAPBATCH reports failed frames in bits that their numbers had set already."""
+    """Record a finding when MMAPBATCH reports failed frames in bits that are set in their numbers already."""
     try:
         at = hidden(names, marked, errors)
-    except MemoryError:  # the frames are mapped: what cannot be looked for is not found
+    except MemoryError:  # the frames are mapped, so the request succeeds: nothing is found
         return
     if at:
         world.machine.found(
@@ -35,7 +35,7 @@ def errors_hidden(world: World, params: dict[str, Any], names: Gmfns, marked: Gm
 
 
 def filled(world: World, residence: Residence, domid: int, addr: int, file: int) -> None:
-    """Frames were mapped: perhaps into a mapping of a file that is restricted to another domain."""
+    """Record a finding when frames were mapped into a mapping of a file that is restricted to another domain."""
     vma = residence.space.map.lookup(addr)
     held = None if vma is None else residence.restrictions.get(vma.opened)
     if vma is not None and held not in (None, domid):
@@ -50,7 +50,7 @@ def filled(world: World, residence: Residence, domid: int, addr: int, file: int)
 
 
 def zombies(world: World, domid: int) -> Iterator[tuple[Found, Culprit]]:
-    """A domain was destroyed and does not go: those who keep it."""
+    """A finding for each address space whose mappings keep a destroyed domain."""
     for residence in world.spaces.residences():
         space = residence.space
         held = [(entry, space.pmap.count(entry.page, entry.n_pages)) for entry in space.map if entry.owner == domid]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which function does which method; those about the machine are imported when one of them is first asked for."""
+"""Finds the function that does a method. Methods that need the machine are imported when one is first asked for."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Dispatch:
-    """The methods that can be done, each with its row of the table.
+    """The methods, each with its row of the table and its handler.
 
     Attributes:
-        known: Those that are imported, by name.
-        complete: They all are.
+        known: The methods that are imported, by name.
+        complete: Whether all methods are imported.
     """
 
     __slots__ = ("complete", "known")
@@ -32,7 +32,7 @@ class Dispatch:
         self.complete = False
 
     def find(self, name: str) -> tuple[Method, Handler]:
-        """A method that is not among those known: about the machine, or not there at all.
+        """Find a method that is not in ``known``: it needs the machine, or it does not exist.
 
         Raises:
             ModelError: ENOSYS.
@@ -49,7 +49,7 @@ def paired(handlers: Mapping[str, Handler]) -> dict[str, tuple[Method, Handler]]
 
 
 def check_known(name: str) -> None:
-    """Whether a method is in the table.
+    """Check that a method is in the table.
 
     Raises:
         ModelError: ENOSYS.

@@ -29,18 +29,18 @@ def make_domain(
     traits: Traits | None = None,
     grants: GrantTable | None = None,
 ) -> Domain:
-    """Make a domain. Its memory file comes first, because the host may refuse that.
+    """Make a domain. Its memory file is made first, because the host may refuse it.
 
     Args:
         machine: The simulated machine.
         backing: Makes the file.
-        kind: As ``lifecycle.create``, and so are all that follow.
+        kind: Passed to ``lifecycle.create``, as are all that follow.
         max_pages: Its maximum reservation.
         ranges: First gfn and number of pages of each range to populate; None: all of ``max_pages``, from gfn 0 on.
         wanted: Its domid; None: the next free one.
         name: For people.
         n_spill: Pages of the file for frames that do not lie at the page of their number; None: ``max_pages``.
-        traits: What its maker says about it.
+        traits: What the toolstack says about it.
         grants: Its grant table.
 
     Returns:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done outside for each kind of effect that the model leaves (``model.effects``)."""
+"""Carries out the effects that the model leaves (``model/machine/effects.py``): one function for each kind."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ IN_USE: Final = GTF_READING | GTF_WRITING
 
 
 def carry_out(world: World, session: Session) -> None:
-    """Do outside what the machine has decided: all of it, even when some of it fails.
+    """Carry out all effects of the machine, even when some of them fail.
 
-    This comes before anybody else runs, so that what was found is put down to the client that did it.
+    This is done before another request runs, so that a finding is put down to the client that caused it.
 
     Args:
-        world: Whose machine it is.
-        session: Whose request, or end, it was that the machine decided this for.
+        world: The state.
+        session: The session whose request, or whose end, left the effects.
 
     Raises:
         Exception: The first failure of the backing.
     """
     failed = None
     put_off: list[Effect] = []
-    while world.machine.effects:  # to carry one out may have others
+    while world.machine.effects:  # carrying one out may leave others
         for effect in world.machine.take_effects():
             try:
-                OUTCOMES[type(effect)](world, session, effect)
+                CARRIES_OUT[type(effect)](world, session, effect)
             except MemoryError:
-                put_off.append(effect)  # with the next request, then
-            except Exception as problem:  # noqa: BLE001 - raised below, when the others have had their turn
+                put_off.append(effect)  # carried out with the next request
+            except Exception as problem:  # noqa: BLE001 - raised below, after all other effects
                 failed = failed or problem
     world.machine.effects += put_off
     if failed is not None:
@@ -53,19 +53,19 @@ def carry_out(world: World, session: Session) -> None:
 
 
 def discard(world: World, _session: Session, effect: effects.Discard) -> None:
-    """Pages of a domain that is gone go with the whole file."""
+    """Give pages of a memory file back to the host; those of a domain that is gone go with the whole file."""
     if effect.domid in world.machine.domains:
         world.backing.discard(effect.domid, effect.pages)
 
 
 def discard_buffers(world: World, _session: Session, effect: effects.DiscardBuffers) -> None:
-    """With the last address space the whole file goes."""
+    """Give pages of hypercall buffers back to the host; after the last address space the whole file goes."""
     if effect.buffers.n_spaces:
         world.backing.discard(BufferFile(effect.buffers.number), effect.buffers.unused(effect.runs))
 
 
 def state_changed(world: World, _session: Session, effect: effects.StateChanged) -> None:
-    """Subscribers hear of it before the file goes; who keeps a dying domain has that noted."""
+    """Tell subscribers of a domain's new state; record who keeps a dying domain, close the file of one that is gone."""
     if effect.state is DomainState.DYING and effect.domid in world.machine.domains:
         for what, culprit in zombies(world, effect.domid):
             world.findings.record(what, culprit)
@@ -76,15 +76,15 @@ def state_changed(world: World, _session: Session, effect: effects.StateChanged)
 
 
 def guest_changed(world: World, _session: Session, effect: effects.GuestChanged) -> None:
-    """Whoever plays the guest looks for itself."""
+    """Tell subscribers that something of a guest changed; they then ask what it is."""
     world.tell(effect.topic, {"dom": effect.domid}, lambda session: session.sees(effect.domid))
 
 
 def grants_in_use(world: World, _session: Session, effect: effects.GrantsInUse) -> None:
-    """Bits in the guest's own table; all others stay as the guest has them.
+    """Set the bits of the guest's grant table that say which grants are in use; all other bits stay as they are.
 
     Raises:
-        MemoryError: The host has no page for them now.
+        MemoryError: The host has no page for the table now.
     """
     backing, domid = world.backing, effect.domid
     try:
@@ -96,13 +96,13 @@ def grants_in_use(world: World, _session: Session, effect: effects.GrantsInUse) 
 
 
 def byte_cleared(world: World, _session: Session, effect: effects.ByteCleared) -> None:
-    """Of a domain that is gone nobody reads it."""
+    """Clear a byte in a memory file, unless its domain is gone."""
     if isinstance(effect.file, SharedFile) or effect.file in world.machine.domains:
         world.backing.write(effect.file, effect.page, effect.offset, b"\0")
 
 
 def shared_file_gone(world: World, _session: Session, effect: effects.SharedFileGone) -> None:
-    """Who made it pays for it until then, or until it ends itself."""
+    """Close the file of shared pages; its maker stops paying for it, if it is still connected."""
     world.backing.close(effect.file)
     for maker in world.sessions.values():
         if charge := maker.shares.pop(effect.file, None):
@@ -110,11 +110,11 @@ def shared_file_gone(world: World, _session: Session, effect: effects.SharedFile
 
 
 def found(world: World, session: Session, effect: Found) -> None:
-    """Put down to the client that did it."""
+    """Record a finding of the client that is being served."""
     world.findings.record(effect, findings.serving(session, effect))
 
 
-OUTCOMES: Final[dict[type, Callable[[World, Session, Any], object]]] = {
+CARRIES_OUT: Final[dict[type, Callable[[World, Session, Any], object]]] = {
     effects.Discard: discard,
     effects.StateChanged: state_changed,
     effects.DiscardBuffers: discard_buffers,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Findings that are kept: what the model found, who had asked for what, and how often.
+"""Findings that are kept: what the model found, the request that caused it, and how often.
 
-Equal ones are counted and not kept again. Each uid has room for a bounded number; what finds no room is only
+Equal findings are counted and not kept again. Each uid has room for a bounded number; a finding without room is only
 counted, so that the first ones, which explain the rest, stay.
 """
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
     Params = dict[str, Any]
 
-MOST_PER_UID: Final = 256  # different ones: who has more knows enough
+MOST_PER_UID: Final = 256  # different findings: more of them would say nothing new
 MOST: Final = 4_096  # of all uids
 
 
 @dataclass(frozen=True, slots=True)
 class Culprit:
-    """Who is concerned by a finding.
+    """The client and the request that a finding is about.
 
     Attributes:
-        uid: Whose it is: only that uid, and administrators, see it.
+        uid: The client's uid: only that uid, and administrators, see the finding.
         pid: The process, as the kernel named it, for people.
-        client: What that called itself.
+        client: The name that the process gave itself.
         connection: The connection's number.
-        method: What was asked for.
-        request: The how manieth request of its connection that was.
+        method: The method of the request.
+        request: The request's number within its connection, from 1 on.
     """
 
     uid: int
@@ -53,7 +53,7 @@ class Finding:
     count: int = 1
 
     def row(self) -> Params:
-        """As it travels."""
+        """The finding as ``findings.list`` answers it."""
         found = self.found
         return {
             "kind": found.kind,
@@ -69,15 +69,15 @@ class Findings:
     """All findings of a broker's run.
 
     Attributes:
-        totals: How many of each kind were made, kept or not.
-        n_dropped: Those that there was no room for.
+        totals: How often each kind was found, kept or not.
+        n_dropped: Findings that there was no room for.
     """
 
     def __init__(self, tell: Callable[[Finding], None]) -> None:
-        """Begin with none.
+        """Begin with no finding.
 
         Args:
-            tell: Called with each new one.
+            tell: Called with each finding that is new.
         """
         self.totals: Counter[FindingKind] = Counter()
         self.n_dropped = 0
@@ -101,15 +101,15 @@ class Findings:
             self._tell(finding)
 
     def seen_by(self, session: Session) -> Iterator[Finding]:
-        """Those that a client may see, in the order in which they were made, uid by uid."""
+        """The findings that a client may see, in the order in which they were made, uid by uid."""
         for uid, kept in self._kept.items():
             yield from (finding for finding in kept.values() if sees(session, uid, finding.found.dom))
 
     def clear(self, session: Session) -> int:
-        """Forget those that a client may see.
+        """Forget the findings that a client may see.
 
         Returns:
-            How many.
+            How many were forgotten.
         """
         before = self._n_kept
         for uid, kept in [*self._kept.items()]:
@@ -122,13 +122,13 @@ class Findings:
 
 
 def sees(session: Session, uid: int, dom: int | None) -> bool:
-    """Whether a client may know of a finding: its own uid's, and of the one domain left to it after RESTRICT."""
+    """Whether a client may see a finding of a uid; after RESTRICT, only one about the domain that is left to it."""
     own = session.identity.uid == uid or session.access.allows("admin", None)
     return own and (session.restricted_to is None or session.restricted_to == dom)
 
 
 def serving(session: Session, found: Found) -> Culprit:
-    """The client that is being served, and what it asked for."""
+    """The client that is being served and the request that the finding is about, by default its current one."""
     identity = session.identity
     method, number = found.request or (session.method, session.n_requests)
     return Culprit(identity.uid, identity.pid, session.client_name, session.number, method, number)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An incident: a fault of our own, whom it met, and all that helps to find its cause.
+"""An incident: a bug of our own that a session met, and all that helps to find its cause.
 
-A fault is an exception that is no refusal: a law that is broken, or a bug. It ends the session that met it and not
-the broker. ``describe`` gathers what a report of it says; ``server/report.py`` writes that down.
+It is an exception that is no refusal: ``LawBroken``, or any other. It ends the session that met it and not the broker.
+``describe`` gathers what a report of it says; ``server/report.py`` writes the report.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ABOUT: Final = (
     "A fault of privcmdd's own. Please report it and attach this file, after a look at what it tells: names and uids "
     "of clients, what they had mapped, and of what the request carried the first bytes of each string of bytes."
 )
-# What a report holds of anything long.
+# The most that a report holds of a long value.
 MOST_BYTES: Final = 32
 MOST_CHARACTERS: Final = 256
 MOST_ITEMS: Final = 64
@@ -39,16 +39,16 @@ MOST_TRACE_CHARACTERS: Final = 32_768
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Incident:
-    """What was raised, whom it met, and how to learn what else a report tells.
+    """The exception that was raised, the session that met it, and functions that return the rest of a report.
 
     Attributes:
-        exception: What was raised.
-        session: Whom it met.
-        request: What it asked for; None when the connection ended, or no request was at work.
+        exception: The exception that was raised.
+        session: The session that met it.
+        request: The request that met it; None when the connection was ending, or no request was being performed.
         instance: The broker's run.
-        settings: What the broker was told by its configuration.
-        space: Tells of the session's address space, when it is called; None when it has none.
-        counters: Tells all counters of the broker, when it is called.
+        settings: The broker's configuration.
+        space: Describes the session's address space; returns None when the session has none.
+        counters: Returns all counters of the broker.
     """
 
     exception: BaseException
@@ -61,7 +61,7 @@ class Incident:
 
     @property
     def kind(self) -> str:
-        """The same for each occurrence of one bug: the law that is broken, or what was raised where."""
+        """A text that is the same for each occurrence of one bug: the broken law, or the exception's type and place."""
         if isinstance(self.exception, LawBroken):
             return f"law {self.exception.law}"
         frames = traceback.extract_tb(self.exception.__traceback__)
@@ -70,9 +70,9 @@ class Incident:
 
 
 def describe(incident: Incident) -> dict[str, Any]:
-    """What a report of a fault says, as values that JSON can hold; no longer than a few hundred KiB.
+    """The content of an incident's report, as values that JSON can hold; no longer than a few hundred KiB.
 
-    Something is broken: a part that cannot be told says why, and the others are told all the same.
+    The state may be broken: a part that cannot be described says why, and the other parts are there all the same.
     """
     session = incident.session
     return {
@@ -133,12 +133,12 @@ def _request(request: Request | BadRequest | None) -> dict[str, Any] | None:
 
 def _settings(settings: Settings) -> dict[str, Any]:
     told = asdict(settings)
-    del told["access"]  # who may do what is nobody else's affair
+    del told["access"]  # access rules are confidential
     return told
 
 
 def shortened(value: Any) -> Any:
-    """A value from a message in a form that JSON can hold, of bounded size: long ones by their length and hash."""
+    """A value from a message as JSON can hold it, of bounded size: of a long value its beginning and its length."""
     if isinstance(value, bytes | bytearray | memoryview):
         return _shortened_bytes(bytes(value))
     if isinstance(value, str):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests that meet the rules of injection.
+"""Performs requests under the rules of injection.
 
-While a request runs, and only then, the machine knows which rules it meets; at its pauses others run, who meet
-theirs. Requests of ``faults.`` meet none: whatever was set can be cleared.
+The machine has a request's rules only while that request runs; at its pauses other requests run, under their own rules.
+Methods of ``faults.`` are under no rule, so that every rule can be cleared.
 """
 
 from __future__ import annotations
@@ -37,11 +37,14 @@ MS_PER_S: Final = 1000
 def perform(
     world: World, faults: Injections, session: Session, method: Method, handler: Handler, params: Params
 ) -> Generator[Pause, None, Any]:
-    """Do what a client asks, as far as the rules let it.
+    """Perform a client's request under the rules that apply to it.
+
+    Returns:
+        The handler's result.
 
     Raises:
-        ModelError: A rule says so; else as the handler.
-        Dropped: A rule says that the client is to hear nothing more.
+        ModelError: A rule makes the request fail; else as the handler.
+        Dropped: A rule ends the connection without an answer.
     """
     if method.name.startswith(EXEMPT):
         return handler(world, session, params)
@@ -55,14 +58,14 @@ def perform(
             yield from strike(armed, method.name)
     result = yield from under(world, partial(faults.fail_frames, asker), handler, session, params)
     if later and session.numbers is not None:
-        session.numbers.stamp()  # the step that did it ends here, whatever comes between it and the answer
+        session.numbers.stamp()  # the step that did the work ends here, before any delay of the answer
     for armed in later:
         yield from strike(armed, method.name)
     return result
 
 
 def strike(armed: Armed, method: str) -> Generator[Pause, None, None]:
-    """Do what a rule says."""
+    """Inject what a rule says: a delay, the end of the connection, or an error."""
     rule = armed.rule
     if rule.kind is InjectionKind.DELAY:
         yield Delay(rule.amount / MS_PER_S)
@@ -75,7 +78,7 @@ def strike(armed: Armed, method: str) -> Generator[Pause, None, None]:
 def under(
     world: World, injection: Injection, handler: Handler, session: Session, params: Params
 ) -> Generator[Pause, None, Any]:
-    """Call a handler, and drive what it returns, with the rules about frames in force; not at its pauses."""
+    """Call a handler and run the generator that it may return. Rules about frames apply except at its pauses."""
     machine = world.machine
     machine.injection = injection
     try:
@@ -99,7 +102,7 @@ def under(
 
 
 def spans(method: Method, params: Params) -> Spans | None:
-    """The frames that a request names; None for none."""
+    """The frames that a request names; None when it names no frames."""
     entries = params.get("entry")
     if entries is not None:
         rows = [(row["mfn"], row["npages"]) for row in entries]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""C structures of Xen's public headers, said once and read and written by name.
+"""C structures of Xen's public headers, each described once, and read and written by the names of their members.
 
-A layout lists the members in order; where they lie follows from the x86-64 ABI: each at a multiple of its own
-alignment, the whole a multiple of the largest. A test holds every one of them against the installed headers.
+A layout lists the members in order; their offsets follow from the x86-64 ABI: each member lies at a multiple of its own
+alignment, and the size is a multiple of the largest. A test compares every layout with the installed headers.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ CODES: Final = {"u8": "B", "u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64"
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """An array of bytes as a member: read as it is, written padded with zeros, cut when too long."""
+    """An array of bytes as a member: read as it is; written padded with zeros, or cut when too long."""
 
     size: int
 
 
 class Member(NamedTuple):
-    """One member: where it lies, and what it is."""
+    """One member of a structure."""
 
     name: str
     kind: str | Bytes | Layout
@@ -37,10 +37,10 @@ class Layout:
     """A C structure.
 
     Attributes:
-        c_name: As the headers call it, with ``struct`` when it is one.
-        members: In order.
-        size: In bytes.
-        alignment: In bytes.
+        c_name: Its name in the headers, with ``struct`` when it has that.
+        members: Its members, in order.
+        size: Its size in bytes.
+        alignment: Its alignment in bytes.
     """
 
     size: int
@@ -64,7 +64,7 @@ class Layout:
         self.size = -(-at // self.alignment) * self.alignment
 
     def unpack(self, data: bytes | bytearray | memoryview, offset: int = 0) -> dict[str, Any]:
-        """Read it: integers by their names, arrays of bytes as bytes, structures inside as dictionaries."""
+        """Read a structure: a value for each member; arrays of bytes as bytes, inner structures as dictionaries."""
         values: dict[str, Any] = {}
         for name, kind, at, size in self.members:
             start = offset + at
@@ -77,7 +77,7 @@ class Layout:
         return values
 
     def pack(self, values: Mapping[str, Any]) -> bytes:
-        """Write it; what ``values`` lacks is zero, integers are cut to their size."""
+        """The bytes of a structure; members that ``values`` lacks are zero, integers are cut to their size."""
         data = bytearray(self.size)
         for name, kind, at, size in self.members:
             if name not in values:

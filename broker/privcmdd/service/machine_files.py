@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory that is no guest's: what a PV dom0 finds when it maps I/O frames, or Xen's machine-to-phys table.
+"""Memory of the machine itself, which a PV dom0 may map: I/O frames, and Xen's machine-to-phys table.
 
-Devices are memory here that keeps what is written to it; the first page has a BIOS' interrupt vectors. The table
-says of each frame which guest frame it is, as it was when the page was last mapped, or when a hypercall gave PV
-domains frames since.
+A device here is memory that keeps what is written to it; the first page has a BIOS' interrupt vectors. The
+machine-to-phys table has the gfn of each mfn. A page of it is brought up to date when it is mapped, and when a
+hypercall gives frames to a PV domain.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ if TYPE_CHECKING:
 
 # A page of a PC's memory has 256 vectors at its beginning; SeaBIOS points unused ones at F000:FF53.
 VECTORS: Final = bytes.fromhex("53ff00f0") * 256
-ENTRIES: Final = 512  # frames that a page of the table speaks for
+ENTRIES: Final = 512  # frames that a page of the table has entries for
 OWNERS: Final = {DOMID_SELF: DOMID_IO, DOMID_IO: DOMID_IO, DOMID_XEN: DOMID_XEN}
 
 
 def size_pages(frames: FrameTable, owner: int) -> int:
-    """How large such a file is."""
+    """The size of the file of I/O frames, or of the machine-to-phys table."""
     return MMIO_END if owner == DOMID_IO else max(1, frames.machphys[1])
 
 
 def file_of(world: World, domid: int) -> int | None:
-    """The key of the file that frames mapped under a number of Xen's own lie in, made when it is first asked for."""
+    """The key of the file of a domid that is reserved for the machine's memory; None for another domid.
+
+    The file is made when it is first asked for.
+    """
     owner = OWNERS.get(domid)
     if owner is not None and owner not in world.machine_files:
         world.backing.create(owner, size_pages(world.machine.frames, owner))
@@ -44,7 +47,7 @@ def file_of(world: World, domid: int) -> int | None:
 
 
 def prepare(world: World, domid: int, mfns: Mfns) -> None:
-    """See to it that there is something behind frames that were mapped, when they are no guest's."""
+    """Bring pages of the machine-to-phys table up to date, when frames of that table were mapped."""
     if domid < DOMID_FIRST_RESERVED:
         return
     mapped = np.asarray(mfns, dtype=np.uint32)
@@ -55,13 +58,13 @@ def prepare(world: World, domid: int, mfns: Mfns) -> None:
 
 
 def follow(world: World, mfns: npt.NDArray[np.uint32]) -> None:
-    """Frames were given to a PV domain: the machine-to-phys table says so, if anybody has ever mapped it."""
+    """Enter frames that were given to a PV domain into the machine-to-phys table, if it has ever been mapped."""
     if DOMID_XEN in world.machine_files and len(mfns):
         write_table(world, np.unique(mfns // ENTRIES))
 
 
 def write_table(world: World, pages: npt.NDArray[np.integer[Any]]) -> None:
-    """Write pages of the table as the frames are now."""
+    """Write pages of the machine-to-phys table from the frame table."""
     frames = world.machine.frames
     for page in pages.tolist():
         part = slice(page * ENTRIES, (page + 1) * ENTRIES)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Holding all laws against the state after each request (``--paranoid``): the client that breaks a law is cut off."""
+"""Checks all laws after each request (``--paranoid``), and ends the connection whose request broke one."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from privcmdd.service.world import World
     from privcmdd.wire.messages import BadRequest, Request
 
-MOST_RECENT: Final = 128  # characters of a method's name or of an outcome that are remembered of a request
+MOST_RECENT: Final = 128  # characters that are kept of a request's method, and of its outcome
 
 
 def breaches(world: World) -> Iterator[LawBroken]:
-    """Every law that is broken now, each with its first breach in a part of the state."""
+    """The laws that are broken now, each with the first breach in each part of the state."""
     return invariants.breaches(world.machine, list(world.spaces), world.accounts_below())
 
 
 def look(world: World, session: Session, request: Request | BadRequest) -> None:
-    """Hold all laws against what a request has left.
+    """Check all laws after a request.
 
     Raises:
-        LawBroken: A law that held before; one that an earlier request broke is only counted again.
+        LawBroken: A law that held before this request; one that an earlier request broke is only counted again.
     """
     raised = sys.exception()
     outcome = "done" if raised is None else f"{type(raised).__name__}: {raised}"

@@ -26,8 +26,8 @@ class Spaces:
     """All address spaces of the broker, by number.
 
     Attributes:
-        objects: Counts the uvm objects of all of them.
-        closed_counters: What those that are closed have done.
+        objects: Counts the uvm objects of all address spaces.
+        closed_counters: The sums of the counters of the spaces that are closed.
     """
 
     def __init__(self, machine: Machine, tell: Callable[[Residence, str], None]) -> None:
@@ -45,11 +45,11 @@ class Spaces:
         return len(self._residences)
 
     def residences(self) -> Iterator[Residence]:
-        """Who lives where."""
+        """All address spaces with the connections that live in them."""
         return iter(self._residences.values())
 
     def of(self, session: Session, defaults: SpaceDefaults, slice_frames: int) -> Residence:
-        """The space a connection lives in; a new one of its own when it has none yet.
+        """The space that a connection lives in; a new one when it has none yet.
 
         Raises:
             ModelError: EDQUOT.
@@ -60,7 +60,7 @@ class Spaces:
         return session.residence
 
     def make(self, session: Session, settings: SpaceDefaults, slice_frames: int) -> Residence:
-        """Make a space and move a connection, which has none, into it.
+        """Make a space and move a connection that has none into it.
 
         Raises:
             ModelError: EDQUOT.
@@ -74,7 +74,7 @@ class Spaces:
         return residence
 
     def find(self, session: Session, number: int) -> Residence:
-        """An address space that a connection may join.
+        """Find an address space that a connection may join.
 
         Raises:
             ModelError: ESRCH; EPERM, it is another uid's.
@@ -87,12 +87,12 @@ class Spaces:
         return residence
 
     def join(self, session: Session, residence: Residence) -> None:
-        """Move a connection, which has no space, into one: it becomes a thread there."""
+        """Move a connection that has no space into one: it becomes a thread there."""
         session.residence = residence
         residence.threads.add(session.number)
 
     def fork(self, session: Session, parent: Residence) -> Residence:
-        """Make the space of a child; it is kept for a connection to join as long as this one lives.
+        """Make the space of a child. A connection may join it for as long as the session lives that made it.
 
         Raises:
             ModelError: EDQUOT.
@@ -116,7 +116,7 @@ class Spaces:
         return child
 
     def leave(self, session: Session) -> None:
-        """A connection ends: spaces that nobody lives in any more give everything back. Any number of times."""
+        """Take a connection that ends out of its spaces; close those left without a thread. Any number of times."""
         left = [*session.forked] if session.residence is None else [session.residence, *session.forked]
         session.residence = None
         session.forked.clear()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What comes back from a request."""
+"""The answer to a request."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Reply(NamedTuple):
 
     Attributes:
         data: The encoded response.
-        fds: Descriptors that go with its first byte; the receiver of the reply owns and closes them.
-        close: End this session once it is sent.
-        incident: The bug of our own that made it so.
+        fds: Descriptors that are sent with its first byte; the receiver of the reply owns and closes them.
+        close: End the session after the answer is sent.
+        incident: The bug of our own that the request met, if it met one.
     """
 
     data: bytes
@@ -30,11 +30,11 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WithDescriptors:
-    """A handler's result, and how to open the descriptors to send beside it: last, when nothing else can fail."""
+    """A handler's result, and a function that opens the descriptors to send with it, called when all else is done."""
 
     result: dict[str, Any]
     open: Callable[[], tuple[int, ...]]
 
     def reply(self, msgid: int) -> Reply:
-        """The reply, with the descriptors."""
+        """The reply to a request, with the descriptors."""
         return Reply(response_ok(msgid, self.result), self.open())

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which the broker did things, told to the connections that asked for it (feature ``seq``).
+"""The order in which the broker did steps of requests, told to the connections that asked for it (feature ``seq``).
 
-A request is done in steps, with those of other clients in between. Every step of a connection with the feature
-takes the next number when it ends, and the reply says which: ``seq`` for the step that ended in it, ``slices`` for
-those before it that looked at the machine, ``queued`` for the one that took a place in a queue. So whoever has all
-replies knows in which order the machine was looked at and changed, and can hold the replies against it.
+A request is done in steps, with steps of other clients in between. Every step of a connection with the feature takes
+the next number when it ends, and the reply has these numbers: ``seq`` of the last step, ``slices`` of the steps before
+that looked at the machine, ``queued`` of the step that took a place in a queue. A program that has all replies thus
+knows in which order the machine was looked at and changed, and can check the replies against that order.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Sequence:
-    """The numbers given so far; one for the whole world.
+    """Gives the numbers; there is one for the whole world.
 
     Attributes:
-        last: The one given last, 0 before the first.
+        last: The number given last; 0 before the first.
     """
 
     last: int = 0
 
     def take(self) -> int:
-        """Give the next number to the step that ends now."""
+        """The next number, for the step that ends now."""
         self.last += 1
         return self.last
 
 
 class Numbers:
-    """The numbers of the request that one connection has under way."""
+    """The numbers of the request that a connection has under way."""
 
     __slots__ = ("_queued", "_seq", "_sequence", "_slices")
 
@@ -46,13 +46,13 @@ class Numbers:
         self.clear()
 
     def clear(self) -> None:
-        """The request is over."""
+        """Forget the numbers: the request is over."""
         self._seq: int | None = None
         self._queued: int | None = None
         self._slices: list[int] = []
 
     def stamp(self) -> dict[str, Any]:
-        """What the reply says of the request's steps, of which this is the last; the same until ``clear``."""
+        """The numbers for the reply. The first call takes the last step's number; later calls return the same."""
         if self._seq is None:
             self._seq = self._sequence.take()
         stamp: dict[str, Any] = {"seq": self._seq}
@@ -63,7 +63,7 @@ class Numbers:
         return stamp
 
     def paused(self, pause: Pause) -> None:
-        """A step ends in a pause: one that looked at the machine, or the first that took a place in a queue."""
+        """Number a step that ends in a pause, if it looked at the machine or first took a place in a queue."""
         if pause is CHECKPOINT:
             self._slices.append(self._sequence.take())
         elif isinstance(pause, Ticket) and self._queued is None:
@@ -72,13 +72,13 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """A handler's result that is to say in which steps it came about."""
+    """A handler's result whose reply has the numbers of its steps."""
 
     result: dict[str, Any] | WithDescriptors
     numbers: Numbers
 
     def reply(self, msgid: int) -> Reply:
-        """The reply, with its number, which is taken now."""
+        """The reply with its numbers; the last one is taken now."""
         result, stamp = self.result, self.numbers.stamp()
         if isinstance(result, WithDescriptors):
             reply = WithDescriptors({**result.result, **stamp}, result.open).reply(msgid)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 VERBS: Final = {"read": "map", "write": "map writable", "admin": "administer"}
 RANK: Final[dict[str, int]] = {"read": 1, "write": 2, "admin": 3}
-# Mappings left behind that subscribers are told of: who leaves more knows enough.
+# Leftover mappings that one notification lists: more of them would say nothing new.
 MOST_HELD: Final = 1_000
 
 
@@ -68,18 +68,18 @@ class Access:
 
 @dataclass(slots=True, eq=False)
 class Residence:
-    """An address space and who lives in it.
+    """An address space and the connections that are its threads.
 
     Attributes:
         space: The model's.
         personality: The kernel that answers its privcmd calls.
-        settings: What it was made with.
-        uid: Whose it is; only connections of that uid may join.
-        threads: Connections that live in it; when the last leaves, all it holds is given back.
-        turnstile: Map requests take turns here.
+        settings: The settings that it was made with.
+        uid: Its owner; only connections of that uid may join.
+        threads: Numbers of the connections that live in it; when the last one leaves, all it holds is given back.
+        turnstile: The queue in which map requests take turns.
         pid: The process that made it, as the kernel named it, for people.
-        client: What that called itself.
-        restrictions: Which domain each restricted file of the device may name; children share it.
+        client: The name that this process gave itself.
+        restrictions: The domain that each restricted file of the device may name, by file; children share it.
     """
 
     space: AddressSpace
@@ -93,7 +93,7 @@ class Residence:
     restrictions: dict[int, int] = field(default_factory=dict)
 
     def told(self, state: str) -> dict[str, Any]:
-        """What subscribers are told when it is made or gone: at its end also what is still mapped in it."""
+        """The notification that the space is made or gone; that of its end also lists what is still mapped in it."""
         body = {"space": self.space.number, "state": state, "pid": self.pid, "client": self.client}
         return {**body, "held": held(self.space) if state == "gone" else []}
 
@@ -104,16 +104,16 @@ class Session:
 
     Attributes:
         number: Never used twice while the broker lives.
-        account: What the connection itself uses; draws on ``uid_account``, which pays for address spaces.
-        output: What waits to be taken by the client.
+        account: Pays for what the connection itself uses; draws on ``uid_account``, which pays for address spaces.
+        output: The charge for output that the client has not taken yet.
         residence: The address space it is a thread of; None until it first needs one.
-        forked: Address spaces made for children, until somebody joins them.
-        method: What it asked for last.
+        forked: Address spaces that it made for children.
+        method: The method of its last request.
         recent: Its last requests: msgid, method, outcome. Only kept when every request is checked (``paranoid``).
         restricted_to: The only domain it may name after ``privcmd.restrict``.
-        numbers: Of its steps, when it asked for them (feature ``seq``).
-        ports: Its event channels' ports, of domain 0, and what each costs.
-        shares: The files of pages that it shares (gntalloc), and what each costs.
+        numbers: The numbers of its request's steps, when the client asked for them (feature ``seq``).
+        ports: Its ports of domain 0's event channels, each with its charge.
+        shares: The files of pages that it shares (gntalloc), each with its charge.
         events_of: The only domain whose ports it may bind to after ``evtchn.restrict``.
     """
 
@@ -142,28 +142,28 @@ class Session:
     n_dropped: int = 0
 
     def charge_output(self, n_bytes: int) -> None:
-        """Output waits to be taken by the client.
+        """Charge for output that waits until the client takes it.
 
         Raises:
-            ModelError: EDQUOT, its uid has too much of it.
+            ModelError: EDQUOT, its uid has too much output waiting.
         """
         self.output.resize(self.output.amount + n_bytes)
 
     def output_sent(self, n_bytes: int) -> None:
-        """Output has been taken, or was dropped."""
+        """Release the charge for output that was taken or dropped."""
         if not self.closed:
             self.output.resize(self.output.amount - n_bytes)
 
     def sees(self, domid: int) -> bool:
-        """Whether the client may know of a domain: it may map it, and RESTRICT has not given it up."""
+        """Whether the client may know of a domain: it may map the domain, and RESTRICT does not forbid it."""
         return self.holds("read", domid)
 
     def holds(self, rights: Rights, domid: int | None) -> bool:
-        """Whether the client may do that to a domain (None: to any)."""
+        """Whether the client has these rights on a domain (None: on every domain)."""
         return self.restricted_to in (None, domid) and self.access.allows(rights, domid)
 
     def check(self, rights: Rights, domid: int | None) -> None:
-        """Whether the client may do that to a domain (None: to any).
+        """Check that the client has these rights on a domain (None: on every domain).
 
         Raises:
             ModelError: EPERM.
@@ -188,7 +188,7 @@ class Session:
 
 
 def held(space: AddressSpace) -> list[dict[str, Any]]:
-    """The foreign mappings that a space still has, no more than ``MOST_HELD`` of them."""
+    """The foreign mappings that a space still has, at most ``MOST_HELD`` of them."""
     rows = []
     for entry in space.map:
         if entry.made_by is not None and (present := space.pmap.count(entry.page, entry.n_pages)):
@@ -201,16 +201,16 @@ def held(space: AddressSpace) -> list[dict[str, Any]]:
 
 
 def made_by(maker: Maker) -> str:
-    """A request, for people."""
+    """The request that made a mapping, in words for people."""
     method, number = maker
     return f"{method} (request {number} of its connection)"
 
 
 def check_file(residence: Residence, domid: int | None, file: int) -> None:
-    """Whether a file of the device may name a domain (None: may call the hypervisor).
+    """Check that a file of the device may name a domain (None: may make hypercalls).
 
     Raises:
-        ModelError: EPERM, it is restricted to another.
+        ModelError: EPERM, the file is restricted to another domain.
     """
     held = residence.restrictions.get(file)
     if held is not None and held != domid:
@@ -223,10 +223,10 @@ def check_file(residence: Residence, domid: int | None, file: int) -> None:
 
 
 def authorise(session: Session, residence: Residence, domid: int, file: int) -> bool:
-    """Whether a client may map a domain at all.
+    """Check that a client may map a domain at all.
 
     Returns:
-        Whether it may map it writable too.
+        Whether the client may also map it writable.
 
     Raises:
         ModelError: EPERM.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the service is told by its configuration: frozen values, no files, no environment.
+"""The configuration of the service: frozen values, no files, no environment.
 
 The defaults here are the defaults of ``config/privcmdd.toml``; ``server/config.py`` fills these from a
 file, the environment and the command line.
@@ -25,9 +25,9 @@ class Limits:
     spaces: int = 1_024  # address spaces
     batches: int = 64  # map requests being prepared at one time
     queued_bytes: int = 16 * 1024 * 1024  # replies and notifications not yet taken
-    fds: int = 1_024  # descriptors the broker holds for it: one a connection
-    connection_queued_bytes: int = 1024 * 1024  # a connection: the broker reads no more requests above it
-    frames_per_batch: int = 1_048_576  # a request: more is E2BIG
+    fds: int = 1_024  # descriptors that the broker holds: one for each connection
+    connection_queued_bytes: int = 1024 * 1024  # of one connection: above it the broker reads no more requests
+    frames_per_batch: int = 1_048_576  # of one request: more is E2BIG
     slice_frames: int = 16_384  # frames prepared between two checkpoints
 
 
@@ -42,7 +42,7 @@ class MachineSize:
 
 @dataclass(frozen=True, slots=True)
 class SpaceDefaults:
-    """How an address space answers unless ``space.attach`` says otherwise."""
+    """The settings of an address space unless ``space.attach`` says otherwise."""
 
     personality: str = "uvm"
     probe: Literal["load", "scratch"] = "load"
@@ -66,7 +66,7 @@ class AccessRule:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All of it. An empty ``access`` refuses everybody; the server fills in the default rule."""
+    """The whole configuration. An empty ``access`` refuses every client; the server fills in the default rule."""
 
     limits: Limits = field(default_factory=Limits)
     machine: MachineSize = field(default_factory=MachineSize)

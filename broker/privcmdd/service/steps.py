@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a request may ask of whoever drives it: to pause.
+"""The pauses that a request may ask of its driver (trio, or a simulator).
 
-A request is a generator. It yields either ``CHECKPOINT`` (others may run now; this is also the moment to
-find out that the client has gone), a ``Ticket`` (go on when it is granted) or a ``Delay``. Closing the generator at
-a pause gives back all that the request had taken.
+A request is a generator. It yields either ``CHECKPOINT`` (other requests may run now, and the driver checks whether the
+client has gone), a ``Ticket`` (go on when it is granted) or a ``Delay``. Closing the generator at a pause gives back
+all that the request had taken.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-# What the model's generators yield as well: others may run, nothing is waited for.
+# The model's generators yield it too: other requests may run, nothing is waited for.
 CHECKPOINT: Final = None
 
 
@@ -24,7 +24,7 @@ class Ticket:
     """A place in a queue.
 
     Attributes:
-        granted: It is this ticket's turn.
+        granted: Whether it is this ticket's turn.
         on_grant: Set by the driver; called once, when the turn comes.
     """
 
@@ -32,7 +32,7 @@ class Ticket:
     on_grant: Callable[[], None] | None = None
 
     def grant(self) -> None:
-        """It is this ticket's turn: say so to the driver."""
+        """Give this ticket its turn, and tell the driver."""
         self.granted = True
         if self.on_grant is not None:
             self.on_grant()
@@ -40,7 +40,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Go on after so many seconds; a client that goes meanwhile is noticed."""
+    """Go on after this time; a client that disconnects meanwhile is noticed."""
 
     seconds: float
 
@@ -48,5 +48,5 @@ class Delay:
 Pause = Ticket | Delay | None
 
 
-class Dropped(Exception):  # noqa: N818 - nobody's error: it was asked for
-    """The client is to hear nothing more: its connection ends where the answer would be."""
+class Dropped(Exception):  # noqa: N818 - it is no error: a rule of injection asks for it
+    """The connection ends without an answer, as a rule of injection says."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One fair queue: one holder at a time, first come first served.
+"""A fair queue: it has one holder at a time, first come first served.
 
-Each address space has one. It is held across prepare and commit of a request, so that the threads of a
-client are serialised here and need not be trusted to serialise themselves.
+Each address space has one. A request holds it across prepare and commit, so that the threads of a client are
+serialised here and need not be trusted to serialise themselves.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Turnstile:
 
     def __init__(self) -> None:
         self._queue: deque[Ticket] = deque()
-        # Only one can hold the turn without having waited for it: one ticket serves them all.
+        # Only one request at a time holds the turn without having waited: one ticket serves all of them.
         self._uncontended = Ticket(granted=True)
 
     def try_enter(self) -> Ticket | None:
-        """Take the turn if nobody has it."""
+        """Take the turn if it is free; None if it is held."""
         if self._queue:
             return None
         self._queue.append(self._uncontended)
@@ -55,7 +55,7 @@ class Turnstile:
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
-        """Give the turn, or the place in the queue, up; whoever is next gets its turn."""
+        """Give up the turn, or the place in the queue; the next ticket gets the turn."""
         held = self._queue[0] is ticket
         self._queue.remove(ticket)
         if held and self._queue:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ring in which a pager is told of the frames that are wanted (xen/include/public/io/ring.h, vm_event.h).
+"""The ring through which a pager is asked for frames (xen/include/public/io/ring.h, vm_event.h).
 
-The ring is a page of the guest that the pager has mapped: requests for frames go in, as many as it has room for, and
-those that find no room are made again when the frame is looked for once more.
+The ring is a page of the guest that the pager has mapped. A request that finds the ring full is dropped; it is made
+again when the frame is next looked up.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ INDEXES: Final = struct.Struct("<4I")  # req_prod, req_event, rsp_prod, rsp_even
 
 
 def tell(world: World, domid: int, gfn: int) -> None:
-    """Put a request into the ring, unless the frame is asked for already or the ring is full."""
+    """Put a request for a frame into the ring, unless it is there already or the ring is full."""
     domain = world.machine.domains.get(domid)
     if domain is None or domain.pager is None or gfn in domain.pager.asked:
         return

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the broker owns: the machine, memory files, address spaces, clients, findings and counters. It knows no method.
+"""All state of the broker: machine, memory files, address spaces, clients, findings, counters. It knows no method.
 
-The machine is made when something first asks for it, and it is imported then: whoever makes a world hands it what
-makes them (``Makers``), so that a broker that has just started answers before numpy is there.
+The machine is imported and made at its first use. The maker of a world passes it a function that does the import
+(``Makers``), so that a broker that has just started answers before numpy is imported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FRAMES_PER_MIB: Final = 256
 # Names of operations that are counted apart: they come from clients.
 MOST_NAMES: Final = 256
-OTHERS: Final = "others"  # what is counted when that many names are taken
+OTHERS: Final = "others"  # counts every further name
 
 
 class Makers(Protocol):
@@ -50,20 +50,20 @@ class World:
     Attributes:
         settings: Limits, access rules, defaults.
         backing: Makes and keeps memory files.
-        instance: Another value for each run, so that a client can tell that all state is new.
+        instance: A value that differs from run to run, so that a client can tell that all state is new.
         sessions: The clients that are connected, by number.
         accounts: What each uid uses, by uid.
-        findings: Harm that clients did and were not told of.
-        injections: Rules by which requests fail on demand; None until there was one.
+        findings: Harm done by requests that were not refused for it.
+        injections: Rules by which requests fail on demand; None until the first rule is added.
         sequence: Numbers the steps of the connections that asked for it.
-        machine_files: Keys of files of memory that is no guest's.
-        unanswered: Hypercalls that there is no answer to, by name, and how often they were made.
-        broken: Laws that are broken, each with what it is broken for, and how often that was found again; only known
-            when every request is checked (``paranoid``).
-        n_requests: Requests so far.
-        n_refused: Those that were answered with an error.
-        n_incidents: Those that met a bug of our own.
-        has_machine: The machine has been made.
+        machine_files: Keys of the files of the machine's own memory that are made (``machine_files.py``).
+        unanswered: How often each operation that has no answer here was asked for, by its name.
+        broken: Laws that are broken, each with the part of the state that breaks it, and how often it was found again.
+            Filled only when every request is checked (``paranoid``).
+        n_requests: Number of requests.
+        n_refused: Number of requests that were answered with an error.
+        n_incidents: Number of incidents: bugs of our own that were met.
+        has_machine: Whether the machine has been made.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class World:
             settings: Limits, access rules, defaults.
             backing: Makes and keeps memory files.
             instance: Names this run.
-            on_event: Queue an encoded notification to a subscriber; must not fail.
-            makers: Imports what makes the machine; called when that is first needed.
+            on_event: Called to queue an encoded notification for a subscriber; must not fail.
+            makers: Imports the classes that need numpy; called when the machine is first needed.
         """
         self.settings = settings
         self.backing: Backing = backing
@@ -125,7 +125,7 @@ class World:
         return self.spaces.of(session, self.settings.space, self.settings.limits.slice_frames)
 
     def count_unanswered(self, what: str, number: int) -> ModelError:
-        """An operation that is not there; it is counted, for people who wonder why a program fails.
+        """Count an operation that has no answer here, for people who wonder why a program fails.
 
         Returns:
             The refusal, for the caller to raise.
@@ -136,7 +136,7 @@ class World:
         return ModelError(number, f"{what} is not answered here", op=what)
 
     def accounts_below(self) -> dict[Account, list[Account]]:
-        """The accounts of uids, with those of the connections that draw on each."""
+        """The account of each uid, with the accounts of the connections that draw on it."""
         below: dict[Account, list[Account]] = {account: [] for account in self.accounts.values()}
         for session in self.sessions.values():
             below[session.uid_account].append(session.account)
@@ -147,7 +147,7 @@ class World:
         return {str(uid): {slot.value: n for slot, n in account.used.items()} for uid, account in self.accounts.items()}
 
     def tell(self, topic: str, body: dict[str, Any], concerns: Callable[[Session], bool]) -> None:
-        """Tell those subscribers of a topic whom it concerns."""
+        """Notify the subscribers of a topic whom this notification concerns."""
         data = None
         for session in self.sessions.values():
             if topic in session.topics and concerns(session):
@@ -158,7 +158,7 @@ class World:
                 self._on_event(session, data)
 
     def _tell_of_space(self, residence: Residence, state: str) -> None:
-        """Subscribers of the same uid, and administrators, hear of address spaces and what was left in them."""
+        """Notify subscribers of the same uid, and administrators, of a new state of an address space."""
         uid = residence.uid
         self.tell(
             "space",
@@ -167,10 +167,10 @@ class World:
         )
 
     def _tell_of_finding(self, finding: Finding) -> None:
-        """Subscribers who may see it hear of a finding when it is new."""
+        """Notify the subscribers who may see a finding that it is new."""
         uid, dom = finding.culprit.uid, finding.found.dom
         self.tell("finding", finding.row(), lambda session: sees(session, uid, dom))
 
 
 Handler: TypeAlias = Callable[[World, "Session", dict[str, Any]], Any]
-"""What does a method: it is given the world, who asks, and the checked parameters."""
+"""The function that does a method. It takes the world, the session that asks, and the checked parameters."""

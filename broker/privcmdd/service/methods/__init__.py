@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The methods of the protocol: one file for each file of ``wire/table``, by the same name.
 
-``conversation`` needs no machine. All else does, and numpy with it: ``machinery`` is the only door to that.
+``conversation`` needs no machine. All other methods need it, and numpy with it: only ``machinery`` imports them.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ AT_ONCE: Final[Mapping[str, Handler]] = conversation.HANDLERS
 
 @dataclass(frozen=True, slots=True)
 class Machinery:
-    """All that needs the machine.
+    """All functions and classes that need the machine.
 
     Attributes:
         machine: Makes the simulated machine.
         spaces: Makes the set of address spaces.
-        handlers: What does the methods that need the machine.
-        leave: What each room gives up for a connection that ends, in order.
-        inject: Does a request that rules of injection may make fail.
-        carry_out: Does outside what the machine has decided.
-        look: Holds all laws against what a request has left.
-        breaches: The laws that are broken.
-        counters: All counters.
-        space_report: What the report of an incident says of a session's address space.
+        handlers: The handlers of the methods that need the machine, by the method's name.
+        leave: Called in order for a connection that ends: each gives back what the connection holds.
+        inject: Performs a request under the rules of injection.
+        carry_out: Carries out the effects of the machine.
+        look: Checks all laws after a request.
+        breaches: Returns the laws that are broken.
+        counters: Returns all counters.
+        space_report: Returns what the report of an incident says of a session's address space.
     """
 
     machine: type[Machine]
@@ -60,7 +60,7 @@ class Machinery:
 
 @cache
 def machinery() -> Machinery:
-    """Open the door: the first call imports the machine, which may be done in another thread."""
+    """All that needs the machine. The first call imports it; that call may be made in another thread."""
     from privcmdd.model.machine.machine import Machine  # noqa: PLC0415 - see the module's docstring
     from privcmdd.service import effects, injection, paranoid, processes  # noqa: PLC0415
     from privcmdd.service.methods import (  # noqa: PLC0415

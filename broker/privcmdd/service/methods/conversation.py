@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods about the conversation: who speaks, which features, which methods there are, which events to tell of."""
+"""Methods about the conversation: the protocol and its features, the table of methods, subscriptions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def hello(world: World, session: Session, params: Params) -> Params:
 
 
 def ping(world: World, _session: Session, _params: Params) -> Params:
-    """``ping``: the loop answers."""
+    """``ping``: the broker answers."""
     return {"instance": world.instance}
 
 
@@ -54,7 +54,7 @@ def describe(world: World, _session: Session, _params: Params) -> Params:
 
 
 def subscribe(_world: World, session: Session, params: Params) -> Params:
-    """``subscribe``: be told of events."""
+    """``subscribe``: receive notifications of topics from now on."""
     unknown = sorted(set(params["topics"]) - TOPICS.keys())
     if unknown:
         raise ModelError(

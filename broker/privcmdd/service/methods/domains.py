@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def create(world: World, session: Session, params: Params) -> Params:
-    """``domain.create``."""
+    """``domain.create``: make a domain and its memory file."""
     session.check("admin", params["dom"])
     ranges = params["ranges"] and [(row["gfn"], row["npages"]) for row in params["ranges"]]
     kind, max_pages = DomainKind(params["kind"]), params["max_pages"]
@@ -36,19 +36,19 @@ def create(world: World, session: Session, params: Params) -> Params:
 
 
 def destroy(world: World, session: Session, params: Params) -> Params:
-    """``domain.destroy``: gone, or dying until the last mapping of it goes."""
+    """``domain.destroy``: the domain is gone, or dying until the last mapping of it is removed."""
     session.check("admin", params["dom"])
     return {"state": lifecycle.destroy(world.machine, params["dom"])}
 
 
 def list_domains(world: World, session: Session, _: Params) -> Params:
-    """``domain.list``: those that the caller has a right to."""
+    """``domain.list``: the domains that the caller has a right to."""
     domains = sorted(world.machine.domains.values(), key=lambda domain: domain.domid)
     return {"domains": [row(domain) for domain in domains if session.sees(domain.domid)]}
 
 
 def info(world: World, session: Session, params: Params) -> Params:
-    """``domain.info``: one domain, and the names of its frames."""
+    """``domain.info``: one domain, and the gmfns of its frames."""
     session.check("read", params["dom"])
     domain = world.machine.domain(params["dom"])
     there = np.flatnonzero(domain.p2m)
@@ -77,7 +77,7 @@ def memory(world: World, session: Session, params: Params) -> WithDescriptors:
 
 
 def memory_of_xen(world: World, key: int, *, writable: bool) -> WithDescriptors:
-    """Memory that is no guest's; Xen's own table is only read."""
+    """The file of the machine's own memory, as a descriptor; the machine-to-phys table can only be read."""
 
     def descriptor() -> tuple[int, ...]:
         return (world.backing.descriptor(key, writable=writable and key == DOMID_IO),)
@@ -87,9 +87,9 @@ def memory_of_xen(world: World, key: int, *, writable: bool) -> WithDescriptors:
 
 
 def populate(world: World, session: Session, params: Params) -> Params:
-    """``domain.populate``: frames for a domain, in order, until one cannot be had."""
+    """``domain.populate``: give frames to a domain, in order, until one cannot be had."""
     names = checked(world, session, params)
-    frames = np.empty(len(names), dtype="<u8")  # before anything changes: afterwards there may be no memory
+    frames = np.empty(len(names), dtype="<u8")  # allocated before anything changes: afterwards an allocation could fail
     done = reservation.populate(world.machine, params["dom"], names)
     frames[: done.n_done] = done.mfns
     translated = world.machine.domain(params["dom"]).kind.translated
@@ -97,19 +97,19 @@ def populate(world: World, session: Session, params: Params) -> Params:
 
 
 def decrease_reservation(world: World, session: Session, params: Params) -> Params:
-    """``domain.decrease_reservation``: frames away from a domain, in order, until one is not there."""
+    """``domain.decrease_reservation``: take frames from a domain, in order, until one is not there."""
     done = reservation.decrease_reservation(world.machine, params["dom"], checked(world, session, params))
     return {"done": done.n_done, "why": done.why}
 
 
 def page_out(world: World, session: Session, params: Params) -> Params:
-    """``domain.page_out``: mapping these is ENOENT from now on."""
+    """``domain.page_out``: page frames out; to map one is ENOENT from now on."""
     names = checked(world, session, params)
     return paged(params["arr"], paging.page_out(world.machine, params["dom"], names))
 
 
 def page_in(world: World, session: Session, params: Params) -> Params:
-    """``domain.page_in``: these can be mapped again."""
+    """``domain.page_in``: page frames in; they can be mapped again."""
     names = checked(world, session, params)
     return paged(params["arr"], paging.page_in(world.machine, params["dom"], names))
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Event channels: those of domain 0's processes, and, for who may act for them, of guests.
+"""Event channels of domain 0's processes, and of guests for clients that may act for them.
 
-A port of domain 0 belongs to the connection that took it, as the ports of /dev/xen/evtchn belong to an open file, and
-is closed with it (drivers/xen/evtchn.c). A guest's port lives as long as the guest. Answers bring the two events of
-the channel as descriptors: the port's own, which becomes readable, and the one to write to for the other end; so
-notifications take no request, and pass nobody on their way.
+A port of domain 0 belongs to the connection that took it, as a port of /dev/xen/evtchn belongs to an open file, and is
+closed with it (drivers/xen/evtchn.c). A guest's port lives as long as the guest. Answers bring the two events of the
+channel as descriptors: the port's own, which becomes readable, and that of the other end, to write to. So to notify the
+other end takes no request to the broker.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     Params = dict[str, Any]
 
-# What the broker holds for a channel: its two events.
+# Descriptors that the broker holds for a channel: those of its two events.
 CHANNEL_FDS: Final = 2
 
 
 def take(world: World, session: Session, on: int, operation: Callable[[EventChannels], int]) -> WithDescriptors:
-    """Take a port, for domain 0 or for a guest.
+    """Take a port for domain 0 or for a guest, and answer with its number and events.
 
     Raises:
         ModelError: As the operation; EPERM; EDQUOT; ENOMEM, the host has no event to give.
@@ -58,7 +58,7 @@ def take(world: World, session: Session, on: int, operation: Callable[[EventChan
 
 
 def with_events(world: World, port: Port, result: Params) -> WithDescriptors:
-    """An answer that brings a port's own event, and the one of the other end."""
+    """An answer that brings a port's own event, and that of the other end, as descriptors."""
 
     def events() -> tuple[int, ...]:
         pair = world.backing.events(port.channel)
@@ -71,7 +71,7 @@ def own(world: World, session: Session, on: int, number: int) -> Port:
     """A port that a connection may use.
 
     Raises:
-        ModelError: EPERM; ESRCH; EINVAL, it is not in use; ENOTCONN, it is another connection's.
+        ModelError: EPERM; ESRCH; EINVAL, the port is not in use; ENOTCONN, another connection has it.
     """
     if on:
         session.check("write", on)
@@ -81,23 +81,23 @@ def own(world: World, session: Session, on: int, number: int) -> Port:
 
 
 def give_up(world: World, session: Session, on: int, number: int) -> None:
-    """Close a port."""
+    """Close a port and release its charge."""
     world.machine.events.close(on, number)
     if not on:
         session.ports.pop(number).release()
 
 
 def leave(world: World, session: Session) -> None:
-    """A connection ends: its ports are closed."""
+    """Close the ports of a connection that ends."""
     for number in list(session.ports):
         give_up(world, session, 0, number)
 
 
 def check_unrestricted(session: Session, domid: int | None) -> None:
-    """What a restricted file may still bind: nothing but ports of its domain.
+    """Check that a connection may bind to ports of a domain: after ``evtchn.restrict`` only to those of one domain.
 
     Raises:
-        ModelError: EACCES, as the driver says it.
+        ModelError: EACCES, as Linux' driver answers.
     """
     if session.events_of not in (None, domid):
         raise ModelError(
@@ -115,7 +115,7 @@ def alloc_unbound(world: World, session: Session, params: Params) -> WithDescrip
 
 
 def bind_interdomain(world: World, session: Session, params: Params) -> WithDescriptors:
-    """``evtchn.bind_interdomain``: the other end of somebody's port."""
+    """``evtchn.bind_interdomain``: bind to a port of another domain."""
     on, dom, port = params["on"], params["dom"], params["port"]
     if not on:
         check_unrestricted(session, dom)
@@ -136,34 +136,34 @@ def bind_virq(world: World, session: Session, params: Params) -> WithDescriptors
 
 
 def attach(world: World, session: Session, params: Params) -> WithDescriptors:
-    """``evtchn.attach``: the events of a port that is there already."""
+    """``evtchn.attach``: the events of a port that exists already."""
     port = own(world, session, params["on"], params["port"])
     world.backing.make_events(port.channel)
     return with_events(world, port, {})
 
 
 def close(world: World, session: Session, params: Params) -> Params:
-    """``evtchn.close``."""
+    """``evtchn.close``: close a port."""
     own(world, session, params["on"], params["port"])
     give_up(world, session, params["on"], params["port"])
     return {}
 
 
 def notify(world: World, session: Session, params: Params) -> Params:
-    """``evtchn.notify``: raise the event of the other end, for who has no descriptor of it."""
+    """``evtchn.notify``: raise the event of the other end, for a client without its descriptor."""
     own(world, session, params["on"], params["port"])
     world.machine.events.send(params["on"], params["port"])
     return {}
 
 
 def pending(world: World, session: Session, params: Params) -> Params:
-    """``evtchn.pending``: take what has been raised, for who has no descriptor of it."""
+    """``evtchn.pending``: whether the port's event is raised, and clear it; for a client without its descriptor."""
     port = own(world, session, params["on"], params["port"])
     return {"pending": world.backing.take_event(port.channel, port.side)}
 
 
 def list_ports(world: World, session: Session, params: Params) -> Params:
-    """``evtchn.list``: the ports of a domain; of domain 0's, the connection's own."""
+    """``evtchn.list``: the ports of a domain; of domain 0, those of the connection."""
     on = params["on"]
     if on:
         session.check("read", on)
@@ -185,7 +185,7 @@ def row(number: int, port: Port) -> Params:
 
 
 def restrict(_: World, session: Session, params: Params) -> Params:
-    """``evtchn.restrict``: bind nothing but ports of one domain from now on (IOCTL_EVTCHN_RESTRICT_DOMID)."""
+    """``evtchn.restrict``: from now on bind only to ports of one domain (IOCTL_EVTCHN_RESTRICT_DOMID)."""
     dom = params["dom"]
     if session.events_of is not None:
         raise ModelError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods that set, show and end rules of injection: requests and frames that fail on demand."""
+"""Methods that add, list and clear rules of injection: requests and frames that fail on demand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Errnos have names in the protocol: their numbers differ from system to system.
 NUMBERS: Final = {name: number for name, number in vars(errno).items() if name.startswith("E")}
-# A minute: longer than any client should wait, and short enough for one that was forgotten.
+# A minute: longer than any client should wait, and short enough that a forgotten rule does little harm.
 MOST_DELAY_MS: Final = 60_000
 BOUNDS: Final = (
     ("paged", 1, MOST_TRIES),
@@ -31,11 +31,11 @@ BOUNDS: Final = (
     ("probability_ppm", 1, CERTAIN_PPM),
 )
 PLAIN: Final = ("client", "connection", "pid", "uid", "dom", "method", "nth", "times", "probability_ppm", "seed")
-"""Fields of a rule that are as the parameters of the same name."""
+"""Fields of a rule that equal the parameters of the same name."""
 
 
 def add(world: World, session: Session, params: Params) -> Params:
-    """``faults.add``: put a rule in force."""
+    """``faults.add``: add a rule."""
     session.check("admin", params["dom"])
     rule = rule_of(params)
     if world.injections is None:
@@ -44,7 +44,7 @@ def add(world: World, session: Session, params: Params) -> Params:
 
 
 def listed(world: World, session: Session, _params: Params) -> Params:
-    """``faults.list``: rules, and what they have done."""
+    """``faults.list``: the rules, and how often each met a request and made it fail."""
     return {
         "faults": [
             {
@@ -60,7 +60,7 @@ def listed(world: World, session: Session, _params: Params) -> Params:
 
 
 def clear(world: World, session: Session, params: Params) -> Params:
-    """``faults.clear``: end rules."""
+    """``faults.clear``: remove a rule, or all rules within the client's reach."""
     number = params["id"]
     ended = [armed.id for armed in within_reach(world, session) if number in (None, armed.id)]
     if number is not None and not ended:
@@ -78,10 +78,10 @@ def within_reach(world: World, session: Session) -> list[Armed]:
 
 
 def rule_of(params: Params) -> Rule:
-    """What ``faults.add`` says, as a rule.
+    """The rule that the parameters of ``faults.add`` describe.
 
     Raises:
-        ModelError: EINVAL, naming the key and what was expected.
+        ModelError: EINVAL; the text names the parameter and what was expected.
     """
     given = [kind for kind in InjectionKind if params[kind.value] is not None and params[kind.value] is not False]
     if len(given) != 1:
@@ -112,7 +112,7 @@ def rule_of(params: Params) -> Rule:
 
 
 def amount_of(kind: InjectionKind, value: Any) -> int:
-    """The number behind what a rule does: an errno's, or the one given.
+    """The number in a rule: that of an errno, or the one that was given.
 
     Raises:
         ModelError: EINVAL, there is no errno of that name.
@@ -126,7 +126,7 @@ def amount_of(kind: InjectionKind, value: Any) -> int:
 
 
 def check_method(name: str | None) -> None:
-    """Whether there are such methods, and rules for them.
+    """Check that a name is one of a method, or of a group of methods, that rules can make fail.
 
     Raises:
         ModelError: EINVAL.
@@ -143,7 +143,7 @@ def check_method(name: str | None) -> None:
 
 
 def described(rule: Rule) -> Params:
-    """A rule as ``faults.add`` takes it, without what it has by default."""
+    """A rule as parameters of ``faults.add``, without those that have their default."""
     amount: Any = rule.amount
     if rule.kind in (InjectionKind.ERRNO, InjectionKind.FRAME_ERRNO):
         amount = errno.errorcode[rule.amount]
@@ -158,7 +158,7 @@ def described(rule: Rule) -> Params:
 
 
 def leave(world: World, session: Session) -> None:
-    """A connection ends, and its rules with it."""
+    """Remove the rules of a connection that ends."""
     if world.injections:
         world.injections.leave(session.number)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods about findings: what has been found, and forgetting it."""
+"""Methods about findings: listing and forgetting them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def listed(world: World, session: Session, _: Params) -> Params:
-    """``findings.list``: what has been found."""
+    """``findings.list``: the findings that the client may see."""
     return {"findings": [finding.row() for finding in world.findings.seen_by(session)]}
 
 
 def clear(world: World, session: Session, _: Params) -> Params:
-    """``findings.clear``: forget what has been found."""
+    """``findings.clear``: forget the findings that the client may see."""
     return {"cleared": world.findings.clear(session)}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/dev/xen/gntalloc: pages of domain 0's own that another domain may map, and mapping them."""
+"""/dev/xen/gntalloc: pages of domain 0 that it shares with another domain, and mapping them."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 def connection(session: Session) -> Holder:
-    """A connection as one that keeps shares."""
+    """A connection as a holder of shares."""
     return Holder("connection", session.number)
 
 
 def alloc(world: World, session: Session, params: Params) -> WithDescriptors:
-    """``gntalloc.alloc``: pages in a file of their own."""
+    """``gntalloc.alloc``: share new pages, which lie in a new file."""
     to, num = params["dom"], params["num"]
     session.check("write", to)
     if not 0 < num <= MOST_SHARES:
@@ -56,12 +56,12 @@ def alloc(world: World, session: Session, params: Params) -> WithDescriptors:
 
 
 def with_file(world: World, file: SharedFile, result: Params, *, writable: bool) -> WithDescriptors:
-    """An answer that brings the file."""
+    """An answer that brings the file of the shared pages as a descriptor."""
     return WithDescriptors(result, lambda: (world.backing.descriptor(file, writable=writable),))
 
 
 def own(world: World, session: Session, ref: int) -> Share:
-    """A share that a connection has made.
+    """Find a share that a connection has made.
 
     Raises:
         ModelError: ENOENT.
@@ -73,7 +73,7 @@ def own(world: World, session: Session, ref: int) -> Share:
 
 
 def free(world: World, session: Session, params: Params) -> Params:
-    """``gntalloc.free``: all of them or none."""
+    """``gntalloc.free``: free all of the given pages or none."""
     shares, holder = world.machine.shares, connection(session)
     for ref in params["refs"]:
         if holder not in shares.share(ref).mappers:
@@ -84,7 +84,7 @@ def free(world: World, session: Session, params: Params) -> Params:
 
 
 def notify(world: World, session: Session, params: Params) -> Params:
-    """``gntalloc.notify``: what is to be done when its maker lets a page go."""
+    """``gntalloc.notify``: what happens when the maker frees a page: a byte is cleared, an event is raised."""
     share = own(world, session, params["ref"])
     event = event_of(world, session, params)
     offset = params["offset"]
@@ -96,7 +96,7 @@ def notify(world: World, session: Session, params: Params) -> Params:
 
 
 def map_shares(world: World, session: Session, params: Params) -> Generator[Pause, None, WithDescriptors]:
-    """``gntalloc.map``: as many as lie side by side."""
+    """``gntalloc.map``: map shared pages, as many as lie side by side in their file."""
     refs, on, addr = params["refs"], params["on"], params["addr"]
     shares = world.machine.shares
     if params["own"]:
@@ -126,7 +126,7 @@ def map_shares(world: World, session: Session, params: Params) -> Generator[Paus
 
 
 def leave(world: World, session: Session) -> None:
-    """A connection ends: it holds no page of domain 0's any more."""
+    """Put all pages of domain 0 that a connection that ends holds."""
     if world.has_machine and world.machine.shares.refs:
         world.machine.shares.put_all(connection(session))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/dev/xen/gntdev: mapping what guests grant, and copying from and to it."""
+"""/dev/xen/gntdev: mapping the pages that guests grant, and copying from and to them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SEND_EVENT: Final = 2
 
 
 def map_grants(world: World, session: Session, params: Params) -> Steps:
-    """``gntdev.map``: map grants of one domain, all or none."""
+    """``gntdev.map``: map grants of one domain, all of them or none."""
     residence = world.residence(session)
     domid = params["dom"]
     may_write = authorise(session, residence, domid, 0)
@@ -56,22 +56,22 @@ def map_grants(world: World, session: Session, params: Params) -> Steps:
 
 
 class GuestMemory:
-    """Domains' memory files, as copying sees them."""
+    """The memory files of domains, as ``grants.copy`` wants them."""
 
     def __init__(self, world: World) -> None:
         self._backing = world.backing
 
     def read(self, domid: int, at: int, size: int) -> bytes:
-        """Bytes of a domain's file."""
+        """Read bytes of a domain's file."""
         return self._backing.read(domid, at // PAGE_SIZE, at % PAGE_SIZE, size)
 
     def write(self, domid: int, at: int, data: bytes) -> None:
-        """Change bytes of a domain's file."""
+        """Write bytes of a domain's file."""
         self._backing.write(domid, at // PAGE_SIZE, at % PAGE_SIZE, data)
 
 
 def copy(world: World, session: Session, params: Params) -> Params:
-    """``gntdev.copy``: each segment, or why not."""
+    """``gntdev.copy``: copy each segment; the answer has a status for each."""
     residence = world.residence(session)
     segments = [Segment(**row) for row in params["segments"]]
     for segment in segments:
@@ -100,7 +100,7 @@ def copy(world: World, session: Session, params: Params) -> Params:
 
 
 def notify(world: World, session: Session, params: Params) -> Params:
-    """``gntdev.notify``: what is to be done when a page is unmapped."""
+    """``gntdev.notify``: what happens when a page is unmapped: a byte is cleared, an event is raised."""
     event = event_of(world, session, params)
     residence = world.residence(session)
     gntdev.notify(residence.space, params["addr"], event, clear=bool(params["action"] & CLEAR_BYTE))
@@ -108,7 +108,7 @@ def notify(world: World, session: Session, params: Params) -> Params:
 
 
 def event_of(world: World, session: Session, params: Params) -> tuple[int, int] | None:
-    """The event that a notice is to raise: its channel, and which end.
+    """The event that a notice is to raise, as its channel and side; None when it is to raise none.
 
     Raises:
         ModelError: EINVAL, there is no such action, or no such port.

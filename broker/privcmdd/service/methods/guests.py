@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What whoever plays a guest must know of it: where its requests go, and which interrupts it has."""
+"""Methods for a program that plays a guest: where the guest's requests go, and its interrupts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def server_row(number: int, server: IoreqServer) -> Params:
 
 
 def interrupts(world: World, session: Session, params: Params) -> Params:
-    """``guest.interrupts``: the lines of a domain, and the messages it was sent."""
+    """``guest.interrupts``: the interrupt lines of a domain, and the message-signalled interrupts it was sent."""
     session.check("read", params["dom"])
     lines = world.machine.domain(params["dom"]).interrupts
     return {

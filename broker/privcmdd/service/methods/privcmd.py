@@ -2,7 +2,7 @@
 """privcmd's ioctls that map frames, and RESTRICT.
 
 Checks come in the order in which the Linux driver makes them (docs/explanation/facts/recorded-host.md,
-section 3), whatever the personality: where two things are wrong at once, the caller learns of the same one.
+section 3), whatever the personality: where two things are wrong at once, the caller gets the same error.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ if TYPE_CHECKING:
     Params = dict[str, Any]
     Steps = Generator[Pause, None, Params]
 
-# Restricted files of one address space: they are remembered as long as it lives.
+# Restricted files of one address space: they are kept as long as it lives.
 MOST_RESTRICTED: Final = 65_536
 ARGUMENTS: Final = struct.Struct("<5Q")
 
 
 def in_turn(session: Session, residence: Residence, request: Generator[None, None, Any]) -> Generator[Pause, None, Any]:
-    """Take a map request to its end, alone in its address space. One that outlives a step counts as in flight."""
+    """Run a map request, alone in its address space. One that takes more than a step is charged as in flight."""
     turnstile = residence.turnstile
     ticket = turnstile.try_enter()
     in_flight: Charge | None = None
@@ -70,7 +70,7 @@ def in_turn(session: Session, residence: Residence, request: Generator[None, Non
                 try:
                     in_flight = session.account.charge(Slot.BATCHES, 1)
                 except ModelError as refusal:
-                    request.throw(refusal)  # which ends as for any other quota: MMAP tells what stays mapped
+                    request.throw(refusal)  # it ends as over any other quota: MMAP answers what stays mapped
             yield CHECKPOINT
     finally:
         request.close()
@@ -87,9 +87,12 @@ def batch(
 
     Args:
         world: The state.
-        session: Who asks.
-        params: For what.
-        ready: Makes the answer, when all but the change itself is done.
+        session: The session that asks.
+        params: The parameters of the request.
+        ready: Makes the answer, after all that can fail and before the change itself.
+
+    Returns:
+        The address space, the gmfns asked for, and the request, which is still to be run.
 
     Raises:
         ModelError: EPERM, restricted or no right; EINVAL, no frames; EFAULT, the array cannot be read; E2BIG.
@@ -104,7 +107,7 @@ def batch(
     names = named(asked)
     check_counts(world.settings.limits, params["num"], len(names), "arr")
     if domid >= DOMID_FIRST_RESERVED:
-        file_of(world, domid)  # before anything is mapped: the host may have none to give
+        file_of(world, domid)  # made before anything is mapped: the host may refuse it
     space = residence.space
     answered = partial(ready, residence, names)
     if world.settings.paranoid:
@@ -114,13 +117,13 @@ def batch(
 
 
 def lawful(answered: Callable[[Batch], Params], n_asked: int, done: Batch) -> Params:
-    """An answer whose frames and errors are held against law 6 before they are mapped."""
+    """The answer, after a check that its frames and errors keep law 6; nothing is mapped yet."""
     invariants.errors_are_in_order(done, n_asked)
     return answered(done)
 
 
 def mmapbatch(world: World, session: Session, params: Params) -> Steps:
-    """``privcmd.mmapbatch``: failures come back in the array."""
+    """``privcmd.mmapbatch``: map frames; failures are marked in the array of gmfns."""
     hidden: list[Callable[[], None]] = []
 
     def ready(residence: Residence, names: Gmfns, done: Batch) -> Params:
@@ -141,7 +144,7 @@ def mmapbatch(world: World, session: Session, params: Params) -> Steps:
 
 
 def mmapbatch_v2(world: World, session: Session, params: Params) -> Steps:
-    """``privcmd.mmapbatch_v2``: failures come back beside the array."""
+    """``privcmd.mmapbatch_v2``: map frames; the answer has an array of errors."""
 
     def ready(residence: Residence, _: Gmfns, done: Batch) -> Params:
         err = errors_like(params["arr"], done.errors)
@@ -161,7 +164,7 @@ def mmapbatch_v2(world: World, session: Session, params: Params) -> Steps:
 
 
 def mmap_entries(world: World, session: Session, params: Params) -> Steps:
-    """``privcmd.mmap``: several ranges, in order, until one is bad."""
+    """``privcmd.mmap``: map several ranges, in order, until one cannot be mapped."""
     residence = world.residence(session)
     residence.personality.check_mmap()
     entries = [MmapEntry(row["va"], row["mfn"], row["npages"]) for row in params["entry"]]
@@ -172,7 +175,7 @@ def mmap_entries(world: World, session: Session, params: Params) -> Steps:
     space = residence.space
     most = world.settings.limits.frames_per_batch
     if residence.personality.reach_of_mmap(space, entries) > most:
-        # Else what is too much for a request is too much for the mapping as well, and is refused at its entry.
+        # An entry that is larger than the mapping is refused by the mapping, whatever the limit of a request.
         check_counts(world.settings.limits, None, sum(entry.npages for entry in entries), "npages")
     request = residence.personality.mmap(space, params["dom"], entries, may_write=may_write)
     try:
@@ -188,7 +191,7 @@ def mmap_entries(world: World, session: Session, params: Params) -> Steps:
 
 
 def restrict(world: World, session: Session, params: Params) -> Params:
-    """``privcmd.restrict``: the first names the domain, later ones must name the same."""
+    """``privcmd.restrict``: the first call names the domain, later calls must name the same."""
     asked, file = params["dom"], params["file"]
     if not file:
         held = session.restricted_to
@@ -214,10 +217,10 @@ def restrict(world: World, session: Session, params: Params) -> Params:
 
 
 def check_counts(limits: Limits, num: int | None, n: int, key: str) -> None:
-    """Hold a list against its count and the batch limit.
+    """Check the length of a list against its count and the limit of a batch.
 
     Raises:
-        ModelError: EINVAL, ``num`` is not what came; E2BIG.
+        ModelError: EINVAL, ``num`` is not the length; E2BIG.
     """
     if num is not None and num != n:
         raise ModelError(
@@ -234,20 +237,20 @@ def check_counts(limits: Limits, num: int | None, n: int, key: str) -> None:
 
 
 def named(frames: Frames) -> Gmfns:
-    """Frame numbers in the form that the model is fastest with."""
+    """The gmfns of a request in the form that the model is fastest with: a list of few, an array of many."""
     if len(frames.data) <= 8 * FEW:
         return memoryview(frames.data).cast("Q").tolist()
     return np.frombuffer(frames.data, dtype="<u8")
 
 
 def frames_like(asked: Frames, names: Gmfns) -> bytes | list[int]:
-    """Frame numbers in the form of the question."""
+    """Frame numbers in the form in which the request had them: a list or bytes."""
     numbers = np.asarray(names, dtype="<u8")
     return numbers.tolist() if asked.listed else numbers.tobytes()
 
 
 def errors_like(asked: Frames, errors: Errors | None) -> bytes | list[int] | None:
-    """Errnos in the form of the question; nil when all is good."""
+    """Errnos in the form in which the request had its frames: a list or bytes; None when no frame failed."""
     if errors is None:
         return None
     numbers = np.asarray(errors, dtype="<i4")
@@ -255,7 +258,7 @@ def errors_like(asked: Frames, errors: Errors | None) -> bytes | list[int] | Non
 
 
 def placed(world: World, domid: int, mfns: Mfns, protection: int) -> Params:
-    """Where frames lie in their memory file, in which domain's of that number, and how to map them."""
+    """The part of an answer that says where frames lie in the memory file, its generation, and how to map it."""
     found: Params = {"extents": world.machine.extents(mfns).astype("<u4", copy=False).tobytes(), "prot": protection}
     domain = world.machine.domains.get(domid)
     if domain is not None:
@@ -266,7 +269,7 @@ def placed(world: World, domid: int, mfns: Mfns, protection: int) -> Params:
 
 
 def answer(world: World, residence: Residence, params: Params, done: Batch, result: Params) -> Params:
-    """Add the extents when they are asked for, and what lies where frames failed."""
+    """Add the extents, if they are asked for, and the ranges to fill where frames failed; return the whole answer."""
     prepare(world, params["dom"], done.mfns)
     if params["extents"]:
         result.update(placed(world, params["dom"], done.mfns, done.protection))
@@ -276,13 +279,13 @@ def answer(world: World, residence: Residence, params: Params, done: Batch, resu
 
 
 def voids_of(mfns: Mfns) -> bytes:
-    """Where there is no frame, as pairs of first index and number of pages."""
+    """The runs without a frame, as pairs of first index and number of pages."""
     edges = np.flatnonzero(np.diff(np.asarray(mfns) == NO_FRAME, prepend=False, append=False))
     return np.column_stack((edges[::2], edges[1::2] - edges[::2])).astype("<u4").tobytes()
 
 
 def mmap_resource(world: World, session: Session, params: Params) -> Steps:
-    """``privcmd.mmap_resource``: map part of a resource, or say how large it is."""
+    """``privcmd.mmap_resource``: map part of a resource, or answer its size."""
     residence = world.residence(session)
     domid, addr, num = params["dom"], params["addr"], params["num"]
     may_write = authorise(session, residence, domid, params["file"])
@@ -313,7 +316,7 @@ def mmap_resource(world: World, session: Session, params: Params) -> Steps:
 
 
 def dm_op(world: World, session: Session, params: Params) -> Params:
-    """``privcmd.dm_op``: what the driver checks, then what Xen does."""
+    """``privcmd.dm_op``: check what Linux' driver checks, then do what Xen does."""
     residence = world.residence(session)
     domid, asked = params["dom"], params["bufs"]
     may_write = authorise(session, residence, domid, params["file"])
@@ -334,7 +337,7 @@ def dm_op(world: World, session: Session, params: Params) -> Params:
 
 
 def hypercall(world: World, session: Session, params: dict[str, Any]) -> dict[str, Any]:
-    """``privcmd.hypercall``: any refusal but that of the driver is the hypercall's value."""
+    """``privcmd.hypercall``: a refusal by the driver is an error, one by Xen is the hypercall's value."""
     residence = world.residence(session)
     if params["file"]:
         check_file(residence, None, params["file"])

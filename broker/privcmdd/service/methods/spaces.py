@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods that act in an address space: system calls, and bytes."""
+"""Methods of address spaces: joining one, system calls in it, reading and writing its memory."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     Params = dict[str, Any]
     Steps = Generator[Pause, None, Params]
 
-MOST_REPORTED: Final = 256  # entries of an address space, in a report
+MOST_REPORTED: Final = 256  # map entries of an address space that a report lists
 ACCESS: Final = {"read": PROT_READ, "write": PROT_WRITE}
 
 
 def system_call(call: Callable[[World, AddressSpace, Params], Params]) -> Callable[[World, Session, Params], Steps]:
-    """A call that changes the map: it takes its turn in the address space."""
+    """The handler of a system call that changes the map: it waits for its turn in the address space."""
 
     def handler(world: World, session: Session, params: Params) -> Steps:
         residence = world.residence(session)
@@ -86,7 +86,7 @@ def buffer_file(world: World, space: AddressSpace) -> BufferPages:
     """The hypercall buffers of an address space, with a file behind them.
 
     Raises:
-        ModelError: ENOMEM, the host has none to give.
+        ModelError: ENOMEM, the host refuses the file.
     """
     if space.buffers is not None:
         return space.buffers
@@ -110,7 +110,7 @@ def buffers(world: World, session: Session, _: Params) -> WithDescriptors:
 
 
 def munmap(_: World, space: AddressSpace, params: Params) -> Params:
-    """``munmap``: remove what is in a range."""
+    """``munmap``: remove the mappings in a range."""
     syscalls.munmap(space, params["addr"], params["len"])
     return {}
 
@@ -122,13 +122,13 @@ def mprotect(_: World, space: AddressSpace, params: Params) -> Params:
 
 
 def read(world: World, session: Session, params: Params) -> Params:
-    """``read``: bytes of a range, all of them or none."""
+    """``read``: read the bytes of a range, all of them or none."""
     segments = access.resolve(world.residence(session).space, params["addr"], params["len"], PROT_READ)
     return {"data": b"".join(world.backing.read(key_of(s), s.page, s.offset, s.size) for s in segments)}
 
 
 def write(world: World, session: Session, params: Params) -> Params:
-    """``write``: bytes of a range, all of them or none."""
+    """``write``: write the bytes of a range, all of them or none."""
     data = memoryview(params["data"])
     at = 0
     for segment in access.resolve(world.residence(session).space, params["addr"], len(data), PROT_WRITE):
@@ -138,24 +138,24 @@ def write(world: World, session: Session, params: Params) -> Params:
 
 
 def key_of(segment: FileRun) -> FileKey:
-    """The file that a run of bytes lies in."""
+    """The key of the memory file that a run of bytes lies in."""
     return segment.domid if segment.buffers is None else BufferFile(segment.buffers)
 
 
 def fault(world: World, session: Session, params: Params) -> Params:
-    """``fault``: touch a page."""
+    """``fault``: touch a page, as an access by the process does."""
     touch = access.touch(world.residence(session).space, params["addr"], ACCESS[params["access"]])
     return {"dom": touch.domid, "frame": touch.gmfn, "entered": touch.entered}
 
 
 def maps(world: World, session: Session, _: Params) -> Params:
-    """``maps``: the entries of the space."""
+    """``maps``: the map entries of the space."""
     space: AddressSpace = world.residence(session).space
     return {"entries": [row(space, entry) for entry in space.map]}
 
 
 def row(space: AddressSpace, entry: Entry) -> Params:
-    """An entry as ``maps`` shows it."""
+    """A map entry as ``maps`` answers it."""
     present = space.pmap.count(entry.page, entry.n_pages)
     return {
         "start": entry.start,
@@ -200,12 +200,12 @@ def attach(world: World, session: Session, params: Params) -> Params:
 
 
 def attached(residence: Residence) -> Params:
-    """Where a connection lives now."""
+    """The answer that says in which address space a connection lives now."""
     return {"space": residence.space.number, **asdict(residence.settings)}
 
 
 def fork(world: World, session: Session, _params: Params) -> Params:
-    """``space.fork``: the address space of a child."""
+    """``space.fork``: make the address space of a child."""
     return {"space": world.spaces.fork(session, world.residence(session)).space.number}
 
 
@@ -224,7 +224,7 @@ def report(session: Session) -> Params | None:
 
 
 def leave(world: World, session: Session) -> None:
-    """A connection ends: address spaces that nobody lives in any more give everything back."""
+    """Take a connection that ends out of its address spaces; those left without a thread are closed."""
     if session.residence is not None or session.forked:
         world.spaces.leave(session)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The method that tells all counters."""
+"""The method that answers all counters."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def space_counters(residence: Residence) -> Params:
 
 
 def object_counters(objects: ObjectCounters) -> Params:
-    """Objects alive, peak, made and freed."""
+    """The numbers of uvm objects: alive, at most alive, made and freed."""
     return {"alive": objects.alive, "peak": objects.peak, "made": objects.made, "freed": objects.freed}
 
 
