@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the tables of the reference pages from the broker's own tables, and the configuration file to copy from.
+"""Make the tables of the pages from the broker's own tables, the drawing of its rooms, and the configuration to copy.
 
 Usage: tables.py [--check]
 
-A page has its table between ``<!-- made: NAME -->`` and ``<!-- end -->``; what is around them is written by hand.
+A page has what is made between ``<!-- made: NAME -->`` and ``<!-- end -->``; what is around them is written by hand.
 With --check nothing is written: exit status 1, and the names of the files that are stale.
 """
 
@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
+
+import rooms
 
 from privcmdd.model.findings import FindingKind
 from privcmdd.server.keys import KEYS, Key, as_toml, render
@@ -91,6 +93,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     **{f"keys.{name}": lambda name=name: keys(name) for name in dict.fromkeys(key.table for key in KEYS) if name},  # type: ignore[misc]
     "findings": findings,
     "hypercalls": hypercalls,
+    "rooms": rooms.drawing,
 }
 """What can stand in a page, by its name."""
 
