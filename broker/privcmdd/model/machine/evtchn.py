@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Event channels: the ports of every domain, domain 0 included (xen/common/event_channel.c).
 
-A channel has two events, one for each end. A port's own event is raised by whoever is at the other end; when that
-end is closed and another one binds, it finds the same two events. So whoever notifies needs to know nothing but the
-event, and no notification passes through here.
+A channel has two events, one for each end. The other end raises a port's own event. When the other end is closed and
+a third port binds in its place, that port gets the same two events. So a client that notifies needs only the event,
+and no notification passes through here.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
     from privcmdd.model.machine.effects import Effect
 
-# Ports of a domain, of which 0 is none (EVTCHN_2L_NR_CHANNELS).
+# Port numbers of a domain; number 0 is never used (EVTCHN_2L_NR_CHANNELS).
 MOST_PORTS: Final = 4096
 N_VIRQS: Final = 24
 VIRQ_DOM_EXC: Final = 3
-# Those that are one vcpu's: timer, debug, the profiler's, the PMU's (virq_is_global).
+# The virtual interrupts that each vcpu binds for itself: timer, debug, profiler, PMU (virq_is_global).
 VCPU_VIRQS: Final = frozenset({0, 1, 7, 13})
 
 
 class PortState(StrEnum):
-    """What a port that is not free is for."""
+    """The states of a port that is not free."""
 
     UNBOUND = "unbound"
     INTERDOMAIN = "interdomain"
@@ -43,14 +43,14 @@ class Port:
     """One end of a channel.
 
     Attributes:
-        state: What it is for.
-        channel: Its channel; never used twice.
-        side: Which of the channel's two events is its own.
-        remote: The domain at the other end, or the one that may bind there.
-        remote_port: The port at the other end, when there is one.
-        virq: Which interrupt, of a port for one.
-        vcpu: Which vcpu is told.
-        for_xen: This end is Xen's own, waiting for a device model or a pager: its domain can neither close it nor send.
+        state: Its state.
+        channel: The number of its channel; never used twice.
+        side: Which of the channel's two events is the port's own.
+        remote: The domain at the other end, or the domain that may bind there.
+        remote_port: The port at the other end; 0 when there is none.
+        virq: The virtual interrupt, when ``state`` is VIRQ.
+        vcpu: The vcpu that is told of events.
+        for_xen: The port is Xen's own, for a device model or a pager: the domain can neither close it nor send.
     """
 
     state: PortState
@@ -63,7 +63,7 @@ class Port:
     for_xen: bool = False
 
     def is_virq(self, virq: int, vcpu: int) -> bool:
-        """Whether it is for this virtual interrupt."""
+        """Return whether the port is bound to this virtual interrupt."""
         return self.state is PortState.VIRQ and (self.virq, self.vcpu) == (virq, vcpu)
 
 
@@ -74,24 +74,24 @@ class EventChannels:
         """Begin with the ports of domain 0, none of them in use.
 
         Args:
-            emit: Takes what is to be done outside.
+            emit: Takes the effects.
         """
         self._emit = emit
         self._channels = count(1)
         self._tables: dict[int, dict[int, Port]] = {0: {}}
 
     def add(self, domid: int) -> None:
-        """A domain has been made."""
+        """Make the empty port table of a new domain."""
         self._tables[domid] = {}
 
     def remove(self, domid: int) -> None:
-        """A domain dies: its ends are closed, and can be bound no more."""
+        """Close the ports of a domain that dies; no port of it can be bound from now on."""
         for number in list(self.ports(domid)):
             self._close(domid, number)
         del self._tables[domid]
 
     def reset(self, domid: int) -> None:
-        """Close the ports of a domain but those that are Xen's own (EVTCHNOP_reset).
+        """Close all ports of a domain except Xen's own (EVTCHNOP_reset).
 
         Raises:
             ModelError: ESRCH.
@@ -100,7 +100,7 @@ class EventChannels:
             self._close(domid, number)
 
     def ports(self, domid: int) -> dict[int, Port]:
-        """The ports of a domain that are in use, by number.
+        """Return the ports of a domain that are in use, by number.
 
         Raises:
             ModelError: ESRCH, there is no such domain, or it is dying.
@@ -111,19 +111,19 @@ class EventChannels:
         return found
 
     def check_number(self, number: int) -> None:
-        """Whether there may be such a port.
+        """Check a port's number.
 
         Raises:
-            ModelError: EINVAL.
+            ModelError: EINVAL, no port has such a number.
         """
         if not 0 <= number < MOST_PORTS:
             raise ModelError(errno.EINVAL, f"port is {number}, a domain has ports below {MOST_PORTS}", key="port")
 
     def port(self, domid: int, number: int) -> Port:
-        """A port that is in use.
+        """Return a port that is in use.
 
         Raises:
-            ModelError: ESRCH; EINVAL.
+            ModelError: ESRCH; EINVAL, the port is not in use.
         """
         found = self.ports(domid).get(number)
         if found is None:
@@ -131,7 +131,7 @@ class EventChannels:
         return found
 
     def alloc_unbound(self, domid: int, remote: int, vcpu: int = 0, *, for_xen: bool = False) -> int:
-        """Take a port that another domain may bind to (EVTCHNOP_alloc_unbound).
+        """Take a port that another domain may bind to (EVTCHNOP_alloc_unbound), and return its number.
 
         Raises:
             ModelError: ESRCH; ENOSPC.
@@ -139,12 +139,12 @@ class EventChannels:
         return self._take(domid, Port(PortState.UNBOUND, 0, remote=remote, vcpu=vcpu, for_xen=for_xen))
 
     def bind_interdomain(self, domid: int, remote: int, remote_port: int) -> int:
-        """Take a port for the other end of somebody's unbound port (EVTCHNOP_bind_interdomain).
+        """Take a port for the other end of an unbound port (EVTCHNOP_bind_interdomain), and return its number.
 
-        The new port is pending at once: whoever was sent an event before there was anybody learns of it.
+        The new port has an event at once, because an event may have been sent before it was bound.
 
         Raises:
-            ModelError: ESRCH; EINVAL, that port is not in use, bound already, or for another domain; ENOSPC.
+            ModelError: ESRCH; EINVAL, the unbound port is not in use, bound already, or for another domain; ENOSPC.
         """
         there = self.port(remote, remote_port)
         if there.state is not PortState.UNBOUND or there.remote != domid:
@@ -160,13 +160,13 @@ class EventChannels:
         return number
 
     def bind_virq(self, domid: int, virq: int, vcpu: int = 0) -> int:
-        """Take a port for a virtual interrupt (EVTCHNOP_bind_virq).
+        """Take a port for a virtual interrupt (EVTCHNOP_bind_virq), and return its number.
 
-        Of domain 0 every process may have one for the same interrupt, where Xen gives it to one: several toolstacks
+        In domain 0 several processes may bind the same interrupt, where Xen lets one bind it: several toolstacks may
         share a broker.
 
         Raises:
-            ModelError: ESRCH; EINVAL, no such interrupt, or a global one on another vcpu than 0; EEXIST; ENOSPC.
+            ModelError: ESRCH; EINVAL, no such interrupt, or a global one on a vcpu other than 0; EEXIST; ENOSPC.
         """
         if not 0 <= virq < N_VIRQS or (virq not in VCPU_VIRQS and vcpu):
             raise ModelError(errno.EINVAL, f"there is no virtual interrupt {virq} of vcpu {vcpu}", key="virq")
@@ -175,25 +175,25 @@ class EventChannels:
         return self._take(domid, Port(PortState.VIRQ, 0, virq=virq, vcpu=vcpu))
 
     def close(self, domid: int, number: int) -> None:
-        """Give a port up; the other end waits for another one (EVTCHNOP_close).
+        """Close a port; the other end becomes unbound again (EVTCHNOP_close).
 
         Raises:
-            ModelError: ESRCH; EINVAL, it is not in use, or Xen's own.
+            ModelError: ESRCH; EINVAL, the port is not in use, or Xen's own.
         """
         if self.port(domid, number).for_xen:
             raise ModelError(errno.EINVAL, f"port {number} of domain {domid} is Xen's own", key="port")
         self._close(domid, number)
 
     def close_for_xen(self, domid: int, number: int) -> None:
-        """Give up a port that is Xen's own; nothing to do when its domain is dying."""
+        """Close a port that is Xen's own. A dying domain has no ports any more: then nothing happens."""
         if number in self._tables.get(domid, {}):
             self._close(domid, number)
 
     def send(self, domid: int, number: int) -> None:
-        """Notify the other end (EVTCHNOP_send); when nobody is there, nothing happens.
+        """Notify the other end (EVTCHNOP_send); when the port is unbound, nothing happens.
 
         Raises:
-            ModelError: ESRCH; EINVAL, it is not in use, Xen's own, or for a virtual interrupt.
+            ModelError: ESRCH; EINVAL, the port is not in use, Xen's own, or for a virtual interrupt.
         """
         port = self.port(domid, number)
         if port.for_xen or port.state is PortState.VIRQ:
@@ -204,12 +204,12 @@ class EventChannels:
             self._emit(Raised(port.channel, 1 - port.side))
 
     def raise_virq(self, domid: int, virq: int) -> None:
-        """Tell a domain of a virtual interrupt, if it has bound it."""
+        """Raise the event of each port that a domain has bound to a virtual interrupt."""
         for port in self._bound(domid, virq, 0):
             self._emit(Raised(port.channel, port.side))
 
     def _bound(self, domid: int, virq: int, vcpu: int) -> Iterator[Port]:
-        """The ports of a domain that are for a virtual interrupt."""
+        """Return the ports of a domain that are bound to a virtual interrupt."""
         return (port for port in self.ports(domid).values() if port.is_virq(virq, vcpu))
 
     def _take(self, domid: int, port: Port) -> int:

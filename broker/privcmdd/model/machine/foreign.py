@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may map which frames of whom, and the references that a mapping takes.
+"""Look-ups of foreign frames, and the references that a mapping takes.
 
-Answers are those of Xen 4.17 to ``mmu_update`` of a PV dom0 with a foreign domain, as recorded in
-docs/explanation/facts/recorded-host.md, section 4; a PVH dom0 is answered by
-``XENMAPSPACE_gmfn_foreign``, which knows fewer errors.
+A PV dom0 gets the answers of Xen 4.17 to ``mmu_update`` with a foreign domain, as recorded in
+docs/explanation/facts/recorded-host.md, section 4. A PVH dom0 gets the answers of ``XENMAPSPACE_gmfn_foreign``, which
+has fewer errors.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ def get(machine: Machine, domid: int, gmfns: Gmfns, protection: int | None = Non
 
     Args:
         machine: The simulated machine.
-        domid: Whose frames.
+        domid: The domain that has the frames.
         gmfns: Frame numbers as the caller wrote them, of which 40 bits count: gfns of an HVM or PVH domain,
-            mfns of a PV one. A list (at most ``FEW``) or (n,) uint64.
-        protection: How they are to be mapped, which decides for Xen's own tables; None: only frames of
-            ordinary domains are looked up.
+            mfns of a PV domain. A list (at most ``FEW``) or (n,) uint64.
+        protection: The protection that the frames are to be mapped with: it decides whether Xen's own tables and
+            pinned page tables can be mapped. None: only frames of ordinary domains are looked up.
 
     Returns:
-        The machine frames, ``NO_FRAME`` where there is none, and None when all are good, else the negative
-        errno of each (0 for a good one): -ESRCH no such domain, -EINVAL not populated, -ENOENT paged out,
-        -EPERM no RAM, -EBUSY not the domain's. In the form of ``gmfns``. To a PVH dom0, a frame of DOMID_XEN
-        is ``NO_FRAME`` with no error: there is nothing behind it.
+        The mfns, ``NO_FRAME`` where there is none; and None when all frames are good, else the negative errno of
+        each frame (0 for a good one): -ESRCH no such domain, -EINVAL not populated, -ENOENT paged out, -EPERM no
+        RAM, -EBUSY not the domain's. Both are in the form of ``gmfns``. For a PVH dom0, a frame of DOMID_XEN is
+        ``NO_FRAME`` with no error: nothing is mapped for it.
     """
     domain = machine.domains.get(domid)
     guarded = (
@@ -93,14 +93,14 @@ def _bits_lost(machine: Machine, domid: int, gmfn: int, n_frames: int = 1) -> No
 
 
 def look(machine: Machine, domid: int, gmfns: Gmfns) -> Errors | None:
-    """Whether frames could be mapped, without a reference to them.
+    """Find out whether frames could be mapped; no reference is kept.
 
     Returns:
-        The errors, as ``get``.
+        The errors, as ``get`` returns them.
     """
     asked = np.asarray(gmfns, dtype=np.uint64)
     if machine.host.dom0 == "pv":
-        asked = asked & np.uint64(FRAME_MASK)  # what is only looked at is not lost
+        asked = asked & np.uint64(FRAME_MASK)  # no frame is mapped, so dropped bits are no finding
     mfns, errors = get(machine, domid, asked)
     frames = np.asarray(mfns, dtype=np.uint32)
     machine.put(frames[frames != NO_FRAME])
@@ -110,7 +110,7 @@ def look(machine: Machine, domid: int, gmfns: Gmfns) -> Errors | None:
 def _absent(
     machine: Machine, domid: int, gmfns: npt.NDArray[np.uint64], protection: int
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
-    """What Xen says of frames of no ordinary domain: of the caller, of I/O, of its own, of nobody."""
+    """Look up frames of a domid that is no ordinary domain: the caller's, DOMID_IO's, Xen's own, or no domain's."""
     mfns = np.zeros(len(gmfns), dtype=np.uint32)
     errors = np.full(len(gmfns), -errno.ESRCH, dtype=np.int32)
     if machine.host.dom0 == "pvh":
@@ -136,7 +136,7 @@ def _absent(
 
 
 def _is_table(machine: Machine, gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Which frames hold Xen's machine-to-phys table."""
+    """Return for each frame whether it holds part of Xen's machine-to-phys table."""
     first, n_frames = machine.frames.machphys
     return (gmfns >= np.uint64(first)) & (gmfns < np.uint64(first + n_frames))
 
@@ -167,7 +167,7 @@ def _look(
 def _look_up(
     machine: Machine, domain: Domain, index: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
-    """Look gfns up one by one in meaning: some are not there, paged out, or to be populated now."""
+    """Look gfns up of which some may be absent, paged out, or to be populated on demand now."""
     known = index < len(domain.p2m)
     mfns = np.zeros(len(index), dtype=np.uint32)
     mfns[known] = domain.p2m[index[known]]
@@ -187,7 +187,7 @@ def _look_up(
 def _look_translated(
     machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64]
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
-    """As a PVH dom0 is answered: every bit of a name counts, and all that is wrong is EINVAL."""
+    """Look frames up for a PVH dom0: all 64 bits of a gmfn count, and every failure is EINVAL."""
     if domain.translated:
         within = gmfns < np.uint64(len(domain.p2m))
         return _look_up(machine, domain, np.where(within, gmfns, np.uint64(len(domain.p2m))).astype(np.int64))
@@ -241,10 +241,10 @@ def _get_few(machine: Machine, domain: Domain, gmfns: list[int]) -> tuple[list[i
 
 
 def get_mfns(machine: Machine, domid: int, mfns: Mfns) -> tuple[Mfns, Errors | None]:
-    """Take a reference to machine frames that were found otherwise: a resource's.
+    """Take references to frames that are known by mfn: the frames of a resource.
 
     Returns:
-        As ``get``: -EINVAL for a frame that is no longer the domain's.
+        As ``get``: the mfns and the errors. The error is -EINVAL for a frame that is no longer the domain's.
     """
     frames = np.asarray(mfns, dtype=np.uint32)
     good = (machine.frames.owner[frames] == domid) & (machine.frames.refs[frames] > 0)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frame table: one row a machine frame, and who refers to it.
+"""The frame table: one row for each machine frame, with its owner and its reference count.
 
-A row is an owner, a reference count, the guest frame number it was given for (Xen's machine-to-phys table)
-and its page in the owner's memory file: 14 bytes, so that tens of millions fit. Frames below ``FIRST_RAM``
-are the first MiB of a PC, never a guest's; that leaves frame 0 free to mean "no frame" everywhere. They and the
-devices' hole below 4 GiB belong to DOMID_IO, Xen's own tables to DOMID_XEN.
+A row has the owner, the reference count, the gfn that the frame was allocated for (Xen's machine-to-phys table) and
+the frame's page in the owner's memory file. That is 14 bytes, so that tens of millions of rows fit. Frames below
+``FIRST_RAM`` are the first MiB of a PC and never a guest's, so that frame 0 can mean "no frame" everywhere. They and
+the devices' hole below 4 GiB belong to DOMID_IO, Xen's own tables to DOMID_XEN.
 
-Lists of frames are numpy arrays, or plain lists when they are short: below about two dozen frames a loop
-over memoryviews beats numpy, above it numpy wins by far (``FEW``). Both give the same answers.
+Lists of frames are numpy arrays, or plain lists when they are short: below about two dozen frames a loop over
+memoryviews is faster than numpy, above that numpy is much faster (``FEW``). Both forms give the same answers.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 FEW: Final = 24
 FIRST_RAM: Final = 256
 NO_FRAME: Final = 0
-FRAME_0: Final = FIRST_RAM - 1  # stands in for machine frame 0, which can be mapped but means "no frame" here
-CHUNK_FRAMES: Final = 512  # of the machine-to-phys table: 2 MiB, which speak for 1 GiB of frames
-ONE: Final = np.array(1, dtype=np.uint32)  # an array: counting with it needs no memory, and is fast in this type only
+FRAME_0: Final = FIRST_RAM - 1  # stands for machine frame 0, which can be mapped while 0 means "no frame" here
+CHUNK_FRAMES: Final = 512  # a part of the machine-to-phys table: 2 MiB, the rows of 1 GiB of frames
+ONE: Final = np.array(1, dtype=np.uint32)  # an array of this type: numpy adds it without memory, and fast
 
 
 class FrameTable:
@@ -38,11 +38,11 @@ class FrameTable:
 
     Attributes:
         owner: (n_frames,) uint16, the domid; ``DOMID_INVALID`` for a free frame.
-        machphys: The first frame of Xen's machine-to-phys table, and how many it has; a machine of less than a GiB
-            has none.
+        machphys: The first frame of Xen's machine-to-phys table, and the number of its frames; 0 frames in a machine
+            of less than 1 GiB.
         refs: (n_frames,) uint32, references: page table entries, the p2m's own, resources.
-        gfn: (n_frames,) uint32, guest frame number in its owner (machine-to-phys).
-        page: (n_frames,) uint32, page in its owner's memory file.
+        gfn: (n_frames,) uint32, the gfn in the owner's p2m (machine-to-phys).
+        page: (n_frames,) uint32, the page in the owner's memory file.
     """
 
     __slots__ = (
@@ -85,19 +85,19 @@ class FrameTable:
         if n_frames >= FIRST_RAM:
             self.page[FRAME_0] = 0
         self._fresh = min(FIRST_RAM, n_frames)  # frames from here on were never used
-        self._freed = np.zeros(0, dtype=np.uint32)  # a stack of frames that were
+        self._freed = np.zeros(0, dtype=np.uint32)  # a stack of frames that were used and freed
         self._n_freed = 0
 
     @property
     def n_free(self) -> int:
-        """Frames that can still be allocated."""
+        """The number of frames that can still be allocated."""
         n_fresh = self._top - self._fresh
         if self._fresh <= MMIO_FIRST:
             n_fresh -= max(0, min(self._top, MMIO_END) - MMIO_FIRST)
         return n_fresh + self._n_freed
 
     def is_ram(self, gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        """Which frame numbers are RAM, whoever owns it."""
+        """Return for each frame number whether it is RAM, with or without an owner."""
         inside = gmfns < np.uint64(self.n_frames)
         ram = np.zeros(len(gmfns), dtype=np.bool_)
         ram[inside] = self.owner[gmfns[inside].astype(np.int64)] != DOMID_IO
@@ -106,15 +106,15 @@ class FrameTable:
     def allocate(
         self, domid: int, gfns: npt.NDArray[np.uint32], pages: npt.NDArray[np.uint32]
     ) -> npt.NDArray[np.uint32]:
-        """Give a domain frames, each with one reference (the p2m's).
+        """Give frames to a domain, each with one reference (the p2m's).
 
         Args:
             domid: The new owner.
-            gfns: (n,) uint32, what they are allocated for; n is at most ``n_free``.
-            pages: (n,) uint32, their pages in the owner's file.
+            gfns: (n,) uint32, the gfns that the frames are allocated for; n is at most ``n_free``.
+            pages: (n,) uint32, the frames' pages in the owner's file.
 
         Returns:
-            (n,) uint32, the frames, in the order of ``gfns``.
+            (n,) uint32, the mfns, in the order of ``gfns``.
         """
         n = len(gfns)
         n_fresh = min(n, self.n_free - self._n_freed)
@@ -130,10 +130,10 @@ class FrameTable:
     def allocate_run(
         self, domid: int, gfns: npt.NDArray[np.uint32], pages: npt.NDArray[np.uint32]
     ) -> npt.NDArray[np.uint32] | None:
-        """As ``allocate``, in machine frames that follow each other and begin at a multiple of their number.
+        """As ``allocate``, but the n frames are contiguous and begin at a multiple of n.
 
         Returns:
-            None when no such frames are free.
+            The mfns; None when no such frames are free.
         """
         n = len(gfns)
         first = -(-self._fresh // n) * n
@@ -157,7 +157,7 @@ class FrameTable:
         return self._assign(domid, mfns, gfns, pages)
 
     def _next_fresh(self, n: int) -> npt.NDArray[np.uint32]:
-        """The next frames that were never used; the devices' hole is stepped over."""
+        """Return the next ``n`` frames that were never used; the devices' hole is left out."""
         first = self._fresh
         mfns = np.arange(first, first + n, dtype=np.uint32)
         if first <= MMIO_FIRST < first + n:
@@ -171,7 +171,7 @@ class FrameTable:
         gfns: npt.NDArray[np.uint32],
         pages: npt.NDArray[np.uint32],
     ) -> npt.NDArray[np.uint32]:
-        """Nothing here needs memory: it cannot fail half way."""
+        """Write the rows of frames that get an owner. This needs no memory, so it cannot fail half way."""
         self.owner[mfns] = domid
         self.refs[mfns] = 1
         self.gfn[mfns] = gfns
@@ -179,16 +179,16 @@ class FrameTable:
         return mfns
 
     def free(self, mfns: npt.NDArray[np.uint32]) -> None:
-        """Take frames without references back from their owners; each at most once."""
+        """Take frames without references back from their owners; each frame is listed at most once."""
         self.make_room(len(mfns))
         self._push(mfns)
         self.owner[mfns] = DOMID_INVALID
 
     def make_room(self, n: int) -> None:
-        """Make sure that so many frames can be freed.
+        """Make sure that ``n`` more frames can be freed without memory.
 
         Raises:
-            MemoryError: They cannot.
+            MemoryError: There is no memory for that.
         """
         needed = self._n_freed + n
         if needed > len(self._freed):
@@ -197,18 +197,18 @@ class FrameTable:
             self._freed = grown
 
     def _push(self, mfns: npt.NDArray[np.uint32]) -> None:
-        """Put frames on the stack of those to be used again."""
+        """Put frames on the stack of freed frames."""
         self._freed[self._n_freed : self._n_freed + len(mfns)] = mfns
         self._n_freed += len(mfns)
 
     def put(self, mfns: Mfns) -> npt.NDArray[np.uint32]:
-        """Drop one reference for each mention of a frame.
+        """Put one reference for each time that a frame is listed.
 
         Args:
-            mfns: Frames, possibly repeated, ``NO_FRAME`` not among them.
+            mfns: Frames; a frame may be listed several times, ``NO_FRAME`` never.
 
         Returns:
-            (k,) uint32, the frames that nothing refers to any more, each once.
+            (k,) uint32, the frames that have no reference any more, each once.
 
         Raises:
             MemoryError: Nothing has changed.
@@ -236,7 +236,7 @@ class FrameTable:
         return gone_array
 
     def get(self, mfns: Mfns) -> None:
-        """Undo ``put``; needs no memory."""
+        """Get one reference for each time that a frame is listed: this undoes ``put``. It needs no memory."""
         if isinstance(mfns, list):
             for mfn in mfns:
                 self.refs_of[mfn] += 1
@@ -248,4 +248,5 @@ NOTHING: Final = np.zeros(0, dtype=np.uint32)
 NOTHING.flags.writeable = False
 
 
+# In a page table: an entry that is there and not present; see ``mm.pmap``.
 BARRED: Final = (1 << 32) - 1

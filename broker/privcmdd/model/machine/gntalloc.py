@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pages that processes of domain 0 grant to other domains, as /dev/xen/gntalloc makes them (drivers/xen/gntalloc.c).
 
-An allocation has a memory file of its own, so that who maps one sees nothing of another. A page stays granted as long
-as its maker holds it, and is there as long as anybody has it mapped. Nobody but the broker sees domain 0's grant table,
-so there are no entries to keep and no bits to show in it.
+Each allocation has a memory file of its own, so that a domain that maps one allocation sees no other. A page stays
+granted as long as its maker holds it, and exists as long as it is held or mapped. Only the broker sees domain 0's grant
+table, so the table has no entries, and no bits that say which grants are in use.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
     from privcmdd.model.machine.effects import Effect
 
-FIRST_REF: Final = 8  # those below are Xen's by custom
-MOST_SHARES: Final = 1024  # a uid; the module's parameter `limit`
+FIRST_REF: Final = 8  # lower grant numbers are reserved by convention
+MOST_SHARES: Final = 1024  # for each uid; the kernel module's parameter `limit`
 
 
 class Holder(NamedTuple):
-    """Who keeps a share: a connection, or a page of an address space.
+    """A holder of a share: a connection, or a page of an address space.
 
     Attributes:
         what: ``connection`` or ``page``.
-        number: Of the connection or the address space.
-        page: Of the address space, else 0.
+        number: The number of the connection or of the address space.
+        page: The page of the address space; 0 for a connection.
     """
 
     what: str
@@ -41,18 +41,18 @@ class Holder(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """What is to be done when a page is let go of.
+    """What is done when a page is unmapped or given up (SET_UNMAP_NOTIFY of gntdev and gntalloc).
 
     Attributes:
-        byte: The file, its page and the byte of it that is to be cleared, if any. A domain's file is its domid.
-        event: The channel, and which of its events, that is to be raised, if any.
+        byte: The byte to be cleared: the file's key, the page of the file, the byte of the page. None for none.
+        event: The event to be raised: the channel, and which of its two events. None for none.
     """
 
     byte: tuple[int | SharedFile, int, int] | None
     event: tuple[int, int] | None
 
     def effects(self) -> Iterable[Effect]:
-        """What that means."""
+        """Yield the effects that do this."""
         if self.byte is not None:
             yield ByteCleared(*self.byte)
         if self.event is not None:
@@ -61,17 +61,17 @@ class Notice(NamedTuple):
 
 @dataclass(slots=True)
 class Share:
-    """One page that is granted.
+    """One page that domain 0 grants.
 
     Attributes:
-        file: Where it lies.
-        page: Which page of that.
-        to: The domain that may map it.
-        writable: It may write to it too.
-        uid: Whose processes made it.
-        owners: Holders on the side of its maker.
+        file: The key of the memory file in which the page lies.
+        page: The page of that file.
+        to: The domain that may map the page.
+        writable: That domain may write to the page.
+        uid: The uid whose process made the page.
+        owners: Holders on the maker's side.
         mappers: Holders on the other side.
-        notice: What is to be done when its maker lets go.
+        notice: What is done when the last holder on the maker's side gives the page up.
     """
 
     file: SharedFile
@@ -93,17 +93,17 @@ class Shares:
         self.refs: dict[int, Share] = {}
 
     def next_file(self) -> SharedFile:
-        """The key of the next allocation's file."""
+        """Return the key of the next allocation's file."""
         return SharedFile(next(self._files))
 
     def allocate(self, file: SharedFile, n: int, to: int, uid: int, holder: Holder, *, writable: bool) -> list[int]:
         """Grant pages of a file.
 
         Returns:
-            Their numbers, the lowest that are free.
+            The grants' numbers, the lowest that are free.
 
         Raises:
-            ModelError: ENOSPC, the uid has as many as it may have.
+            ModelError: ENOSPC, the uid would have more pages than it may have.
         """
         n_held = sum(share.uid == uid for share in self.refs.values())
         if n_held + n > MOST_SHARES:
@@ -117,10 +117,10 @@ class Shares:
         return refs
 
     def share(self, ref: int) -> Share:
-        """A page that is granted.
+        """Return the page that domain 0 grants by a number.
 
         Raises:
-            ModelError: ENOENT.
+            ModelError: ENOENT, there is no such grant.
         """
         found = self.refs.get(ref)
         if found is None:
@@ -128,7 +128,7 @@ class Shares:
         return found
 
     def run(self, refs: Iterable[int]) -> int:
-        """How many of these, from the first on, follow each other in one file."""
+        """Return how many of these grants, from the first on, are consecutive pages of one file."""
         first, n = None, 0
         for n, ref in enumerate(refs):
             share = self.refs.get(ref)
@@ -138,7 +138,7 @@ class Shares:
         return n + 1
 
     def get(self, ref: int, holder: Holder, *, owned: bool) -> None:
-        """A holder keeps a share, as its maker (``owned``) or on the other side.
+        """Add a holder to a share, on the maker's side (``owned``) or on the other side.
 
         Raises:
             ModelError: ENOENT.
@@ -147,7 +147,7 @@ class Shares:
         (share.owners if owned else share.mappers).add(holder)
 
     def notify(self, ref: int, notice: Notice) -> None:
-        """Say what is to be done when the maker of a share lets go of it; the last word counts.
+        """Set what is done when the maker gives a share up, in place of what was set before.
 
         Raises:
             ModelError: ENOENT.
@@ -155,7 +155,7 @@ class Shares:
         self.share(ref).notice = notice
 
     def put(self, ref: int, holder: Holder) -> None:
-        """A holder keeps a share no longer, if it did."""
+        """Take a holder from a share. Nothing happens when it does not hold the share."""
         share = self.refs.get(ref)
         if share is None:
             return
@@ -171,17 +171,17 @@ class Shares:
                 self._emit(SharedFileGone(share.file))
 
     def put_all(self, holder: Holder) -> None:
-        """A holder is gone."""
+        """Take a holder from all shares."""
         for ref in list(self.refs):
             self.put(ref, holder)
 
 
 class Shared(NamedTuple):
-    """What a page of an address space maps, when that is a page of domain 0's own.
+    """The grant that a page of an address space maps, when domain 0 grants it.
 
     Attributes:
         ref: The grant's number.
-        writes: It was mapped to be written.
+        writes: The mapping is writable.
     """
 
     ref: int

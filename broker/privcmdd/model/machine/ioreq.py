@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ioreq servers: who emulates what of a guest, and where they are told (xen/common/ioreq.c).
+"""Ioreq servers: which device model emulates what of a guest, and how it is told (xen/common/ioreq.c).
 
-A server has two pages: one for the requests of every vcpu, one for buffered requests. Each vcpu has a port of the
-guest's that waits for the device model; the server's numbers and ranges decide which server a request goes to.
+A server has two pages: one for the requests of all vcpus, one for buffered requests. It has a port of the guest for
+each vcpu, to which the device model binds. The servers' ids and ranges decide which server a request goes to.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from privcmdd.model.ranges import Ranges
 
 MAX_IOREQ_SERVERS: Final = 8
-MAX_RANGES: Final = 256  # MAX_NR_IO_RANGES, of one type and server
+MAX_RANGES: Final = 256  # of one type, for each server (MAX_NR_IO_RANGES)
 BUFIOREQ_ATOMIC: Final = 2
 
 
@@ -31,11 +31,11 @@ def create(machine: Machine, domid: int, bufioreq: int) -> int:
     """Make an ioreq server (XEN_DMOP_create_ioreq_server).
 
     Returns:
-        Its id, the lowest that is free.
+        The server's id, the lowest that is free.
 
     Raises:
-        ModelError: ESRCH; EINVAL, the domain is PV, or dying, or ``bufioreq`` is none of Xen's; ENOSPC, it has as
-            many servers, or event channels, as there may be.
+        ModelError: ESRCH; EINVAL, the domain is PV or dying, or Xen knows no such ``bufioreq``; ENOSPC, the domain
+            has as many servers, or event channels, as it may have.
     """
     domain = machine.living(domid)
     if not domain.kind.translated or not 0 <= bufioreq <= BUFIOREQ_ATOMIC:
@@ -58,7 +58,7 @@ def make_vcpus(machine: Machine, domid: int, n_vcpus: int) -> None:
     """Make all vcpus of a domain (XEN_DOMCTL_max_vcpus); each ioreq server gets a port for each.
 
     Raises:
-        ModelError: ESRCH; EINVAL, the domain was made for another number of them; ENOSPC.
+        ModelError: ESRCH; EINVAL, the domain was made for another number of vcpus; ENOSPC.
     """
     domain = machine.domain(domid)
     if n_vcpus != domain.traits.max_vcpus:
@@ -70,7 +70,7 @@ def make_vcpus(machine: Machine, domid: int, n_vcpus: int) -> None:
 
 
 def _connect(machine: Machine, domain: Domain, server: IoreqServer) -> None:
-    """Take a port for each vcpu, and after the first one's that for buffered requests."""
+    """Take a port for each vcpu, and after vcpu 0's port the port for buffered requests."""
     for vcpu in range(len(server.ports), domain.traits.n_vcpus):
         server.ports.append(machine.events.alloc_unbound(domain.domid, 0, vcpu, for_xen=True))
         if vcpu == 0 and server.bufioreq:
@@ -83,10 +83,10 @@ def _disconnect(machine: Machine, domain: Domain, server: IoreqServer) -> None:
 
 
 def server_of(machine: Machine, domid: int, number: int) -> IoreqServer:
-    """Look one up.
+    """Return an ioreq server.
 
     Raises:
-        ModelError: ESRCH; ENOENT.
+        ModelError: ESRCH; ENOENT, the domain has no such server.
     """
     server = machine.domain(domid).ioreq_servers.get(number)
     if server is None:
@@ -95,7 +95,7 @@ def server_of(machine: Machine, domid: int, number: int) -> IoreqServer:
 
 
 def destroy(machine: Machine, domid: int, number: int) -> None:
-    """Destroy an ioreq server; those who have its pages mapped keep them.
+    """Destroy an ioreq server; clients that have its pages mapped keep them.
 
     Raises:
         ModelError: ESRCH; ENOENT.
@@ -113,8 +113,8 @@ def map_io_range(machine: Machine, domid: int, number: int, kind: int, start: in
     """Let a server emulate a range (XEN_DMOP_map_io_range_to_ioreq_server).
 
     Raises:
-        ModelError: ESRCH; ENOENT; EINVAL, it ends before it begins, or there is no such type; EEXIST, part of it
-            is the server's already; ENOMEM, it has too many.
+        ModelError: ESRCH; ENOENT; EINVAL, the range ends before it begins, or there is no such type; EEXIST, the
+            server has part of the range already; ENOMEM, the server has too many ranges.
     """
     server = _with_range(machine, domid, number, kind, start, end)
     if server.ranges[kind].overlaps(start, end):
@@ -123,7 +123,7 @@ def map_io_range(machine: Machine, domid: int, number: int, kind: int, start: in
 
 
 def unmap_io_range(machine: Machine, domid: int, number: int, kind: int, start: int, end: int) -> None:
-    """Let a server emulate a range no more (XEN_DMOP_unmap_io_range_from_ioreq_server).
+    """Take a range from a server (XEN_DMOP_unmap_io_range_from_ioreq_server).
 
     Raises:
         ModelError: ESRCH; ENOENT, no such server, or it does not have all of the range; EINVAL; ENOMEM.
@@ -151,7 +151,7 @@ def _set_ranges(machine: Machine, domid: int, server: IoreqServer, kind: int, ra
 
 
 def set_state(machine: Machine, domid: int, number: int, *, enabled: bool) -> IoreqServer:
-    """Let requests go to a server, or not (XEN_DMOP_set_ioreq_server_state).
+    """Enable or disable a server, and return it: requests go to enabled servers (XEN_DMOP_set_ioreq_server_state).
 
     Raises:
         ModelError: ESRCH; ENOENT.
@@ -169,10 +169,10 @@ def drive(machine: Machine, domid: int, change: Callable[[Interrupts], bool]) ->
     Args:
         machine: The simulated machine.
         domid: The domain.
-        change: Does it, and says whether anything is different now.
+        change: Drives the lines, and returns whether anything has changed.
 
     Raises:
-        ModelError: ESRCH; EINVAL, it is dying or PV.
+        ModelError: ESRCH; EINVAL, the domain is dying or PV.
     """
     if change(machine.translated(domid).interrupts):
         machine.effects.append(GuestChanged(domid, "interrupt"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A domain's life: it is made, paused, shut down, destroyed (``xen/common/domain.c`` and ``domctl.c``)."""
+"""A domain's life: a domain is made, paused, shut down, destroyed (``xen/common/domain.c`` and ``domctl.c``)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NO_GFNS: Final = np.zeros(0, dtype=np.uint64)
 
 
 def free_domid(machine: Machine, wanted: int | None = None) -> int:
-    """Choose the number of the next domain, as Xen's domctl does: the wanted one, or the next after the last.
+    """Return the domid of the next domain, as Xen's domctl does: the wanted one, or the next free one after the last.
 
     Raises:
         ModelError: EEXIST, the wanted one is taken; EINVAL, it is reserved; ENOMEM, too many domains.
@@ -57,7 +57,7 @@ def free_domid(machine: Machine, wanted: int | None = None) -> int:
 
 
 def file_pages(machine: Machine, max_pages: int, n_spill: int | None = None) -> int:
-    """How large the memory file of a new domain is to be, in pages."""
+    """Return how large the memory file of a new domain is to be, in pages."""
     return machine.max_gfns + (max_pages if n_spill is None else n_spill) + RESOURCE_PAGES
 
 
@@ -73,22 +73,22 @@ def create(
     traits: Traits | None = None,
     grants: GrantTable | None = None,
 ) -> Domain:
-    """Make a domain and populate it.
+    """Make a domain, populate it, and return it.
 
     Args:
         machine: The simulated machine.
         kind: PV, HVM or PVH.
         max_pages: Its maximum reservation.
-        ranges: (first gfn, number of pages) each; all of ``max_pages`` from 0 on when None. They must not
-            overlap.
+        ranges: (first gfn, number of pages) of each range to populate; the ranges must not overlap. None: all
+            ``max_pages`` from gfn 0 on.
         domid: Its number, or None for the next free one.
-        name: For people.
+        name: A name for people.
         n_spill: See ``Domain.n_spill``.
-        traits: What its maker says about it; what ``Traits`` begins with when None.
-        grants: Its grant table, with no frames yet; what ``GrantTable`` begins with when None.
+        traits: What the toolstack sets; None: the defaults of ``Traits``.
+        grants: Its grant table, without frames; None: the defaults of ``GrantTable``.
 
     Raises:
-        ModelError: EINVAL, EEXIST, ENOMEM; then there is no such domain.
+        ModelError: EINVAL, EEXIST, ENOMEM; then no domain is made.
     """
     chosen = free_domid(machine, domid)
     if max_pages > machine.max_gfns:
@@ -140,9 +140,9 @@ def create(
 
 
 def destroy(machine: Machine, domid: int) -> DomainState:
-    """Begin the end of a domain; it is gone at once unless somebody holds its frames.
+    """Destroy a domain, and return its state: gone, or dying as long as its frames are mapped.
 
-    Destroying it again does nothing (docs/explanation/facts/recorded-host.md, section 10).
+    Destroying a dying domain again does nothing (docs/explanation/facts/recorded-host.md, section 10).
 
     Raises:
         ModelError: ESRCH.
@@ -168,10 +168,10 @@ def destroy(machine: Machine, domid: int) -> DomainState:
 
 
 def pause(machine: Machine, domid: int) -> None:
-    """Pause a domain once more, dying or not.
+    """Pause a domain once more; a dying domain can be paused too.
 
     Raises:
-        ModelError: ESRCH; EUSERS, it is paused too often.
+        ModelError: ESRCH; EUSERS, the domain is paused too often.
     """
     domain = machine.domain(domid)
     if domain.n_pauses == MOST_PAUSES:
@@ -181,10 +181,10 @@ def pause(machine: Machine, domid: int) -> None:
 
 
 def unpause(machine: Machine, domid: int) -> None:
-    """Take one pause back; a domain without any runs.
+    """Take one pause back; a domain without a pause runs.
 
     Raises:
-        ModelError: ESRCH; EINVAL, it is not paused.
+        ModelError: ESRCH; EINVAL, the domain is not paused.
     """
     domain = machine.domain(domid)
     if not domain.n_pauses:
@@ -215,7 +215,7 @@ def set_handle(machine: Machine, domid: int, handle: bytes) -> None:
 
 
 def set_tsc(machine: Machine, domid: int, tsc: Tsc) -> None:
-    """Say how a domain's time stamp counter counts (XEN_DOMCTL_settscinfo).
+    """Set how a domain's time stamp counter counts (XEN_DOMCTL_settscinfo).
 
     Raises:
         ModelError: ESRCH.
@@ -244,13 +244,13 @@ def set_param(machine: Machine, domid: int, index: int, value: int) -> None:
 def set_policy(
     machine: Machine, domid: int, leaves: Mapping[tuple[int, int], CpuidLeaf], msrs: Mapping[int, int]
 ) -> None:
-    """Change what CPUID and the MSRs that belong to it say (XEN_DOMCTL_set_cpu_policy); the others stay.
+    """Change CPUID leaves and the MSRs that belong to them (XEN_DOMCTL_set_cpu_policy); other leaves and MSRs stay.
 
     Args:
         machine: The simulated machine.
         domid: The domain.
-        leaves: By leaf and subleaf.
-        msrs: By number.
+        leaves: The CPUID leaves, by leaf and subleaf.
+        msrs: The MSRs, by number.
 
     Raises:
         ModelError: ESRCH.
@@ -261,10 +261,10 @@ def set_policy(
 
 
 def check_vcpu(machine: Machine, domid: int, vcpu: int) -> None:
-    """Whether a vcpu was made.
+    """Check that a vcpu was made.
 
     Raises:
-        ModelError: ESRCH; EINVAL, it was not.
+        ModelError: ESRCH; EINVAL, the vcpu was not made.
     """
     n_vcpus = machine.domain(domid).traits.n_vcpus
     if vcpu >= n_vcpus:
@@ -272,13 +272,13 @@ def check_vcpu(machine: Machine, domid: int, vcpu: int) -> None:
 
 
 def set_context(machine: Machine, domid: int, vcpu: int, registers: bytes | None) -> None:
-    """Set the registers of a vcpu, which is online then, or forget them (XEN_DOMCTL_setvcpucontext).
+    """Set the registers of a vcpu and bring it online, or forget the registers (XEN_DOMCTL_setvcpucontext).
 
     Args:
         machine: The simulated machine.
         domid: The domain.
         vcpu: Its number.
-        registers: A vcpu_guest_context; None to forget them.
+        registers: A vcpu_guest_context; None to forget the registers.
 
     Raises:
         ModelError: As ``check_vcpu``.
@@ -293,7 +293,7 @@ def set_context(machine: Machine, domid: int, vcpu: int, registers: bytes | None
 
 
 def set_extended_context(machine: Machine, domid: int, vcpu: int, context: bytes) -> None:
-    """Set what a vcpu has beside its registers (XEN_DOMCTL_set_ext_vcpucontext).
+    """Set the extended context of a vcpu (XEN_DOMCTL_set_ext_vcpucontext).
 
     Args:
         machine: The simulated machine.
@@ -314,8 +314,8 @@ def load_records(machine: Machine, domid: int, records: dict[tuple[int, int], by
     Args:
         machine: The simulated machine.
         domid: The domain.
-        records: By type (HVM_SAVE_TYPE) and instance.
-        n_online: How many vcpus it sets up.
+        records: The saved records, by type (HVM_SAVE_TYPE) and instance.
+        n_online: How many vcpus the records set up.
 
     Raises:
         ModelError: ESRCH.
@@ -326,7 +326,7 @@ def load_records(machine: Machine, domid: int, records: dict[tuple[int, int], by
 
 
 def shut_down(machine: Machine, domid: int, reason: int) -> None:
-    """A domain stops by itself; when it has done so already the first reason stays.
+    """Note that a domain has stopped by itself. When it has stopped already, the first reason stays.
 
     Args:
         machine: The simulated machine.
@@ -343,7 +343,7 @@ def shut_down(machine: Machine, domid: int, reason: int) -> None:
 
 
 def resume(machine: Machine, domid: int) -> None:
-    """A domain that has stopped by itself goes on.
+    """Let a domain go on that has stopped by itself.
 
     Raises:
         ModelError: ESRCH.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log-dirty mode: which guest frames were written to since somebody asked (xen/arch/x86/mm/paging.c)."""
+"""Log-dirty mode: which guest frames were written to since the log was last cleaned (xen/arch/x86/mm/paging.c)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def switch(machine: Machine, domid: int, *, on: bool) -> None:
-    """Begin or end to note which guest frames are written to.
+    """Switch log-dirty mode on or off.
 
-    Writes through foreign mappings are never noted (docs/explanation/facts/recorded-host.md, section 10);
-    what a device model tells is.
+    Writes through foreign mappings are never logged (docs/explanation/facts/recorded-host.md, section 10); writes
+    that a device model reports are.
 
     Raises:
-        ModelError: ESRCH; EINVAL, it is dying, or begins and has begun already.
+        ModelError: ESRCH; EINVAL, the domain is dying, or the mode is on already.
     """
     domain = machine.living(domid)
     if on and domain.dirty is not None:
@@ -34,10 +34,10 @@ def switch(machine: Machine, domid: int, *, on: bool) -> None:
 
 
 def mark(machine: Machine, domid: int, first: int, n_pages: int) -> None:
-    """A device model has written to guest frames; those that are not there are left out.
+    """Log guest frames that a device model has written to; frames that are not populated are left out.
 
     Raises:
-        ModelError: ESRCH; EINVAL, it is dying.
+        ModelError: ESRCH; EINVAL, the domain is dying.
     """
     domain = machine.living(domid)
     end = min(first + n_pages, len(domain.p2m))
@@ -49,16 +49,16 @@ def mark(machine: Machine, domid: int, first: int, n_pages: int) -> None:
 
 
 def take(machine: Machine, domid: int, n_pages: int, *, clean: bool) -> npt.NDArray[np.bool_]:
-    """Which of the first guest frames were written to.
+    """Return for each of the first ``n_pages`` guest frames whether it was written to.
 
     Args:
         machine: The simulated machine.
         domid: The domain.
-        n_pages: How many to tell.
-        clean: Forget what is told.
+        n_pages: The number of guest frames.
+        clean: Clean the log of these frames.
 
     Raises:
-        ModelError: ESRCH; EINVAL, it is dying, or not in log-dirty mode.
+        ModelError: ESRCH; EINVAL, the domain is dying, or not in log-dirty mode.
     """
     domain = machine.living(domid)
     if domain.dirty is None:

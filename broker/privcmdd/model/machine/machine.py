@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state of the simulated machine, and what every part of the hypervisor builds on.
+"""The state of the simulated machine, and the operations that every part of the hypervisor uses.
 
-What has to happen outside (punching dead pages out of a memory file, telling subscribers) is left in
-``effects`` for the service to carry out: nothing here touches the world.
+What has to happen outside the model (punching unused pages out of a memory file, telling subscribers) is left in
+``effects``, and the service carries it out: the model does no I/O.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from privcmdd.model.machine.effects import Effect
     from privcmdd.model.machine.frames import Gmfns, Mfns
 
-    # Lets frames of a look-up fail: the domain, what is asked for, what was found, the error of each frame.
+    # Makes frames of a look-up fail. Takes the domid, the gmfns asked for, the mfns found and the error of each frame;
+    # returns mfns and errors. It is ``Injections.fail_frames`` for one asker.
     Injection = Callable[
         [int, npt.NDArray[np.uint64] | None, npt.NDArray[np.uint32], npt.NDArray[np.int32] | None],
         tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None],
@@ -47,10 +48,10 @@ class Machine:
     Attributes:
         frames: All frames of the machine.
         domains: Every domain that is not gone, by domid.
-        effects: What is to be done outside.
+        effects: What the service has to carry out.
         events: The event channels of all domains.
         host: Which host is simulated.
-        injection: Lets frames fail on demand, for the request that runs now; None for none.
+        injection: Makes frames fail by the rules that the request which runs now may meet; None when it meets none.
     """
 
     def __init__(
@@ -69,10 +70,10 @@ class Machine:
         self.generations = count(1)
 
     def translated(self, domid: int) -> Domain:
-        """Look a domain up whose physmap can be changed.
+        """Return a domain whose physmap can be changed.
 
         Raises:
-            ModelError: ESRCH; EINVAL, it is dying, or PV.
+            ModelError: ESRCH; EINVAL, the domain is dying or PV.
         """
         domain = self.living(domid)
         if not domain.kind.translated:
@@ -80,10 +81,10 @@ class Machine:
         return domain
 
     def domain(self, domid: int) -> Domain:
-        """Look a domain up.
+        """Return a domain.
 
         Raises:
-            ModelError: ESRCH, there is none, or it is gone.
+            ModelError: ESRCH, there is no such domain, or it is gone.
         """
         domain = self.domains.get(domid)
         if domain is None:
@@ -91,10 +92,10 @@ class Machine:
         return domain
 
     def living(self, domid: int) -> Domain:
-        """Look a domain up whose memory can be changed.
+        """Return a domain whose memory can be changed.
 
         Raises:
-            ModelError: ESRCH; EINVAL, it is dying.
+            ModelError: ESRCH; EINVAL, the domain is dying.
         """
         domain = self.domain(domid)
         if not domain.alive:
@@ -102,10 +103,10 @@ class Machine:
         return domain
 
     def put(self, mfns: Mfns) -> None:
-        """Drop a reference to each mentioned frame; ``NO_FRAME`` not among them.
+        """Put a reference to each frame listed; ``NO_FRAME`` must not be among them.
 
-        Frames that nothing refers to go back to the machine, and a dying domain that owns none any more is gone.
-        Never fails: when there is no memory for it, it is put off until effects are carried out.
+        Frames without references go back to the machine, and a dying domain that owns no frame any more is gone.
+        This never fails: when there is no memory for it, the put is put off until effects are carried out.
         """
         try:
             self._drop(mfns)
@@ -113,23 +114,23 @@ class Machine:
             self.effects.append(PutFrames([mfns]))
 
     def put_parts(self, parts: Sequence[Mfns]) -> None:
-        """As ``put``, for several lists, in which ``NO_FRAME`` and barred entries may be."""
+        """As ``put``, for several lists; ``NO_FRAME`` and barred entries may be among them."""
         try:
             self.drop_parts(parts)
         except MemoryError:
             self.effects.append(PutFrames(parts))
 
     def drop_parts(self, parts: Sequence[Mfns]) -> None:
-        """As ``put_parts``, for those that were put off.
+        """As ``put_parts``, for references whose put was put off.
 
         Raises:
-            MemoryError: There is still no memory for it; nothing has changed.
+            MemoryError: There still is no memory for it; nothing has changed.
         """
         mfns = np.concatenate([np.asarray(part, dtype=np.uint32) for part in parts])
         self._drop(mfns[(mfns != NO_FRAME) & (mfns != BARRED)])
 
     def _drop(self, mfns: Mfns) -> None:
-        """Raises MemoryError; then nothing has changed."""
+        """Put references. Raises MemoryError; then nothing has changed."""
         gone = self.frames.put(mfns)
         if not len(gone):
             return
@@ -150,7 +151,10 @@ class Machine:
     def _dead(
         self, gone: npt.NDArray[np.uint32]
     ) -> list[tuple[Domain, npt.NDArray[np.uint32], npt.NDArray[np.uint32], Places]]:
-        """The frames, by their owner, with their pages in its file; the machine's own never go back."""
+        """Return frames to be freed: for each domain the frames, their pages in its file, and where these lie.
+
+        Frames of DOMID_IO and DOMID_XEN are never freed.
+        """
         owners = self.frames.owner[gone]
         dead = []
         for domid in np.unique(owners).tolist():
@@ -162,43 +166,43 @@ class Machine:
         return dead
 
     def bury(self, domain: Domain) -> None:
-        """Let a dying domain go that owns no frame any more."""
+        """Make a dying domain gone, if it owns no frame any more."""
         if domain.state is DomainState.DYING and domain.tot_pages == 0 and domain.n_resource == 0:
             domain.state = DomainState.GONE
             del self.domains[domain.domid]
             self.announce(domain)
 
     def emit(self, effect: Effect) -> None:
-        """Note what is to be done outside."""
+        """Add an effect."""
         self.effects.append(effect)
 
     def announce(self, domain: Domain) -> None:
-        """A domain's state has changed: a toolstack waits for some of that (VIRQ_DOM_EXC)."""
+        """Tell that a domain's state has changed. Toolstacks are told of dying and gone domains by VIRQ_DOM_EXC."""
         self.effects.append(StateChanged(domain.domid, domain.state))
         if not domain.alive:
             self.events.raise_virq(0, VIRQ_DOM_EXC)
 
     def found(self, kind: FindingKind, text: str, *, dom: int | None = None, addr: int | None = None) -> None:
-        """Note harm that a real host does without a word; see ``findings``."""
+        """Add a finding; see ``findings``."""
         self.effects.append(Found(kind, text, dom, addr))
 
     def owner(self, mfn: int) -> int:
-        """The domid that owns a frame."""
+        """Return the domid of a frame's owner."""
         return int(self.frames.owner_of[mfn])
 
     def gmfn(self, mfn: int) -> int:
-        """By what a foreign mapping asks for a frame that has an owner: its gfn, or the mfn of a PV domain's."""
+        """Return the number by which a foreign mapping asks for a frame: its gfn, or its mfn if its owner is PV."""
         owner = self.domains.get(self.owner(mfn))
         return int(self.frames.gfn[mfn]) if owner is not None and owner.kind.translated else mfn
 
     def extents(self, mfns: Mfns) -> npt.NDArray[np.uint32]:
-        """Where frames lie in their domain's memory file, as runs.
+        """Return where frames lie in their domain's memory file, as runs.
 
         Args:
-            mfns: Frames in request order, ``NO_FRAME`` where there is none; all good ones of one domain.
+            mfns: Frames of one domain, in request order; ``NO_FRAME`` where there is none.
 
         Returns:
-            (k, 3) uint32: index of the first frame of the run, its page in the file, number of pages.
+            (k, 3) uint32, for each run: the index of its first frame, the page of that frame, the number of pages.
         """
         if len(mfns) == 1 and mfns[0] != NO_FRAME:
             return np.array([[0, self.frames.page_of[mfns[0]], 1]], dtype=np.uint32)
@@ -212,7 +216,7 @@ class Machine:
         return np.column_stack((index[starts], pages[starts], lengths)).astype(np.uint32)
 
     def take_effects(self) -> list[Effect]:
-        """What is to be done outside since the last call, in order."""
+        """Return the effects since the last call, in order, and forget them."""
         effects, self.effects = self.effects, []
         return effects
 
@@ -221,18 +225,15 @@ NO_EXTENTS: Final = np.zeros((0, 3), dtype=np.uint32)
 
 
 def no_such_domain(domid: int) -> ModelError:
-    """The answer to a domid that names no domain."""
+    """Return ESRCH, the answer to a domid that names no domain."""
     return ModelError(errno.ESRCH, f"there is no domain {domid}", dom=domid)
 
 
 def as_array(gmfns: Gmfns) -> npt.NDArray[np.uint64]:
-    """Frame numbers as an array."""
+    """Return frame numbers as an array."""
     return np.asarray(gmfns, dtype=np.uint64)
 
 
 def as_gmfns(gmfns: npt.NDArray[np.uint64]) -> Gmfns:
-    """Frame numbers in the form that is fastest for so many."""
+    """Return frame numbers in the form that is fastest for their count: a list of few, an array of many."""
     return gmfns.tolist() if len(gmfns) <= FEW else gmfns
-
-
-# ``Injections.fail_frames`` for one who asks.

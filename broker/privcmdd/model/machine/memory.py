@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.uint32]
     Allocate = Callable[[int, Array, Array], Array | None]
 
-# Extents of contiguous machine frames made in one go: others wait meanwhile, some tenths of a second.
+# Extents of contiguous machine frames that one call makes: other requests wait for it, some tenths of a second.
 MOST_RUNS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Extents:
-    """How many of a list of frames were done, from the first on, and why not more.
+    """How many extents of a list were done, from the first on, and why no more.
 
-    As Xen's memory operations answer: the number of extents done before the first that could not be.
+    Xen's memory operations answer so: with the number of extents done before the first one that failed.
     """
 
     n_done: int
@@ -41,7 +41,7 @@ class Extents:
 
 
 def set_max_pages(machine: Machine, domid: int, max_pages: int) -> None:
-    """Change the maximum reservation of a domain (XEN_DOMCTL_max_mem); what it has above that it keeps.
+    """Change the maximum reservation of a domain (XEN_DOMCTL_max_mem); the domain keeps frames above it.
 
     Raises:
         ModelError: ESRCH.
@@ -50,15 +50,15 @@ def set_max_pages(machine: Machine, domid: int, max_pages: int) -> None:
 
 
 def populate(machine: Machine, domid: int, gfns: Gmfns, order: int = 0) -> Extents:
-    """Give a domain frames (XENMEM_populate_physmap), in order, until one cannot be had.
+    """Populate guest frames (XENMEM_populate_physmap), in order, until one cannot be populated.
 
-    A guest frame that is populated already stops it, where Xen would silently replace the frame.
+    The call stops at a guest frame that is populated already, where Xen would silently replace the frame.
 
     Args:
         machine: The simulated machine.
         domid: The domain.
         gfns: Guest frames.
-        order: They are extents of two to the power of this, of which none is given in part.
+        order: The guest frames are extents of ``1 << order`` frames; no extent is populated in part.
 
     Raises:
         ModelError: ESRCH; EINVAL, it is dying.
@@ -86,18 +86,18 @@ def populate(machine: Machine, domid: int, gfns: Gmfns, order: int = 0) -> Exten
 
 
 def populate_runs(machine: Machine, domid: int, gfns: Gmfns, order: int) -> npt.NDArray[np.uint32]:
-    """Give a domain extents of several frames, in order, until one cannot be had; none is given in part.
+    """Populate extents of several guest frames, in order, until one cannot be populated; none is populated in part.
 
-    Those of a PV domain follow each other in the machine, and a call makes at most ``MOST_RUNS`` of them.
+    The frames of a PV domain's extent are contiguous in the machine, and a call makes at most ``MOST_RUNS`` extents.
 
     Args:
         machine: The simulated machine.
         domid: The domain.
-        gfns: The first guest frame of each.
-        order: Each has two to the power of this.
+        gfns: The first guest frame of each extent.
+        order: An extent has ``1 << order`` frames.
 
     Returns:
-        The first machine frame of each.
+        The first mfn of each extent that was populated.
 
     Raises:
         ModelError: ESRCH; EINVAL, it is dying.
@@ -129,10 +129,10 @@ def _populate_run(machine: Machine, domain: Domain, first: int, n_pages: int) ->
 
 
 def increase_reservation(machine: Machine, domid: int, n_extents: int, order: int) -> npt.NDArray[np.uint32]:
-    """Give a PV domain machine frames for no guest frame in particular: for the first that it has not.
+    """Give a PV domain machine frames for the lowest guest frames that are not populated.
 
     Returns:
-        The first frame of each extent, as many as could be had; none of a translated domain.
+        The first mfn of each extent that was populated; nothing for a translated domain.
 
     Raises:
         ModelError: ESRCH; EINVAL, it is dying.
@@ -149,7 +149,7 @@ def increase_reservation(machine: Machine, domid: int, n_extents: int, order: in
 
 
 def _runs(places: npt.NDArray[np.int64], n_pages: int) -> npt.NDArray[np.int64]:
-    """Where so many places follow each other, one such run after the other."""
+    """Return the first place of each run of ``n_pages`` consecutive places; runs do not overlap."""
     edges = np.flatnonzero(np.diff(places, prepend=-2) != 1)
     lengths = np.diff(edges, append=len(places))
     each = lengths // n_pages
@@ -159,15 +159,15 @@ def _runs(places: npt.NDArray[np.int64], n_pages: int) -> npt.NDArray[np.int64]:
 
 
 def room(domain: Domain) -> int:
-    """How many frames the reservation has room for."""
+    """Return how many more frames the reservation allows."""
     return max(0, domain.max_pages - domain.tot_pages - domain.n_cached)
 
 
 def allocate(machine: Machine, domain: Domain, wanted: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
-    """Populate guest frames, each once, that are known to be empty and to fit.
+    """Populate guest frames that are known to be empty and to fit; each is listed once.
 
     Returns:
-        (n,) uint32, their machine frames.
+        (n,) uint32, their mfns.
     """
     gfns = wanted.astype(np.uint32)
     domain.reach(int(gfns.max(initial=0)) + 1)
@@ -177,7 +177,10 @@ def allocate(machine: Machine, domain: Domain, wanted: npt.NDArray[np.uint64]) -
 
 
 def _enter(domain: Domain, gfns: npt.NDArray[np.uint32], allocate: Allocate) -> npt.NDArray[np.uint32] | None:
-    """Populate guest frames; None when there are no frames. To get them is the last that needs memory."""
+    """Populate guest frames and return their mfns; None when there are no frames.
+
+    ``allocate`` is the last step that needs memory, so that nothing fails half way.
+    """
     n_demanded = int(np.count_nonzero(domain.p2m[gfns] == POD))
     pages = domain.file.find(gfns)
     places = domain.file.places(pages)
@@ -193,12 +196,12 @@ def _enter(domain: Domain, gfns: npt.NDArray[np.uint32], allocate: Allocate) -> 
 
 
 def decrease_reservation(machine: Machine, domid: int, gmfns: Gmfns) -> Extents:
-    """Take frames away from a domain (XENMEM_decrease_reservation), in order, until one is not there.
+    """Take frames from a domain (XENMEM_decrease_reservation), in order, until a frame is not there.
 
-    A frame that is mapped keeps its content for those who hold it and counts for the domain until the
-    last of them lets go (docs/explanation/facts/recorded-host.md, section 10). One that waits to be populated
-    on demand waits no longer; and as long as more wait than the cache has frames for, what is given back goes
-    there (p2m_pod_decrease_reservation; frames that are mapped are let go instead).
+    A frame that is mapped keeps its content for its mappers, and counts for the domain until the last reference is
+    put (docs/explanation/facts/recorded-host.md, section 10). A PoD guest frame becomes an empty one. As long as there
+    are more PoD guest frames than frames in the PoD cache, frames that are given back go to the cache
+    (p2m_pod_decrease_reservation), except those that are mapped.
 
     Raises:
         ModelError: ESRCH; EINVAL, it is dying.
@@ -228,7 +231,7 @@ def decrease_reservation(machine: Machine, domid: int, gmfns: Gmfns) -> Extents:
 
 
 def _tell_of_stale(machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64]) -> None:
-    """Frames are about to be taken away; these are mapped."""
+    """Add the finding that mapped frames are about to be taken from a domain."""
     if len(gmfns):
         others = f", and so were {len(gmfns) - 1} others of the list" if len(gmfns) > 1 else ""
         machine.found(
@@ -241,7 +244,7 @@ def _tell_of_stale(machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint6
 
 
 def _waiting(domain: Domain, gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Which guest frames wait to be populated on demand."""
+    """Return for each guest frame whether it is a PoD one."""
     waits = np.zeros(len(gmfns), dtype=np.bool_)
     if domain.n_pod:
         known = gmfns < len(domain.p2m)
@@ -250,7 +253,10 @@ def _waiting(domain: Domain, gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bo
 
 
 def _reclaim(machine: Machine, domain: Domain, waiting: npt.NDArray[np.int64], mfns: npt.NDArray[np.uint32]) -> None:
-    """Guest frames wait no longer, and RAM is given back: each makes the cache lack one frame less."""
+    """Make PoD guest frames empty, and let the PoD cache keep RAM that is given back, as far as it lacks frames.
+
+    Each PoD guest frame that becomes empty, and each frame given back, makes the cache lack one frame less.
+    """
     n_given = int(np.count_nonzero(machine.frames.refs[mfns] == 1))
     n_lacking = domain.n_pod - domain.n_cached
     domain.p2m[waiting] = NO_FRAME
@@ -259,7 +265,7 @@ def _reclaim(machine: Machine, domain: Domain, waiting: npt.NDArray[np.int64], m
 
 
 def mfns_of(machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
-    """What the p2m has under gmfns, ``NO_FRAME`` and ``PAGED`` as there; no bit of a name is dropped here."""
+    """Return what the p2m has for gmfns, ``NO_FRAME`` and ``PAGED`` included; all 64 bits of a gmfn count."""
     mfns = np.zeros(len(gmfns), dtype=np.uint32)
     if domain.kind.translated:
         known = gmfns < len(domain.p2m)
@@ -269,8 +275,8 @@ def mfns_of(machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64]) -> 
     known = gmfns < machine.frames.n_frames
     mfns[known] = gmfns[known]
     mfns[machine.frames.owner[mfns] != domain.domid] = NO_FRAME
-    # A frame that was ballooned out but is still mapped is the domain's, yet no longer in its p2m; nor is one
-    # of a resource.
+    # A frame that was ballooned out and is still mapped is the domain's, but no longer in its p2m. A frame of a
+    # resource is not in the p2m either.
     own = mfns != NO_FRAME
     gfns = machine.frames.gfn[mfns]
     own &= gfns < len(domain.p2m)
@@ -279,20 +285,20 @@ def mfns_of(machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64]) -> 
 
 
 def pages_of(extents: npt.NDArray[np.uint64], order: int) -> npt.NDArray[np.uint64]:
-    """All pages of extents, which are given by their first."""
+    """Return all pages of extents; ``extents`` has the first page of each."""
     pages: npt.NDArray[np.uint64] = np.add.outer(extents, np.arange(1 << order, dtype=np.uint64)).reshape(-1)
     return pages
 
 
 def repeated(gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Which frame numbers stand earlier in the list as well."""
+    """Return for each frame number whether it also stands earlier in the list."""
     again = np.ones(len(gmfns), dtype=np.bool_)
     again[np.unique(gmfns, return_index=True)[1]] = False
     return again
 
 
 def first_stop(n: int, *reasons: tuple[npt.NDArray[np.bool_], str, npt.NDArray[np.uint64]]) -> tuple[int, str | None]:
-    """How far a list is done before the first reason to stop, and the reason."""
+    """Return how much of a list can be done before the first reason to stop, and that reason."""
     n_done, why = n, None
     for stops, text, gmfns in reasons:
         hits = np.flatnonzero(stops[:n_done])

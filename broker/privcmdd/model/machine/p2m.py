@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The physmap of a translated domain: what is where in it, what it is for, and what was written to it."""
+"""The p2m of a translated domain: which frame is where, which type each guest frame has, and which content changed."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ MEM_MMIO: Final = 2
 CACHE_ATTRIBUTES: Final = frozenset({0, 1, 4, 5, 6, 7})
 NO_ATTRIBUTE: Final = (1 << 32) - 1
 MOST_ATTRIBUTES: Final = 64
-# Guest frame numbers that an x86 processor with 48 bits of physical address has.
+# Bits of a gfn on an x86 processor with 48 bits of physical address.
 GFN_BITS: Final = 36
 
 
 def remove(machine: Machine, domid: int, gfn: int) -> None:
-    """Take a frame out of a translated domain's physmap (XENMEM_remove_from_physmap).
+    """Take a frame out of a translated domain's p2m (XENMEM_remove_from_physmap).
 
-    It stays with the domain, out of reach, until that ends; a frame of a resource is the resource's still.
+    The domain goes on owning the frame, which nothing can reach, until the domain is destroyed. A frame of a resource
+    stays in its resource.
 
     Raises:
-        ModelError: ESRCH; EINVAL, it is dying, PV, or has no such frame.
+        ModelError: ESRCH; EINVAL, the domain is dying or PV, or has no such frame.
     """
     domain = machine.translated(domid)
     mfn = mfn_of(domain, gfn)
@@ -50,10 +51,10 @@ def remove(machine: Machine, domid: int, gfn: int) -> None:
 
 
 def set_mem_type(machine: Machine, domid: int, kind: int, first: int, n_pages: int) -> None:
-    """Say what guest frames are for (HVMMEM_*): 0 RAM, 1 read-only for the guest, 2 left to the device model.
+    """Set the type of guest frames (HVMMEM_*): 0 RAM, 1 read-only for the guest, 2 emulated by the device model.
 
     Raises:
-        ModelError: ESRCH; EINVAL, it is dying or PV, has no such frame, or there is no such type.
+        ModelError: ESRCH; EINVAL, the domain is dying or PV, has no such frame, or there is no such type.
     """
     domain = machine.translated(domid)
     if kind > MEM_MMIO:
@@ -70,7 +71,7 @@ def set_mem_type(machine: Machine, domid: int, kind: int, first: int, n_pages: i
 
 
 def mem_type(machine: Machine, domid: int, gfn: int) -> int:
-    """What a guest frame is for; where there is none, accesses go to the device model.
+    """Return the type of a guest frame; it is 2 where no frame is, because accesses then go to the device model.
 
     Raises:
         ModelError: ESRCH; EINVAL, the domain is dying or PV.
@@ -84,7 +85,7 @@ def mem_type(machine: Machine, domid: int, gfn: int) -> int:
 
 
 def present(machine: Machine, domid: int, first: int, n_pages: int) -> npt.NDArray[np.uint32]:
-    """The frames behind guest frames, (n_pages,); ``NO_FRAME`` where there is none.
+    """Return the mfns of guest frames, (n_pages,) uint32; ``NO_FRAME`` where there is none.
 
     Raises:
         ModelError: ESRCH; EINVAL, the domain is dying or PV.
@@ -96,12 +97,12 @@ def present(machine: Machine, domid: int, first: int, n_pages: int) -> npt.NDArr
 
 
 def move(machine: Machine, domid: int, source: int, target: int, n_pages: int = 1) -> None:
-    """Move frames of a translated domain to other guest frames, one after the other; what lay there is let go.
+    """Move frames of a translated domain to other guest frames, one after the other; frames that were there are put.
 
-    XENMAPSPACE_gmfn and XEN_DMOP_relocate_memory.
+    XENMAPSPACE_gmfn and XEN_DMOP_relocate_memory do this.
 
     Raises:
-        ModelError: ESRCH; EINVAL, the domain is dying or PV, or has no such frame: those before it have moved.
+        ModelError: ESRCH; EINVAL, the domain is dying or PV, or has no such frame: the frames before it have moved.
     """
     domain = machine.translated(domid)
     if max(source, target) + n_pages > machine.max_gfns:
@@ -134,11 +135,11 @@ def _move_at_once(machine: Machine, domain: Domain, source: int, target: int, n_
 
 
 def pin_cache_attribute(machine: Machine, domid: int, first: int, last: int, kind: int) -> None:
-    """Say how guest frames are to be cached, or no more (XEN_DMOP_pin_memory_cacheattr).
+    """Pin how a range of guest frames is cached, or take that back (XEN_DMOP_pin_memory_cacheattr).
 
     Raises:
-        ModelError: ESRCH; EINVAL, there is no such kind, or frames past what there may be; ENOENT, nothing was
-            said of exactly these; EBUSY, something else was said of some of them; ENOSPC.
+        ModelError: ESRCH; EINVAL, there is no such kind or no such guest frame; ENOENT, exactly this range is not
+            pinned; EBUSY, part of the range is pinned as another range; ENOSPC.
     """
     said = machine.translated(domid).cache_attributes
     if last < first or last >> GFN_BITS or (kind not in CACHE_ATTRIBUTES and kind != NO_ATTRIBUTE):
@@ -156,10 +157,10 @@ def pin_cache_attribute(machine: Machine, domid: int, first: int, last: int, kin
 
 
 def mfn_of(domain: Domain, gfn: int) -> int:
-    """The machine frame behind a guest frame that is plain RAM.
+    """Return the mfn of a guest frame that is plain RAM.
 
     Raises:
-        ModelError: EINVAL, there is none.
+        ModelError: EINVAL, there is no such frame.
     """
     mfn = int(domain.p2m[gfn]) if gfn < len(domain.p2m) else NO_FRAME
     if not FIRST_RAM <= mfn < DEVICE:
@@ -168,19 +169,19 @@ def mfn_of(domain: Domain, gfn: int) -> int:
 
 
 def compare_vram(machine: Machine, domid: int, first: int, digests: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Which guest frames hold something else than the last time (XEN_DMOP_track_dirty_vram).
+    """Find the guest frames whose content has changed since the last call (XEN_DMOP_track_dirty_vram).
 
     Args:
         machine: The simulated machine.
         domid: The domain.
         first: The first guest frame.
-        digests: (n,) uint64, what tells the content of each frame from others.
+        digests: (n,) uint64, a digest of the content of each frame.
 
     Returns:
-        (n,) bool; all of them the first time, and when other frames are followed than before.
+        (n,) bool, whether each frame has changed; all True at the first call, and when the range is another one.
 
     Raises:
-        ModelError: ESRCH; EINVAL, it is dying.
+        ModelError: ESRCH; EINVAL, the domain is dying.
     """
     domain = machine.living(domid)
     followed = domain.vram
@@ -193,9 +194,9 @@ def compare_vram(machine: Machine, domid: int, first: int, digests: npt.NDArray[
 
 
 def forget_vram(machine: Machine, domid: int) -> None:
-    """A device model follows no guest frames any more.
+    """Forget which guest frames a device model follows.
 
     Raises:
-        ModelError: ESRCH; EINVAL, it is dying.
+        ModelError: ESRCH; EINVAL, the domain is dying.
     """
     machine.living(domid).vram = None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Page tables of PV guests, as far as they keep others from writing (``xen/arch/x86/mm.c``, page types).
+"""Page types of PV guests, as far as they decide what may be mapped writable (``xen/arch/x86/mm.c``).
 
-A frame that is pinned as a page table can be mapped read-only and not writable; one that is mapped writable cannot
-be pinned. What it holds must be what a page table may hold: entries for the domain's own frames.
+A frame that is pinned as a page table can be mapped read-only and not writable; a frame that is mapped writable
+cannot be pinned. A page table may hold only entries for the domain's own frames.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ PRESENT: Final = 1
 
 
 def pin(machine: Machine, domid: int, mfn: int, level: int, entries: npt.NDArray[np.uint64], *, written: bool) -> None:
-    """Make a frame a page table (MMUEXT_PIN_Ln_TABLE).
+    """Pin a frame as a page table (MMUEXT_PIN_Ln_TABLE).
 
     Args:
         machine: The simulated machine.
-        domid: Whose it is.
+        domid: The domain that owns the frame.
         mfn: The frame.
         level: 1 to 4.
-        entries: (512,) uint64, what it holds.
-        written: Somebody has it mapped writable.
+        entries: (512,) uint64, the frame's content.
+        written: The frame is mapped writable.
 
     Raises:
-        ModelError: ESRCH; EINVAL, the domain is dying or not PV, has no such frame, the frame is mapped writable,
-            is a table of another level, or holds what no table may hold.
+        ModelError: ESRCH; EINVAL, the domain is dying or not PV, or has no such frame; or the frame is mapped
+            writable, is pinned as a table of another level, or holds an entry for a frame of another domain.
     """
     domain = _pv_frame(machine, domid, mfn)
     present = entries[entries & np.uint64(PRESENT) != 0]
@@ -55,10 +55,10 @@ def pin(machine: Machine, domid: int, mfn: int, level: int, entries: npt.NDArray
 
 
 def unpin(machine: Machine, domid: int, mfn: int) -> None:
-    """Make it an ordinary frame again (MMUEXT_UNPIN_TABLE).
+    """Unpin a page table: the frame is an ordinary one again (MMUEXT_UNPIN_TABLE).
 
     Raises:
-        ModelError: ESRCH; EINVAL, it was not pinned.
+        ModelError: ESRCH; EINVAL, the frame was not pinned.
     """
     domain = _pv_frame(machine, domid, mfn)
     if domain.tables.pop(mfn, None) is None:
@@ -75,7 +75,7 @@ def _pv_frame(machine: Machine, domid: int, mfn: int) -> Domain:
 def refuse_tables(
     domain: Domain, mfns: npt.NDArray[np.uint32], errors: npt.NDArray[np.int32] | None
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
-    """Frames that were looked up to be written to: page tables among them are EBUSY."""
+    """Return the mfns and errors of a look-up for a writable mapping, with EBUSY for each pinned page table."""
     pinned = np.isin(mfns, np.fromiter(domain.tables, dtype=np.uint32))
     if not pinned.any():
         return mfns, errors

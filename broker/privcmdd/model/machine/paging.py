@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guest frames paged out and in again (``xen/arch/x86/mm/mem_paging.c``).
+"""Paging guest frames out and in (``xen/arch/x86/mm/mem_paging.c``).
 
-A frame that is paged out is ENOENT to whoever maps it. With a pager, a helper in the toolstack that empties and
-fills frames, a frame is nominated first and evicted only if nobody has touched it since; a look-up of an evicted
-one is told to the pager. Without one, ``page_out`` and ``page_in`` do it in one step, and frames keep their content.
+Mapping a frame that is paged out answers ENOENT. A pager is a helper in the toolstack that empties and fills frames.
+With a pager, a frame is nominated first, and evicted only if it is not mapped by then; the pager is told when an
+evicted frame is looked up. Without a pager, ``page_out`` and ``page_in`` work in one step, and frames keep their
+content.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def page_out(machine: Machine, domid: int, gfns: Gmfns) -> npt.NDArray[np.int32]:
-    """Page frames out; mapping one is ENOENT until it is paged in. Content is kept.
+    """Page frames out; mapping one answers ENOENT until it is paged in. The content is kept.
 
     Returns:
         (n,) int32: 0, -EBUSY for a frame that is mapped, -EINVAL for one that is not populated.
@@ -44,7 +45,7 @@ def page_out(machine: Machine, domid: int, gfns: Gmfns) -> npt.NDArray[np.int32]
     errors[machine.frames.page[frames] >= domain.file.first_resource] = -errno.EINVAL
     good = errors == 0
     errors[np.flatnonzero(good)[machine.frames.refs[mfns[good]] > 1]] = -errno.EBUSY
-    errors[(errors == 0) & repeated(asked)] = -errno.EINVAL  # out since its first mention
+    errors[(errors == 0) & repeated(asked)] = -errno.EINVAL  # the first mention paged it out
     good = errors == 0
     domain.p2m[asked[good].astype(np.int64)] |= np.uint32(PAGED)
     n_moved = int(np.count_nonzero(good))
@@ -57,15 +58,15 @@ def page_in(machine: Machine, domid: int, gfns: Gmfns) -> npt.NDArray[np.int32]:
     """Page frames in again, with the content they had.
 
     Returns:
-        (n,) int32: 0, -EINVAL for a frame that is not paged out, -ENOMEM for one that the reservation has no room
-        for: what is paged out does not count for it (p2m_mem_paging_prep).
+        (n,) int32: 0, -EINVAL for a frame that is not paged out, -ENOMEM for a frame that the reservation has no room
+        for: a paged-out frame does not count for the reservation (p2m_mem_paging_prep).
 
     Raises:
         ModelError: ESRCH; ENODEV, only translated domains can be paged; EINVAL, it is dying.
     """
     domain, asked, mfns, errors = _pageable(machine, domid, gfns)
     errors[mfns < PAGED] = -errno.EINVAL
-    errors[(errors == 0) & repeated(asked)] = -errno.EINVAL  # in since its first mention
+    errors[(errors == 0) & repeated(asked)] = -errno.EINVAL  # the first mention paged it in
     errors[np.flatnonzero(errors == 0)[memory.room(domain) :]] = -errno.ENOMEM
     good = errors == 0
     domain.p2m[asked[good].astype(np.int64)] &= ~np.uint32(PAGED)
@@ -89,14 +90,14 @@ def _pageable(
 
 
 def enable(machine: Machine, domid: int, ring: int) -> int:
-    """A pager begins: it is told of wanted frames in the ring at guest frame ``ring``.
+    """Enable a pager: it is told of wanted frames through the ring at guest frame ``ring``.
 
     Returns:
-        The guest's port that waits for it.
+        The guest's port to which the pager binds.
 
     Raises:
-        ModelError: ESRCH; EINVAL, the domain is dying, or has no such frame; EOPNOTSUPP, it is PV; EBUSY, there is
-            one; ENOSYS, ``ring`` is 0: nobody has said where it is; ENOSPC, there is no port left.
+        ModelError: ESRCH; EINVAL, the domain is dying, or has no such frame; EOPNOTSUPP, the domain is PV; EBUSY, it
+            has a pager; ENOSYS, ``ring`` is 0: the ring's place was never set; ENOSPC, there is no port left.
     """
     domain = machine.living(domid)
     if not domain.kind.translated:
@@ -112,7 +113,7 @@ def enable(machine: Machine, domid: int, ring: int) -> int:
 
 
 def disable(machine: Machine, domid: int) -> None:
-    """The pager ends; what it has paged out stays so.
+    """Disable the pager; frames that it has paged out stay paged out.
 
     Raises:
         ModelError: ESRCH.
@@ -124,10 +125,10 @@ def disable(machine: Machine, domid: int) -> None:
 
 
 def pager_of(machine: Machine, domid: int) -> tuple[Domain, Pager]:
-    """The pager of a domain.
+    """Return a domain and its pager.
 
     Raises:
-        ModelError: ESRCH; EINVAL, the domain is dying; ENODEV, there is none.
+        ModelError: ESRCH; EINVAL, the domain is dying; ENODEV, it has no pager.
     """
     domain = machine.living(domid)
     if domain.pager is None:
@@ -136,7 +137,7 @@ def pager_of(machine: Machine, domid: int) -> tuple[Domain, Pager]:
 
 
 def nominate(machine: Machine, domid: int, gfn: int) -> None:
-    """Choose a frame to be evicted.
+    """Nominate a frame, so that it can be evicted.
 
     Raises:
         ModelError: As ``pager_of``; EINVAL, there is no such frame; EBUSY, it is mapped.
@@ -152,7 +153,7 @@ def evict(machine: Machine, domid: int, gfn: int) -> None:
     """Page a nominated frame out.
 
     Raises:
-        ModelError: As ``pager_of``; EBUSY, it was not nominated, or is mapped now.
+        ModelError: As ``pager_of``; EBUSY, the frame was not nominated, or is mapped now.
     """
     _, pager = pager_of(machine, domid)
     error = 0 if gfn in pager.nominated else -errno.EBUSY
@@ -166,10 +167,10 @@ def load(machine: Machine, domid: int, gfn: int) -> int:
     """Page a frame in.
 
     Returns:
-        Its page in the memory file, for its content.
+        The frame's page in the memory file, where its content is to be written.
 
     Raises:
-        ModelError: As ``pager_of``; ENOENT, it is not paged out; ENOMEM, the reservation is used up.
+        ModelError: As ``pager_of``; ENOENT, the frame is not paged out; ENOMEM, the reservation is used up.
     """
     domain, pager = pager_of(machine, domid)
     error = int(page_in(machine, domid, [gfn])[0])
@@ -182,7 +183,7 @@ def load(machine: Machine, domid: int, gfn: int) -> int:
 
 
 def note_asked(machine: Machine, domid: int, gfn: int) -> None:
-    """The pager has been told that a frame is wanted; until it is loaded it is not told again.
+    """Note that the pager was told of a wanted frame; it is not told again until the frame is loaded.
 
     Raises:
         ModelError: ESRCH.
@@ -193,6 +194,6 @@ def note_asked(machine: Machine, domid: int, gfn: int) -> None:
 
 
 def request(machine: Machine, domain: Domain, gfns: npt.NDArray[np.int64]) -> None:
-    """Somebody looked for frames that are paged out: let the pager know."""
+    """Have the pager told that frames which are paged out were looked up."""
     if domain.pager is not None:
         machine.effects += [FrameWanted(domain.domid, gfn) for gfn in gfns.tolist()]

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guest frames that are populated when they are first looked up (``xen/arch/x86/mm/p2m-pod.c``)."""
+"""PoD: guest frames that are populated on demand, when they are first looked up (``xen/arch/x86/mm/p2m-pod.c``).
+
+The frames come from the domain's PoD cache.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,18 @@ if TYPE_CHECKING:
     from privcmdd.model.machine.domain import Domain
     from privcmdd.model.machine.frames import Gmfns
 
-# SHUTDOWN_crash of xen/include/public/sched.h: what a domain without memory for its demands comes to.
+# SHUTDOWN_crash of xen/include/public/sched.h: a domain crashes when its PoD cache has no frame for a look-up.
 CRASHED: Final = 3
 
 
 def mark_populate_on_demand(machine: Machine, domid: int, gfns: Gmfns) -> int:
-    """Mark guest frames as to be populated on demand (XENMEMF_populate_on_demand), in order.
+    """Mark guest frames to be populated on demand (XENMEMF_populate_on_demand), in order.
 
     Returns:
-        How many, from the first on; one that is populated stops it.
+        How many are marked, from the first on; the call stops at a guest frame that is populated.
 
     Raises:
-        ModelError: ESRCH; EINVAL, it is dying, or PV.
+        ModelError: ESRCH; EINVAL, the domain is dying or PV.
     """
     domain = machine.living(domid)
     if not domain.kind.translated:
@@ -51,10 +54,10 @@ def mark_populate_on_demand(machine: Machine, domid: int, gfns: Gmfns) -> int:
 
 
 def set_target(machine: Machine, domid: int, target_pages: int) -> None:
-    """Set how many frames a domain is to have, those kept for its demands included (p2m_pod_set_mem_target).
+    """Set how many frames a domain is to have, those in its PoD cache included (p2m_pod_set_mem_target).
 
     Raises:
-        ModelError: ESRCH; EINVAL, it is dying, PV, or more is asked for than it may have; ENOMEM.
+        ModelError: ESRCH; EINVAL, the domain is dying or PV, or the target is above ``max_pages``; ENOMEM.
     """
     domain = machine.living(domid)
     if not domain.kind.translated or target_pages > domain.max_pages:
@@ -72,7 +75,7 @@ def set_target(machine: Machine, domid: int, target_pages: int) -> None:
 
 
 def demand_populate(machine: Machine, domain: Domain, gfns: npt.NDArray[np.int64]) -> None:
-    """Populate guest frames that are looked up for the first time; a domain that has no frame left crashes."""
+    """Populate guest frames that are looked up for the first time; the domain crashes when its cache is empty."""
     wanted = np.unique(gfns).astype(np.uint64) if len(np.unique(gfns)) < len(gfns) else gfns.astype(np.uint64)
     n_done = min(len(wanted), domain.n_cached, machine.frames.n_free)
     memory.allocate(machine, domain, wanted[:n_done])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What belongs to a domain beside its memory: what its maker chose, and its resources."""
+"""What belongs to a domain besides its memory: what the toolstack set, and its resources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from privcmdd.model.ranges import Ranges
 TSC_KHZ = 2_000_000
 # The registers of a CPUID leaf: EAX, EBX, ECX, EDX.
 CpuidLeaf = tuple[int, int, int, int]
-# What Xen gives a domain whose maker does not say (opt_max_grant_frames), and the most it gives.
+# The frames of a grant table that Xen allows when the toolstack sets no number (opt_max_grant_frames), and at most.
 MAX_GRANT_FRAMES = 64
 
 
@@ -21,10 +21,10 @@ class Tsc:
     """How a guest's time stamp counter counts.
 
     Attributes:
-        mode: 0 to 2, when reads of it are emulated (XEN_CPUID_TSC_MODE_*).
-        khz: At which frequency.
-        incarnation: How often all this was set; Xen does so when it makes a domain.
-        elapsed_ns: Since it was started.
+        mode: 0 to 2: when reads of the counter are emulated (XEN_CPUID_TSC_MODE_*).
+        khz: Its frequency.
+        incarnation: How often these values were set; Xen sets them once when it makes a domain.
+        elapsed_ns: The time since the counter was started.
     """
 
     mode: int = 0
@@ -35,22 +35,22 @@ class Tsc:
 
 @dataclass(slots=True)
 class Traits:
-    """What a toolstack sets and asks for again. Xen keeps it; nothing here depends on it.
+    """What a toolstack sets and reads back. Xen keeps these values; nothing in the model depends on them.
 
     Attributes:
-        handle: 16 bytes, its UUID.
+        handle: 16 bytes, the domain's UUID.
         flags: XEN_DOMCTL_CDF_*.
         ssidref: Security label.
         emulation_flags: XEN_X86_EMU_*.
-        max_vcpus: At most so many.
-        n_vcpus: Made so far.
-        n_online: Set up, so that they could run.
-        contexts: The registers of those, as they were given (vcpu_guest_context), by vcpu.
-        extended_contexts: What a PV guest has beside those (xen_domctl_ext_vcpucontext), likewise.
-        mempool_bytes: For page tables of a translated domain.
+        max_vcpus: The number of vcpus that the domain may have.
+        n_vcpus: The number of vcpus that were made.
+        n_online: The number of vcpus that are set up and could run.
+        contexts: The registers of each vcpu, as they were set (vcpu_guest_context), by vcpu.
+        extended_contexts: The extended context of each vcpu of a PV guest (xen_domctl_ext_vcpucontext), by vcpu.
+        mempool_bytes: Memory for the page tables of a translated domain.
         params: HVM_PARAM_*, by index.
-        leaves: What CPUID says where that differs from the processor, by leaf and subleaf.
-        msrs: MSRs that belong to that, likewise.
+        leaves: The CPUID leaves that differ from the processor's, by leaf and subleaf.
+        msrs: The MSRs that belong to CPUID and differ from the processor's, by number.
         tsc: Its time stamp counter.
         records: The virtual hardware of an HVM domain as it was loaded (HVM_SAVE_TYPE), by type and instance.
     """
@@ -75,13 +75,13 @@ class Traits:
 
 @dataclass(slots=True)
 class Pin:
-    """A grant that somebody has mapped.
+    """A grant that is mapped.
 
     Attributes:
-        frame: What the guest granted when it was first mapped; what its entry says later changes nothing for those
-            who have it.
-        n_mappings: Pages of address spaces that map it.
-        n_writable: Those of them that were mapped to be written.
+        frame: The frame that the entry named when the grant was first mapped; later changes of the entry do not
+            change what is mapped.
+        n_mappings: The number of pages of address spaces that map the grant.
+        n_writable: How many of these mappings are writable.
     """
 
     frame: int
@@ -91,14 +91,14 @@ class Pin:
 
 @dataclass(slots=True)
 class GrantTable:
-    """The frames of a grant table, made when they are first asked for.
+    """A domain's grant table. Its frames are made when they are first asked for.
 
     Attributes:
-        max_frames: Shared frames it may have.
-        max_version: Highest version of the interface that the guest may choose.
-        version: What it chose; Xen starts with 1.
-        shared: Machine frames.
-        status: Machine frames; only version 2 has some.
+        max_frames: The most shared frames that it may have.
+        max_version: The highest version of the interface that the guest may choose.
+        version: The version that the guest chose; Xen starts with 1.
+        shared: The mfns of its shared frames.
+        status: The mfns of its status frames; only version 2 has them.
         pins: The grants that are mapped, by number.
     """
 
@@ -112,13 +112,13 @@ class GrantTable:
 
 @dataclass(slots=True)
 class Pager:
-    """A pager, and what it has been told.
+    """A pager, and what it was told.
 
     Attributes:
-        ring_page: Where its ring lies in the domain's memory file.
-        nominated: Guest frames that are to be evicted.
-        asked: Evicted guest frames that it has been told of.
-        port: The guest's port that waits for it, Xen's own; 0 is none.
+        ring_page: The page of its ring in the domain's memory file.
+        nominated: Guest frames that are nominated to be evicted.
+        asked: Evicted guest frames that the pager was told of, because they were looked up.
+        port: The guest's port to which the pager binds, Xen's own; 0 is none.
     """
 
     ring_page: int
@@ -141,11 +141,11 @@ class IoreqServer:
 
     Attributes:
         bufioreq: HVM_IOREQSRV_BUFIOREQ_*; 0: no buffered requests.
-        frames: Machine frames, once asked for: buffered, then synchronous requests.
-        enabled: Requests go to it.
+        frames: The mfns of its pages, made when they are first asked for: buffered, then synchronous requests.
+        enabled: Requests go to this server.
         ports: The guest's port for each vcpu's requests, in order.
         bufioreq_port: The guest's port for buffered requests; 0 without them.
-        ranges: What it emulates, by ``RangeType``.
+        ranges: The ranges that it emulates, by ``RangeType``.
     """
 
     bufioreq: int

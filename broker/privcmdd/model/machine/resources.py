@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resources: frames that belong to a domain and are none of its RAM (``XENMEM_acquire_resource``).
+"""Resources: frames that belong to a domain and are not part of its RAM (``XENMEM_acquire_resource``).
 
-Grant table frames and the pages of ioreq servers. They are made when they are first asked for, lie in an area
-of their own in the domain's memory file, and do not count for its ``tot_pages``; mapped, they keep a dying
-domain from going (docs/explanation/facts/recorded-host.md, sections 9 and 10).
+Resources are grant table frames and the pages of ioreq servers. Their frames are made when they are first asked for,
+lie in an area of their own in the domain's memory file, and do not count for its ``tot_pages``. As long as one is
+mapped, a dying domain is not gone (docs/explanation/facts/recorded-host.md, sections 9 and 10).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from privcmdd.model.machine.domain import Domain
 
-IOREQ_FRAMES: Final = 2  # buffered requests, and one page of synchronous ones: enough for 128 vcpus
-STATUS_PER_SHARED: Final = 8  # shared frames of version 2 that one status frame speaks for
+IOREQ_FRAMES: Final = 2  # a page of buffered requests, and a page of synchronous ones: enough for 128 vcpus
+STATUS_PER_SHARED: Final = 8  # shared frames of version 2 whose status one status frame has
 NO_GFN: Final = (1 << 32) - 1
 STATUS_INDEX: Final = 1 << 31  # XENMAPIDX_grant_table_status
 
@@ -47,13 +47,13 @@ class GrantId(IntEnum):
 
 
 def max_frames(machine: Machine, domid: int, kind: int, number: int) -> int:
-    """How many frames a resource has.
+    """Return how many frames a resource has.
 
     Args:
         machine: The simulated machine.
-        domid: Whose it is.
-        kind: A ``Type``, in 16 bits; what is above them is dropped.
-        number: Which of them.
+        domid: The domain that has the resource.
+        kind: A ``Type``, in 16 bits; higher bits are dropped.
+        number: The id of the resource.
 
     Raises:
         ModelError: ESRCH; EPERM, domain 0; EINVAL, no such resource.
@@ -98,11 +98,11 @@ def _max_frames(machine: Machine, domain: Domain, kind: int, number: int) -> int
 
 
 def mfns_of(machine: Machine, domid: int, kind: int, number: int, first: int, n_frames: int) -> npt.NDArray[np.uint32]:
-    """The machine frames of a part of a resource; no references are taken.
+    """Return the mfns of part of a resource; no references are taken.
 
     Raises:
-        ModelError: As ``max_frames``; EINVAL, past its end; EOPNOTSUPP, no such type (Xen 4.17); EBUSY, the
-            domain is dying; ENOENT, no such ioreq server; ENOMEM.
+        ModelError: As ``max_frames``; EINVAL, the part reaches past the resource's end; EOPNOTSUPP, no such type (Xen
+            4.17); EBUSY, the domain is dying; ENOENT, no such ioreq server; ENOMEM.
     """
     size = _existing_size(machine, domid, kind, number)
     kind &= 0xFFFF
@@ -135,7 +135,7 @@ def _grant_frames(machine: Machine, domain: Domain, number: int, n_needed: int) 
 
 
 def make_status_frames(machine: Machine, domain: Domain) -> None:
-    """Have as many status frames as the shared frames of a table of version 2 need.
+    """Make as many status frames as the shared frames of a grant table of version 2 need.
 
     Raises:
         ModelError: ENOMEM.
@@ -167,27 +167,27 @@ def _allocate(machine: Machine, domain: Domain, n_frames: int) -> list[int]:
 
 
 def shared_info_frame(machine: Machine, domain: Domain) -> int:
-    """The machine frame of a domain's shared_info page.
+    """Return the mfn of a domain's shared_info page, which is made at the first call.
 
     Raises:
-        ModelError: ENOMEM, it is not there yet and cannot be made.
+        ModelError: ENOMEM, the page cannot be made.
     """
     domain.shared_info = domain.shared_info or _allocate(machine, domain, 1)
     return domain.shared_info[0]
 
 
 def add_to_physmap(machine: Machine, domid: int, space: int, index: int, gfn: int) -> None:
-    """Put a page that Xen keeps for a translated domain into its physmap (XENMEM_add_to_physmap).
+    """Add a page that Xen keeps for a translated domain to the domain's p2m (XENMEM_add_to_physmap).
 
     Args:
         machine: The simulated machine.
-        domid: Which domain.
-        space: 0 its shared_info page, 1 its grant table, of which status frames have bit 31 of ``index``.
-        index: Which frame of it.
-        gfn: Where; what was there is let go.
+        domid: The domain.
+        space: 0 for its shared_info page, 1 for its grant table; bit 31 of ``index`` means status frames.
+        index: The frame of the shared_info page or grant table.
+        gfn: The guest frame that it becomes; the frame that was there is put.
 
     Raises:
-        ModelError: ESRCH; EINVAL, it is dying or PV, or has no such frame; ENOMEM.
+        ModelError: ESRCH; EINVAL, the domain is dying or PV, or has no such frame; ENOMEM.
     """
     domain = machine.translated(domid)
     if gfn >= machine.max_gfns:
@@ -216,7 +216,7 @@ def add_to_physmap(machine: Machine, domid: int, space: int, index: int, gfn: in
 
 
 def held(domain: Domain) -> list[int]:
-    """The frames that a domain has elsewhere than in its physmap."""
+    """Return the frames to which a domain has references besides those of its p2m."""
     frames = domain.shared_info + domain.grants.shared + domain.grants.status + domain.detached
     for server in domain.ioreq_servers.values():
         frames += server.frames
@@ -224,7 +224,7 @@ def held(domain: Domain) -> list[int]:
 
 
 def forget(domain: Domain) -> None:
-    """Take them from a dying domain; the caller gives their frames back."""
+    """Forget the frames that ``held`` returns, of a dying domain; the caller puts them."""
     domain.shared_info, domain.detached = [], []
     domain.grants.shared, domain.grants.status = [], []
     domain.ioreq_servers = {}
