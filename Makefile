@@ -29,7 +29,7 @@ check: lint types imports generated unit ## the gate: lint, types, imports, gene
 lint: $(READY) ## ruff; for C clang-format, both compilers and cppcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $(wildcard $(addsuffix /*.[ch],bench clients/c clients/c/* tests/*))
+	$(BIN)/clang-format --dry-run --Werror $(wildcard $(addsuffix /*.[ch],bench clients/c clients/c/* tests/* tests/clients/c))
 	$(MAKE) -s --no-print-directory -C clients/c lint
 
 types: $(READY) ## mypy, strict; pyright, whether all that privcmd exports has a declared type

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import descriptors
 from privcmd import Client
 from privcmd.broker import PrivateBroker
+from support import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ from privcmdd.cli import ctl
 from privcmdd.model.findings import FindingKind
 from privcmdd.server.keys import KEYS
 from privcmdd.wire.methods import METHODS
-from transcript import MARK, QEMU_MARK, XEN_MARK, Shell, alike, files_and_steps
+from support.transcript import MARK, QEMU_MARK, XEN_MARK, Shell, alike, files_and_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import descriptors
+from support import descriptors
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = {".py": "#", ".c": "//", ".h": "//", ".mjs": "//", ".js": "//", ".pml": "//"}

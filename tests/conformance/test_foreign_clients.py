@@ -11,7 +11,7 @@ from aio_msgpack_rpc import Client
 from aio_msgpack_rpc.error import RPCResponseError
 from pynvim.msgpack_rpc import socket_session
 
-from rawclient import RawClient
+from support.rawclient import RawClient
 
 PAGE = 4096
 HOLE = 12

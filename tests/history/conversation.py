@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from history.order import Wrong
 from history.world import NOBODY, Home, Undecided, World, chosen
-from model.naive import FOREIGN
-from model.naive_host import Refused
+from support.naive.host import Refused
+from support.naive.spaces import FOREIGN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

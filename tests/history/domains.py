@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from history.conversation import nothing_or_refused
 from history.order import Wrong
 from history.world import HOLE, World, chosen, numbers, travelling
-from model.naive_host import Refused
+from support.naive.host import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from history.record import Record
-    from model.naive_host import Domain
     from privcmdd.wire.methods import Frames
+    from support.naive.host import Domain
 
     Params = dict[str, Any]
     Answer = Mapping[str, Any]

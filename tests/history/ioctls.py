@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from history.order import Wrong
 from history.world import World, numbers, travelling
-from model.naive import PRIVCMD, Batch
-from model.naive_host import NOBODYS, Frame, Refused
+from support.naive.host import NOBODYS, Frame, Refused
+from support.naive.spaces import PRIVCMD, Batch
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from history.order import Kind
     from history.record import Record
     from history.world import Home, Steps
-    from model.naive import Space, Thing
     from privcmdd.wire.methods import Frames
+    from support.naive.spaces import Space, Thing
 
     Params = dict[str, Any]
     Entry = tuple[int, int, int]

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from history.order import Wrong
 from history.world import PAGE, Home, Undecided, World, chosen
-from model.naive import ANON, FOREIGN, LIMIT, PRIVCMD, READ, WRITE, allows
-from model.naive_host import Frame, Refused
+from support.naive.host import Frame, Refused
+from support.naive.spaces import ANON, FOREIGN, LIMIT, PRIVCMD, READ, WRITE, allows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from history.record import Record
     from history.world import Steps
-    from model.naive import Page, Space
+    from support.naive.spaces import Page, Space
 
     Params = dict[str, Any]
     Answer = Mapping[str, Any]

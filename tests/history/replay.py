@@ -19,9 +19,9 @@ from history import conversation, domains, ioctls, memory
 from history.order import Wrong, order
 from history.record import END
 from history.world import Undecided, World
-from model.naive import READ
-from model.naive_host import Refused
 from privcmdd.wire.methods import METHODS, ParamError, validate
+from support.naive.host import Refused
+from support.naive.spaces import READ
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping

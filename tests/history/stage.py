@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from history.record import Recorder
 from history.workload import SETTING, Workload
 from privcmdd.wire.codec import decode
-from service.desk import Desk, settings
+from support.desk import Desk, settings
 
 if TYPE_CHECKING:
     from history.record import History
     from privcmdd.service.session import Session
-    from service.desk import Steps
+    from support.desk import Steps
 
 MOST_CLIENTS = 8
 

@@ -24,7 +24,7 @@ from privcmdd.model.privcmd import linux, requests, uvm
 from privcmdd.service.sequence import Sequence
 from privcmdd.service.steps import Ticket
 from privcmdd.service.turnstile import Turnstile
-from service.desk import BASE, PAGE, frames
+from support.desk import BASE, PAGE, frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

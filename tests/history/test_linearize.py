@@ -17,9 +17,9 @@ from history.record import END, History, Record
 from history.replay import Play, check
 from history.stage import Stage
 from history.workload import SETTING, Short
-from model.profiles import PROFILE
-from service.backing import MemoryBacking
-from service.desk import BASE, PAGE
+from support.backing import MemoryBacking
+from support.desk import BASE, PAGE
+from support.profiles import PROFILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from history.record import History
 from history.replay import check
 from history.stage import Stage, play
 from history.workload import N_PAGES
-from model.profiles import PROFILE
-from service.desk import BASE
+from support.desk import BASE
+from support.profiles import PROFILE
 
 if TYPE_CHECKING:
     from pathlib import Path

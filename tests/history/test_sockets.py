@@ -13,11 +13,11 @@ import pytest
 from history.record import Recorder, Setting
 from history.replay import check
 from history.workload import Workload
-from model.profiles import PROFILE
-from server.process import Process
+from support.process import Process
+from support.profiles import PROFILE
 
 if TYPE_CHECKING:
-    from rawclient import RawClient
+    from support.rawclient import RawClient
 
 CONFIG = """
 [machine]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from history.record import Setting
 from history.world import numbers
-from service.desk import BASE, PAGE, frames
+from support.desk import BASE, PAGE, frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable

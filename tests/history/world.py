@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from history.order import Wrong
-from model.naive import Space
-from model.naive_host import FIRST_RAM_MFN, Frame, Host, Refused
+from support.naive.host import FIRST_RAM_MFN, Frame, Host, Refused
+from support.naive.spaces import Space
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from history.order import Kind
     from history.record import Record, Setting
-    from model.naive_host import Domain
+    from support.naive.host import Domain
 
     Steps = Generator[Kind, None, Mapping[str, Any]]
 

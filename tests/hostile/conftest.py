@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from privcmd import PrivateBroker
-from rawclient import RawClient
+from support.rawclient import RawClient
 
 CONFIG = """
 paranoid = true

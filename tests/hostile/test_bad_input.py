@@ -10,7 +10,7 @@ import pytest
 
 from hostile.conftest import Target
 from privcmdd.wire.methods import METHODS
-from rawclient import RawClient, Refused
+from support.rawclient import RawClient, Refused
 
 PAGE = 4096
 BASE = 0x7000_0000_0000

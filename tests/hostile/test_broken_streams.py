@@ -8,7 +8,7 @@ import msgpack
 import pytest
 
 from hostile.conftest import Target
-from rawclient import RawClient, Refused
+from support.rawclient import RawClient, Refused
 from wire.test_codec import BOMBS
 
 MIB = 1 << 20

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from device_model import PORT, DeviceModel
-from model.profiles import PROFILE
 from privcmd import Client, PrivateBroker
 from privcmd.errors import PrivcmdError
 from privcmd.guest import Guest
 from privcmd.guest.ioreq import BITS_OFFSET, State
+from support.device_model import PORT, DeviceModel
+from support.profiles import PROFILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ LAW = settings(PROFILE.law, suppress_health_check=[HealthCheck.function_scoped_f
 # A device model in a process of its own, which never answers.
 SILENT = """
 import sys
-from device_model import PORT, DeviceModel
+from support.device_model import PORT, DeviceModel
 
 class Here:
     path = sys.argv[1]

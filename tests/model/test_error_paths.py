@@ -8,7 +8,6 @@ import errno
 import numpy as np
 import pytest
 
-from model.support import BASE, World, privcmd
 from privcmdd.model.errors import ModelError
 from privcmdd.model.files import RESOURCE_PAGES
 from privcmdd.model.machine import ioreq, lifecycle, memory
@@ -20,6 +19,7 @@ from privcmdd.model.machine.resources import IOREQ_FRAMES, Type
 from privcmdd.model.mm import syscalls
 from privcmdd.model.privcmd.requests import Part
 from privcmdd.model.units import PAGE_SIZE
+from support.small_machine import BASE, World, privcmd
 
 
 def test_an_extent_without_frames_in_a_row_keeps_no_page_of_the_file() -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from model.support import BASE, HOLE, World, batch, errors_of, page, run
 from privcmdd.model.errors import ModelError
 from privcmdd.model.host import Host
 from privcmdd.model.machine import lifecycle, page_types, paging
@@ -18,6 +17,7 @@ from privcmdd.model.mm import syscalls
 from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.requests import MmapEntry, Part
 from privcmdd.model.units import PAGE_SIZE
+from support.small_machine import BASE, HOLE, World, batch, errors_of, page, run
 
 if TYPE_CHECKING:
     from privcmdd.model.mm.space import AddressSpace

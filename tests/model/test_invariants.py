@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from model.support import BASE, HOLE, World, batch, page, privcmd
 from privcmdd.model import invariants
 from privcmdd.model.errors import LawBroken
 from privcmdd.model.ledger import Account, Slot
@@ -18,6 +17,7 @@ from privcmdd.model.machine.foreign import get
 from privcmdd.model.mm.vm_map import Entry, File, Inherit
 from privcmdd.model.privcmd.requests import Batch
 from privcmdd.model.units import PAGE_SIZE, VM_MAX_ADDRESS
+from support.small_machine import BASE, HOLE, World, batch, page, privcmd
 
 if TYPE_CHECKING:
     from collections.abc import Callable

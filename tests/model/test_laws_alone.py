@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from model.support import PERSONALITIES, ROOMY, World, privcmd
 from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
@@ -24,6 +23,7 @@ from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import touch
 from privcmdd.model.privcmd.requests import MmapEntry, Part
 from privcmdd.model.units import PAGE_SIZE
+from support.small_machine import PERSONALITIES, ROOMY, World, privcmd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

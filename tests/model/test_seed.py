@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from model.support import BASE, HOLE, ROOMY, RW, World, batch, errors_of, page, privcmd, run, seen, shows
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
 from privcmdd.model.machine.machine import Machine
@@ -18,6 +17,7 @@ from privcmdd.model.mm.vm_map import Inherit
 from privcmdd.model.privcmd.requests import MmapEntry, Stopped
 from privcmdd.model.privcmd.uvm import Uvm
 from privcmdd.model.units import PAGE_SIZE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE
+from support.small_machine import BASE, HOLE, ROOMY, RW, World, batch, errors_of, page, privcmd, run, seen, shows
 
 if TYPE_CHECKING:
     from privcmdd.model.machine.frames import Mfns

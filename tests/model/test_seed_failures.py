@@ -11,8 +11,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from model.profiles import PROFILE
-from model.support import (
+from privcmdd.model.errors import ModelError
+from privcmdd.model.ledger import Slot
+from privcmdd.model.machine import memory
+from privcmdd.model.mm import syscalls
+from privcmdd.model.mm.access import resolve, touch
+from privcmdd.model.privcmd.linux import Linux
+from privcmdd.model.privcmd.requests import FAILED, MmapEntry, with_nibbles
+from privcmdd.model.privcmd.uvm import Uvm
+from privcmdd.model.units import INVALID_FRAME, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
+from support.profiles import PROFILE
+from support.small_machine import (
     BASE,
     HOLE,
     PERSONALITIES,
@@ -28,15 +37,6 @@ from model.support import (
     shows,
     space_state,
 )
-from privcmdd.model.errors import ModelError
-from privcmdd.model.ledger import Slot
-from privcmdd.model.machine import memory
-from privcmdd.model.mm import syscalls
-from privcmdd.model.mm.access import resolve, touch
-from privcmdd.model.privcmd.linux import Linux
-from privcmdd.model.privcmd.requests import FAILED, MmapEntry, with_nibbles
-from privcmdd.model.privcmd.uvm import Uvm
-from privcmdd.model.units import INVALID_FRAME, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -7,7 +7,7 @@ A patch begins with a header like a letter's, which ``git apply`` passes over:
     Source: XSA-224
     Bug: what goes wrong, in a sentence
     Law: 3                              (where a law alone is to see it)
-    Killed-by: tests/model/test_pmap.py::test_name
+    Killed-by: tests/model/mm/test_pmap.py::test_name
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MUTANTS = all_mutants()
 PMAP = "broker/privcmdd/model/mm/pmap.py"
-TESTED_BY = "tests/model/test_pmap.py::test_tables_of_every_level_go_with_their_last_entry"
+TESTED_BY = "tests/model/mm/test_pmap.py::test_tables_of_every_level_go_with_their_last_entry"
 CHANGES = {
     "equivalent": ("    del tables[number]\n", "    tables.pop(number)\n", SURVIVED),
     "wrong": ("    del tables[number]\n    return True\n", "    del tables[number]\n    return False\n", KILLED),

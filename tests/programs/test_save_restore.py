@@ -16,12 +16,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from model.profiles import PROFILE
 from privcmd.broker import PrivateBroker
 from privcmd.errors import PrivcmdError
 from privcmd.guest import PvKernel
 from privcmd.results import HOLE
 from programs.programs import GUARD_S, needs, run, sections
+from support.profiles import PROFILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,7 +21,7 @@ from privcmdd.model.mm.vm_map import File
 from privcmdd.model.units import INVALID_FRAME
 from privcmdd.service.steps import Ticket
 from replacement.check import MODEL
-from service.desk import BASE, PAGE, ROOT, USER, Desk, Refused, frames, result, settings
+from support.desk import BASE, PAGE, ROOT, USER, Desk, Refused, frames, result, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.mm.space import AddressSpace
     from privcmdd.service.session import Residence, Session
-    from service.desk import Steps
+    from support.desk import Steps
 
 BLOCK: Final = FEW + 1  # a shorter batch is done at once
 N_CLIENTS, N_PAGES, N_GFNS, N_FRAMES = 4, 3, 3, 4

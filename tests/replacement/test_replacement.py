@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from model.profiles import PROFILE
 from replacement.check import (
     LIVENESS,
     SCOPES,
@@ -26,6 +25,7 @@ from replacement.check import (
     missing,
     scope_row,
 )
+from support.profiles import PROFILE
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/explanation/replacement-model.md"
 SEARCHED = [scope for scope in SCOPES if PROFILE.name == "long" or not scope.thorough]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from model.profiles import PROFILE
 from privcmdd.model import ledger
 from privcmdd.model.machine import domain, foreign, frames, lifecycle, machine, memory
 from privcmdd.model.mm import pmap, syscalls, uobject, vm_map
@@ -18,6 +17,7 @@ from privcmdd.service.methods import privcmd as requests
 from privcmdd.service.methods import spaces
 from replacement.check import MODEL, Bug, bugs, missing
 from replacement.replay import Act, End, Op, Replay, walk
+from support.profiles import PROFILE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-import descriptors
 from privcmdd.server import fdpass
 from privcmdd.wire import limits
+from support import descriptors
 
 Pair = tuple[socket.socket, socket.socket]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import msgpack
 import pytest
 
-from rawclient import RawClient
-from server.process import Process
-from server.test_peers import eventually
+from server.test_peer import eventually
+from support.process import Process
+from support.rawclient import RawClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-import descriptors
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.server import fdpass
 from privcmdd.server.outbox import Outbox
 from sim.kernel import Kernel
 from sim.transport import BrokerEnd
+from support import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

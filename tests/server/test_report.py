@@ -13,9 +13,9 @@ import pytest
 
 from privcmdd.server.logs import Log
 from privcmdd.server.report import MOST_REPORTS, Reports
-from rawclient import Ended, Refused
-from server.process import Process
-from service.desk import Desk
+from support.desk import Desk
+from support.process import Process
+from support.rawclient import Ended, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable

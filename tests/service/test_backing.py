@@ -9,7 +9,7 @@ import pytest
 
 from privcmdd.server.host_files import HostFiles
 from privcmdd.service.backing import Backing
-from service.backing import MemoryBacking
+from support.backing import MemoryBacking
 
 FACE = [name for name, value in vars(Backing).items() if inspect.isfunction(value) and not name.startswith("_")]
 

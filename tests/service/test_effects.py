@@ -10,7 +10,7 @@ import pytest
 
 from privcmdd.service.methods.stats import counters
 from privcmdd.service.settings import AccessRule
-from service.desk import BASE, OTHER, PAGE, ROOT, USER, Desk, Refused, finish, frames, result, settings
+from support.desk import BASE, OTHER, PAGE, ROOT, USER, Desk, Refused, finish, frames, result, settings
 
 LONG = 30  # frames of a batch that is prepared in slices
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from model.profiles import PROFILE
 from privcmdd.model.errors import ModelError
 from privcmdd.service.methods.stats import counters
 from privcmdd.service.settings import AccessRule
-from service.desk import BASE, OTHER, PAGE, USER, Desk, frames, settings
+from support.desk import BASE, OTHER, PAGE, USER, Desk, frames, settings
+from support.profiles import PROFILE
 
 if TYPE_CHECKING:
     from privcmdd.service.session import Session
-    from service.desk import Steps
+    from support.desk import Steps
 
 N_PAGES = 40  # of the range that all use
 spots = st.integers(0, N_PAGES - 1)

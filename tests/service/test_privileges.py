@@ -11,7 +11,7 @@ import pytest
 from privcmdd.service.session import Access, Identity
 from privcmdd.service.settings import AccessRule, Rights
 from privcmdd.wire.methods import METHODS
-from service.desk import BASE, OTHER, PAGE, ROOT, USER, Desk, Refused, frames, result, settings
+from support.desk import BASE, OTHER, PAGE, ROOT, USER, Desk, Refused, frames, result, settings
 
 DOM, ELSE = 1, 2  # the domain that roles have a right to, and one that nobody but root has
 COPY = ("source_ref", "source_offset", "dest_dom", "dest_ref", "dest_offset")

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.profiles import PROFILE
 from privcmdd.model.ledger import Slot
 from privcmdd.service.methods.stats import counters
 from privcmdd.service.steps import Ticket
-from service.desk import BASE, PAGE, Desk, Refused, finish, frames, result, settings
+from support.desk import BASE, PAGE, Desk, Refused, finish, frames, result, settings
+from support.profiles import PROFILE
 
 if TYPE_CHECKING:
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
-    from service.desk import Steps
+    from support.desk import Steps
 
 N = 30  # more than FEW, so that there are slices
 OLD, NEW, NEWER = range(N), range(40, 40 + N), range(80, 80 + N)

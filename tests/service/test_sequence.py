@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.desk import BASE, PAGE, Desk, Refused, finish, frames, result, settings
+from support.desk import BASE, PAGE, Desk, Refused, finish, frames, result, settings
 
 if TYPE_CHECKING:
     from privcmdd.service.session import Session

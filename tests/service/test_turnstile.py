@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.profiles import PROFILE
 from privcmdd.service.turnstile import Turnstile
+from support.profiles import PROFILE
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -10,7 +10,7 @@ from privcmdd.service.methods.spaces import row
 if TYPE_CHECKING:
     from privcmdd.model.mm.space import AddressSpace
     from privcmdd.service.broker import Broker
-    from service.backing import MemoryBacking
+    from support.backing import MemoryBacking
 
 
 def of_space(space: AddressSpace) -> Any:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.service.settings import AccessRule, Limits, MachineSize, Settings
-from service.desk import BASE, OTHER, PAGE, USER, Desk, Refused, frames, result
-from service.tool import ARRAY, BUFFERS, MEMORY_OP, Tool
+from support.desk import BASE, OTHER, PAGE, USER, Desk, Refused, frames, result
+from support.tool import ARRAY, BUFFERS, MEMORY_OP, Tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

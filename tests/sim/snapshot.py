@@ -14,7 +14,7 @@ import numpy as np
 from privcmdd.model.machine.frames import FrameTable
 
 if TYPE_CHECKING:
-    from service.desk import Desk
+    from support.desk import Desk
 
 # What is counted, remembered for people or for speed, or numbers things; none of it decides what is answered.
 BESIDE: Final = {

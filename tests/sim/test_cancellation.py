@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.desk import BASE, PAGE, USER, frames, settings
 from sim import faults
 from sim.fingerprint import of_broker
 from sim.stage import Stage
+from support.desk import BASE, PAGE, USER, frames, settings
 
 if TYPE_CHECKING:
     from sim.client import Client

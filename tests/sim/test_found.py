@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import descriptors
 from privcmdd.model.errors import ModelError
 from privcmdd.model.units import DOMID_IO
 from privcmdd.service.machine_files import VECTORS
-from service.desk import BASE, PAGE, USER, Desk, Refused, finish, frames, result, settings
 from sim import faults
 from sim.stage import Stage
+from support import descriptors
+from support.desk import BASE, PAGE, USER, Desk, Refused, finish, frames, result, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

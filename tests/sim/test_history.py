@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 
 from history.replay import check
-from model.profiles import PROFILE
 from sim.plan import plan
 from sim.recorded import RecordedWorld
+from support.profiles import PROFILE
 
 N_ASKS = 250
 PARTS = 2

@@ -24,7 +24,6 @@ from privcmdd.service.broker import Broker
 from privcmdd.service.session import Identity
 from privcmdd.service.settings import Limits
 from privcmdd.service.steps import Delay, Ticket
-from service.backing import MemoryBacking
 from sim import faults
 from sim.client import IDLE, Client, Record, Violation
 from sim.coverage import DELAYED, PREPARING, TURN
@@ -32,6 +31,7 @@ from sim.kernel import Kernel
 from sim.plan import ADMIN
 from sim.transport import BrokerEnd
 from sim.vocabulary import MAX_PAGES, Ask, Vocabulary
+from support.backing import MemoryBacking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

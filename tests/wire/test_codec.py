@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from privcmdd.wire import limits
 from privcmdd.wire.codec import CodecError, Scanner, decode, pack
-from wire.documents import DOCUMENTS
+from support.documents import DOCUMENTS
 
 
 def scan(data: bytes) -> int:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from privcmdd.wire import limits
 from privcmdd.wire.connection import TRANSITIONS, Connection, Input, ProtocolError, State
 from privcmdd.wire.messages import BadRequest, Notification, Request
-from wire.documents import STREAMS, feed, plain
+from support.documents import STREAMS, feed, plain
 from wire.test_codec import BOMBS
 
 
