@@ -72,3 +72,12 @@ def test_no_import_runs_in_a_circle(graph: grimp.ImportGraph) -> None:
         TopologicalSorter(imports).prepare()
     except CycleError as circle:
         pytest.fail(f"these import each other: {' -> '.join(circle.args[1])}")
+
+
+@pytest.mark.parametrize("room", ["cli", "clients", "model", "server", "service", "wire"])
+def test_helpers_of_tests_stand_in_support(room: str) -> None:
+    """A room of tests holds tests and their fixtures; what helps them stands in tests/support, and nowhere else."""
+    files = {path.name for path in (Path(__file__).parent / room).rglob("*.py")}
+
+    assert files
+    assert {name for name in files if not name.startswith("test_")} <= {"conftest.py"}
