@@ -14,32 +14,33 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from privcmdd.model.machine.frames import Errors, Gmfns
+    from privcmdd.model.machine.machine import Machine
+    from privcmdd.service.processes import Spaces
     from privcmdd.service.session import Residence
-    from privcmdd.service.world import World
 
 
-def errors_hidden(world: World, params: dict[str, Any], names: Gmfns, marked: Gmfns, errors: Errors) -> None:
+def errors_hidden(machine: Machine, params: dict[str, Any], gmfns: Gmfns, marked: Gmfns, errors: Errors) -> None:
     """Record a finding when MMAPBATCH reports failed frames in bits that are set in their numbers already."""
     try:
-        at = hidden(names, marked, errors)
+        at = hidden(gmfns, marked, errors)
     except MemoryError:  # the frames are mapped, so the request succeeds: nothing is found
         return
     if at:
-        world.machine.found(
+        machine.found(
             FindingKind.ERROR_HIDDEN,
-            f"frame {int(names[at[0]]):#x} of domain {params['dom']}, at index {at[0]}, failed, and its number has the "
+            f"frame {int(gmfns[at[0]]):#x} of domain {params['dom']}, at index {at[0]}, failed, and its number has the "
             f"bits already by which MMAPBATCH says so: {len(at)} failed frames look mapped; use MMAPBATCH_V2",
             dom=params["dom"],
             addr=params["addr"] + (at[0] << PAGE_SHIFT),
         )
 
 
-def filled(world: World, residence: Residence, domid: int, addr: int, file: int) -> None:
+def filled(residence: Residence, domid: int, addr: int, file: int) -> None:
     """Record a finding when frames were mapped into a mapping of a file that is restricted to another domain."""
     vma = residence.space.map.lookup(addr)
     held = None if vma is None else residence.restrictions.get(vma.opened)
     if vma is not None and held not in (None, domid):
-        world.machine.found(
+        residence.space.machine.found(
             FindingKind.UNRESTRICTED_FILL,
             f"frames of domain {domid} were mapped at {addr:#x} through file {file}, into a mapping of file "
             f"{vma.opened}, which is restricted to domain {held}: the restriction is of the file that asks, not of the "
@@ -49,9 +50,9 @@ def filled(world: World, residence: Residence, domid: int, addr: int, file: int)
         )
 
 
-def zombies(world: World, domid: int) -> Iterator[tuple[Found, Culprit]]:
+def zombies(spaces: Spaces, domid: int) -> Iterator[tuple[Found, Culprit]]:
     """A finding for each address space whose mappings keep a destroyed domain."""
-    for residence in world.spaces.residences():
+    for residence in spaces.residences():
         space = residence.space
         held = [(entry, space.pmap.count(entry.page, entry.n_pages)) for entry in space.map if entry.owner == domid]
         n_pages = sum(n for _, n in held)

@@ -47,7 +47,8 @@ def carry_out(world: World, session: Session) -> None:
                 put_off.append(effect)  # carried out with the next request
             except Exception as problem:  # noqa: BLE001 - raised below, after all other effects
                 failed = failed or problem
-    world.machine.effects += put_off
+    for effect in put_off:
+        world.machine.emit(effect)
     if failed is not None:
         raise failed
 
@@ -67,7 +68,7 @@ def discard_buffers(world: World, _session: Session, effect: effects.DiscardBuff
 def state_changed(world: World, _session: Session, effect: effects.StateChanged) -> None:
     """Tell subscribers of a domain's new state; record who keeps a dying domain, close the file of one that is gone."""
     if effect.state is DomainState.DYING and effect.domid in world.machine.domains:
-        for what, culprit in zombies(world, effect.domid):
+        for what, culprit in zombies(world.spaces, effect.domid):
             world.findings.record(what, culprit)
     body = {"dom": effect.domid, "state": effect.state}
     world.tell("domain", body, lambda session: session.sees(effect.domid))
@@ -120,7 +121,7 @@ CARRIES_OUT: Final[dict[type, Callable[[World, Session, Any], object]]] = {
     effects.DiscardBuffers: discard_buffers,
     effects.BuffersGone: lambda world, _, effect: world.backing.close(BufferFile(effect.number)),
     effects.PutFrames: lambda world, _, effect: world.machine.drop_parts(effect.parts),
-    effects.FrameWanted: lambda world, _, effect: vm_event.tell(world, effect.domid, effect.gfn),
+    effects.FrameWanted: lambda world, _, effect: vm_event.tell(world.machine, world.backing, effect.domid, effect.gfn),
     effects.Raised: lambda world, _, effect: world.backing.raise_event(effect.channel, effect.side),
     effects.ChannelGone: lambda world, _, effect: world.backing.close_events(effect.channel),
     effects.GuestChanged: guest_changed,

@@ -80,22 +80,22 @@ def under(
 ) -> Generator[Pause, None, Any]:
     """Call a handler and run the generator that it may return. Rules about frames apply except at its pauses."""
     machine = world.machine
-    machine.injection = injection
+    machine.inject(injection)
     try:
         steps = handler(world, session, params)
     finally:
-        machine.injection = None
+        machine.inject(None)
     if steps.__class__ is not GeneratorType:
         return steps
     try:
         while True:
-            machine.injection = injection
+            machine.inject(injection)
             try:
                 pause = next(steps)
             except StopIteration as stop:
                 return stop.value
             finally:
-                machine.injection = None
+                machine.inject(None)
             yield pause
     finally:
         steps.close()

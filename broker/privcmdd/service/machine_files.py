@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from privcmdd.model.machine.frames import FrameTable, Mfns
+    from privcmdd.service.backing import Backing
     from privcmdd.service.world import World
 
 # A page of a PC's memory has 256 vectors at its beginning; SeaBIOS points unused ones at F000:FF53.
@@ -54,21 +55,20 @@ def prepare(world: World, domid: int, mfns: Mfns) -> None:
     mapped = mapped[mapped != NO_FRAME]
     if not len(mapped) or file_of(world, domid) != DOMID_XEN:
         return
-    write_table(world, np.unique(world.machine.frames.page[mapped]))
+    write_table(world.machine.frames, world.backing, np.unique(world.machine.frames.page[mapped]))
 
 
 def follow(world: World, mfns: npt.NDArray[np.uint32]) -> None:
     """Enter frames that were given to a PV domain into the machine-to-phys table, if it has ever been mapped."""
     if DOMID_XEN in world.machine_files and len(mfns):
-        write_table(world, np.unique(mfns // ENTRIES))
+        write_table(world.machine.frames, world.backing, np.unique(mfns // ENTRIES))
 
 
-def write_table(world: World, pages: npt.NDArray[np.integer[Any]]) -> None:
+def write_table(frames: FrameTable, backing: Backing, pages: npt.NDArray[np.integer[Any]]) -> None:
     """Write pages of the machine-to-phys table from the frame table."""
-    frames = world.machine.frames
     for page in pages.tolist():
         part = slice(page * ENTRIES, (page + 1) * ENTRIES)
         owned = frames.owner[part] < DOMID_FIRST_RESERVED
         table = np.full(ENTRIES, INVALID_FRAME, dtype="<u8")
         table[: len(owned)][owned] = frames.gfn[part][owned]
-        world.backing.write(DOMID_XEN, page, 0, table.tobytes())
+        backing.write(DOMID_XEN, page, 0, table.tobytes())

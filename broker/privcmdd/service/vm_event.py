@@ -14,7 +14,8 @@ from privcmdd.model.machine import paging
 from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
-    from privcmdd.service.world import World
+    from privcmdd.model.machine.machine import Machine
+    from privcmdd.service.backing import Backing
 
 FRAME: Final = Layout("struct vm_event_paging", ("gfn", "u64"), ("p2mt", "u32"), ("flags", "u32"))
 REQUEST: Final = Layout(
@@ -34,17 +35,17 @@ REQUEST_VERSION: Final = 7
 INDEXES: Final = struct.Struct("<4I")  # req_prod, req_event, rsp_prod, rsp_event
 
 
-def tell(world: World, domid: int, gfn: int) -> None:
+def tell(machine: Machine, backing: Backing, domid: int, gfn: int) -> None:
     """Put a request for a frame into the ring, unless it is there already or the ring is full."""
-    domain = world.machine.domains.get(domid)
+    domain = machine.domains.get(domid)
     if domain is None or domain.pager is None or gfn in domain.pager.asked:
         return
     page = domain.pager.ring_page
-    produced, _, answered, _ = INDEXES.unpack(world.backing.read(domid, page, 0, INDEXES.size))
+    produced, _, answered, _ = INDEXES.unpack(backing.read(domid, page, 0, INDEXES.size))
     if (produced - answered) & 0xFFFF_FFFF >= RING_REQUESTS:
         return
     request = REQUEST.pack({"version": REQUEST_VERSION, "reason": REASON_PAGING}) + FRAME.pack({"gfn": gfn})
     offset = RING_OFFSET + produced % RING_REQUESTS * REQUEST_BYTES
-    world.backing.write(domid, page, offset, request)
-    world.backing.write(domid, page, 0, struct.pack("<I", (produced + 1) & 0xFFFF_FFFF))
-    paging.note_asked(world.machine, domid, gfn)
+    backing.write(domid, page, offset, request)
+    backing.write(domid, page, 0, struct.pack("<I", (produced + 1) & 0xFFFF_FFFF))
+    paging.note_asked(machine, domid, gfn)

@@ -215,6 +215,10 @@ class Machine:
         lengths = np.diff(starts, append=len(index))
         return np.column_stack((index[starts], pages[starts], lengths)).astype(np.uint32)
 
+    def inject(self, injection: Injection | None) -> None:
+        """Let frames fail on demand from now on, until this is called with None."""
+        self.injection = injection
+
     def take_effects(self) -> list[Effect]:
         """Return the effects since the last call, in order, and forget them."""
         effects, self.effects = self.effects, []

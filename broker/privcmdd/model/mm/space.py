@@ -169,6 +169,10 @@ class AddressSpace:
         self._next_object = 1
         self._space_charge = account.charge(Slot.SPACES, 1)
 
+    def serve(self, method: str, number: int) -> None:
+        """Put what is mapped from now on down to a request: its method, and its number within its connection."""
+        self.maker = (method, number)
+
     # The two steps
 
     def reserve(

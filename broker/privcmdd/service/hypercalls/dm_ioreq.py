@@ -12,7 +12,9 @@ from privcmdd.model.machine import ioreq
 from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
+    from privcmdd.model.machine.machine import Machine
     from privcmdd.model.machine.records import IoreqServer
+    from privcmdd.service.backing import Backing
     from privcmdd.service.world import World
 
     Values = dict[str, Any]
@@ -85,16 +87,16 @@ def set_state(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_set_ioreq_server_state``: one that is enabled finds the vcpus' ports in its page."""
     server = ioreq.set_state(world.machine, domid, values["id"], enabled=bool(values["enabled"]))
     if server.enabled:
-        tell_ports(world, domid, server)
+        tell_ports(world.machine, world.backing, domid, server)
     return values
 
 
-def tell_ports(world: World, domid: int, server: IoreqServer) -> None:
+def tell_ports(machine: Machine, backing: Backing, domid: int, server: IoreqServer) -> None:
     """Write each vcpu's port where its requests will be, if anybody has asked for the page."""
     if server.frames:
-        page = int(world.machine.frames.page[server.frames[SYNCHRONOUS]])
+        page = int(machine.frames.page[server.frames[SYNCHRONOUS]])
         for vcpu, port in enumerate(server.ports):
-            world.backing.write(domid, page, vcpu * IOREQ_BYTES + VP_EPORT, struct.pack("<I", port))
+            backing.write(domid, page, vcpu * IOREQ_BYTES + VP_EPORT, struct.pack("<I", port))
 
 
 def destroy(world: World, domid: int, values: Values) -> Values:

@@ -17,6 +17,9 @@ from privcmdd.wire.limits import DM_OP_BYTES
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from privcmdd.model.machine.machine import Machine
+    from privcmdd.service.backing import Backing
+    from privcmdd.service.settings import Limits
     from privcmdd.service.world import World
 
     Values = dict[str, Any]
@@ -53,19 +56,18 @@ def track_dirty_vram(world: World, domid: int, values: Values) -> Values:
         p2m.forget_vram(world.machine, domid)
         return values
     world.machine.living(domid)
-    dirty = p2m.compare_vram(world.machine, domid, first, digests(world, domid, first, n_pages))
+    dirty = p2m.compare_vram(world.machine, domid, first, digests(world.machine, world.backing, domid, first, n_pages))
     bits = np.packbits(dirty, bitorder="little").tobytes()
     more[0][: len(bits)] = bits
     return values
 
 
-def digests(world: World, domid: int, first: int, n_pages: int) -> npt.NDArray[np.uint64]:
+def digests(machine: Machine, backing: Backing, domid: int, first: int, n_pages: int) -> npt.NDArray[np.uint64]:
     """What tells the content of guest frames apart, (n_pages,) uint64; 0 where there is none."""
-    machine = world.machine
     found = np.zeros(n_pages, dtype=np.uint64)
     mfns = p2m.present(machine, domid, first, n_pages)
     for index, page, n in machine.extents(mfns).tolist():
-        data = np.frombuffer(world.backing.read(domid, page, 0, n * PAGE_SIZE), dtype="<u8").reshape(n, -1)
+        data = np.frombuffer(backing.read(domid, page, 0, n * PAGE_SIZE), dtype="<u8").reshape(n, -1)
         found[index : index + n] = (data * WEIGHTS).sum(axis=1, dtype=np.uint64)
     return found
 
@@ -87,25 +89,25 @@ def modified_memory(world: World, domid: int, values: Values) -> Values:
 
 def set_mem_type(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_set_mem_type``."""
-    check_size(world, values["nr"])
+    check_size(world.settings.limits, values["nr"])
     p2m.set_mem_type(world.machine, domid, values["mem_type"], values["first_pfn"], values["nr"])
     return values
 
 
 def relocate(world: World, domid: int, values: Values) -> Values:
     """``XEN_DMOP_relocate_memory``: frames move, and what lay where they go is let go."""
-    check_size(world, values["size"])
+    check_size(world.settings.limits, values["size"])
     p2m.move(world.machine, domid, values["src_gfn"], values["dst_gfn"], values["size"])
     return values
 
 
-def check_size(world: World, n_pages: int) -> None:
+def check_size(limits: Limits, n_pages: int) -> None:
     """Bound the work of a request.
 
     Raises:
         ModelError: E2BIG.
     """
-    most = world.settings.limits.frames_per_batch
+    most = limits.frames_per_batch
     if n_pages > most:
         raise ModelError(
             errno.E2BIG, f"{n_pages} pages, a request may have {most} (limits.frames_per_batch)", key="bufs"

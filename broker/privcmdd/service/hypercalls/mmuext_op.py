@@ -17,6 +17,7 @@ from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
     from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.processes import Spaces
     from privcmdd.service.world import World
 
 OPERATION: Final = Layout("struct mmuext_op", ("cmd", "u32"), ("arg1", "u64"), ("arg2", "u64"))
@@ -64,10 +65,10 @@ def pin(world: World, domid: int, mfn: int, level: int) -> None:
         content = world.backing.read(domid, int(frames.page[mfn]), 0, PAGE_SIZE)
     entries = np.frombuffer(content, dtype="<u8")
     # Only a PV dom0 takes a frame as one that is written to; a PVH one takes it whatever it is (p2m_add_foreign).
-    written = world.machine.host.dom0 == "pv" and is_written(world, mfn)
+    written = world.machine.host.dom0 == "pv" and is_written(world.spaces, mfn)
     page_types.pin(world.machine, domid, mfn, level, entries, written=written)
 
 
-def is_written(world: World, mfn: int) -> bool:
-    """Whether somebody has a frame mapped writable."""
-    return any(access.writes(space, page) for space in world.spaces for page in space.pmap.find(mfn))
+def is_written(spaces: Spaces, mfn: int) -> bool:
+    """Whether a frame is mapped writable in any address space."""
+    return any(access.writes(space, page) for space in spaces for page in space.pmap.find(mfn))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from privcmdd.service.session import Session
+    from privcmdd.service.settings import Limits
     from privcmdd.service.world import World
     from privcmdd.wire.params import Frames
 
@@ -88,9 +89,9 @@ def memory_of_xen(world: World, key: int, *, writable: bool) -> WithDescriptors:
 
 def populate(world: World, session: Session, params: Params) -> Params:
     """``domain.populate``: give frames to a domain, in order, until one cannot be had."""
-    names = checked(world, session, params)
-    frames = np.empty(len(names), dtype="<u8")  # allocated before anything changes: afterwards an allocation could fail
-    done = reservation.populate(world.machine, params["dom"], names)
+    gmfns = checked(world.settings.limits, session, params)
+    frames = np.empty(len(gmfns), dtype="<u8")  # allocated before anything changes: afterwards an allocation could fail
+    done = reservation.populate(world.machine, params["dom"], gmfns)
     frames[: done.n_done] = done.mfns
     translated = world.machine.domain(params["dom"]).kind.translated
     return {"done": done.n_done, "why": done.why, "frames": None if translated else frames[: done.n_done].tobytes()}
@@ -98,23 +99,25 @@ def populate(world: World, session: Session, params: Params) -> Params:
 
 def decrease_reservation(world: World, session: Session, params: Params) -> Params:
     """``domain.decrease_reservation``: take frames from a domain, in order, until one is not there."""
-    done = reservation.decrease_reservation(world.machine, params["dom"], checked(world, session, params))
+    done = reservation.decrease_reservation(
+        world.machine, params["dom"], checked(world.settings.limits, session, params)
+    )
     return {"done": done.n_done, "why": done.why}
 
 
 def page_out(world: World, session: Session, params: Params) -> Params:
     """``domain.page_out``: page frames out; to map one is ENOENT from now on."""
-    names = checked(world, session, params)
-    return paged(params["arr"], paging.page_out(world.machine, params["dom"], names))
+    gmfns = checked(world.settings.limits, session, params)
+    return paged(params["arr"], paging.page_out(world.machine, params["dom"], gmfns))
 
 
 def page_in(world: World, session: Session, params: Params) -> Params:
     """``domain.page_in``: page frames in; they can be mapped again."""
-    names = checked(world, session, params)
-    return paged(params["arr"], paging.page_in(world.machine, params["dom"], names))
+    gmfns = checked(world.settings.limits, session, params)
+    return paged(params["arr"], paging.page_in(world.machine, params["dom"], gmfns))
 
 
-def checked(world: World, session: Session, params: Params) -> npt.NDArray[np.uint64]:
+def checked(limits: Limits, session: Session, params: Params) -> npt.NDArray[np.uint64]:
     """The frames of a request that changes a domain.
 
     Raises:
@@ -122,9 +125,9 @@ def checked(world: World, session: Session, params: Params) -> npt.NDArray[np.ui
     """
     session.check("admin", params["dom"])
     asked: Frames = params["arr"]
-    names = np.frombuffer(asked.data, dtype="<u8")
-    check_counts(world.settings.limits, None, len(names), "arr")
-    return names
+    gmfns = np.frombuffer(asked.data, dtype="<u8")
+    check_counts(limits, None, len(gmfns), "arr")
+    return gmfns
 
 
 def paged(asked: Frames, errors: npt.NDArray[np.int32]) -> Params:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from privcmdd.model.machine.evtchn import EventChannels, Port
+    from privcmdd.service.backing import Backing
     from privcmdd.service.session import Session
     from privcmdd.service.world import World
 
@@ -54,20 +55,20 @@ def take(world: World, session: Session, on: int, operation: Callable[[EventChan
     except BaseException:
         give_up(world, session, on, number)
         raise
-    return with_events(world, port, {"port": number})
+    return with_events(world.backing, port, {"port": number})
 
 
-def with_events(world: World, port: Port, result: Params) -> WithDescriptors:
+def with_events(backing: Backing, port: Port, result: Params) -> WithDescriptors:
     """An answer that brings a port's own event, and that of the other end, as descriptors."""
 
     def events() -> tuple[int, ...]:
-        pair = world.backing.events(port.channel)
+        pair = backing.events(port.channel)
         return pair if port.side == 0 else pair[::-1]
 
     return WithDescriptors(result, events)
 
 
-def own(world: World, session: Session, on: int, number: int) -> Port:
+def own(channels: EventChannels, session: Session, on: int, number: int) -> Port:
     """A port that a connection may use.
 
     Raises:
@@ -77,7 +78,7 @@ def own(world: World, session: Session, on: int, number: int) -> Port:
         session.check("write", on)
     elif number not in session.ports:
         raise ModelError(errno.ENOTCONN, f"port {number} is none of this connection's", key="port")
-    return world.machine.events.port(on, number)
+    return channels.port(on, number)
 
 
 def give_up(world: World, session: Session, on: int, number: int) -> None:
@@ -137,28 +138,28 @@ def bind_virq(world: World, session: Session, params: Params) -> WithDescriptors
 
 def attach(world: World, session: Session, params: Params) -> WithDescriptors:
     """``evtchn.attach``: the events of a port that exists already."""
-    port = own(world, session, params["on"], params["port"])
+    port = own(world.machine.events, session, params["on"], params["port"])
     world.backing.make_events(port.channel)
-    return with_events(world, port, {})
+    return with_events(world.backing, port, {})
 
 
 def close(world: World, session: Session, params: Params) -> Params:
     """``evtchn.close``: close a port."""
-    own(world, session, params["on"], params["port"])
+    own(world.machine.events, session, params["on"], params["port"])
     give_up(world, session, params["on"], params["port"])
     return {}
 
 
 def notify(world: World, session: Session, params: Params) -> Params:
     """``evtchn.notify``: raise the event of the other end, for a client without its descriptor."""
-    own(world, session, params["on"], params["port"])
+    own(world.machine.events, session, params["on"], params["port"])
     world.machine.events.send(params["on"], params["port"])
     return {}
 
 
 def pending(world: World, session: Session, params: Params) -> Params:
     """``evtchn.pending``: whether the port's event is raised, and clear it; for a client without its descriptor."""
-    port = own(world, session, params["on"], params["port"])
+    port = own(world.machine.events, session, params["on"], params["port"])
     return {"pending": world.backing.take_event(port.channel, port.side)}
 
 

@@ -54,7 +54,7 @@ def listed(world: World, session: Session, _params: Params) -> Params:
                 "connection": armed.owner,
                 "rule": described(armed.rule),
             }
-            for armed in within_reach(world, session)
+            for armed in within_reach(world.injections, session)
         ]
     }
 
@@ -62,7 +62,7 @@ def listed(world: World, session: Session, _params: Params) -> Params:
 def clear(world: World, session: Session, params: Params) -> Params:
     """``faults.clear``: remove a rule, or all rules within the client's reach."""
     number = params["id"]
-    ended = [armed.id for armed in within_reach(world, session) if number in (None, armed.id)]
+    ended = [armed.id for armed in within_reach(world.injections, session) if number in (None, armed.id)]
     if number is not None and not ended:
         raise ModelError(errno.ENOENT, f"there is no rule {number}; faults.list shows those there are", key="id")
     for one in ended:
@@ -71,9 +71,9 @@ def clear(world: World, session: Session, params: Params) -> Params:
     return {"cleared": len(ended)}
 
 
-def within_reach(world: World, session: Session) -> list[Armed]:
+def within_reach(injections: Injections | None, session: Session) -> list[Armed]:
     """The rules that a client could have added."""
-    rules = () if world.injections is None else world.injections.rules.values()
+    rules = () if injections is None else injections.rules.values()
     return [armed for armed in rules if session.holds("admin", armed.rule.dom)]
 
 

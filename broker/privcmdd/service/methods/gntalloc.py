@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from privcmdd.model.keys import SharedFile
-    from privcmdd.model.machine.gntalloc import Share
+    from privcmdd.model.machine.gntalloc import Share, Shares
+    from privcmdd.service.backing import Backing
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
     from privcmdd.service.world import World
@@ -52,21 +53,21 @@ def alloc(world: World, session: Session, params: Params) -> WithDescriptors:
         charge.release()
         raise
     session.shares[file] = charge
-    return with_file(world, file, {"refs": refs}, writable=True)
+    return with_file(world.backing, file, {"refs": refs}, writable=True)
 
 
-def with_file(world: World, file: SharedFile, result: Params, *, writable: bool) -> WithDescriptors:
+def with_file(backing: Backing, file: SharedFile, result: Params, *, writable: bool) -> WithDescriptors:
     """An answer that brings the file of the shared pages as a descriptor."""
-    return WithDescriptors(result, lambda: (world.backing.descriptor(file, writable=writable),))
+    return WithDescriptors(result, lambda: (backing.descriptor(file, writable=writable),))
 
 
-def own(world: World, session: Session, ref: int) -> Share:
+def own(shares: Shares, session: Session, ref: int) -> Share:
     """Find a share that a connection has made.
 
     Raises:
         ModelError: ENOENT.
     """
-    share = world.machine.shares.share(ref)
+    share = shares.share(ref)
     if connection(session) not in share.owners:
         raise ModelError(errno.ENOENT, f"grant {ref} of domain 0 is none of this connection's", key="refs", ref=ref)
     return share
@@ -77,7 +78,7 @@ def free(world: World, session: Session, params: Params) -> Params:
     shares, holder = world.machine.shares, connection(session)
     for ref in params["refs"]:
         if holder not in shares.share(ref).mappers:
-            own(world, session, ref)
+            own(shares, session, ref)
     for ref in params["refs"]:
         shares.put(ref, holder)
     return {}
@@ -85,7 +86,7 @@ def free(world: World, session: Session, params: Params) -> Params:
 
 def notify(world: World, session: Session, params: Params) -> Params:
     """``gntalloc.notify``: what happens when the maker frees a page: a byte is cleared, an event is raised."""
-    share = own(world, session, params["ref"])
+    share = own(world.machine.shares, session, params["ref"])
     event = event_of(world, session, params)
     offset = params["offset"]
     if offset >= PAGE_SIZE:
@@ -100,7 +101,7 @@ def map_shares(world: World, session: Session, params: Params) -> Generator[Paus
     refs, on, addr = params["refs"], params["on"], params["addr"]
     shares = world.machine.shares
     if params["own"]:
-        chosen = [own(world, session, ref) for ref in refs]
+        chosen = [own(shares, session, ref) for ref in refs]
     else:
         session.check("write", on)
         chosen = [shares.share(ref) for ref in refs]
@@ -122,7 +123,7 @@ def map_shares(world: World, session: Session, params: Params) -> Generator[Paus
         for ref in refs[:num]:
             shares.get(ref, connection(session), owned=params["own"])
     answer = {"num": num, "page": first.page, "prot": prot}
-    return with_file(world, first.file, answer, writable=writable)
+    return with_file(world.backing, first.file, answer, writable=writable)
 
 
 def leave(world: World, session: Session) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from privcmdd.model.privcmd.requests import Batch
+    from privcmdd.service.backing import Backing
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
     from privcmdd.service.world import World
@@ -47,7 +48,7 @@ def map_grants(world: World, session: Session, params: Params) -> Steps:
 
     ticket = yield from residence.turnstile.enter()
     try:
-        residence.space.maker = (session.method, session.n_requests)
+        residence.space.serve(session.method, session.n_requests)
         space, addr = residence.space, params["addr"]
         done: Params = gntdev.map_grants(space, domid, addr, refs, read, may_write=may_write, ready=ready)
         return done
@@ -58,8 +59,8 @@ def map_grants(world: World, session: Session, params: Params) -> Steps:
 class GuestMemory:
     """The memory files of domains, as ``grants.copy`` wants them."""
 
-    def __init__(self, world: World) -> None:
-        self._backing = world.backing
+    def __init__(self, backing: Backing) -> None:
+        self._backing = backing
 
     def read(self, domid: int, at: int, size: int) -> bytes:
         """Read bytes of a domain's file."""
@@ -88,7 +89,7 @@ def copy(world: World, session: Session, params: Params) -> Params:
     n_given = sum(segment.len for segment in segments if not segment.flags & SOURCE_GREF)
     if n_given != len(given):
         raise ModelError(errno.EINVAL, f"data has {len(given)} bytes, the segments take {n_given}", key="data")
-    memory, at, statuses, taken = GuestMemory(world), 0, [], []
+    memory, at, statuses, taken = GuestMemory(world.backing), 0, [], []
     for segment in segments:
         own = b"" if segment.flags & SOURCE_GREF else given[at : at + segment.len]
         at += len(own)

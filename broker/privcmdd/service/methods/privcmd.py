@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.ledger import Charge
     from privcmdd.model.machine.frames import Errors, Gmfns, Mfns
+    from privcmdd.model.machine.machine import Machine
     from privcmdd.model.privcmd.requests import Batch
     from privcmdd.service.session import Residence, Session
     from privcmdd.service.settings import Limits
@@ -60,7 +61,7 @@ def in_turn(session: Session, residence: Residence, request: Generator[None, Non
         if ticket is None:
             in_flight = session.account.charge(Slot.BATCHES, 1)
             ticket = yield from turnstile.enter()
-        residence.space.maker = (session.method, session.n_requests)
+        residence.space.serve(session.method, session.n_requests)
         while True:
             try:
                 next(request)
@@ -104,16 +105,16 @@ def batch(
         if params["num"] == 0:
             raise ModelError(errno.EINVAL, "num is 0, expected at least one frame", key="num")
         raise ModelError(errno.EFAULT, "arr is nil: the caller's array cannot be read", key="arr")
-    names = named(asked)
-    check_counts(world.settings.limits, params["num"], len(names), "arr")
+    gmfns = named(asked)
+    check_counts(world.settings.limits, params["num"], len(gmfns), "arr")
     if domid >= DOMID_FIRST_RESERVED:
         file_of(world, domid)  # made before anything is mapped: the host may refuse it
     space = residence.space
-    answered = partial(ready, residence, names)
+    answered = partial(ready, residence, gmfns)
     if world.settings.paranoid:
-        answered = partial(lawful, answered, len(names))
-    request = residence.personality.mmapbatch(space, domid, params["addr"], names, may_write=may_write, ready=answered)
-    return residence, names, request
+        answered = partial(lawful, answered, len(gmfns))
+    request = residence.personality.mmapbatch(space, domid, params["addr"], gmfns, may_write=may_write, ready=answered)
+    return residence, gmfns, request
 
 
 def lawful(answered: Callable[[Batch], Params], n_asked: int, done: Batch) -> Params:
@@ -126,11 +127,11 @@ def mmapbatch(world: World, session: Session, params: Params) -> Steps:
     """``privcmd.mmapbatch``: map frames; failures are marked in the array of gmfns."""
     hidden: list[Callable[[], None]] = []
 
-    def ready(residence: Residence, names: Gmfns, done: Batch) -> Params:
+    def ready(residence: Residence, gmfns: Gmfns, done: Batch) -> Params:
         arr = None
         if done.errors is not None:
-            marked = with_nibbles(names, done.errors, residence.personality.paged_nibble)
-            hidden.append(partial(detect.errors_hidden, world, params, names, marked, done.errors))
+            marked = with_nibbles(gmfns, done.errors, residence.personality.paged_nibble)
+            hidden.append(partial(detect.errors_hidden, world.machine, params, gmfns, marked, done.errors))
             arr = frames_like(params["arr"], marked)
         return answer(world, residence, params, done, {"ret": done.ret, "n_failed": done.n_failed, "arr": arr})
 
@@ -139,7 +140,7 @@ def mmapbatch(world: World, session: Session, params: Params) -> Steps:
     for tell in hidden:
         tell()
     if residence.restrictions:
-        detect.filled(world, residence, params["dom"], params["addr"], params["file"])
+        detect.filled(residence, params["dom"], params["addr"], params["file"])
     return result
 
 
@@ -150,16 +151,16 @@ def mmapbatch_v2(world: World, session: Session, params: Params) -> Steps:
         err = errors_like(params["arr"], done.errors)
         return answer(world, residence, params, done, {"ret": done.ret, "n_failed": done.n_failed, "err": err})
 
-    residence, names, request = batch(world, session, params, ready)
-    if not params["err_ok"] and len(names):
+    residence, gmfns, request = batch(world, session, params, ready)
+    if not params["err_ok"] and len(gmfns):
         raise ModelError(errno.EFAULT, "err_ok is false: the caller's array of errors cannot be written", key="err_ok")
     try:
         result: Params = yield from in_turn(session, residence, request)
     except ModelError as error:
-        error.details["cleared"] = len(names) > 0
+        error.details["cleared"] = len(gmfns) > 0
         raise
     if residence.restrictions:
-        detect.filled(world, residence, params["dom"], params["addr"], params["file"])
+        detect.filled(residence, params["dom"], params["addr"], params["file"])
     return result
 
 
@@ -183,10 +184,10 @@ def mmap_entries(world: World, session: Session, params: Params) -> Steps:
     except Stopped as stopped:
         prepare(world, params["dom"], stopped.mfns)
         if params["extents"]:
-            stopped.details.update(placed(world, params["dom"], stopped.mfns, stopped.protection))
+            stopped.details.update(placed(world.machine, params["dom"], stopped.mfns, stopped.protection))
         raise
     if residence.restrictions and entries:
-        detect.filled(world, residence, params["dom"], entries[0].va, params["file"])
+        detect.filled(residence, params["dom"], entries[0].va, params["file"])
     return answer(world, residence, params, done, {"ret": done.ret, "done": len(entries)})
 
 
@@ -243,9 +244,9 @@ def named(frames: Frames) -> Gmfns:
     return np.frombuffer(frames.data, dtype="<u8")
 
 
-def frames_like(asked: Frames, names: Gmfns) -> bytes | list[int]:
+def frames_like(asked: Frames, gmfns: Gmfns) -> bytes | list[int]:
     """Frame numbers in the form in which the request had them: a list or bytes."""
-    numbers = np.asarray(names, dtype="<u8")
+    numbers = np.asarray(gmfns, dtype="<u8")
     return numbers.tolist() if asked.listed else numbers.tobytes()
 
 
@@ -257,10 +258,10 @@ def errors_like(asked: Frames, errors: Errors | None) -> bytes | list[int] | Non
     return numbers.tolist() if asked.listed else numbers.tobytes()
 
 
-def placed(world: World, domid: int, mfns: Mfns, protection: int) -> Params:
+def placed(machine: Machine, domid: int, mfns: Mfns, protection: int) -> Params:
     """The part of an answer that says where frames lie in the memory file, its generation, and how to map it."""
-    found: Params = {"extents": world.machine.extents(mfns).astype("<u4", copy=False).tobytes(), "prot": protection}
-    domain = world.machine.domains.get(domid)
+    found: Params = {"extents": machine.extents(mfns).astype("<u4", copy=False).tobytes(), "prot": protection}
+    domain = machine.domains.get(domid)
     if domain is not None:
         found["generation"] = domain.generation
     elif domid in OWNERS:
@@ -272,7 +273,7 @@ def answer(world: World, residence: Residence, params: Params, done: Batch, resu
     """Add the extents, if they are asked for, and the ranges to fill where frames failed; return the whole answer."""
     prepare(world, params["dom"], done.mfns)
     if params["extents"]:
-        result.update(placed(world, params["dom"], done.mfns, done.protection))
+        result.update(placed(world.machine, params["dom"], done.mfns, done.protection))
         if residence.personality.fills and (voids := voids_of(done.mfns)):
             result["voids"] = voids
     return result
@@ -300,18 +301,18 @@ def mmap_resource(world: World, session: Session, params: Params) -> Steps:
     wanted = Part(domid, params["type"], params["id"], params["idx"], num)
 
     def ready(done: Batch) -> Params:
-        where = placed(world, domid, done.mfns, done.protection) if params["extents"] else {}
+        where = placed(world.machine, domid, done.mfns, done.protection) if params["extents"] else {}
         return {"num": num, **where}
 
     ticket = yield from residence.turnstile.enter()
     try:
         space = residence.space
-        space.maker = (session.method, session.n_requests)
+        space.serve(session.method, session.n_requests)
         result: Params = residence.personality.mmap_resource(space, wanted, addr, may_write=may_write, ready=ready)
     finally:
         residence.turnstile.leave(ticket)
     if residence.restrictions:
-        detect.filled(world, residence, domid, addr, params["file"])
+        detect.filled(residence, domid, addr, params["file"])
     return result
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from privcmdd.model.mm.access import FileRun
     from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.mm.vm_map import Entry
+    from privcmdd.service.backing import Backing
     from privcmdd.service.session import Residence, Session
     from privcmdd.service.steps import Pause
     from privcmdd.service.world import World
@@ -58,7 +59,7 @@ def mmap(world: World, space: AddressSpace, params: Params) -> Params:
     addr, size, prot, file = params["addr"], params["len"], params["prot"], params["file"]
     made = file == File.HYPERCALL and space.buffers is None
     if made:
-        buffer_file(world, space)
+        buffer_file(world.backing, space)
     try:
         at = syscalls.mmap(
             space,
@@ -82,7 +83,7 @@ def mmap(world: World, space: AddressSpace, params: Params) -> Params:
     return {"addr": at, "page": entry.offset}
 
 
-def buffer_file(world: World, space: AddressSpace) -> BufferPages:
+def buffer_file(backing: Backing, space: AddressSpace) -> BufferPages:
     """The hypercall buffers of an address space, with a file behind them.
 
     Raises:
@@ -91,17 +92,17 @@ def buffer_file(world: World, space: AddressSpace) -> BufferPages:
     if space.buffers is not None:
         return space.buffers
     key = BufferFile(space.number)
-    world.backing.create(key, N_PAGES)
+    backing.create(key, N_PAGES)
     try:
         return space.buffer_file()
     except BaseException:
-        world.backing.close(key)
+        backing.close(key)
         raise
 
 
 def buffers(world: World, session: Session, _: Params) -> WithDescriptors:
     """``space.buffers``: the buffer file, as a descriptor."""
-    key = BufferFile(buffer_file(world, world.residence(session).space).number)
+    key = BufferFile(buffer_file(world.backing, world.residence(session).space).number)
 
     def descriptor() -> tuple[int, ...]:
         return (world.backing.descriptor(key, writable=True),)
