@@ -309,7 +309,7 @@ int64_t evtchn_ioctl(int fd, uint32_t command, uint64_t argument)
 }
 
 /*
- * Takes the events that epoll reported. Writes the ports that are still bound and whose event nobody else took; returns
+ * Takes the events that epoll reported. Writes the ports that are still bound and whose event no other thread took; returns
  * how many they are.
  */
 static size_t take_events(int fd, const struct epoll_event *events, int n, uint32_t *ports)

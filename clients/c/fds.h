@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Descriptors of our own inside somebody else's program: its connection, memory files.
+ * Descriptors of our own inside an unmodified program: its connection, memory files.
  *
  * They are kept high, out of the way of select() and of programs that count on low numbers, and known, so that the
  * preload library can keep a program that closes "all" descriptors from closing them.

@@ -120,7 +120,7 @@ int64_t mapping_replace(uint64_t addr, uint64_t size, int prot, int flags, int f
 int mapping_munmap_held(uint64_t addr, uint64_t size)
 {
     int error = tell_munmap(addr, size);
-    /* Without a broker nobody knows of it any more. */
+    /* Without a broker the mapping is known to this process only. */
     if (error && error != ENXIO)
         return -error;
     areas_remove(addr, addr + size);

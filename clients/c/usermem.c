@@ -12,8 +12,8 @@
 #define SCRATCH 4096
 
 /*
- * A container may forbid the system call that all of this needs: then every pointer looks bad, and nobody would know
- * why.
+ * A container may forbid the system call that all of this needs: then every pointer looks bad, and
+ * the program would not learn why.
  */
 static void refused(int error)
 {

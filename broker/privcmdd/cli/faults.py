@@ -121,7 +121,7 @@ def probability(text: str) -> float:
 
 
 class Words(argparse.ArgumentParser):
-    """A parser whose complaints are for the option that the words were given to."""
+    """A parser whose errors name the option that the words were given to."""
 
     def error(self, message: str) -> Never:
         """Complain. Raises argparse.ArgumentTypeError."""

@@ -29,7 +29,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """What the server itself is told; see ``KEYS`` for units and reasons."""
+    """The settings of the server itself; see ``KEYS`` for units and reasons."""
 
     socket_path: str
     socket_mode: int
@@ -117,7 +117,7 @@ def load(
 
 
 def default_socket_path(environ: Mapping[str, str]) -> str:
-    """Where a broker is when nobody says: the client library has the same rule."""
+    """The default path of the socket; the client library has the same rule."""
     if explicit := environ.get("PRIVCMDD_SOCKET"):
         return explicit
     if runtime := environ.get("XDG_RUNTIME_DIR"):
@@ -126,7 +126,7 @@ def default_socket_path(environ: Mapping[str, str]) -> str:
 
 
 def default_report_dir(environ: Mapping[str, str]) -> str:
-    """Where reports of our own faults go when nobody says: what systemd made for us, else the user's state."""
+    """The default directory of reports: the one that systemd made for us, else the user's state directory."""
     if given := environ.get("STATE_DIRECTORY"):
         return given.partition(":")[0]
     state = environ.get("XDG_STATE_HOME") or f"{environ.get('HOME', '')}/.local/state"
@@ -213,7 +213,7 @@ def _octal(key: Key, value: str, origin: str) -> int:
 
 def _access(rules: Any, origin: str) -> tuple[AccessRule, ...]:
     if not rules:
-        # Nobody but those who could read the broker's memory anyway.
+        # Only those who can read the broker's memory anyway.
         return (AccessRule("admin", uids=tuple(sorted({0, os.geteuid()}))),)
     if not isinstance(rules, list):
         raise ConfigError(f"{origin}: access is a list of tables, write [[access]]")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The events of event channels: two eventfds each, made when somebody first asks for them.
+"""The events of event channels: two eventfds each, made when a client first asks for them.
 
 Everybody at one end polls the same one and everybody at the other writes to it: it is the pending bit, kept by the
 kernel.
@@ -21,7 +21,7 @@ FLAGS: Final = os.EFD_CLOEXEC | os.EFD_NONBLOCK
 
 
 class EventFiles:
-    """The events of all channels; what ``service.backing.Backing`` asks for."""
+    """The events of all channels, as ``service.backing.Backing`` asks for them."""
 
     def __init__(self) -> None:
         self._events: dict[int, tuple[int, int]] = {}
@@ -45,24 +45,24 @@ class EventFiles:
         return _two(lambda side: os.dup(pair[side]))
 
     def raise_event(self, channel: int, side: int) -> None:
-        """Raise an event, if anybody has ever asked for it."""
+        """Raise an event, if ``make_events`` has made it."""
         if channel in self._events:
-            with contextlib.suppress(BlockingIOError):  # it is up as far as it goes
+            with contextlib.suppress(BlockingIOError):  # its count is at the largest: it is raised already
                 os.eventfd_write(self._events[channel][side], 1)
 
     def take_event(self, channel: int, side: int) -> bool:
-        """Whether an event is up; it is down afterwards."""
+        """Whether an event is raised; it is cleared afterwards."""
         with contextlib.suppress(KeyError, BlockingIOError):
             return os.eventfd_read(self._events[channel][side]) > 0
         return False
 
     def close_events(self, channel: int) -> None:
-        """Let go of a channel's events."""
+        """Close a channel's events."""
         for fd in self._events.pop(channel, ()):
             os.close(fd)
 
     def close_all_events(self) -> None:
-        """Let go of all of them. Idempotent."""
+        """Close all events. Idempotent."""
         for channel in list(self._events):
             self.close_events(channel)
 

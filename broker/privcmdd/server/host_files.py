@@ -8,13 +8,13 @@ from privcmdd.server.memory import MemoryFiles
 
 
 class HostFiles(MemoryFiles, EventFiles):
-    """What ``service.backing.Backing`` asks for."""
+    """Memory files and events, as ``service.backing.Backing`` asks for them."""
 
     def __init__(self) -> None:
         MemoryFiles.__init__(self)
         EventFiles.__init__(self)
 
     def close_all(self) -> None:
-        """Let go of everything. Idempotent."""
+        """Close all files and events. Idempotent."""
         super().close_all()
         self.close_all_events()

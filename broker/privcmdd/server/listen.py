@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listening sockets: made at a path without a race, or adopted from whoever started us.
+"""Listening sockets: made at a path without a race, or adopted from the process that started us.
 
 A path has one owner: the process that holds the lock of the file ``PATH.lock`` beside it. The lock dies with
 its holder, so what is then found at the path is either left over (connecting is refused; it is replaced) or
@@ -65,13 +65,13 @@ class Listener:
         return self._lock is not None
 
     def unlink(self) -> None:
-        """Take the name away, if it is still our socket's, so that nobody new can connect. Idempotent."""
+        """Remove the path, if it is still our socket's, so that no new client can connect. Idempotent."""
         if self._path is not None and self._inode is not None and _inode(self._path) == self._inode:
             Path(self._path).unlink()
         self._inode = None
 
     def close(self) -> None:
-        """Take the name away, close, and let the next owner in. Idempotent."""
+        """Remove the path, close the socket and release the lock for the next owner. Idempotent."""
         self.unlink()
         self.sock.close()
         if self._lock is not None:
@@ -134,7 +134,7 @@ def _own(path: str) -> int:
 
 
 def _refuse_living(path: str) -> None:
-    """Return if there is nothing at the path, or a socket that nobody listens on any more."""
+    """Return if there is nothing at the path, or a socket without a listener."""
     try:
         kind = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -183,7 +183,7 @@ def _bind_and_rename(path: str, mode: int, backlog: int) -> socket.socket:
 
 
 def adopt(fd: int, name: str | None = None) -> Listener:
-    """Take over a listening socket that whoever started us has opened.
+    """Take over a listening socket that the process that started us has opened.
 
     Args:
         fd: Its number; ours to close from now on.

@@ -44,7 +44,7 @@ class Log:
         self._threshold = LEVELS[level]
 
     def debug(self, event: str, **about: Any) -> None:
-        """Something for whoever hunts a bug."""
+        """A line for the hunt for a bug."""
         self._write("debug", event, about)
 
     def info(self, event: str, **about: Any) -> None:
@@ -52,11 +52,11 @@ class Log:
         self._write("info", event, about)
 
     def warning(self, event: str, **about: Any) -> None:
-        """Somebody else is at fault, or soon will be."""
+        """A line about an error of a client or of the host."""
         self._write("warning", event, about)
 
     def error(self, event: str, **about: Any) -> None:
-        """We are at fault; ``exc_info=exception`` adds the traceback."""
+        """A line about a bug of our own; ``exc_info=exception`` adds the traceback."""
         self._write("error", event, about)
 
     def once(self, uid: int, reason: str, event: str, **about: Any) -> None:
@@ -85,7 +85,7 @@ class Log:
             self.n_suppressed += 1
 
     def _abandon(self) -> None:
-        """Nobody reads any more: what is still buffered must not fail again when the interpreter ends."""
+        """Drop what is buffered, for the reader has gone: it must not fail again when the interpreter ends."""
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
             os.dup2(nowhere, self._stream.fileno())

@@ -36,7 +36,7 @@ SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class MemoryFiles:
-    """The memory files of all domains; what ``service.backing.Backing`` asks for."""
+    """The memory files, as ``service.backing.Backing`` asks for them."""
 
     def __init__(self) -> None:
         self._fds: dict[FileKey, int] = {}
@@ -116,11 +116,11 @@ class MemoryFiles:
                 raise OSError(number, f"fallocate: {os.strerror(number)}")
 
     def close(self, key: FileKey) -> None:
-        """Let go of a file."""
+        """Close a file."""
         os.close(self._fds.pop(key))
 
     def close_all(self) -> None:
-        """Let go of all of them. Idempotent."""
+        """Close all files. Idempotent."""
         while self._fds:
             self.close(next(iter(self._fds)))
 
@@ -135,7 +135,7 @@ class MemoryFiles:
 
 
 def label(key: FileKey) -> str:
-    """What a file is called, in /proc and in messages."""
+    """The name of a file, in /proc and in messages."""
     if isinstance(key, int):
         return f"domain-{key}"
     return f"{'shared' if isinstance(key, SharedFile) else 'buffers'}-{key.number}"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Telling the service manager how we are: sd_notify(3) over NOTIFY_SOCKET.
 
-Says nothing when nobody asked, and nothing that a failing manager could do makes the broker fail.
+It says nothing when NOTIFY_SOCKET is not set, and no failure of the manager makes the broker fail.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one connection still has to be sent.
+"""The output that one connection still has to be sent.
 
 Bytes go straight to the socket while it takes them; only what it does not take is queued here, and charged
 to the peer's uid. A client that reads is therefore never charged. The queue is bounded by its owner: the
@@ -52,7 +52,7 @@ class Outbox:
         give_back: Callable[[int], None],
         fork: Fork,
     ) -> None:
-        """Make an empty one.
+        """Make an empty outbox.
 
         Args:
             sock: Non-blocking; stays the caller's.

@@ -64,7 +64,7 @@ HANG_UP_S: Final = 0.05
 
 
 class PeerGone(ConnectionError):  # noqa: N818 - says what happened, as BrokenPipeError's siblings do
-    """The peer has hung up: nobody is there to answer."""
+    """The peer has hung up: its requests need no answer."""
 
 
 @dataclass(slots=True)
@@ -121,7 +121,7 @@ class Peer:
                 with trio.move_on_after(self._conduct.linger_s):
                     await self._outbox.wait_below(0)
         except (ConnectionError, trio.ClosedResourceError):
-            pass  # nobody is there any more; that is how most connections end
+            pass  # the peer has gone; most connections end so
         except ModelError as refusal:
             self._complain("queued_bytes", "connection closed: answers not taken", str(refusal))
 

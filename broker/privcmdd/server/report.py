@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports of faults of our own: a line in the log, and a file for whoever mends it.
+"""Reports of incidents, bugs of our own: a line in the log, and a file that helps to find the cause.
 
-The first fault of each kind is written down whole, as JSON; of later ones of its kind a line says so, once for each
+The first incident of each kind is written down whole, as JSON; a line tells of later ones, once for each
 uid, and they are counted. So no client can fill a disk or a log by meeting a bug again and again. A directory that
 cannot be written costs the report and nothing else.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from privcmdd.server.logs import Log
     from privcmdd.service.incident import Incident
 
-# Reports of one run. Kinds of faults beyond that are lines in the log only.
+# Reports of one run. Further kinds of incidents are only lines in the log.
 MOST_REPORTS: Final = 16
 
 
@@ -36,7 +36,7 @@ class Reports:
         self._written: dict[str, str] = {}
 
     def __call__(self, incident: Incident) -> str | None:
-        """Say that a fault of our own was met. Never fails.
+        """Report an incident. Never fails.
 
         Returns:
             The name of the report that tells of it or of an earlier one of its kind; None when there is none.

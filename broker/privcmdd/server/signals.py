@@ -14,10 +14,10 @@ HANDLED: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
 def hold() -> None:
-    """Let the signals that we handle wait."""
+    """Block the signals that we handle, so that they wait."""
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
 
 
 def release() -> None:
-    """Take the signals that wait, and those to come."""
+    """Receive the signals that wait, and those to come."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The broker's life: accept, serve, reload, drain, stop.
 
-One peer's trouble is that peer's: an exception that nobody expected ends its connection and is a line. The
+An error of one connection ends no other: an unexpected exception ends its connection and is a line in the log. The
 broker ends by signal. SIGTERM or SIGINT drains: nobody new is let in, every request that has arrived is
 answered, connections are closed as they fall idle; a second one, or the end of the time allowed, cuts the
 rest off. SIGHUP reads the configuration again, and keeps the old one when the new one is not right.
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 DRAINED: Final = 0
 FORCED: Final = 3
 
-# What accept(2) says when it is we who have no room; the connection waits in the backlog meanwhile.
+# The errnos of accept(2) when our process or host has no room; the connection waits in the backlog meanwhile.
 NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 NO_ROOM_PAUSE_S: Final = 0.1
 # The slow imports begin when those who waited for us have been answered: 50 ms each, in a thread.
@@ -244,7 +244,7 @@ class Supervisor:
         self._notifier.ready(self._status())
 
     async def _drain(self) -> int:
-        """Answer what has arrived, and see everybody off; the exit code."""
+        """Answer what has arrived, and end all connections; return the exit code."""
         self._notifier.stopping(f"Draining {len(self._peers)} connections")
         for listener in self._listeners:
             listener.unlink()

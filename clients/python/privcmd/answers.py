@@ -235,7 +235,7 @@ class Finding:
         client: what the client called itself in hello.
         connection: The client's connection, numbered from 1 in the order in which they came.
         method: the request that did it.
-        request: The how manieth of its connection that was.
+        request: The number of the request within its connection, from 1 on.
     """
 
     kind: str

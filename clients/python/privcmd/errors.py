@@ -65,7 +65,7 @@ class NoAnswer(PrivcmdError, TimeoutError):  # noqa: N818
 class BrokerGone(PrivcmdError, ConnectionError):  # noqa: N818
     """The connection has ended; what was in flight may or may not have been done.
 
-    Memory that is mapped stays readable and writable here, but nobody keeps track of it any more. A new
+    Memory that is mapped stays readable and writable here, but no broker keeps track of it any more. A new
     ``Client`` starts with nothing.
     """
 

@@ -49,7 +49,7 @@ class EventChannel:
         return self._own, self._remote
 
     def notify(self) -> None:
-        """Notify the other end; when nobody is there nothing happens.
+        """Notify the other end; without one nothing happens.
 
         Raises:
             OSError: EBADF, closed.

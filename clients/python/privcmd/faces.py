@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Blocking(Protocol):
-    """Whatever can perform a call and wait for its answer."""
+    """An object that can perform a call and wait for its answer."""
 
     def perform(self, call: Call[T]) -> T:
         """Send it, wait, and return the answer or raise the error."""
@@ -24,7 +24,7 @@ class Blocking(Protocol):
 
 
 class Awaiting(Protocol):
-    """Whatever can perform a call in a task."""
+    """An object that can perform a call in a task."""
 
     async def perform(self, call: Call[T]) -> T:
         """Send it, wait, and return the answer or raise the error."""

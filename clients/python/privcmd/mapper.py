@@ -3,8 +3,8 @@
 
 A method here is a generator. It yields either calls, to be sent together, and gets their answers back
 (errors stand in their places), or a `Pause`. Between its answers and its next yield it changes this process's
-memory, so whoever drives it must let nobody else in between: the order of two replacements must be the same
-at the broker and in the kernel.
+memory, so the face that drives them must let no other request in between: two replacements must have the same
+order at the broker and in the kernel.
 
 The broker's picture of this process uses the process's own addresses: each `BaseMapping` is reserved here
 first and then announced with a fixed ``mmap``. Addresses that a mapping leaves behind are queued and given

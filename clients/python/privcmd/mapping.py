@@ -116,7 +116,7 @@ class BaseMapping(mmap.mmap):
         self.close()
 
     def __del__(self) -> None:
-        # Before the memory goes: so whoever gets these addresses next comes after this in the queue.
+        # Before the memory is unmapped: so the next mapping of these addresses comes after this in the queue.
         if hasattr(self, "_leave") and not self.closed:
             self._leave(self)
 

@@ -32,7 +32,7 @@ MAPPINGS_SPARE = 512
 """Kernel mappings left to the rest of the process: its heap, stacks and libraries still to come."""
 
 _UNCOUNTED = 1024
-"""Runs for which nobody counts what the process has: reading /proc/self/maps costs more than they do."""
+"""For fewer runs the mappings of the process are not counted: reading /proc/self/maps costs more than the runs."""
 
 _MAP_FIXED = 0x10
 _MAP_FIXED_NOREPLACE = 0x100000
@@ -177,7 +177,7 @@ _kept_for_ever: list[mmap.mmap] = []
 
 
 def guard_after_fork(reservation: mmap.mmap) -> None:
-    """See to it that a forked child finds inaccessible pages where this was, not somebody else's memory.
+    """See to it that a forked child finds inaccessible pages where this was, not memory of another mapping.
 
     The child has the Python object but not the pages. If something else were mapped there meanwhile, the
     object's end would unmap that.

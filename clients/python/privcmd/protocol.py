@@ -3,7 +3,7 @@
 
 Promises: answers are matched to requests whatever their order; memory is bounded by one message; a
 descriptor that arrives belongs either to the answer that declared it or is closed here; after anything that
-is not the protocol the conversation is over. An answer that nobody waits for any more (`forget`) is thrown
+is not the protocol the conversation is over. An answer that no caller waits for any more (`forget`) is thrown
 away when it comes, so that giving up never puts the stream out of step.
 """
 
@@ -30,7 +30,7 @@ MAX_FDS_PER_READ = 8
 """Descriptors that one read may bring; the broker sends one a message."""
 
 MAX_NOTICES = 4096
-"""Notices that a face keeps for whoever reads its ``notices``; older ones are dropped."""
+"""Notices that a client keeps until its ``notices`` are read; older ones are dropped."""
 
 _REQUEST, _RESPONSE, _NOTIFICATION = 0, 1, 2
 _MSGIDS = 1 << 32
@@ -112,7 +112,7 @@ class Conversation:
         return msgids, parts[0] if len(parts) == 1 else b"".join(parts)
 
     def forget(self, msgids: Iterable[int]) -> None:
-        """Nobody waits for these any more: their answers are dropped when they come."""
+        """Forget requests that no caller waits for: their answers are dropped when they come."""
         self._forgotten.update(msgid for msgid in msgids if msgid in self._open)
 
     def receive(self, data: bytes, fds: Iterable[int] = ()) -> list[Answer | Notice]:
@@ -204,7 +204,7 @@ def result_of(read: Callable[[Any, tuple[int, ...]], Any], answer: Answer) -> An
 
 
 def close_all(fds: Iterable[int]) -> None:
-    """Close descriptors that nobody wants."""
+    """Close descriptors that no answer takes."""
     for fd in fds:
         os.close(fd)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signals put off while there is a process that nobody knows of yet: it must not be left behind."""
+"""Signals are put off while a process is being started, until the caller knows of it and can end it."""
 
 from __future__ import annotations
 

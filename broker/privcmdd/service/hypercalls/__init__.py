@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hypercalls: Xen's own interface, as far as tools and device models ask for it."""
+"""Hypercalls: the part of Xen's interface that tools and device models use."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a hypercall is given: who calls, what it may do, and its memory."""
+"""The context of a hypercall: the caller, its rights and its memory."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One hypercall on its way.
+    """A hypercall that is being performed.
 
     Attributes:
-        world: Whose machine it is.
-        session: Who calls.
-        memory: Where its arguments lie.
+        world: The state.
+        session: The caller.
+        memory: The caller's memory, where the arguments lie.
     """
 
     world: World
@@ -44,7 +44,7 @@ class Call:
         return self.world.machine
 
     def domain(self, domid: int) -> Domain:
-        """A domain that the caller administers.
+        """Find a domain that the caller may administer.
 
         Raises:
             ModelError: EPERM; ESRCH.
@@ -53,14 +53,14 @@ class Call:
         return self.machine.domain(domid)
 
     def unanswered(self, kind: str, number: int, of: str = "") -> ModelError:
-        """An operation that is not there, or not for that: ``of`` says of what."""
+        """Count an operation that has no answer here, and return the refusal; ``of`` says for what it has none."""
         return self.world.count_unanswered(named(kind, number) + of, errno.ENOSYS)
 
 
 def versioned(
     call: Call, address: int, size_bytes: int, head: Layout, version: int, what: str
 ) -> tuple[bytearray, dict[str, Any]]:
-    """Take a structure whose head carries the interface's version, as domctl's and sysctl's do.
+    """Read a structure whose head has the interface's version, as domctl's and sysctl's do.
 
     Returns:
         Its bytes, which may be written back, and its head.

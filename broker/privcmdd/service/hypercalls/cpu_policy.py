@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest finds when it asks which processor it has: CPUID leaves, and the MSRs that belong to them.
+"""CPU policies, which say what processor a guest sees: CPUID leaves, and the MSRs that belong to them.
 
 A domain begins with the policy of the simulated processor, and a toolstack can change it. All policies of ``sysctl``
 (raw, host, the most and the default of a PV and of an HVM guest) are the same: there is one processor.
@@ -104,10 +104,10 @@ WORDS: Final = (
 
 
 class PolicyError(ModelError):
-    """A policy that is refused, and where in it the reason lies.
+    """A policy is refused because of one of its leaves or MSRs.
 
     Attributes:
-        place: The members of the structure that say so.
+        place: The members of the structure that name the leaf or the MSR.
     """
 
     def __init__(self, code: int, text: str, leaf: tuple[int, int] = (NONE, NONE), msr: int = NONE) -> None:
@@ -144,7 +144,7 @@ def get_featureset(call: Call, values: dict[str, Any]) -> dict[str, Any]:
 def put_policy(
     call: Call, values: dict[str, Any], leaves: Mapping[tuple[int, int], CpuidLeaf], msrs: Mapping[int, int]
 ) -> dict[str, Any]:
-    """Write a policy to where the caller wants it; how much there can be when it does not say where.
+    """Write a policy to the caller's buffers; without buffers, answer how large a policy can be.
 
     Raises:
         ModelError: EFAULT; ENOBUFS, there is too little room.
@@ -174,7 +174,7 @@ def put_policy(
 
 
 def set_domain_policy(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_set_cpu_policy``: what is not mentioned stays as it was."""
+    """``XEN_DOMCTL_set_cpu_policy``: leaves and MSRs that are not given stay as they are."""
     if values["nr_leaves"] > MOST_LEAVES or values["nr_msrs"] > len(MSRS):
         raise PolicyError(errno.E2BIG, f"at most {MOST_LEAVES} leaves and {len(MSRS)} MSRs can be told")
     data = call.memory.read(values["leaves"], LEAF.size * values["nr_leaves"])
@@ -192,7 +192,7 @@ def set_domain_policy(call: Call, domain: Domain, values: dict[str, Any]) -> dic
 
 
 def check_leaf(place: tuple[int, int]) -> None:
-    """Whether there can be such a leaf.
+    """Check that there can be such a leaf.
 
     Raises:
         PolicyError: ERANGE.
@@ -205,10 +205,10 @@ def check_leaf(place: tuple[int, int]) -> None:
 
 
 def check_msr(number: int, flags: int, value: int) -> tuple[int, int]:
-    """An MSR that a policy may tell, and its value.
+    """Check an MSR of a policy; return its number and value.
 
     Raises:
-        PolicyError: EINVAL, flags; ERANGE, there is no such; EOVERFLOW, the value is too large.
+        PolicyError: EINVAL, flags; ERANGE, it is no part of a policy; EOVERFLOW, the value is too large.
     """
     if flags:
         raise PolicyError(errno.EINVAL, f"flags of MSR {number:#x} are {flags:#x}, expected 0", msr=number)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``XEN_DOMCTL_createdomain``: what a new domain may be, and making it."""
+"""``XEN_DOMCTL_createdomain``: checking what is asked for, and making the domain."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def create(call: Call, wanted: int, values: dict[str, Any]) -> int:
     )
     n_frames = values["max_grant_frames"]
     grants = GrantTable(MAX_GRANT_FRAMES if n_frames < 0 else n_frames, values["grant_opts"])
-    # A domain begins without memory, and how much it may have is said later.
+    # A domain begins without memory; its maximum is set later.
     n_spill = min(call.machine.max_gfns, call.machine.frames.n_frames)
     machine, backing = call.machine, call.world.backing
     return make_domain(machine, backing, kind, 0, (), domid, "", n_spill=n_spill, traits=traits, grants=grants).domid
 
 
 def check_create(values: dict[str, Any], host: Host) -> DomainKind:
-    """Hold a request for a domain against what Xen makes.
+    """Check that Xen makes such a domain, and return its kind.
 
     Raises:
         ModelError: EINVAL; EOPNOTSUPP, an HVM domain with shadow paging, which a release is built without.

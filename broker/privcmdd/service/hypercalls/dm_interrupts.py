@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DM_OPs that raise interrupts, and what ends a guest (xen/arch/x86/hvm/dm.c)."""
+"""DM_OPs that raise interrupts, and the one that shuts a guest down (xen/arch/x86/hvm/dm.c)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHUTDOWN: Final = Layout("struct xen_dm_op_remote_shutdown", ("reason", "u32"))
 
 
 def check(values: Values, limits: dict[str, int]) -> None:
-    """Hold each of some members against its bound.
+    """Check that each of some members is below its bound.
 
     Raises:
         ModelError: EINVAL.

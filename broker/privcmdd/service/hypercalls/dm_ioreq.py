@@ -84,7 +84,7 @@ def unmap_range(world: World, domid: int, values: Values) -> Values:
 
 
 def set_state(world: World, domid: int, values: Values) -> Values:
-    """``XEN_DMOP_set_ioreq_server_state``: one that is enabled finds the vcpus' ports in its page."""
+    """``XEN_DMOP_set_ioreq_server_state``: a server that is enabled finds the vcpus' ports in its page."""
     server = ioreq.set_state(world.machine, domid, values["id"], enabled=bool(values["enabled"]))
     if server.enabled:
         tell_ports(world.machine, world.backing, domid, server)
@@ -92,7 +92,7 @@ def set_state(world: World, domid: int, values: Values) -> Values:
 
 
 def tell_ports(machine: Machine, backing: Backing, domid: int, server: IoreqServer) -> None:
-    """Write each vcpu's port where its requests will be, if anybody has asked for the page."""
+    """Write each vcpu's port into its slot of the page of requests. The page exists from its first mapping on."""
     if server.frames:
         page = int(machine.frames.page[server.frames[SYNCHRONOUS]])
         for vcpu, port in enumerate(server.ports):

@@ -37,7 +37,7 @@ CACHE_ATTRIBUTE: Final = Layout(
     "struct xen_dm_op_pin_memory_cacheattr", ("start", "u64"), ("end", "u64"), ("type", "u32"), ("pad", "u32")
 )
 MOST_VRAM_PAGES: Final = (1 << 30) // PAGE_SIZE
-# One odd number for each word of a page: the sum of their products tells pages apart.
+# One odd number for each word of a page: the sum of the words times these numbers differs when a page is written.
 WEIGHTS: Final = np.random.default_rng(1).integers(1 << 63, size=PAGE_SIZE // 8, dtype=np.uint64) | np.uint64(1)
 
 
@@ -63,7 +63,7 @@ def track_dirty_vram(world: World, domid: int, values: Values) -> Values:
 
 
 def digests(machine: Machine, backing: Backing, domid: int, first: int, n_pages: int) -> npt.NDArray[np.uint64]:
-    """What tells the content of guest frames apart, (n_pages,) uint64; 0 where there is none."""
+    """A digest of each guest frame's content, (n_pages,) uint64; 0 where there is no frame."""
     found = np.zeros(n_pages, dtype=np.uint64)
     mfns = p2m.present(machine, domid, first, n_pages)
     for index, page, n in machine.extents(mfns).tolist():
@@ -95,14 +95,14 @@ def set_mem_type(world: World, domid: int, values: Values) -> Values:
 
 
 def relocate(world: World, domid: int, values: Values) -> Values:
-    """``XEN_DMOP_relocate_memory``: frames move, and what lay where they go is let go."""
+    """``XEN_DMOP_relocate_memory``: move frames; the frames that lay at the destination are released."""
     check_size(world.settings.limits, values["size"])
     p2m.move(world.machine, domid, values["src_gfn"], values["dst_gfn"], values["size"])
     return values
 
 
 def check_size(limits: Limits, n_pages: int) -> None:
-    """Bound the work of a request.
+    """Check that a request is not for more pages than the limit of a batch.
 
     Raises:
         ModelError: E2BIG.
@@ -115,7 +115,7 @@ def check_size(limits: Limits, n_pages: int) -> None:
 
 
 def pin_cache_attribute(world: World, domid: int, values: Values) -> Values:
-    """``XEN_DMOP_pin_memory_cacheattr``: remembered, and of no effect: no memory here is cached otherwise."""
+    """``XEN_DMOP_pin_memory_cacheattr``: kept, without effect: all memory here is cached alike."""
     p2m.pin_cache_attribute(world.machine, domid, values["start"], values["end"], values["type"])
     return values
 

@@ -21,7 +21,7 @@ N_VCPUS: Final = Layout("struct xen_dm_op_nr_vcpus", ("vcpus", "u32"))
 
 
 def device_model(world: World, domid: int, op: bytearray, more: Sequence[bytearray] = ()) -> int:
-    """Do what the first buffer says, and write the answer into it; ``more`` are the others.
+    """Perform the request in the first buffer, and write the answer into it; ``more`` are the other buffers. Returns 0.
 
     Raises:
         ModelError: ESRCH; EINVAL, the domain is PV, or padding is not 0; EFAULT, the buffer is too short for what it

@@ -135,7 +135,7 @@ def domctl(call: Call, arguments: tuple[int, ...]) -> int:
 
 
 def next_domain(call: Call, first: int) -> dict[str, Any]:
-    """``XEN_DOMCTL_getdomaininfo``: of that domain, or of the next one there is.
+    """``XEN_DOMCTL_getdomaininfo``: of the domain with this number, or of the next higher one.
 
     Raises:
         ModelError: ESRCH; EINVAL, a reserved number.
@@ -149,7 +149,7 @@ def next_domain(call: Call, first: int) -> dict[str, Any]:
 
 
 def info_list(call: Call, first: int, most: int) -> list[dict[str, Any]]:
-    """What there is to say of the domains from a number on that the caller has a right to see."""
+    """The information about domains from a number on that the caller may see, at most ``most`` of them."""
     machine, sees = call.machine, call.session.sees
     found = [info.of_dom0(machine.host)] if first == 0 else []
     shown = sorted(domid for domid in machine.domains if domid >= first and sees(domid))
@@ -176,7 +176,7 @@ def unpause(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any
 
 
 def frame_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_getpageframeinfo3``: frame numbers are replaced by what they are."""
+    """``XEN_DOMCTL_getpageframeinfo3``: each frame number is replaced by the page type of that frame."""
     if values["num"] > MOST_FRAME_INFO:
         raise ModelError(errno.E2BIG, f"num is {values['num']}, at most {MOST_FRAME_INFO} frames may be asked for")
     names = call.memory.numbers(values["array"], values["num"])
@@ -191,7 +191,7 @@ def frame_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, 
 
 
 def max_mem(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_max_mem``: what it has above that it keeps."""
+    """``XEN_DOMCTL_max_mem``: set the maximum reservation; a domain keeps frames that it has above it."""
     memory.set_max_pages(call.machine, domain.domid, min(values["max_memkb"] >> 2, MOST_PAGES))
     return values
 
@@ -203,7 +203,7 @@ def max_vcpus(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, A
 
 
 def get_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_getvcpucontext``: the registers as they were set; zeros where nobody did, in ``domain.create``."""
+    """``XEN_DOMCTL_getvcpucontext``: the registers as they were set; zeros when they were not."""
     vcpu = values["vcpu"]
     lifecycle.check_vcpu(call.machine, domain.domid, vcpu)
     if vcpu >= domain.traits.n_online and vcpu not in domain.traits.contexts:
@@ -221,14 +221,14 @@ def set_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str,
 
 
 def vcpu_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_getvcpuinfo``: none ever runs, and so none blocks."""
+    """``XEN_DOMCTL_getvcpuinfo``: no vcpu runs or blocks here."""
     vcpu = values["vcpu"]
     lifecycle.check_vcpu(call.machine, domain.domid, vcpu)
     return {"vcpu": vcpu, "online": int(vcpu < domain.traits.n_online)}
 
 
 def get_extended_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_get_ext_vcpucontext``: as it was set; zeros where nobody did."""
+    """``XEN_DOMCTL_get_ext_vcpucontext``: the state as it was set; zeros when it was not."""
     vcpu = values["vcpu"]
     lifecycle.check_vcpu(call.machine, domain.domid, vcpu)
     found = EXTENDED_CONTEXT.unpack(domain.traits.extended_contexts.get(vcpu, bytes(EXTENDED_CONTEXT.size)))
@@ -251,7 +251,7 @@ def no_xsave_area(call: Call, domain: Domain, values: dict[str, Any]) -> dict[st
 
 
 def no_msrs(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_get_vcpu_msrs``: none differs from what it is after a reset."""
+    """``XEN_DOMCTL_get_vcpu_msrs``: no MSR differs from its value after a reset."""
     lifecycle.check_vcpu(call.machine, domain.domid, values["vcpu"])
     return {**values, "msr_count": 0}
 
@@ -275,7 +275,7 @@ def set_address_size(_call: Call, domain: Domain, values: dict[str, Any]) -> dic
 
 
 def get_tsc(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_gettscinfo``: of one that is never emulated there is nothing to tell."""
+    """``XEN_DOMCTL_gettscinfo``: zeros for a TSC that is never emulated."""
     tsc = domain.traits.tsc
     never = tsc.mode == TSC_NEVER_EMULATED
     return {
@@ -288,7 +288,7 @@ def get_tsc(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, An
 
 
 def set_tsc(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_settscinfo``: a new incarnation begins; without a frequency it has that of the processor."""
+    """``XEN_DOMCTL_settscinfo``: a new incarnation begins; without a frequency the TSC has that of the processor."""
     if values["tsc_mode"] >= TSC_MODES:
         raise ModelError(errno.EINVAL, f"tsc_mode is {values['tsc_mode']}, expected 0 to {TSC_MODES - 1}")
     khz = values["gtsc_khz"] or TSC_KHZ
@@ -298,7 +298,7 @@ def set_tsc(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any
 
 
 def resume(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_resumedomain``: it has not stopped any more."""
+    """``XEN_DOMCTL_resumedomain``: the domain is no longer shut down."""
     lifecycle.resume(call.machine, domain.domid)
     return values
 

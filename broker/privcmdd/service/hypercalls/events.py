@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``event_channel_op``: what a toolstack asks for on behalf of domains, and to look at anybody's ports.
+"""``event_channel_op``: what a toolstack does for domains, and the state of any port.
 
-Domain 0's own ports are its kernel's to take and to close; processes go through /dev/xen/evtchn for that.
+Only its kernel takes and closes ports of domain 0; processes use /dev/xen/evtchn for that.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``grant_table_op``: what tools ask about the grant tables of domains.
 
-Granting is a guest's own to do, in its memory; mapping and copying are the kernel's, which processes reach through
-/dev/xen/gntdev.
+A guest grants pages itself, in its own memory; the kernel maps and copies them, for processes through /dev/xen/gntdev.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state of an HVM domain's virtual hardware, as tools save and load it: records, each behind a descriptor.
 
-The interrupt lines are the model's own. All else is kept as it was loaded, and zero until then: nothing here runs.
+The interrupt lines come from the model. All other records are kept as they were loaded, and are zero until then,
+because no guest runs here.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ class Record(NamedTuple):
     """A type of record.
 
     Attributes:
-        n_bytes: Its size; None when that differs from record to record.
-        per_vcpu: Every vcpu has one.
-        n_units: How many there are when it is not of vcpus.
-        always: A new domain has it.
-        pvh: So has a PVH one.
+        n_bytes: Its size; None when records of this type differ in size.
+        per_vcpu: Whether every vcpu has one.
+        n_units: How many a domain has, when they are not of vcpus.
+        always: Whether a new HVM domain has it.
+        pvh: Whether a new PVH domain has it, too.
     """
 
     n_bytes: int | None
@@ -96,7 +97,7 @@ RECORDS: Final = {
 
 
 def get_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_gethvmcontext``: how large it is when there is no buffer."""
+    """``XEN_DOMCTL_gethvmcontext``: all records; without a buffer, their size."""
     check_hvm(domain)
     content = {**blank(domain), **domain.traits.records, **lines_saved(domain)}
     saved = {key: data for key, data in content.items() if key[0] != CPU or key[1] < domain.traits.n_online}
@@ -114,7 +115,7 @@ def get_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str,
 
 
 def get_one_record(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_DOMCTL_gethvmcontext_partial``: how large the record is when there is no buffer."""
+    """``XEN_DOMCTL_gethvmcontext_partial``: one record; without a buffer, its size."""
     check_hvm(domain)
     key = values["type"], values["instance"]
     data = {**blank(domain), **domain.traits.records, **lines_saved(domain)}.get(key)
@@ -132,7 +133,7 @@ def get_one_record(call: Call, domain: Domain, values: dict[str, Any]) -> dict[s
 def set_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_sethvmcontext``: vcpus without registers in it are offline.
 
-    Where Xen has loaded what comes before the first bad record, here nothing is.
+    After a bad record nothing is loaded here; Xen has loaded the records before it.
     """
     check_hvm(domain)
     if values["size"] > MOST_BYTES:
@@ -160,7 +161,7 @@ def set_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str,
 
 
 def check_hvm(domain: Domain) -> None:
-    """Whether a domain has virtual hardware.
+    """Check that a domain has virtual hardware.
 
     Raises:
         ModelError: EINVAL, it is PV, or dying.
@@ -222,7 +223,7 @@ def lines_saved(domain: Domain) -> dict[tuple[int, int], bytes]:
 
 
 def load_lines(lines: Interrupts, loaded: dict[tuple[int, int], bytes]) -> bool:
-    """Drive the interrupt lines as records say; what these do not tell stays. Whether anything changed."""
+    """Drive the interrupt lines as records say; lines of no record stay. Returns whether anything changed."""
     before = lines.n_changes
     if (PCI_IRQ, 0) in loaded:
         pins = int.from_bytes(loaded[PCI_IRQ, 0], "little")

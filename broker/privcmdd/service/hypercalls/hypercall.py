@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hypercalls: Xen's own interface, as far as tools and device models ask for it.
+"""The table of hypercalls, and performing one.
 
-Arguments are C structures in the caller's hypercall buffers; they are decoded here and nowhere else. Whatever
+Arguments are C structures in the caller's hypercall buffers; only the files of this directory decode them. Whatever
 bytes a caller puts there, the answer is a value or a negative errno.
 """
 
@@ -41,7 +41,7 @@ TABLE: Final[dict[int, Handler]] = {
 
 
 def perform(call: Call, number: int, arguments: tuple[int, ...]) -> int:
-    """Do one hypercall.
+    """Perform a hypercall.
 
     Returns:
         Its value, or a negative errno.

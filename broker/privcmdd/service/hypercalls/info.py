@@ -53,7 +53,7 @@ PHYSICAL_BITS: Final = 46
 
 
 def of_domain(machine: Machine, domain: Domain) -> dict[str, Any]:
-    """The values of that structure; a PV domain's shared_info page is made when it is first told of."""
+    """The values of that structure for a domain. A PV domain's shared_info page is made when this first names it."""
     traits = domain.traits
     flags = PAUSED if domain.n_pauses else 0
     if domain.state is DomainState.DYING:
@@ -79,7 +79,7 @@ def of_domain(machine: Machine, domain: Domain) -> dict[str, Any]:
 
 
 def shared_info_frame(machine: Machine, domain: Domain) -> int:
-    """Where it is; a translated domain's is nowhere until the domain places it."""
+    """The mfn of a PV domain's shared_info page; ``NO_FRAME`` for another domain, or when there is no memory for it."""
     if domain.translated or not domain.alive:
         return NO_FRAME
     try:
@@ -89,7 +89,7 @@ def shared_info_frame(machine: Machine, domain: Domain) -> int:
 
 
 def of_dom0(host: Host) -> dict[str, Any]:
-    """The same of the caller's own domain, of which there is nothing else to say."""
+    """The values of that structure for domain 0, the caller's own."""
     return {
         "domain": 0,
         "flags": RUNNING | (HVM | HAP if host.dom0 == "pvh" else 0),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The caller's memory as the hypervisor sees it: pointers in hypercall arguments, and what is behind them.
+"""The caller's memory as the hypervisor sees it through pointers in hypercall arguments.
 
-Hypercall buffers can be reached, and what the caller lends with its request, to be read. Anything else is EFAULT;
-of what was to be read the caller learns which range it was, and may ask again and lend it.
+It can read and write hypercall buffers, and read memory that the caller lends with its request. Other memory is EFAULT.
+When it was to be read, the answer says which range, and the caller may ask again and lend it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 class CallerMemory:
-    """The hypercall buffers of one address space.
+    """The hypercall buffers of one address space, and the memory lent with a request.
 
     Attributes:
-        wanted: The range that could not be read, when one could not: address and size.
+        wanted: The range that could not be read, as address and size; None when all could be.
     """
 
     __slots__ = ("_backing", "_lent", "_lent_at", "_space", "wanted")
@@ -60,10 +60,10 @@ class CallerMemory:
         return BufferFile(self._space.buffers.number)
 
     def read(self, address: int, size: int) -> bytes:
-        """Bytes.
+        """Read bytes.
 
         Raises:
-            ModelError: EFAULT; nothing is read then.
+            ModelError: EFAULT.
         """
         lent = address - self._lent_at
         if lent >= 0 and lent + size <= len(self._lent):
@@ -77,7 +77,7 @@ class CallerMemory:
         return b"".join(self._backing.read(self._file(), *run) for run in runs)
 
     def write(self, address: int, data: bytes) -> None:
-        """Bytes.
+        """Write bytes.
 
         Raises:
             ModelError: EFAULT; nothing is written then.
@@ -89,7 +89,7 @@ class CallerMemory:
             done += size
 
     def check(self, address: int, size: int) -> None:
-        """Whether a range can be written.
+        """Check that a range can be written.
 
         Raises:
             ModelError: EFAULT.
@@ -98,15 +98,15 @@ class CallerMemory:
             pass
 
     def get(self, layout: Layout, address: int) -> dict[str, Any]:
-        """A structure."""
+        """Read a structure."""
         return layout.unpack(self.read(address, layout.size))
 
     def put(self, layout: Layout, address: int, values: Mapping[str, Any]) -> None:
-        """Write a structure whole."""
+        """Write a whole structure."""
         self.write(address, layout.pack(values))
 
     def numbers(self, address: int, n: int) -> npt.NDArray[np.uint64]:
-        """An array of u64."""
+        """Read an array of u64."""
         return np.frombuffer(self.read(address, 8 * n), dtype="<u8")
 
     def put_numbers(self, address: int, numbers: npt.NDArray[Any]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``memory_op``: what domains have of the machine's memory."""
+"""``memory_op``: the memory of domains, and of the machine."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ ACCESS_OP: Final = Layout(
     ("access_list", "u64"),
 )
 
-# A command has 6 bits, what is above says how far an earlier call came (MEMOP_EXTENT_SHIFT).
+# A command has 6 bits; the bits above say how far an earlier call came (MEMOP_EXTENT_SHIFT).
 COMMAND_BITS: Final = 6
 POPULATE_ON_DEMAND: Final = 1 << 16
 MOST_ORDER: Final = 18  # MAX_ORDER: 1 GiB
@@ -102,7 +102,7 @@ def memory_op(call: Call, arguments: tuple[int, ...]) -> int:
 
 
 def reservation(call: Call, address: int) -> tuple[dict[str, Any], npt.NDArray[np.uint64]]:
-    """A structure of that name, and the list it points to; a request of the caller's own domain has no answer.
+    """Read the structure of a reservation and the list it points to; one of the caller's own domain has no answer here.
 
     Raises:
         ModelError: EFAULT; EPERM; ESRCH; EINVAL, extents of an absurd size.
@@ -113,7 +113,7 @@ def reservation(call: Call, address: int) -> tuple[dict[str, Any], npt.NDArray[n
     if asked["extent_order"] > MOST_ORDER:
         raise ModelError(errno.EINVAL, f"extent_order is {asked['extent_order']}, expected at most {MOST_ORDER}")
     call.domain(asked["domid"])
-    # As many as one call does; the caller sees from the answer that more are left.
+    # One call does only so many; the caller sees from the answer that more are left.
     n = min(asked["nr_extents"], call.world.settings.limits.frames_per_batch >> asked["extent_order"])
     if not asked["extent_start"]:
         return asked, NO_FRAMES
@@ -165,7 +165,7 @@ def decrease_reservation(call: Call, address: int) -> int:
 
 
 def maximum_ram_page(call: Call, _address: int) -> int:
-    """``XENMEM_maximum_ram_page``: one behind the last frame."""
+    """``XENMEM_maximum_ram_page``: the number of the last frame plus one."""
     return call.machine.frames.n_frames
 
 
@@ -184,13 +184,13 @@ def of_domain(number: Callable[[Call, int], int]) -> Callable[[Call, int], int]:
 
 
 def current_reservation(call: Call, domid: int) -> int:
-    """``XENMEM_current_reservation``: frames it has."""
+    """``XENMEM_current_reservation``: frames that a domain has."""
     domain = call.machine.domain(domid)
     return domain.tot_pages + domain.n_cached
 
 
 def maximum_reservation(call: Call, domid: int) -> int:
-    """``XENMEM_maximum_reservation``: frames it may have."""
+    """``XENMEM_maximum_reservation``: frames that a domain may have."""
     return call.machine.domain(domid).max_pages
 
 
@@ -245,7 +245,7 @@ def remove_from_physmap(call: Call, address: int) -> int:
 
 
 def set_pod_target(call: Call, address: int) -> int:
-    """``XENMEM_set_pod_target``: answered with what came of it."""
+    """``XENMEM_set_pod_target``: the answer has the numbers that result."""
     asked = call.memory.get(POD_TARGET, address)
     domain = call.domain(asked["domid"])
     call.memory.check(address, POD_TARGET.size)
@@ -260,7 +260,7 @@ def get_pod_target(call: Call, address: int) -> int:
 
 
 def tell_pod_target(call: Call, address: int, asked: dict[str, Any], domain: Domain) -> int:
-    """Write what a domain has to be populated on demand into the structure that came."""
+    """Write the numbers of a domain's PoD cache and entries into the caller's structure."""
     if not domain.kind.translated:
         raise ModelError(errno.EINVAL, f"domain {domain.domid} is PV: nothing is populated on demand there")
     answer = {
@@ -307,7 +307,7 @@ def access_op(call: Call, address: int) -> int:
 
 
 def claim_pages(call: Call, address: int) -> int:
-    """``XENMEM_claim_pages``: granted when the frames are there; nobody else can take them between two calls."""
+    """``XENMEM_claim_pages``: succeeds when so many frames are free; nothing is set aside for the domain."""
     asked = call.memory.get(RESERVATION, address)
     call.domain(asked["domid"])
     if asked["extent_start"] or asked["extent_order"] or asked["mem_flags"]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``mmuext_op``: frames of PV domains pinned as page tables, as their builders do."""
+"""``mmuext_op``: pinning frames of PV domains as page tables, as domain builders do."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def pin(world: World, domid: int, mfn: int, level: int) -> None:
     if mfn < frames.n_frames and frames.owner[mfn] == domid:
         content = world.backing.read(domid, int(frames.page[mfn]), 0, PAGE_SIZE)
     entries = np.frombuffer(content, dtype="<u8")
-    # Only a PV dom0 takes a frame as one that is written to; a PVH one takes it whatever it is (p2m_add_foreign).
+    # Only a PV dom0 takes a writable page type for a mapping; a PVH dom0 takes none (p2m_add_foreign).
     written = world.machine.host.dom0 == "pv" and is_written(world.spaces, mfn)
     page_types.pin(world.machine, domid, mfn, level, entries, written=written)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``multicall``: several hypercalls in one; each has a result of 64 bits, where an ioctl's has 32."""
+"""``multicall``: several hypercalls in one; each has a result of 64 bits, unlike an ioctl, whose result has 32."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOST_ENTRIES: Final = 1024
 
 
 def multicall(call: Call, arguments: tuple[int, ...], perform: Callable[[Call, int, tuple[int, ...]], int]) -> int:
-    """Do them in order; one that fails stops none of the others.
+    """Perform the calls in order; one that fails does not stop those after it. Returns 0.
 
     Raises:
         ModelError: EFAULT, an entry cannot be read or written: those before it are done; E2BIG.
@@ -39,7 +39,7 @@ def multicall(call: Call, arguments: tuple[int, ...], perform: Callable[[Call, i
     for at in range(address, address + n_entries * ENTRY.size, ENTRY.size):
         entry = call.memory.get(ENTRY, at)
         call.memory.check(at, ENTRY.size)
-        if entry["op"] == NUMBER:  # Xen does not do these inside each other either
+        if entry["op"] == NUMBER:  # Xen refuses a multicall inside a multicall, too
             result = -errno.ENOSYS
         else:
             result = perform(call, entry["op"], tuple(entry[f"args[{index}]"] for index in range(6)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people call the operations of Xen's interface, for those who are told which of them has no answer here."""
+"""The names of the operations of Xen's interface, for messages about those that have no answer here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 
 def named(kind: str, number: int) -> str:
-    """An operation by name, as "domctl getvcpuinfo"; by its number when Xen 4.17 has none of that."""
+    """An operation by its name, as "domctl getvcpuinfo"; by its number when Xen 4.17 has no such operation."""
     return f"{kind} {NAMES[kind].get(number, number)}"
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pager's side of paging: it begins and ends by ``domctl``, and moves frames by ``memory_op``.
 
-It is told of the frames that are wanted in a ring: see ``service.vm_event``.
+A ring tells it which frames are wanted: see ``service.vm_event``.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Xen keeps beside a domain's own page tables: the log of written frames, and the pool that pays for it all."""
+"""Log-dirty mode, and the pool of memory from which Xen takes a domain's page tables."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def set_mempool(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str,
 
 
 def check_paged(domain: Domain) -> None:
-    """Whether Xen keeps page tables for a domain.
+    """Check that Xen keeps page tables for a domain.
 
     Raises:
         ModelError: EOPNOTSUPP.

@@ -111,7 +111,7 @@ def sysctl(call: Call, arguments: tuple[int, ...]) -> int:
 
 
 def read_console(_call: Call, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_SYSCTL_readconsole``: nothing was said."""
+    """``XEN_SYSCTL_readconsole``: the console is empty."""
     return {**values, "count": 0}
 
 
@@ -175,7 +175,7 @@ def node_info(call: Call, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def cpupool(call: Call, values: dict[str, Any]) -> dict[str, Any]:
-    """``XEN_SYSCTL_cpupool_op``: there is pool 0, it has the processor, and one can ask about that."""
+    """``XEN_SYSCTL_cpupool_op``: information about pool 0, which has the processor."""
     if values["op"] not in (POOL_INFO, POOL_FREE_INFO):
         raise call.unanswered("cpupool_op", values["op"])
     if values["op"] == POOL_INFO and values["cpupool_id"]:

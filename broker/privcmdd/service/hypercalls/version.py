@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``xen_version``: what hypervisor this is. The texts are those of Debian's builds."""
+"""``xen_version``: which Xen this is. The texts are those of Debian's builds."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ FINDING: Final = (
     Field("client", "str", "what the client called itself in hello"),
     Field("connection", "int", "the client's connection, numbered from 1 in the order in which they came"),
     Field("method", "str", "the request that did it"),
-    Field("request", "int", "the how manieth of its connection that was"),
+    Field("request", "int", "the number of the request within its connection, from 1 on"),
 )
 
 ROWS: Final = (

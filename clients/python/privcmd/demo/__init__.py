@@ -34,7 +34,7 @@ def demonstrate(file: str | None = None, *, as_json: bool = False, colour: bool 
     try:
         _run(stage, Path(file if file is not None else sys.executable).resolve())
     except BrokenPipeError:
-        raise  # nobody looks any more: for the caller, who owns standard output
+        raise  # the reader has gone: for the caller, who owns standard output
     except (CheckFailed, PrivcmdError, OSError) as error:
         stage.close(str(error))
         sys.stderr.write(f"the demonstration failed: {error}\n")

@@ -53,7 +53,7 @@ class Guest:
         self.close()
 
     def close(self) -> None:
-        """Let go of the device models. Idempotent."""
+        """Unmap the pages of requests and close the event channels. Idempotent."""
         self.steps.close()
         if self.steps.notice in self.client.listeners:
             self.client.listeners.remove(self.steps.notice)

@@ -28,16 +28,16 @@ class Entry:
 
     @property
     def flags(self) -> int:
-        """What it says now; whoever maps it changes it."""
+        """The entry's flags now; Xen changes them when the page is mapped."""
         return int(FLAGS.unpack_from(self._page, self._at)[0])
 
     @property
     def in_use(self) -> bool:
-        """Somebody has it mapped: it must not be ended."""
+        """Whether the page is mapped: then the grant must not be ended."""
         return bool(self.flags & (READING | WRITING))
 
     def permit(self, gfn: int, mapper: int, *, readonly: bool) -> None:
-        """Grant a frame: the flags last, from then on it counts."""
+        """Grant a frame. The flags are written last: they make the grant valid."""
         MAPPER_AND_FRAME.pack_into(self._page, self._at + 2, mapper, gfn)
         FLAGS.pack_into(self._page, self._at, PERMIT_ACCESS | (READ_ONLY if readonly else 0))
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def port_read(vcpu: Vcpu, port: int, size: int = 1) -> Steps[int]:
-    """Read an I/O port (in): all ones when nobody emulates it.
+    """Read an I/O port (in): all ones when no device model emulates it.
 
     Args:
         port: Its number.
@@ -28,7 +28,7 @@ def port_write(vcpu: Vcpu, port: int, data: int, size: int = 1) -> Steps[None]:
 
 
 def mmio_read(vcpu: Vcpu, addr: int, size: int = 4) -> Steps[int]:
-    """Read memory that a device model emulates, at a guest physical address; all ones when nobody does."""
+    """Read memory that a device model emulates, at a guest physical address; all ones when none does."""
     return vcpu.request(Ioreq(Type.COPY, addr, size, read=True))
 
 
@@ -38,7 +38,7 @@ def mmio_write(vcpu: Vcpu, addr: int, data: int, size: int = 4) -> Steps[None]:
 
 
 def buffered_write(vcpu: Vcpu, addr: int, data: int, size: int = 1) -> Steps[bool]:
-    """Write without waiting, as Xen does to the VGA's memory; False when nobody takes it, or the ring is full."""
+    """Write without waiting, as Xen does to the VGA's memory; False when none takes it or the ring is full."""
     return vcpu.buffered_write(addr, data, size)
 
 
@@ -106,7 +106,7 @@ def wait_interrupt(vcpu: Vcpu, irq: int) -> Steps[None]:
 
 
 def invalidate_mapcache(vcpu: Vcpu) -> Steps[None]:
-    """Tell every device model to let go of the guest memory that it keeps mapped."""
+    """Tell every device model to unmap the guest memory that it keeps mapped."""
     return vcpu.invalidate_mapcache()
 
 
@@ -130,13 +130,13 @@ def end_grant(vcpu: Vcpu, ref: int) -> Steps[None]:
     """Take a grant back, as a front end does.
 
     Raises:
-        PrivcmdError: EBUSY, somebody has it mapped: the grant stays.
+        PrivcmdError: EBUSY, the granted page is mapped: the grant stays.
     """
     return vcpu.end_grant(ref)
 
 
 def grant_in_use(vcpu: Vcpu, ref: int) -> Steps[bool]:
-    """Whether somebody has a grant mapped, as the guest sees it."""
+    """Whether a granted page is mapped, as the guest's grant table says."""
     return (yield from vcpu.grant_entry(ref)).in_use
 
 

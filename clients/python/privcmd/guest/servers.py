@@ -68,7 +68,7 @@ def chosen(connected: Iterable[Connected], request: Ioreq, config_address: int) 
         config_address: What was last written to port 0xcf8.
 
     Returns:
-        None when nobody emulates that.
+        None when no device model emulates it.
     """
     as_config = config_access(request, config_address)
     for one in sorted(connected, key=lambda one: one.server.id, reverse=True):

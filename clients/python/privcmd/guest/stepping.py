@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Stepping(Protocol):
-    """Whatever has a vcpu and can take steps to their end."""
+    """An object that has a vcpu and can take steps to their end."""
 
     steps: Vcpu
 

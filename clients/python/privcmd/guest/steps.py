@@ -72,7 +72,7 @@ class Vcpu:
         self._n_heard = 0
 
     def notice(self, notice: Notice) -> None:
-        """Hear what the broker says unasked."""
+        """Take note of a notification of the broker."""
         self._n_heard += 1
         if notice.topic == "ioreq" and notice.body["dom"] == self.dom:
             self._stale = True
@@ -89,7 +89,7 @@ class Vcpu:
     # --- requests ----------------------------------------------------------------------------------------
 
     def request(self, request: Ioreq) -> Steps[int]:
-        """Make an access: its answer's data, cut to its size; all ones when nobody emulates that."""
+        """Make an access: its answer's data, cut to its size; all ones when no device model emulates it."""
         if request.size not in SIZES or request.count < 1:
             raise PrivcmdError(errno.EINVAL, f"{request.count} accesses of {request.size} bytes: sizes are 1, 2, 4, 8")
         yield from self._follow()
@@ -102,13 +102,13 @@ class Vcpu:
         return (yield from self._exchange(*found)) & ones
 
     def invalidate_mapcache(self) -> Steps[None]:
-        """Tell every device model that the guest's memory has changed: what it keeps mapped is to be let go."""
+        """Tell every device model that the guest's memory has changed: it must unmap what it keeps mapped."""
         yield from self._follow()
         for connected in list(self._connected.values()):
             yield from self._exchange(connected, Ioreq(Type.INVALIDATE, addr=0, data=(1 << 64) - 1, size=4))
 
     def buffered_write(self, addr: int, data: int, size: int) -> Steps[bool]:
-        """Write to memory without waiting, as Xen does to the VGA's; False when nobody takes it, or the ring is full.
+        """Write to memory without waiting, as Xen does to the VGA's; False when none takes it or the ring is full.
 
         Raises:
             PrivcmdError: EINVAL, such an address or size cannot be buffered.

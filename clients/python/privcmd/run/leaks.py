@@ -25,7 +25,7 @@ class Leak:
         start: First address.
         n_pages: Pages with a frame.
         dom: Whose frames.
-        request: The method that made it, and the how manieth of its connection it was.
+        request: The method of the request that made it, and that request's number within its connection.
     """
 
     pid: int

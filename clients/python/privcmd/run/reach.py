@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a program can be reached by preloading, before it is started: nobody likes silence."""
+"""Checks before a program is started that preloading reaches it: a program that it does not reach fails silently."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Store:
         Args:
             path: The node.
             value: What it is to hold.
-            pidfd: Whoever is to write it: nobody waits for one that has ended.
+            pidfd: The process that is to write it; when that has ended, waiting ends.
             timeout_s: How long at most, in seconds.
 
         Returns:

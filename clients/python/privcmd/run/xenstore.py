@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """xenstored for the programs that want one (xl, QEMU): the distribution's own, unmodified, under the shim.
 
-It is started where it is installed and nobody has named another one (``XENSTORED_PATH``, ``XENSTORED_RUNDIR``), lives
-in a directory of its own, and knows the names of the domains.
+It is started where it is installed and the environment names no other one (``XENSTORED_PATH``, ``XENSTORED_RUNDIR``).
+It lives in a directory of its own, and knows the names of the domains.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def running(broker_path: str, *, needed: bool = False) -> Iterator[Path | None]:
         The directory that its clients name in ``XENSTORED_RUNDIR``; None when there is none of ours.
 
     Raises:
-        PrivcmdError: ENOENT, it is needed and not installed; EEXIST, somebody has named another one; EIO, it did not
+        PrivcmdError: ENOENT, it is needed and not installed; EEXIST, the environment names another one; EIO, it did not
             come up.
     """
     named = {"XENSTORED_PATH", "XENSTORED_RUNDIR"} & os.environ.keys()
