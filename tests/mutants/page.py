@@ -25,15 +25,15 @@ suite has to notice every one of them.
 $ make mutants
 ```
 
-Each is planted in a copy of the tree, and the tests that should notice it first are run there; if they do not, the
-whole suite is. A mutant counts as killed when a test that passes without it fails with it by an assertion, a broken
-law or a wrong answer. One that does not compile, or makes an import fail, counts as broken, not as killed. The command
-exits with 1 when one survives.
+The command plants each mutant in a copy of the tree, and runs there the tests that should notice it first; if they do
+not, it runs the whole suite. A mutant counts as killed when a test that passes without it fails with it by an
+assertion, a broken law or a wrong answer. One that does not compile, or makes an import fail, counts as broken, not as
+killed. The command exits with 1 when a mutant survives.
 
 The patches are in [`tests/mutants`](../../tests/mutants); this page is made from their headers
-(`python tests/mutants/run.py --page`), and tests hold it against them and them against the code: a patch that no longer
-applies is red. Then plant the same bug in the new code by hand, put `git diff -U1` in the place of the old diff, take
-the change back, and run `python tests/mutants/run.py NAME`.
+(`python tests/mutants/run.py --page`). Tests compare the page with the patches, and fail when a patch no longer applies
+to the code. Then plant the same bug in the new code by hand, replace the old diff by `git diff -U1`, undo the change,
+and run `python tests/mutants/run.py NAME`.
 
 ## The mutants
 
@@ -43,9 +43,8 @@ the change back, and run `python tests/mutants/run.py NAME`.
 LAWS_HEAD = """
 ## The laws
 
-A law that no mutant breaks is no law. Each of [the laws](semantics.md#the-laws) is the one that catches these, with
-nothing beside it: the test that kills them compares no answer, what fails is the law, by its name
-(`python tests/mutants/run.py --law`).
+A law that no mutant breaks tests nothing. Each of [the laws](semantics.md#the-laws) catches these mutants alone: the
+test that kills them compares no answer, and what fails is the law, by its name (`python tests/mutants/run.py --law`).
 
 """
 
