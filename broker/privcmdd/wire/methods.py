@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""THE TABLE: every method of the protocol, and nothing else knows one.
+"""The table of methods: it has every method of the protocol, and methods are defined nowhere else.
 
 The reference page, the JSON schema, the golden vectors, `describe` and the checks of parameters are all made
 from it. Parameters carry the names of the ioctl's own fields where there is an ioctl.
@@ -77,7 +77,7 @@ COMMON_ERRORS: Final[Mapping[str, str]] = {
     "ENOSYS": "there is no such method",
     "EINVAL": "params is not an array of one map; a key is missing, unknown, of the wrong type or out of "
     "range (details.key names it); fds declares descriptors, and no method of protocol 1 takes any",
-    "EIO": "a fault of the broker's own; the connection ends after the answer",
+    "EIO": "a bug of the broker's own; the connection ends after the answer",
     "EDQUOT": "the caller's uid or connection has used up what it may hold; details name the slot",
 }
 """Errors that every method may answer."""

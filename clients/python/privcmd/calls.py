@@ -560,7 +560,7 @@ def share_pages(dom: int, num: int = 1, *, writable: bool = True) -> Call[Shared
 
 
 def unshare_pages(refs: Sequence[int]) -> Call[None]:
-    """Let go of such pages, on either side: IOCTL_GNTALLOC_DEALLOC_GREF.
+    """Give such pages up, on either side: IOCTL_GNTALLOC_DEALLOC_GREF.
 
     What gntalloc.map holds at an address goes when that is unmapped.
 
@@ -576,7 +576,7 @@ def unshare_pages(refs: Sequence[int]) -> Call[None]:
 
 
 def notify_unshared(ref: int, action: int, *, offset: int = 0, port: int = 0) -> Call[None]:
-    """Say what is to be done when its maker lets go of a page: IOCTL_GNTALLOC_SET_UNMAP_NOTIFY.
+    """Set what is done when its maker gives a page up: IOCTL_GNTALLOC_SET_UNMAP_NOTIFY.
 
     Args:
         ref: The grant's number.
@@ -1056,8 +1056,8 @@ def faults_add(
 ) -> Call[int]:
     """Let requests or frames fail from now on.
 
-    Rules about frames (frame_errno, paged) count the good frames that match, wherever one is looked up: in a batch, by
-    a fault, for a grant or a resource. MMAP looks up a whole entry before it stops. Those that a rule takes fail as
+    Rules about frames (frame_errno, paged) count the good frames that match, wherever one is looked up: in a batch, at
+    a page fault, for a grant or resource. MMAP looks up a whole entry before it stops. Those that a rule takes fail as
     real ones do. The other rules count requests. Rules are asked in the order of their ids; the first that answers or
     drops a request is the last one asked. Requests of the methods named faults. meet no rule.
 

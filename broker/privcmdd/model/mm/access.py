@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Touching memory through an address space: page faults, and where the bytes of a range lie."""
+"""Accesses to memory through an address space: page faults, and where the bytes of a range lie."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FileRun:
     """A run of bytes in a domain's memory file: ``size`` bytes from byte ``offset`` of page ``page``.
 
     Attributes:
-        buffers: The number of the buffer file when they lie in that one instead; ``domid`` then says nothing.
+        buffers: The number of the buffer file, when the bytes lie in one; ``domid`` then has no meaning.
     """
 
     domid: int
@@ -38,7 +38,7 @@ class FileRun:
 
 @dataclass(frozen=True, slots=True)
 class Touch:
-    """The outcome of a touch: whose frame is there, by which gmfn it is mapped, whether a PTE was made for it."""
+    """The outcome of a touch: the domid of the frame's owner, the gmfn it is mapped by, whether a PTE was entered."""
 
     domid: int
     gmfn: int
@@ -46,13 +46,13 @@ class Touch:
 
 
 def writes(space: AddressSpace, page: int) -> bool:
-    """Whether the frame of a page can be written to; what is written to a private mapping goes elsewhere."""
+    """Return whether writes to a page reach its frame; writes to a private mapping reach copies."""
     entry = space.map.lookup(page << PAGE_SHIFT)
     return entry is not None and not entry.private and bool(space.personality.allowed(space, entry, page) & PROT_WRITE)
 
 
 def check_access(space: AddressSpace, entry: Entry | None, address: int, access: int) -> Entry:
-    """Whether an access is allowed where it goes.
+    """Check that an access is allowed, and return the entry that it goes to.
 
     Raises:
         ModelError: EFAULT, with the signal that the process would get in ``details``.
@@ -86,7 +86,7 @@ def check_access(space: AddressSpace, entry: Entry | None, address: int, access:
 
 
 def touch(space: AddressSpace, address: int, access: int) -> Touch:
-    """Fault a page in, as a read or a write of it would.
+    """Touch a page, as a read or a write does: a page without a page table entry is faulted in.
 
     Raises:
         ModelError: EFAULT, the access would raise a signal; EDQUOT.
@@ -102,10 +102,10 @@ def touch(space: AddressSpace, address: int, access: int) -> Touch:
 
 
 def resolve(space: AddressSpace, address: int, size: int, access: int) -> list[FileRun]:
-    """Find the bytes of a range; all of them or none.
+    """Find where the bytes of a range lie; all of them or none.
 
     Args:
-        space: Whose memory.
+        space: The address space.
         address: The first byte, not necessarily aligned.
         size: Bytes, at least one.
         access: ``PROT_READ`` or ``PROT_WRITE``.
@@ -114,7 +114,7 @@ def resolve(space: AddressSpace, address: int, size: int, access: int) -> list[F
         Runs in a memory file, in address order.
 
     Raises:
-        ModelError: EINVAL, no range of user addresses; EFAULT, some page of it cannot be accessed that way; EDQUOT.
+        ModelError: EINVAL, no range of user addresses; EFAULT, a page of the range does not allow ``access``; EDQUOT.
     """
     if size <= 0:
         raise ModelError(errno.EINVAL, f"len is {size}, expected at least one byte", key="len")
@@ -145,14 +145,14 @@ def resolve(space: AddressSpace, address: int, size: int, access: int) -> list[F
 
 
 def buffer_segment(space: AddressSpace, entry: Entry, address: int, size: int) -> FileRun:
-    """Where a run of bytes of a hypercall buffer lies."""
+    """Return where a run of bytes of a hypercall buffer lies."""
     assert space.buffers is not None
     page = entry.offset + ((address - entry.start) >> PAGE_SHIFT)
     return FileRun(DOMID_INVALID, page, address & PAGE_MASK, size, space.buffers.number)
 
 
 def present(space: AddressSpace, address: int, size: int, access: int) -> list[FileRun]:
-    """Where a run of bytes of foreign mappings lies; what is absent is faulted in.
+    """Return where a run of bytes of foreign mappings lies; pages without a frame are faulted in.
 
     Raises:
         ModelError: EFAULT; EDQUOT.
@@ -166,7 +166,7 @@ def present(space: AddressSpace, address: int, size: int, access: int) -> list[F
 
 
 def segments(space: AddressSpace, address: int, size: int, first: int, n_pages: int) -> list[FileRun]:
-    """Runs of pages that are all present."""
+    """Return where a run of bytes lies, whose pages are all present."""
     frames = space.machine.frames
     mfns = space.pmap.frames(first, n_pages)
     pages = frames.page[mfns].astype(np.int64)
@@ -182,7 +182,7 @@ def segments(space: AddressSpace, address: int, size: int, first: int, n_pages: 
 
 
 def refaults(space: AddressSpace, entry: Entry, address: int, why: str) -> None:
-    """An access that a real host tries again and again."""
+    """Add the finding that an access faults again and again on a real host."""
     space.machine.found(
         FindingKind.ENDLESS_REFAULT,
         f"an access to {address:#x} faults again for ever on a real host, and its thread hangs without a signal: {why}",

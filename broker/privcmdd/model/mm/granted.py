@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The grants that pages of an address space map, and what is done when such a page is unmapped."""
+"""The grants that the pages of an address space map, and what is done when such a page is unmapped."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class GrantedPages:
-    """The pages of one address space that map grants: of guests, and of domain 0's own.
+    """The pages of one address space that map grants, of guests and of domain 0 itself.
 
     Attributes:
-        machine: The machine whose domains granted them.
-        number: The address space's.
-        refs: The grant that each page maps.
-        notices: What is to be done when a page is unmapped.
+        machine: The machine whose domains grant.
+        number: The number of the address space.
+        refs: The grant that each page maps, by page.
+        notices: What is done when a page is unmapped, by page.
     """
 
     __slots__ = ("machine", "notices", "number", "refs")
@@ -33,7 +33,7 @@ class GrantedPages:
         self.notices: dict[int, Notice] = {}
 
     def unmapped(self, start: int, end: int) -> None:
-        """A range of addresses is unmapped: put its grants, and do what was asked for then."""
+        """Put the grants of a range of addresses that is unmapped, and carry out the notices of its pages."""
         first, last = start >> PAGE_SHIFT, end >> PAGE_SHIFT
         refs = self.refs
         if last - first > len(refs):

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Page tables: which virtual page has an entry to which frame, and how many page table pages that takes.
 
-Four levels as on x86-64. A leaf is 512 entries (uint32 frame numbers, ``NO_FRAME`` where there is no PTE); it
-exists exactly as long as it holds one. The tables above are only counted: the root is always there and not
-counted, as in NetBSD's pmap.
+There are four levels, as on x86-64. A leaf has 512 entries (uint32 mfns, ``NO_FRAME`` where there is no PTE), and
+exists exactly as long as it holds an entry. The tables above the leaves are only counted; the root always exists and
+is not counted, as in NetBSD's pmap.
 
-An entry may be there and not be present (``BARRED``): it refers to no frame, nobody can go through it, and it keeps
-another from being entered. Linux makes such ones for a mapping without access.
+A barred entry (``BARRED``) is there but not present: it refers to no frame, no access can go through it, and no other
+entry can be entered in its place. Linux makes barred entries for a mapping without access.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Leaf:
     """A page table page of the lowest level.
 
     Attributes:
-        table: (512,) uint32, the frames.
-        entry: The same table for access to single entries, where a memoryview is several times as fast.
-        n_entries: How many it holds, present or barred.
-        allows: What accesses each of the 512 entries allows, where that is noted.
+        table: (512,) uint32, the mfns.
+        entry: The same table as a memoryview, which is several times as fast for single entries.
+        n_entries: How many entries it holds, present or barred.
+        allows: The accesses that each of the 512 entries allows; None when they were never noted.
     """
 
     __slots__ = ("allows", "entry", "n_entries", "table")
@@ -56,7 +56,7 @@ class Pmap:
 
     Attributes:
         n_present: Page table entries that refer to a frame.
-        n_entries: These, and the barred ones.
+        n_entries: Page table entries, barred ones included.
     """
 
     __slots__ = ("_leaves", "_level2", "_level3", "n_entries", "n_present")
@@ -77,12 +77,12 @@ class Pmap:
         """Replace the entries of a range.
 
         Args:
-            page: The first.
-            mfns: ``n_pages`` frames, ``NO_FRAME`` for no entry; None to leave the range empty.
-            n_pages: How many.
+            page: The first page.
+            mfns: ``n_pages`` mfns, ``NO_FRAME`` for no entry; None to leave the range empty.
+            n_pages: The number of pages.
 
         Returns:
-            The frames whose entries went, in order.
+            The mfns whose entries were removed, in order.
 
         Raises:
             MemoryError: Nothing has changed.
@@ -160,10 +160,10 @@ class Pmap:
             self._account(number, leaf, part.stop - part.start)
 
     def withdraw(self, page: int, n_pages: int) -> Mfns:
-        """Bar the entries that a range has.
+        """Bar the entries of a range.
 
         Returns:
-            The frames that they referred to.
+            The mfns that the entries referred to.
 
         Raises:
             MemoryError: Nothing has changed.
@@ -182,10 +182,10 @@ class Pmap:
         return gone
 
     def clear(self) -> list[Array]:
-        """Take all entries out; needs no memory.
+        """Remove all entries; this needs no memory.
 
         Returns:
-            The tables that held them, in order.
+            The tables that held the entries, in order.
         """
         tables = [self._leaves[number].table for number in sorted(self._leaves)]
         self._leaves.clear()
@@ -211,15 +211,15 @@ class Pmap:
                 drop_one(self._level3, level2 >> LEVEL_BITS)
 
     def get(self, page: int) -> int:
-        """The frame of a page, ``NO_FRAME`` when it has no entry, or ``BARRED``."""
+        """Return the mfn of a page, ``NO_FRAME`` when the page has no entry, or ``BARRED``."""
         leaf = self._leaves.get(page >> LEVEL_BITS)
         return NO_FRAME if leaf is None else leaf.entry[page & LEAF_MASK]
 
     def frames(self, page: int, n_pages: int) -> npt.NDArray[np.uint32]:
-        """The frames of a range.
+        """Look up the frames of a range.
 
         Returns:
-            (n_pages,) uint32, ``NO_FRAME`` where there is no entry, ``BARRED`` where it is not present.
+            (n_pages,) uint32, ``NO_FRAME`` where there is no entry, ``BARRED`` where the entry is barred.
         """
         frames = np.zeros(n_pages, dtype=np.uint32)
         for number, start, stop, at in spans(page, n_pages):
@@ -229,12 +229,12 @@ class Pmap:
         return frames
 
     def find(self, mfn: int) -> Iterator[int]:
-        """The pages that have an entry to a frame."""
+        """Yield the pages that have an entry to a frame."""
         for first, table in self.leaves():
             yield from (np.flatnonzero(table == mfn) + first).tolist()
 
     def count(self, page: int, n_pages: int) -> int:
-        """Entries of a range that refer to a frame; needs no memory."""
+        """Return how many entries of a range refer to a frame; this needs no memory."""
         n_entries = self.count_entries(page, n_pages)
         if self.n_entries == self.n_present:
             return n_entries
@@ -243,7 +243,7 @@ class Pmap:
         return n_entries
 
     def count_entries(self, page: int, n_pages: int) -> int:
-        """Entries of a range, barred ones too."""
+        """Return how many entries a range has, barred ones included."""
         if n_pages == 1:
             return int(self.get(page) != NO_FRAME)
         return sum(
@@ -252,7 +252,7 @@ class Pmap:
         )
 
     def note(self, page: int, n_pages: int, protection: int) -> None:
-        """Note what accesses the entries of a range allow; ``allowed`` tells it again."""
+        """Note which accesses the entries of a range allow; ``allowed`` returns that."""
         for number, start, stop, _ in self._there(page, n_pages):
             leaf = self._leaves[number]
             if leaf.allows is None:
@@ -260,13 +260,13 @@ class Pmap:
             leaf.allows[start:stop] = bytes([protection]) * (stop - start)
 
     def allowed(self, page: int) -> int:
-        """What accesses the entry of a page allows, of which that was noted."""
+        """Return which accesses the entry of a page allows, as ``note`` was told."""
         allows = self._leaves[page >> LEVEL_BITS].allows
         assert allows is not None
         return allows[page & LEAF_MASK]
 
     def _there(self, page: int, n_pages: int) -> Iterator[tuple[int, int, int, int]]:
-        """The spans of a range that have a leaf: a client may name a range far larger than anything it holds."""
+        """Yield the spans of a range that have a leaf; the range may be far larger than what is mapped in it."""
         if n_pages >> LEVEL_BITS <= len(self._leaves):
             yield from (span for span in spans(page, n_pages) if span[0] in self._leaves)
             return
@@ -277,7 +277,7 @@ class Pmap:
                 yield number, start - first, stop - first, start - page
 
     def leaves(self) -> Iterator[tuple[int, npt.NDArray[np.uint32]]]:
-        """Each leaf with its first page; for recounts."""
+        """Return the first page and the table of each leaf; for recounts."""
         return ((number << LEVEL_BITS, leaf.table) for number, leaf in self._leaves.items())
 
 
@@ -285,7 +285,7 @@ EMPTY: Final = np.zeros(0, dtype=np.uint32)
 
 
 def drop_one(tables: Counter[int], number: int) -> bool:
-    """One child less; whether the table itself went."""
+    """Count a child of a table less, and return whether the table has no child any more."""
     tables[number] -= 1
     if tables[number]:
         return False
@@ -294,7 +294,7 @@ def drop_one(tables: Counter[int], number: int) -> bool:
 
 
 def spans(page: int, n_pages: int) -> Iterator[tuple[int, int, int, int]]:
-    """Cut a range at leaf boundaries: leaf number, first and last entry, offset in the range."""
+    """Cut a range at leaf boundaries, and yield (leaf number, first entry, entry behind the last, offset in range)."""
     at = 0
     while at < n_pages:
         start = (page + at) & LEAF_MASK

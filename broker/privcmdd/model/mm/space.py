@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An address space: a map, page tables, what they cost, and the two steps by which they change.
 
-``reserve`` pays for the outcome and may refuse; ``commit`` and its sisters swap entries and page table entries, whole
-or not at all. Between the two nothing has changed, which is what makes a replacement all or nothing (law 5).
+``reserve`` pays for the outcome and may refuse. ``commit`` and the methods like it swap entries and page table
+entries, all or none. Between the two steps nothing has changed: this makes a replacement all or nothing (law 5).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class SpaceCounters:
-    """What an address space has done so far."""
+    """Counters of what happened in an address space."""
 
     batches: int = 0
     frames_entered: int = 0
@@ -49,7 +49,7 @@ class SpaceCounters:
 
 
 class Replacement(NamedTuple):
-    """A replacement that is being prepared: the range, and the map as it was when it began."""
+    """A replacement that is being prepared: the range, and the map's generation when the preparation began."""
 
     start: int
     end: int
@@ -57,34 +57,34 @@ class Replacement(NamedTuple):
 
 
 class VmOps(Protocol):
-    """What kernels do differently with memory that is mapped (Linux's vm_operations_struct, NetBSD's uvm_pagerops).
+    """What kernels do differently with mapped memory (Linux's vm_operations_struct, NetBSD's uvm_pagerops).
 
     Attributes:
-        wires: The pages of a new entry are loaded by wiring it.
+        wires: The pages of a new entry are loaded by wiring the entry.
     """
 
     wires: bool
 
     def file(self, asked: str | None) -> File:
-        """What ``mmap`` maps. Raises ModelError ENODEV or EINVAL."""
+        """Return what ``mmap`` maps. Raises ModelError ENODEV or EINVAL."""
 
     def check_cut(self, space: AddressSpace, start: int, end: int) -> None:
-        """Whether the entries at the ends of a range may be cut there. Raises ModelError EINVAL."""
+        """Check that the entries at the ends of a range may be cut there. Raises ModelError EINVAL."""
 
     def withdraw(self, space: AddressSpace, start: int, end: int, new: Sequence[Entry]) -> None:
-        """Put entries without access in place (mprotect), and do with page table entries what the kernel does."""
+        """Put entries without access in place (mprotect), and change page table entries as the kernel does."""
 
     def protect(self, space: AddressSpace, parts: Sequence[Entry], protection: int) -> None:
-        """Mprotect is about to change these parts of entries, copies of those in the map."""
+        """Look at parts of entries that mprotect is about to change; they are copies, not yet in the map."""
 
     def allowed(self, space: AddressSpace, entry: Entry, page: int, /) -> int:
-        """What accesses the page table entry of a page allows; what its map entry does when there is none."""
+        """Return which accesses the page table entry of a page allows; without one, which its map entry allows."""
 
     def is_mixed(self, entry: Entry, /) -> bool:
-        """Whether ``allowed`` may differ from page to page of an entry."""
+        """Return whether ``allowed`` may differ between the pages of an entry."""
 
     def n_failed(self, entry: Entry, n_present: int, /) -> int:
-        """How many pages of an entry have no frame because it failed, when ``n_present`` of them have one."""
+        """Return how many pages of an entry have a failed frame, when ``n_present`` of its pages have a frame."""
 
     def fault(self, space: AddressSpace, entry: Entry, page: int) -> bool:
         """Touch a page of a privcmd mapping. Returns whether that entered a PTE. Raises ModelError EFAULT."""
@@ -94,7 +94,7 @@ class AddressSpace:
     """One client process as the kernel sees it.
 
     Attributes:
-        number: Never used twice.
+        number: The space's number; never used twice.
         machine: The machine whose frames it maps.
         personality: How its kernel answers.
         map: Its entries.
@@ -102,9 +102,9 @@ class AddressSpace:
         buffers: The pages of its buffer file; None as long as it has no hypercall buffer.
         granted: Its pages that map grants.
         objects: Counts its uvm objects.
-        pending: The replacement that is being prepared, if any (at most one: callers take turns).
+        pending: The replacement that is being prepared; None when there is none. At most one: requests take turns.
         slice_frames: Frames prepared between two checkpoints.
-        maker: The request that is at work here, for people.
+        maker: The request that runs in this space, for people.
     """
 
     __slots__ = (
@@ -178,18 +178,19 @@ class AddressSpace:
     def reserve(
         self, start: int, end: int, *, n_entries: int = 0, n_objects: int = 0, n_frames: int = 0, at_once: bool = False
     ) -> None:
-        """Pay for what a change of a range will need at most, before anything changes.
+        """Pay for the most that a change of a range may need, before anything changes.
 
         Args:
             start: First address of the range.
             end: Address behind it.
             n_entries: By how many entries the map may grow.
             n_objects: Objects to be made.
-            n_frames: Page table entries to be made; old and new ones are both held until the commit.
-            at_once: The commit follows before anybody else can run: it is enough that it could be paid for.
+            n_frames: Page table entries to be made; old and new frames are both held until the commit.
+            at_once: The commit follows before another request can run: it is enough to check that the account could
+                pay.
 
         Raises:
-            ModelError: EDQUOT; what was paid before is paid still.
+            ModelError: EDQUOT; then what was paid before stays paid.
         """
         objects = self.objects
         (self._tally.afford if at_once else self._tally.pay)(
@@ -204,17 +205,17 @@ class AddressSpace:
         self._pay()
 
     def commit(self, start: int, end: int, new: Sequence[Entry], mfns: Mfns | None = None) -> None:
-        """Swap entries and page table entries of a range, in one step, whole or not at all.
+        """Swap entries and page table entries of a range, in one step, all or none.
 
         Args:
             start: First address of the range.
             end: Address behind it.
-            new: The entries that take its place.
-            mfns: The frames that take its place, ``NO_FRAME`` for none, each with a reference taken; None for
-                an empty range.
+            new: The new entries of the range.
+            mfns: The new frames of the range, ``NO_FRAME`` for none, each with a reference taken; None for an empty
+                range.
 
         Raises:
-            MemoryError: Nothing has changed, the references are the caller's still.
+            MemoryError: Nothing has changed, and the caller still has to put the references.
         """
         old = self._swap_frames(start, end, mfns)
         dead = self.map.replace(start, end, new)
@@ -231,7 +232,7 @@ class AddressSpace:
         self._settle(start)
 
     def fill(self, start: int, end: int, mfns: Mfns) -> None:
-        """Enter frames into a range, and leave its entries alone; frames of a resource that are there go.
+        """Enter frames into a range, and leave its entries alone; frames that are there (of a resource) are put.
 
         Raises:
             MemoryError: As ``commit``.
@@ -242,7 +243,7 @@ class AddressSpace:
         self._settle(start)
 
     def bar(self, start: int, end: int) -> None:
-        """Enter page table entries that are not present into a range that has none; its map entries stay.
+        """Enter barred page table entries into a range that has none; its map entries stay.
 
         Raises:
             MemoryError: As ``commit``.
@@ -251,7 +252,7 @@ class AddressSpace:
         self._settle(start)
 
     def withdraw(self, start: int, end: int, new: Sequence[Entry]) -> None:
-        """Swap the entries of a range and bar its page table entries: they are there, and refer to no frame.
+        """Swap the entries of a range, bar its page table entries, and put the frames that they referred to.
 
         Raises:
             MemoryError: As ``commit``.
@@ -267,12 +268,12 @@ class AddressSpace:
         self._settle(start)
 
     def overlay(self, start: int, end: int, new: Sequence[Entry], mfns: Mfns) -> None:
-        """Put frames in the place of whatever a range has, and leave its entries alone but for some.
+        """Replace the frames of a range and, for parts of the range, the entries; other entries stay.
 
         Args:
             start: First address of the range.
             end: Address behind it.
-            new: Entries inside the range that take the place of what is there.
+            new: Entries inside the range; each replaces what is at its addresses.
             mfns: As for ``commit``.
 
         Raises:
@@ -288,11 +289,11 @@ class AddressSpace:
     def enter(self, page: int, mfns: Mfns) -> None:
         """Enter the frame that a page fault has found.
 
-        Page faults take no turns: another thread may be preparing a replacement here. What that has reserved stays
-        reserved, this page is paid for on top.
+        Page faults do not wait for the turnstile: another thread may be preparing a replacement in this space. What
+        the replacement has reserved stays reserved, and this page is paid for in addition.
 
         Raises:
-            ModelError: EDQUOT; nothing has changed, the reference is the caller's still.
+            ModelError: EDQUOT; nothing has changed, and the caller still has to put the reference.
             MemoryError: Likewise.
         """
         tally = self._tally
@@ -320,7 +321,7 @@ class AddressSpace:
         return old
 
     def _attach(self, new: Sequence[Entry], dead: Sequence[Entry]) -> None:
-        """Count the references of entries that came and went; objects that nobody refers to are freed."""
+        """Count the object references of new and dead entries; an object without references is freed."""
         for entry in new:
             if entry.object is not None:
                 if not entry.object.refs:
@@ -335,7 +336,7 @@ class AddressSpace:
             self._attach_buffers(self.buffers, new, dead)
 
     def _attach_buffers(self, buffers: BufferPages, new: Sequence[Entry], dead: Sequence[Entry]) -> None:
-        """Count the users of buffer pages; those that nobody has any more are emptied."""
+        """Count the users of buffer pages; pages without a user are given back to the host."""
         for entry in new:
             if entry.file is File.HYPERCALL:
                 buffers.hold(entry.offset, entry.n_pages)
@@ -346,37 +347,40 @@ class AddressSpace:
             self.machine.effects.append(DiscardBuffers(buffers, runs))
 
     def _settle(self, start: int) -> None:
-        """A change that begins there is done. Another one's replacement, if one is prepared, stays under law 5."""
+        """End a change of the range that begins at ``start``, and pay for what is there.
+
+        A replacement of another range that is being prepared stays pending, so that law 5 goes on holding it.
+        """
         if self.pending is not None and self.pending.start == start:
             self.pending = None
         self._pay()
 
     def _pay(self) -> None:
-        """Pay for exactly what is there: never more than was reserved, so this cannot fail."""
+        """Pay for exactly what is there. That is never more than was reserved, so this cannot fail."""
         self._tally.pay(len(self.map), self.objects.made - self.objects.freed, self.pmap.n_entries)
 
     def new_object(self, domid: int, gmfns: Gmfns) -> UvmObject:
-        """Make an object. It counts from the first entry on that refers to it."""
+        """Return a new object. It is counted once an entry refers to it."""
         made = UvmObject(self._next_object, domid, gmfns)
         self._next_object += 1
         return made
 
     def buffer_file(self) -> BufferPages:
-        """The pages of this space's buffer file, which is made now when there is none."""
+        """Return the pages of this space's buffer file; they are made at the first call."""
         if self.buffers is None:
             self.buffers = BufferPages(self.number)
         return self.buffers
 
     def drop_buffers(self) -> None:
-        """Forget the buffer file again, when it could not be had and nothing is mapped from it."""
+        """Forget the buffer file again: the memory file could not be made, and nothing is mapped from it."""
         self.buffers = None
 
     def close(self) -> None:
-        """The last thread is gone: release everything. Any number of times; needs no memory."""
+        """Release everything: the last thread has ended. Calling it again does nothing; it needs no memory."""
         if self.closed:
             return
         if self.pmap.n_present:
-            with suppress(MemoryError):  # a finding is not worth a space that stays
+            with suppress(MemoryError):  # without memory the finding is lost, and the space is closed all the same
                 self._tell_of_leaks()
         self.counters.frames_removed += self.pmap.n_present
         if self.personality.wires:

@@ -37,13 +37,13 @@ def mmap(
     """Map anonymous memory or the privcmd device.
 
     Args:
-        space: Whose memory.
-        addr: Where; a hint unless ``fixed``, 0 for no preference.
+        space: The address space.
+        addr: The address; a hint unless ``fixed``, 0 for no preference.
         size: Bytes, rounded up to pages.
-        prot: Bits of mman.h.
-        fixed: Exactly there, over whatever is there (MAP_FIXED).
-        private: Writes go to copies of the process' own (MAP_PRIVATE).
-        file: ``anon``, ``privcmd`` or ``hypercall``; None for what users of the personality reserve memory with.
+        prot: Protection bits of mman.h.
+        fixed: Map exactly at ``addr``, and replace what is mapped there (MAP_FIXED).
+        private: Writes go to copies that only the process has (MAP_PRIVATE).
+        file: ``anon``, ``privcmd``, ``hypercall`` or ``gntdev``; None for the personality's default.
         opened: See ``Entry``.
 
     Returns:
@@ -59,7 +59,7 @@ def mmap(
         try:
             space.personality.check_cut(space, addr, addr + size)
         except ModelError as error:
-            # Linux says ENOMEM whatever keeps it from unmapping what is there (mm/mmap.c, mmap_region).
+            # Linux answers ENOMEM for every reason why it cannot unmap what is there (mm/mmap.c, mmap_region).
             raise ModelError(errno.ENOMEM, error.text, **error.details) from None
         start = addr
     else:
@@ -77,10 +77,10 @@ def mmap(
 
 
 def munmap(space: AddressSpace, addr: int, size: int) -> None:
-    """Unmap a range; entries it touches in part are clipped. Nothing there is fine.
+    """Unmap a range; entries that lie partly in the range are clipped. A range without entries is no error.
 
     Raises:
-        ModelError: EINVAL, unaligned, empty, past the limit, or it would cut a VMA that cannot be cut; EDQUOT,
+        ModelError: EINVAL, unaligned, empty, past the limit, or the range would cut a VMA that cannot be cut; EDQUOT,
             the cut makes more entries than the account may have.
     """
     end = addr + check_range(addr, size, fixed=True)
@@ -89,20 +89,19 @@ def munmap(space: AddressSpace, addr: int, size: int) -> None:
 
 
 def replace_entries(space: AddressSpace, start: int, end: int, new: Sequence[Entry]) -> None:
-    """Put entries without frames in the place of whatever a range holds. Raises ModelError EDQUOT."""
+    """Replace what a range holds by entries without frames. Raises ModelError EDQUOT."""
     space.reserve(start, end, n_entries=space.map.growth(start, end, len(new)), at_once=True)
     space.commit(start, end, new)
 
 
 def mprotect(space: AddressSpace, addr: int, size: int, prot: int) -> None:
-    """Change the protection of a range that is mapped throughout.
+    """Change the protection of a range; every page of it must be mapped.
 
-    What becomes of page table entries when no access at all is left is the personality's to say
-    (``VmOps.withdraw``).
+    The personality decides what happens to page table entries when no access is left (``VmOps.withdraw``).
 
     Raises:
-        ModelError: EINVAL, unaligned, past the limit, or it would cut a VMA that cannot be cut; ENOMEM, part of
-            it is not mapped; EACCES, more than an entry's maximum; EDQUOT.
+        ModelError: EINVAL, unaligned, past the limit, or the range would cut a VMA that cannot be cut; ENOMEM, part
+            of the range is not mapped; EACCES, more than an entry's maximum protection; EDQUOT.
     """
     end = addr + check_range(addr, size, fixed=True)
     protection = check_prot(prot)
@@ -130,7 +129,7 @@ def mprotect(space: AddressSpace, addr: int, size: int, prot: int) -> None:
 
 
 def fork(space: AddressSpace, number: int) -> AddressSpace:
-    """The address space of a child: what is inherited, and no foreign mapping (inheritance NONE).
+    """Return the address space of a child: it has the entries that are inherited, and no foreign mapping.
 
     Raises:
         ModelError: EDQUOT.

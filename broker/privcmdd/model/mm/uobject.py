@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The uvm object behind one foreign mapping (``struct privcmd_object`` of the seed).
 
-It remembers which frames were asked for, by gmfn, with a marker for those that failed, so that a later page fault
-enters the right frame or answers EFAULT. Map entries refer to it; when the last one lets go it is freed.
+The object has the gmfns that were asked for, with a marker in place of each that failed, so that a later page fault
+enters the right frame or answers EFAULT. Map entries refer to the object; it is freed with the last reference.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ObjectCounters:
-    """Objects made and freed; ``peak`` is the most alive at one time. Counts for ``total`` as well."""
+    """Counts objects made and freed; ``peak`` is the most that existed at one time. ``total`` counts them as well."""
 
     total: ObjectCounters | None = None
     made: int = 0
@@ -29,11 +29,11 @@ class ObjectCounters:
 
     @property
     def alive(self) -> int:
-        """Objects that exist now."""
+        """The number of objects that exist now."""
         return self.made - self.freed
 
     def made_one(self) -> None:
-        """An object came into being."""
+        """Count an object that is made."""
         self.made += 1
         if self.made - self.freed > self.peak:  # noqa: PLR1730 - a call less, on the path of every mapping
             self.peak = self.made - self.freed
@@ -41,7 +41,7 @@ class ObjectCounters:
             self.total.made_one()
 
     def freed_one(self) -> None:
-        """An object went."""
+        """Count an object that is freed."""
         self.freed += 1
         if self.total is not None:
             self.total.freed_one()
@@ -49,14 +49,14 @@ class ObjectCounters:
 
 @dataclass(slots=True, eq=False)
 class UvmObject:
-    """The frames behind one mapping; complete before anything can see it.
+    """The frames behind one mapping. The object is complete before an entry refers to it.
 
     Attributes:
-        number: Never used twice in a space.
-        domid: Whose frames they are.
-        gmfns: What the caller asked for, an entry a page; ``INVALID_FRAME`` for one that failed.
-        refs: Map entries that point here.
-        resource: They are part of a resource, and ``gmfns`` are machine frames.
+        number: The object's number; never used twice in a space.
+        domid: The domain that has the frames.
+        gmfns: The gmfns that the caller asked for, one a page; ``INVALID_FRAME`` for a frame that failed.
+        refs: The number of map entries that refer to the object.
+        resource: The frames are part of a resource, and ``gmfns`` has mfns.
     """
 
     number: int
@@ -67,14 +67,14 @@ class UvmObject:
 
     @property
     def n_pages(self) -> int:
-        """Pages it covers."""
+        """The number of pages that the object covers."""
         return len(self.gmfns)
 
     def gmfn(self, index: int) -> int:
-        """The gmfn behind a page, as the pager's fault routine needs it.
+        """Return the gmfn of a page, for the page fault routine.
 
         Raises:
-            ModelError: EINVAL, beyond the object; EFAULT, the frame failed when it was mapped.
+            ModelError: EINVAL, the page is beyond the object; EFAULT, the frame failed when it was mapped.
         """
         if not 0 <= index < len(self.gmfns):
             raise ModelError(errno.EINVAL, f"page {index} is beyond the object's {len(self.gmfns)}", index=index)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The map of one address space: sorted, page-aligned, never overlapping entries.
 
-Replacing a range is the one way to change it: entries that the range touches in part are clipped (their
-outer parts stay), those inside leave, new ones take the place, in one step. What left is returned, so that
-objects are let go after the map has changed and not while.
+The map changes only by ``replace``: in one step, entries that lie partly in the range are clipped (their outer parts
+stay), entries inside the range are removed, and new entries are put in. The removed entries are returned, so that
+references to objects are put after the map has changed, not during the change.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Maker = tuple[str, int]
 
 
 class Inherit(StrEnum):
-    """What a fork's child gets of an entry."""
+    """What the child of a fork gets of an entry."""
 
     COPY = "copy"
     NONE = "none"
 
 
 class File(StrEnum):
-    """What was mapped: anonymous memory (whose bytes are the client's own), devices, hypercall buffers."""
+    """What is mapped: anonymous memory (whose bytes the client has, not the broker), devices, hypercall buffers."""
 
     ANON = "anon"
     PRIVCMD = "privcmd"
@@ -42,30 +42,30 @@ class File(StrEnum):
 
 
 class PrivateData(Protocol):
-    """What a personality keeps about an entry (Linux's vm_private_data); each part of a clipped entry has its own."""
+    """What a personality keeps about an entry (Linux's vm_private_data); each part of a clipped entry has a copy."""
 
     def copy(self) -> PrivateData:
-        """Another one of the same content."""
+        """Return a copy."""
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A range of the map in which all is alike.
+    """A range of addresses with the same attributes.
 
     Attributes:
         start: First address.
         end: Address behind the last byte.
-        protection: What accesses are allowed.
-        max_protection: What mprotect may raise it to.
-        inherit: What a child gets.
-        file: What was mapped.
-        object: The foreign frames behind it (uvm), or None.
+        protection: The accesses that are allowed.
+        max_protection: The most that mprotect may allow.
+        inherit: What the child of a fork gets.
+        file: What is mapped.
+        object: The foreign frames behind the entry (uvm), or None.
         offset: Where the entry begins in its object or in the buffer file, in pages.
-        wired: Its pages were loaded by wiring and stay wired as long as the entry lives.
-        private: Writes go to copies of the process' own (MAP_PRIVATE).
-        opened: Which open file of the device it maps, by the number that RESTRICT knows it by; 0: not told.
-        private_data: What its personality keeps about it, if anything.
-        domid: Whose frames were mapped last, for people.
+        wired: The pages were loaded by wiring, and stay wired as long as the entry exists.
+        private: Writes go to copies that only the process has (MAP_PRIVATE).
+        opened: The open file of the device that is mapped, by the number that RESTRICT uses for it; 0: not known.
+        private_data: What the personality keeps about the entry, or None.
+        domid: The domain whose frames were mapped last, for people.
         made_by: The request that mapped frames last, for people.
     """
 
@@ -96,16 +96,16 @@ class Entry:
 
     @property
     def owner(self) -> int:
-        """Whose frames it maps; -1 when none have been."""
+        """The domid whose frames were mapped last; -1 when none were."""
         return -1 if self.domid is None else self.domid
 
     @property
     def reach(self) -> int:
-        """What accesses would reach frames that are mapped now; writes to a private mapping reach none."""
+        """The accesses that reach frames which are mapped now; writes to a private mapping reach copies only."""
         return self.protection & ~PROT_WRITE if self.private else self.protection
 
     def part(self, start: int, end: int) -> Entry:
-        """A copy of this entry cut down to a range; its reference to the object is the caller's to count."""
+        """Return a copy of this entry, cut down to a range. The caller counts its reference to the object."""
         part = replace(self, start=start, end=end, offset=self.offset + ((start - self.start) >> PAGE_SHIFT))
         if self.private_data is not None:
             part.private_data = self.private_data.copy()
@@ -116,7 +116,7 @@ class VmMap:
     """Sorted entries.
 
     Attributes:
-        generation: Counts changes; who prepared against one generation can tell whether it still holds.
+        generation: Counts changes: a request that has prepared a change sees by it whether the map is still the same.
     """
 
     __slots__ = ("_asked", "_entries", "_span_asked", "_starts", "generation")
@@ -135,14 +135,14 @@ class VmMap:
         return iter(self._entries)
 
     def lookup(self, address: int) -> Entry | None:
-        """The entry that holds an address."""
+        """Return the entry that has an address; None when it is not mapped."""
         index = bisect_right(self._starts, address) - 1
         if index >= 0 and address < self._entries[index].end:
             return self._entries[index]
         return None
 
     def touching(self, start: int, end: int) -> Sequence[Entry]:
-        """The entries that a range touches, in order."""
+        """Return the entries that lie in a range, wholly or in part, in order."""
         first, last = self._span(start, end)
         return self._entries[first:last]
 
@@ -160,7 +160,7 @@ class VmMap:
         return self._span_asked
 
     def covers(self, start: int, end: int) -> bool:
-        """Whether every page of a range is mapped."""
+        """Return whether every page of a range is mapped."""
         at = start
         for entry in self.touching(start, end):
             if entry.start > at:
@@ -169,7 +169,7 @@ class VmMap:
         return at >= end
 
     def weakest_protection(self, start: int, end: int) -> int | None:
-        """What the whole of a range allows (uvm_map_checkprot): the seed's rule for a new mapping.
+        """Find what every page of a range allows (uvm_map_checkprot): NetBSD's rule for a new mapping.
 
         Returns:
             Read and write when every entry allows writing, else read when every entry allows reading, else
@@ -189,7 +189,7 @@ class VmMap:
         return PROT_READ if common & PROT_READ else None
 
     def growth(self, start: int, end: int, n_new: int) -> int:
-        """By how many entries ``replace`` would make the map longer."""
+        """Return by how many entries ``replace`` would make the map longer."""
         touched = self.touching(start, end)
         if not touched:
             return n_new
@@ -198,16 +198,16 @@ class VmMap:
         return n_new + left + right - len(touched)
 
     def replace(self, start: int, end: int, new: Sequence[Entry]) -> list[Entry]:
-        """Put new entries in the place of whatever a range holds.
+        """Replace what a range holds by new entries.
 
         Args:
             start: First address of the range.
             end: Address behind it.
-            new: Sorted entries inside the range; none to unmap it.
+            new: Sorted entries inside the range; none to unmap the range.
 
         Returns:
-            The entries that were there, cut down to the range. The references to objects of these and of the new
-            ones are the caller's to count.
+            The entries that were there, cut down to the range. The caller counts the references that these and the
+            new entries have to objects.
         """
         first, last = self._span(start, end)
         dead = self._entries[first:last]
@@ -228,7 +228,7 @@ class VmMap:
         return dead
 
     def find_space(self, size: int) -> int | None:
-        """The lowest free range of ``size`` bytes from ``VM_MMAP_BASE`` on, then from the bottom."""
+        """Return the lowest free range of ``size`` bytes from ``VM_MMAP_BASE`` on, else below it, else None."""
         for at, limit in ((VM_MMAP_BASE, VM_MAX_ADDRESS), (1 << 16, VM_MMAP_BASE)):
             start = at
             for entry in self.touching(at, limit):
@@ -241,7 +241,7 @@ class VmMap:
 
 
 def kept(entry: Entry, start: int, end: int) -> Entry:
-    """The part of a clipped entry that stays in the map, its reference counted."""
+    """Return the part of a clipped entry that stays in the map, with its reference to the object counted."""
     part = entry.part(start, end)
     if part.object is not None:
         part.object.refs += 1

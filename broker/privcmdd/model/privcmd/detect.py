@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Linux's driver lets pass though it does harm: each thing a finding.
+"""Findings about Linux's driver: requests that it accepts although they do harm.
 
 See docs/explanation/facts/recorded-host.md, section 2.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def unchecked(space: AddressSpace, domid: int, start: int, n_pages: int) -> None:
-    """Frames are put where no access is allowed: Xen has nothing to check."""
+    """Find frames that are mapped without access: Xen does not check them."""
     space.machine.found(
         FindingKind.FRAMES_UNCHECKED,
         f"{pages_of(n_pages)} at {start:#x} allow no access, and frames of domain {domid} were mapped there: nothing "
@@ -35,10 +35,10 @@ def unchecked(space: AddressSpace, domid: int, start: int, n_pages: int) -> None
 
 
 def enoent_lost(space: AddressSpace, domid: int, start: int, gmfns: Gmfns, errors: Errors) -> None:
-    """A batch returned 0 while frames of it are paged out."""
+    """Find a batch that returned 0 although frames of it are paged out."""
     try:
         paged = np.flatnonzero(np.asarray(errors) == -errno.ENOENT)
-    except MemoryError:  # the frames are mapped: what cannot be looked for is not found
+    except MemoryError:  # the frames are mapped already; without memory the finding is lost
         return
     if not len(paged):
         return
@@ -54,7 +54,7 @@ def enoent_lost(space: AddressSpace, domid: int, start: int, gmfns: Gmfns, error
 
 
 def mmap_elsewhere(space: AddressSpace, vma: Entry | None, va: int, n_pages: int) -> None:
-    """MMAP at the start of memory that is not the device's, which the driver does not look for."""
+    """Find an MMAP at the start of memory that is not the device's, which the driver does not check."""
     if vma is not None and vma.file is not File.PRIVCMD and vma.start == va and 0 < n_pages <= vma.n_pages:
         space.machine.found(
             FindingKind.KERNEL_OOPS,
@@ -65,7 +65,7 @@ def mmap_elsewhere(space: AddressSpace, vma: Entry | None, va: int, n_pages: int
 
 
 def second_resource(space: AddressSpace, domid: int, addr: int) -> None:
-    """MMAP_RESOURCE over a used VMA in a PVH dom0."""
+    """Find an MMAP_RESOURCE over a VMA that is filled already, in a PVH dom0."""
     space.machine.found(
         FindingKind.KERNEL_OOPS,
         f"a second MMAP_RESOURCE over the mapping at {addr:#x}: a real kernel in a PVH dom0 stops there with a BUG "
@@ -76,7 +76,7 @@ def second_resource(space: AddressSpace, domid: int, addr: int) -> None:
 
 
 def partial_resource(space: AddressSpace, domid: int, vma: Entry, n_pages: int) -> None:
-    """MMAP_RESOURCE of fewer pages than the VMA has, in a PVH dom0: the end of the VMA is the end of the kernel."""
+    """Find an MMAP_RESOURCE of fewer pages than the VMA has, in a PVH dom0: unmapping that VMA oopses a real kernel."""
     if n_pages < vma.n_pages:
         space.machine.found(
             FindingKind.KERNEL_OOPS,
@@ -89,7 +89,7 @@ def partial_resource(space: AddressSpace, domid: int, vma: Entry, n_pages: int) 
 
 
 def resource_strays(space: AddressSpace, domid: int, vma: Entry, strays: Sequence[Entry]) -> None:
-    """Pages of a resource lie where no VMA of the device is."""
+    """Find pages of a resource that lie outside the VMAs of the device."""
     if not strays:
         return
     n_outside = sum(stray.n_pages for stray in strays)
@@ -113,13 +113,13 @@ def resource_strays(space: AddressSpace, domid: int, vma: Entry, strays: Sequenc
 
 
 def protected(space: AddressSpace, part: Entry, held: int, protection: int) -> None:
-    """Mprotect over frames that are mapped: Linux rewrites their page table entries, and Xen refuses them.
+    """Find an mprotect over mapped frames: Linux writes new page table entries, and Xen refuses them.
 
     Args:
-        space: Where.
-        part: The part of an entry that it is for.
-        held: What the page table entries allow.
-        protection: What they are to allow.
+        space: The address space.
+        part: The part of an entry that mprotect changes.
+        held: The protection that the page table entries have.
+        protection: The protection that mprotect asks for.
     """
     if protection == PROT_NONE:
         space.machine.found(
@@ -142,13 +142,13 @@ def protected(space: AddressSpace, part: Entry, held: int, protection: int) -> N
 
 
 def failed_touched(space: AddressSpace, entry: Entry, address: int, *, filled: bool) -> None:
-    """A page whose frame failed is touched.
+    """Find an access to a page whose frame failed.
 
     Args:
-        space: Where.
+        space: The address space.
         entry: The mapping.
-        address: The page.
-        filled: The host puts something there: it is no hole.
+        address: The address of the access.
+        filled: The host maps something in the place of a failed frame: the page is no hole.
     """
     space.machine.found(
         FindingKind.FAILED_FRAME_TOUCHED,

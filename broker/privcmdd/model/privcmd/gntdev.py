@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Grants: pages that a guest lets other domains map, by number, as its grant table says.
+"""The gntdev device: it maps grants of guests, and domain 0's own, into an address space.
 
-The table is the guest's memory: what it holds is read when a grant is mapped, as Xen does
-(xen/common/grant_table.c, map_grant_ref). The mapper is domain 0. ``pins`` counts those that are in use.
+A guest's grant table is read when a grant is mapped, as Xen does (xen/common/grant_table.c, map_grant_ref). The mapper
+is domain 0. ``grants.in_use`` counts the grants that are in use.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def map_grants(
     may_write: bool,
     ready: Ready = as_it_is,
 ) -> Any:
-    """Map grants of a domain into a mapping of the gntdev device, which has none there yet.
+    """Map grants of a domain into a mapping of the gntdev device; its pages map no grants yet.
 
     Returns:
-        What ``ready`` makes of it, before anything has changed.
+        The answer that ``ready`` makes, before anything has changed.
 
     Raises:
-        ModelError: EINVAL, the range is no such mapping, or as ``granted``; EPERM; EDQUOT.
+        ModelError: EINVAL, the range is no mapping of gntdev, or as ``granted``; EPERM; EDQUOT.
     """
     end = addr + (len(refs) << PAGE_SHIFT)
     entry = space.map.lookup(addr)
@@ -91,10 +91,10 @@ def map_grants(
 
 
 def notify(space: AddressSpace, addr: int, event: tuple[int, int] | None, *, clear: bool) -> None:
-    """Say what is to be done when a page is unmapped, in the place of what was said before.
+    """Set what is done when a page is unmapped, in place of what was set before.
 
     Raises:
-        ModelError: ENOENT, it maps no grant; EINVAL, it is mapped read-only and to be written to.
+        ModelError: ENOENT, the page maps no grant; EINVAL, a byte is to be cleared and the page is mapped read-only.
     """
     page, offset = addr >> PAGE_SHIFT, addr & PAGE_MASK
     held = space.granted.refs.get(page)
@@ -112,10 +112,10 @@ def notify(space: AddressSpace, addr: int, event: tuple[int, int] | None, *, cle
 
 
 def share(space: AddressSpace, addr: int, refs: Sequence[int], prot: int, *, owned: bool) -> None:
-    """Pages of a mapping of the gntdev device hold domain 0's own grants, whose bytes are the process' to map.
+    """Let pages of a mapping of the gntdev device hold domain 0's own grants. The client maps the bytes itself.
 
     Raises:
-        ModelError: EINVAL, the range is no such mapping, or is mapped to allow more than ``prot``.
+        ModelError: EINVAL, the range is no mapping of gntdev, or it allows more than ``prot``.
     """
     end = addr + (len(refs) << PAGE_SHIFT)
     entry = space.map.lookup(addr)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Linux's privcmd (drivers/xen/privcmd.c).
 
-By docs/explanation/facts/kernels.md, section 3, and docs/explanation/facts/recorded-host.md.
+The facts are in docs/explanation/facts/kernels.md, section 3, and docs/explanation/facts/recorded-host.md.
 
-A VMA of the device is filled once, as a whole. After that only its holes, pages whose frame failed, can be
-filled. Since 6.1.170 it cannot be cut. Touching a page without a frame is SIGBUS.
+A VMA of the device is filled once, as a whole. After that only its holes (pages whose frame failed) can be filled.
+Since 6.1.170 a VMA of the device cannot be split. An access to a page without a frame is SIGBUS.
 
-In a PVH dom0 there is no MMAP, and a page whose frame failed is no hole: something is mapped there.
+In a PVH dom0 there is no MMAP, and a page whose frame failed is no hole: memory that reads as ones is mapped there.
 """
 
 from __future__ import annotations
@@ -60,23 +60,23 @@ if TYPE_CHECKING:
     from privcmdd.model.machine.frames import Errors, Gmfns, Mfns
     from privcmdd.model.mm.space import AddressSpace
 
-# Frames the driver hands to the hypervisor at a time: a page of frame numbers.
+# Frames that the driver hands to the hypervisor at a time: a page of frame numbers.
 CHUNK_FRAMES: Final = 512
-# What a debug Xen has for grants (_PAGE_GNTTAB, bit 62 of an entry), as a bit of the frame number.
+# The bit by which a debug Xen marks grants (_PAGE_GNTTAB, bit 62 of a page table entry), as a bit of the frame number.
 MARK_BIT: Final = 1 << 50
-# No ordinary domains, and yet known to Xen.
+# Domids that Xen accepts and that are no ordinary domains.
 NOBODYS: Final = (DOMID_SELF, DOMID_IO, DOMID_XEN)
 
 
 @dataclass(slots=True)
 class VmaData:
-    """What the driver keeps about a VMA from the first ioctl on that fills it (its vm_private_data).
+    """What the driver keeps about a VMA, from the first ioctl that fills it (its vm_private_data).
 
     Attributes:
-        filled: Every page of it has something, failed ones too (in a PVH dom0).
-        stray: Pages that MMAP_RESOURCE put where no VMA of the device is; they may be cut anywhere.
-        pte_protection: What its page table entries allow, where mprotect does not change them (in a PV dom0).
-        mixed: They were not all made alike: the pmap has noted for each what it allows.
+        filled: Something is mapped at every page, also where a frame failed (in a PVH dom0).
+        stray: MMAP_RESOURCE put these pages where no VMA of the device is; they may be split anywhere.
+        pte_protection: The protection of its page table entries; None where mprotect changes that (in a PVH dom0).
+        mixed: Its page table entries have different protections: the pmap has noted that of each.
     """
 
     filled: bool = False
@@ -85,12 +85,12 @@ class VmaData:
     mixed: bool = False
 
     def copy(self) -> VmaData:
-        """Another one of the same content, for a part of the VMA that is clipped."""
+        """Return a copy, for a part of a VMA that is clipped."""
         return replace(self)
 
 
 def data_of(vma: Entry) -> VmaData | None:
-    """What the driver keeps about a VMA; None when no ioctl has filled it."""
+    """Return what the driver keeps about a VMA; None when no ioctl has filled it."""
     data = vma.private_data
     assert data is None or isinstance(data, VmaData)
     return data
@@ -100,8 +100,8 @@ class Linux:
     """The personality of Linux.
 
     Attributes:
-        host: Which kernel, in what kind of dom0.
-        fills: A page whose frame failed is no hole.
+        host: The host that is simulated: its kernel and the kind of its dom0.
+        fills: Something is mapped where a frame failed: the page is no hole.
     """
 
     name = "linux"
@@ -113,11 +113,11 @@ class Linux:
         self.fills = self.host.dom0 == "pvh"
 
     def file(self, asked: str | None) -> File:
-        """The privcmd device, unless anonymous memory is asked for."""
+        """Return what is asked for; the default is the privcmd device."""
         return File.PRIVCMD if asked is None else File(asked)
 
     def check_cut(self, space: AddressSpace, start: int, end: int) -> None:
-        """A VMA of the device refuses to be split (``.may_split``); anonymous memory does not.
+        """Refuse to split a VMA of the device (``.may_split``); anonymous memory may be split.
 
         See docs/explanation/facts/recorded-host.md, 2.10.
         """
@@ -134,7 +134,7 @@ class Linux:
                 )
 
     def withdraw(self, space: AddressSpace, start: int, end: int, new: Sequence[Entry]) -> None:
-        """In a PV dom0 the frames are lost, and their pages are not free for others.
+        """Put the entries in place. In a PV dom0 the frames are lost, and no other frames can be mapped there.
 
         See docs/explanation/facts/recorded-host.md, 2.9.
         """
@@ -144,7 +144,7 @@ class Linux:
             space.withdraw(start, end, new)
 
     def protect(self, space: AddressSpace, parts: Sequence[Entry], protection: int) -> None:
-        """In a PV dom0 mprotect does not change page table entries of frames.
+        """Find an mprotect that has no effect: in a PV dom0 it does not change page table entries of frames.
 
         See docs/explanation/facts/recorded-host.md, 2.9.
         """
@@ -155,19 +155,19 @@ class Linux:
                 detect.protected(space, part, held, protection)
 
     def allowed(self, space: AddressSpace, entry: Entry, page: int) -> int:
-        """What the page table entry was made with, where mprotect does not change it."""
+        """Return the protection that the page table entry was made with, where mprotect does not change it."""
         data = data_of(entry)
         if data is None or data.pte_protection is None or space.pmap.get(page) in (NO_FRAME, BARRED):
             return entry.protection
         return space.pmap.allowed(page) if data.mixed else data.pte_protection
 
     def is_mixed(self, entry: Entry) -> bool:
-        """Its page table entries were not all made alike."""
+        """Return whether the page table entries have different protections."""
         data = data_of(entry)
         return data is not None and data.mixed
 
     def n_failed(self, entry: Entry, n_present: int) -> int:
-        """All without a frame, once an ioctl has filled the VMA."""
+        """Return how many pages have no frame, once an ioctl has filled the VMA; 0 before."""
         return 0 if entry.private_data is None else entry.n_pages - n_present
 
     def mmapbatch(
@@ -180,7 +180,7 @@ class Linux:
         may_write: bool = True,
         ready: Ready = as_it_is,
     ) -> Generator[None, None, Any]:
-        """Fill a fresh VMA, or holes of a used one; see ``Personality.mmapbatch``."""
+        """Fill a fresh VMA, or holes of a VMA that is filled already; see ``Personality.mmapbatch``."""
         n = len(gmfns)
         end = check_num(n, addr)
         vma = self._vma(space, addr)
@@ -239,7 +239,7 @@ class Linux:
             raise
 
     def _is_blind(self, space: AddressSpace, vma: Entry, domid: int) -> bool:
-        """Whether Xen has nothing to check: it is given entries that are not present.
+        """Return whether Xen checks nothing, because the page table entries that it is given are not present.
 
         See docs/explanation/facts/recorded-host.md, 2.8.
         """
@@ -266,13 +266,13 @@ class Linux:
         return data
 
     def _note(self, space: AddressSpace, vma: Entry) -> VmaData:
-        """Remember what page table entries allow that a VMA had before it was filled.
+        """Note the protection of the VMA's page table entries, old and new, and return what is kept about the VMA.
 
         See docs/explanation/facts/recorded-host.md, 2.9.
         """
         data = vma.private_data
         assert isinstance(data, VmaData)
-        if self.host.dom0 == "pvh":  # there mprotect works on them as on any other
+        if self.host.dom0 == "pvh":  # there mprotect changes them as it changes any others
             return data
         held = data.pte_protection
         if held is not None and held != vma.protection and not data.mixed:
@@ -282,12 +282,12 @@ class Linux:
         return data
 
     def _cap(self, vma: Entry, *, may_write: bool) -> None:
-        """Where mprotect works on frames, it gives nobody more than the right that they were mapped with."""
+        """Forbid mprotect, where it works on frames, to give more access than the caller's right to map."""
         if self.fills and not may_write and not vma.private:
             vma.max_protection &= ~PROT_WRITE
 
     def _use(self, space: AddressSpace, vma: Entry, domid: int) -> None:
-        """From now on the VMA is one that an ioctl has filled, whether it found any frame or not."""
+        """Note that an ioctl has filled the VMA, whether it found any frame or not."""
         if vma.private_data is None:
             vma.private_data = VmaData()
         vma.domid = domid
@@ -341,7 +341,9 @@ class Linux:
                 if entry.npages:
                     yield from self._map_run(space, vma, domid, at, run_of(entry.mfn, entry.npages), arrays)
             except ModelError as error:
-                if error.errno == errno.EDQUOT and number == 0:  # ours, not the driver's: as if it had not been asked
+                if (
+                    error.errno == errno.EDQUOT and number == 0
+                ):  # the broker's limit, not the driver's: nothing was done
                     raise
                 self._use(space, vma, domid)
                 raise Stopped(error, number, concatenated(arrays), vma.protection) from None
@@ -351,22 +353,22 @@ class Linux:
         return Batch(0, concatenated(arrays), None, vma.protection)
 
     def reach_of_mmap(self, space: AddressSpace, entries: Sequence[MmapEntry]) -> int:
-        """The pages of the VMA that the first entry is in: what is too much for it is refused at its entry."""
+        """Return the pages of the first entry's VMA: an entry that reaches past that VMA is refused."""
         vma = space.map.lookup(entries[0].va) if entries else None
         return 0 if vma is None else vma.n_pages
 
     def check_mmap(self) -> None:
-        """Frames of a PVH dom0 are auto-translated, and MMAP is not for those."""
+        """Refuse MMAP in a PVH dom0: its frames are auto-translated, and the driver has no MMAP for these."""
         if self.host.dom0 == "pvh":
             raise ModelError(errno.ENOSYS, "there is no MMAP in a PVH dom0: use MMAPBATCH_V2")
 
     def mmap_resource(
         self, space: AddressSpace, wanted: Part, addr: int, *, may_write: bool = True, ready: Ready = as_it_is
     ) -> Any:
-        """Map over whatever is there; see ``Personality.mmap_resource``.
+        """Map over what is there; see ``Personality.mmap_resource``.
 
         The driver looks for a VMA and checks little else (docs/explanation/facts/recorded-host.md, section 9): the
-        address may lie below the VMA, and the pages run past its end. Those that do become an entry of their own here.
+        address may lie below the VMA, and the pages may reach past its end. Pages outside become entries of their own.
         """
         vma = next(iter(space.map.touching(addr, VM_MAX_ADDRESS)), None)
         if vma is None or vma.file is not File.PRIVCMD:
@@ -415,7 +417,7 @@ class Linux:
         return answer
 
     def _strays(self, space: AddressSpace, vma: Entry, start: int, end: int) -> list[Entry]:
-        """Entries for those parts of a range that no VMA of the device covers."""
+        """Return new entries for the parts of a range that no VMA of the device covers."""
         covered = [entry for entry in space.map.touching(start, end) if entry.file is File.PRIVCMD]
         edges = [start, *(edge for entry in covered for edge in (entry.start, entry.end)), end]
         strays = []
@@ -430,7 +432,7 @@ class Linux:
     def _map_run(
         self, space: AddressSpace, vma: Entry, domid: int, at: int, gmfns: Gmfns, arrays: list[Mfns]
     ) -> Generator[None, None, None]:
-        """Map consecutive frames until one is bad; those before it stay."""
+        """Map consecutive frames until one fails; the frames before it stay mapped."""
         if domid not in space.machine.domains and domid not in NOBODYS:
             raise no_such_domain(domid)
         mfns, errors = yield from self._get(space, vma, domid, at, gmfns)
@@ -453,7 +455,7 @@ class Linux:
         )
 
     def fault(self, space: AddressSpace, entry: Entry, page: int) -> bool:
-        """There is no pager: a page has its frame or it raises a signal."""
+        """Touch a page. Linux enters no frame at a page fault: without a frame the access raises a signal."""
         mfn = space.pmap.get(page)
         if mfn not in (NO_FRAME, BARRED):
             return False
@@ -469,20 +471,20 @@ class Linux:
 
 
 def is_stray(entry: Entry) -> bool:
-    """Whether MMAP_RESOURCE put it where no VMA of the device is."""
+    """Return whether MMAP_RESOURCE put an entry where no VMA of the device is."""
     data = data_of(entry)
     return data is not None and data.stray
 
 
 def without_marked(gmfns: Gmfns) -> Gmfns:
-    """Frame numbers as a debug Xen takes them: one with the bit that marks grants in an entry names no frame."""
+    """Return gmfns as a debug Xen takes them: ``INVALID_FRAME`` for one that has the bit which marks grants."""
     if isinstance(gmfns, list):
         return [INVALID_FRAME if gmfn & MARK_BIT else gmfn for gmfn in gmfns]
     return np.where(gmfns & np.uint64(MARK_BIT) != 0, np.uint64(INVALID_FRAME), gmfns)
 
 
 def returned(errors: Errors | None) -> int:
-    """What MMAPBATCH returns: -ENOENT exactly when some chunk's last frame failed with it.
+    """Return what MMAPBATCH returns: -ENOENT exactly when the last frame of a chunk failed with -ENOENT.
 
     See docs/explanation/facts/recorded-host.md, 2.2.
     """
@@ -493,5 +495,5 @@ def returned(errors: Errors | None) -> int:
 
 
 def concatenated(arrays: list[Mfns]) -> Mfns:
-    """Several lists of frames as one."""
+    """Return several lists of frames as one."""
     return np.concatenate([np.asarray(part, dtype=np.uint32) for part in arrays]) if arrays else []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All personalities, by their names; what their settings make of each."""
+"""All personalities, by name, and how each is made of its settings."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ PERSONALITIES: Final[Mapping[str, Callable[[Host, str, bool], Personality]]] = {
     Uvm.name: lambda _host, probe, merge: Uvm(probe, merge=merge),
     Linux.name: lambda host, _probe, _merge: Linux(host),
 }
-"""Name -> what makes it of the host, and of ``probe`` and ``merge`` of an address space's settings."""
+"""Name -> a function that makes the personality of the host, and of ``probe`` and ``merge`` of a space's settings."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The privcmd ioctls: what is common to all kernels, and what a kernel's answers differ in.
+"""The privcmd ioctls: the interface that every kernel's answers are behind.
 
-A map request is a generator. It yields between slices of frames, and the caller decides whether others may run
-there; closing it at a yield gives back all that it took and changes nothing.
+A map request is a generator. It yields between slices of frames, and the caller decides whether other requests may
+run there. Closing the generator at a yield gives back all that the request took, and nothing has changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Personality(VmOps, Protocol):
-    """How one kernel answers. Stateless: one serves any number of address spaces."""
+    """How one kernel answers. It has no state: one object serves any number of address spaces."""
 
     name: str
     paged_nibble: int
@@ -39,12 +39,12 @@ class Personality(VmOps, Protocol):
         """MMAPBATCH and MMAPBATCH_V2, which differ only in how the answer is written down.
 
         Args:
-            space: Where to map.
-            domid: Whose frames.
+            space: The address space to map in.
+            domid: The domain that has the frames.
             addr: The address of the first page.
-            gmfns: Frame numbers, a page each.
+            gmfns: Frame numbers, one for each page.
             may_write: The caller has the right to map this domain writable.
-            ready: Makes what is returned, of frames that are about to be mapped: when that fails, they are not.
+            ready: Makes the answer, just before the frames are mapped. When it fails, they are not mapped.
 
         Raises:
             ModelError: EINVAL, EPERM, EDQUOT; nothing has changed.
@@ -59,20 +59,20 @@ class Personality(VmOps, Protocol):
         Raises:
             Stopped: at the first bad entry, with its errno; the entries before it stay mapped.
             ModelError: EINVAL, EPERM, EDQUOT before the first entry.
-            MemoryError: When entries are mapped, too.
+            MemoryError: Also when entries are mapped already.
         """
 
     def reach_of_mmap(self, space: AddressSpace, entries: Sequence[MmapEntry], /) -> int:
-        """How many pages a call of ``mmap`` maps at most, before it stops at an entry that does not fit."""
+        """Return how many pages a call of ``mmap`` maps at most, before it stops at an entry that does not fit."""
 
     def check_mmap(self) -> None:
-        """Whether there is an MMAP at all. Raises ModelError ENOSYS."""
+        """Check that the kernel has MMAP. Raises ModelError ENOSYS."""
 
     def mmap_resource(
         self, space: AddressSpace, wanted: Part, addr: int, *, may_write: bool = True, ready: Ready = as_it_is
     ) -> Any:
-        """MMAP_RESOURCE: put part of a resource in the place of what is mapped; ``ready`` as for ``mmapbatch``.
+        """MMAP_RESOURCE: replace what is mapped by part of a resource; ``ready`` as for ``mmapbatch``.
 
         Raises:
-            ModelError: EINVAL, ENOMEM, EPERM, EDQUOT, and what ``resources.mfns_of`` says.
+            ModelError: EINVAL, ENOMEM, EPERM, EDQUOT, and as ``resources.mfns_of``.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the privcmd ioctls of all kernels have in common: arguments, answers, checks, the references they take."""
+"""What the privcmd ioctls of all kernels have in common: arguments, answers, checks, references to frames."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ PAGED_OUT: Final = 0x8000_0000  # PRIVCMD_MMAPBATCH_PAGED_ERROR
 
 MOST_RESOURCE_FRAMES: Final = 1 << 19  # of 8 bytes, in one piece of kernel memory (KMALLOC_MAX_SIZE)
 
-# Makes an answer of what is about to be mapped.
+# Makes the answer of a batch that is about to be mapped.
 Ready: TypeAlias = "Callable[[Batch], Any]"
 
 
 class Batch(NamedTuple):
-    """The answer to MMAPBATCH: for every single frame, in the order of the request.
+    """The outcome of MMAPBATCH for each frame, in the order of the request.
 
     Attributes:
-        ret: What the ioctl returns: 0, or -ENOENT when the caller is to ask again for paged frames.
-        mfns: (n,) the frames mapped, ``NO_FRAME`` for one that failed.
-        errors: None when all are good, else (n,) negative errnos and zeros.
-        protection: What the mapping allows; of MMAP in several ranges, what all of them allow.
+        ret: What the ioctl returns: 0, or -ENOENT when the caller is to ask again for paged-out frames.
+        mfns: (n,) the mfns mapped, ``NO_FRAME`` for a frame that failed.
+        errors: None when all frames are good, else (n,) negative errnos and zeros.
+        protection: The protection of the mapping; after MMAP of several ranges, what all ranges allow.
     """
 
     ret: int
@@ -46,7 +46,7 @@ class Batch(NamedTuple):
 
     @property
     def n_failed(self) -> int:
-        """Frames that failed."""
+        """The number of frames that failed."""
         return 0 if self.errors is None else int(np.count_nonzero(self.errors))
 
 
@@ -71,21 +71,21 @@ class Part:
 
 
 def as_it_is(batch: Batch) -> Any:
-    """The plainest answer."""
+    """Return the batch itself as the answer."""
     return batch
 
 
 def out_of_memory() -> ModelError:
-    """The refusal of what there is no memory for."""
+    """Return the answer to a request that there is no memory for."""
     return ModelError(errno.ENOMEM, "the broker has no memory left for this; ask again, or for less at a time")
 
 
-class Stopped(ModelError):  # noqa: N818 - a ModelError like the others, told apart by what it carries
-    """MMAP stopped at an entry; what it had mapped before that stays.
+class Stopped(ModelError):  # noqa: N818 - a ModelError like the others, with the frames that stay mapped
+    """MMAP stopped at an entry; the entries before it stay mapped.
 
     Attributes:
-        mfns: (n,) the frames that stay mapped, in request order.
-        protection: What their mapping allows.
+        mfns: (n,) the mfns that stay mapped, in request order.
+        protection: The protection of their mapping.
     """
 
     def __init__(self, cause: ModelError, entry: int, mfns: Mfns, protection: int = PROT_NONE) -> None:
@@ -98,9 +98,10 @@ class Stopped(ModelError):  # noqa: N818 - a ModelError like the others, told ap
 def get_frames(
     space: AddressSpace, domid: int, gmfns: Gmfns, protection: int | None = None
 ) -> Generator[None, None, tuple[Mfns, Errors | None]]:
-    """Get references to frames, in slices, with a yield between two; closing it, or a refusal there, puts them.
+    """Get references to frames, in slices, and yield between two slices.
 
-    What ``protection`` is for: ``foreign.get``.
+    Closing the generator, or an error, puts the references again. For ``protection`` and what is returned see
+    ``foreign.get``.
     """
     machine = space.machine
     n = len(gmfns)
@@ -130,7 +131,7 @@ def get_resource(space: AddressSpace, wanted: Part, frames: Mfns) -> Mfns:
     """Get references to the frames of a resource, to all of them or none.
 
     Raises:
-        ModelError: That of the first one that cannot be had; what was reserved is given up.
+        ModelError: The errno of the first frame that fails; what was reserved is given up.
     """
     mfns, errors = foreign.get_mfns(space.machine, wanted.dom, frames)
     if errors is not None:
@@ -152,13 +153,13 @@ def put_frames(space: AddressSpace, mfns: Mfns) -> None:
 
 
 def give_up(space: AddressSpace, mfns: Mfns) -> None:
-    """Put the references that ``get_frames`` took, and what was reserved to map them; never fails."""
+    """Put the references that ``get_frames`` took, and give up what was reserved to map the frames; never fails."""
     put_frames(space, mfns)
     space.abandon()
 
 
 def check_rights(protection: int, domid: int, *, may_write: bool) -> None:
-    """Whether the caller may map that way.
+    """Check that the caller may map a domain with a protection.
 
     Raises:
         ModelError: EPERM.
@@ -170,7 +171,7 @@ def check_rights(protection: int, domid: int, *, may_write: bool) -> None:
 
 
 def check_size(num: int) -> None:
-    """Refuse what the driver cannot make a list for (more than 4 MiB of it).
+    """Check the number of frames of a resource: the driver cannot allocate a list of more than 4 MiB.
 
     Raises:
         ModelError: ENOMEM.
@@ -204,20 +205,20 @@ def check_num(num: int, addr: int, key: str = "num") -> int:
 
 
 def run_of(mfn: int, n_pages: int) -> Gmfns:
-    """The gmfns of consecutive frames; they wrap at 64 bits, as the caller's ``mfn + i`` does."""
+    """Return the gmfns of consecutive frames; they wrap at 64 bits, as the driver's ``mfn + i`` does."""
     if n_pages == 1:
         return [mfn]
     return np.arange(n_pages, dtype=np.uint64) + np.uint64(mfn)
 
 
 def hidden(gmfns: Gmfns, marked: Gmfns, errors: Errors) -> list[int]:
-    """The failed frames that V1's report does not show: their numbers had the bits already."""
+    """Return the indices of failed frames that V1's report does not show, because their gmfns had the bits already."""
     same = np.asarray(gmfns, dtype=np.uint64) == np.asarray(marked, dtype=np.uint64)
     return np.flatnonzero(same & (np.asarray(errors) != 0)).tolist()
 
 
 def with_nibbles(gmfns: Gmfns, errors: Errors, paged_nibble: int) -> Gmfns:
-    """V1's way to report: bits or-ed into the caller's array, upper half and good entries as they were."""
+    """Return V1's report: error bits or-ed into the caller's gmfns; the upper halves and good entries stay."""
     if isinstance(gmfns, list):
         return [
             gmfn | (paged_nibble if error == -errno.ENOENT else FAILED) if error else gmfn

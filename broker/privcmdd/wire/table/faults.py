@@ -57,7 +57,7 @@ ROWS: Final = (
             "E2BIG": f"more than {limits.NAMES} ranges",
         },
         doc="Rules about frames (frame_errno, paged) count the good frames that match, wherever one is looked up: in "
-        "a batch, by a fault, for a grant or a resource. MMAP looks up a whole entry before it stops. Those that a "
+        "a batch, at a page fault, for a grant or resource. MMAP looks up a whole entry before it stops. Those that a "
         "rule takes fail as real ones do. The other rules count requests. Rules are asked in the order of their ids; "
         "the first that answers or drops a request is the last one asked. Requests of the methods named faults. meet "
         "no rule.",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods about findings: harm that a real host does without a word."""
+"""Methods about findings: requests that do harm on a real host, which reports no error."""
 
 from typing import Final
 

@@ -32,7 +32,7 @@ ROWS: Final = (
     ),
     Method(
         "gntalloc.free",
-        "Let go of such pages, on either side: IOCTL_GNTALLOC_DEALLOC_GREF.",
+        "Give such pages up, on either side: IOCTL_GNTALLOC_DEALLOC_GREF.",
         (Param("refs", "ints", "the grants' numbers", most=MOST),),
         (),
         "any",
@@ -41,7 +41,7 @@ ROWS: Final = (
     ),
     Method(
         "gntalloc.notify",
-        "Say what is to be done when its maker lets go of a page: IOCTL_GNTALLOC_SET_UNMAP_NOTIFY.",
+        "Set what is done when its maker gives a page up: IOCTL_GNTALLOC_SET_UNMAP_NOTIFY.",
         (
             Param("ref", "u32", "the grant's number"),
             Param("action", "u32", "1 clear a byte, 2 send an event, or-ed; 0 nothing any more"),
