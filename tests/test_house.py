@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,38 @@ def test_nothing_refers_to_a_file_beside_the_checkout() -> None:
         outside |= {f"{name}: {found}" for found in re.findall(r"\bROOT\.parent\b", text)}
 
     assert sorted(outside) == []
+
+
+def test_the_same_versions_of_python_are_tried_everywhere() -> None:
+    """CI and nox try the same versions, from the oldest that the package admits."""
+    found = {
+        name: re.findall(r'"(3\.\d+)"', re.findall(pattern, (ROOT / name).read_text(encoding="utf-8"))[0])
+        for name, pattern in (("noxfile.py", r"VERSIONS = (.*)"), (".github/workflows/ci.yml", r"python: (\[.*)"))
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert found["noxfile.py"] == found[".github/workflows/ci.yml"]
+    assert project["requires-python"] == f">={found['noxfile.py'][0]}"
+
+
+@GIT_LISTS
+def test_hooks_before_a_commit_run_what_make_has_installed() -> None:
+    """Each hook's program is in the venv or is the shell, so that no hook needs the network."""
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    entries = re.findall(r"entry: (\S+)", hooks)
+
+    assert len(entries) == hooks.count("- id: ")
+    programs = {Path(name).name for name in entries} - {"sh"}
+    assert [name for name in programs if not (Path(sys.prefix) / "bin" / name).exists()] == []
+
+
+@GIT_LISTS
+def test_no_file_is_too_large_for_the_hook() -> None:
+    """The hook against large files lets the recording of the real host pass, and everything else that is tracked."""
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    limit_kib = int(re.findall(r"-size \+(\d+)k", hooks)[0])
+
+    assert [path for path in tracked() if path.is_file() and path.stat().st_size > limit_kib * 1024] == []
 
 
 @pytest.mark.parametrize(
