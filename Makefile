@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest -q
+# A file of tests stays with one process: what its fixtures build is built once.
+BOTH := -n auto --dist loadfile
 PROFILE ?= default
 SEEDS ?= 200
 
@@ -22,9 +24,9 @@ demo: $(READY) ## run the main job: a broker, a guest, device models, each step 
 	@$(BIN)/privcmdctl demo
 
 test: $(READY) packages shim ## every test; PROFILE=long makes 10^5 steps of the state machine
-	PRIVCMDD_PROFILE=$(PROFILE) $(PYTEST) -rs
+	PRIVCMDD_PROFILE=$(PROFILE) $(PYTEST) $(BOTH) -rs
 
-check: lint types imports generated unit ## the gate: lint, types, imports, generated files, tests without the container
+check: lint types imports generated unit ## the gate, two minutes: lint, types, imports, generated files, the quick tests
 
 lint: $(READY) ## ruff; for C clang-format, both compilers and cppcheck
 	$(BIN)/ruff check .
@@ -43,8 +45,8 @@ generated: $(READY) ## generated files are what their sources make
 	$(BIN)/python clients/protocol/generate.py --check
 	$(BIN)/python docs/tables.py --check
 
-unit: $(READY) shim
-	PRIVCMDD_PROFILE=$(PROFILE) $(PYTEST) -m "not container"
+unit: $(READY) shim ## the quick tests: without the container and what takes long
+	$(PYTEST) $(BOTH) -m "not container and not thorough"
 
 container: $(READY) packages ## build the image and run it
 	$(PYTEST) -m container -rs

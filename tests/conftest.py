@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,35 @@ from support import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+HERE = Path(__file__).resolve().parent
+THOROUGH = (
+    "clients/c/test_checkers.py",
+    "clients/c/test_findings.py",
+    "clients/python/test_demo.py",
+    "history",
+    "model/test_laws_alone.py",
+    "model/test_side_by_side.py",
+    "mutants",
+    "oracle",
+    "programs",
+    "replacement",
+    "sim/test_allocation.py",
+    "sim/test_history.py",
+    "sim/test_seeds.py",
+    "test_examples.py",
+)
+"""Folders and files whose tests are ``thorough``: two thirds of the time of the whole suite."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what ``make check`` leaves to ``make test``."""
+    thorough = {HERE / path for path in THOROUGH}
+    assert all(path.exists() for path in thorough), "a path of THOROUGH is gone: name the tests as they are called now"
+    for item in items:
+        if thorough & {item.path, *item.path.parents}:
+            item.add_marker(pytest.mark.thorough)
 
 
 @pytest.fixture(autouse=True)

@@ -1,38 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documentation: its links resolve, its tables are complete, its examples do what they say."""
+"""The documentation: its links resolve, its tables are complete. Its examples are played in ``test_examples``."""
 
 from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import tables
 
-from privcmd import Client, PrivateBroker, PrivcmdError
-from privcmd.run import qemu, xenstore
-from privcmd.run.program import PRELOAD_NAME
+from privcmd import Client, PrivcmdError
 from privcmdd.cli import broker as broker_command
 from privcmdd.cli import ctl
 from privcmdd.model.findings import FindingKind
 from privcmdd.server.keys import KEYS
 from privcmdd.wire.methods import METHODS
-from support.transcript import MARK, QEMU_MARK, XEN_MARK, Shell, alike, files_and_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-PLAYED = [page for page in PAGES if MARK in re.sub(r"`[^`\n]*`", "", page.read_text())]
-PLAYED_WITH_XEN = [page for page in PAGES if XEN_MARK in re.sub(r"`[^`\n]*`", "", page.read_text())]
-PLAYED_WITH_QEMU = [page for page in PAGES if QEMU_MARK in re.sub(r"`[^`\n]*`", "", page.read_text())]
 PAGE = 4096
 
 
@@ -95,52 +87,6 @@ def test_every_page_is_in_the_index() -> None:
     ]
 
     assert missing == []
-
-
-@pytest.mark.parametrize("page", PLAYED, ids=name_of)
-def test_examples_print_what_the_page_says(page: Path) -> None:
-    """Commands and programs of a page, played in order in one shell beside a broker of its own."""
-    play(page, MARK)
-
-
-@pytest.mark.parametrize("page", PLAYED_WITH_XEN, ids=name_of)
-def test_examples_over_xens_libraries_print_what_the_page_says(page: Path) -> None:
-    """The same for unmodified programs; they find our libraries where a checkout has them."""
-    if shutil.which("cc") is None or not Path("/usr/include/xenforeignmemory.h").exists():
-        pytest.skip(f"NOT TESTED: {name_of(page)}; cc or libxen-dev is missing (apt-get install gcc libxen-dev)")
-    if not (ROOT / "clients/c/build" / PRELOAD_NAME).exists():
-        pytest.skip(f"NOT TESTED: {name_of(page)}; the preload library is not built (make shim)")
-    play(page, XEN_MARK)
-
-
-@pytest.mark.parametrize("page", PLAYED_WITH_QEMU, ids=name_of)
-def test_examples_with_a_device_model_print_what_the_page_says(page: Path) -> None:
-    """The same with QEMU's Xen device model and xenstored."""
-    try:
-        qemu.find()
-    except PrivcmdError as missing:
-        pytest.skip(f"NOT TESTED: {name_of(page)}; {missing}")
-    if xenstore.find() is None or not (ROOT / "clients/c/build" / PRELOAD_NAME).exists():
-        pytest.skip(f"NOT TESTED: {name_of(page)}; xenstored or the preload library is missing (make packages shim)")
-    play(page, QEMU_MARK)
-
-
-def play(page: Path, mark: str) -> None:
-    """Play the blocks of a page that have the mark."""
-    files, steps = files_and_steps(page.read_text(encoding="utf-8"), mark)
-    assert steps
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        PrivateBroker(args=("--paranoid",)) as broker,
-        Shell(Path(directory), broker.path) as shell,
-    ):
-        (Path(directory) / "clients").symlink_to(ROOT / "clients")
-        for name, text in files.items():
-            (Path(directory) / name).write_text(text, encoding="utf-8")
-        for step in steps:
-            printed = [alike(line) for line in shell.play(step)]
-
-            assert printed == [alike(line) for line in step.expected], step.command
 
 
 def test_every_method_is_on_the_protocol_page() -> None:
