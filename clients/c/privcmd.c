@@ -297,6 +297,17 @@ static int ask_hypercall(uint64_t file, const struct privcmd_hypercall *call, ui
     return client_call(answer);
 }
 
+/* The broker writes results into the pages that it shares with us. */
+static void buffers_written(void)
+{
+    const struct area *area;
+    if (!user_is_checked())
+        return;
+    for (uint64_t at = 0; (area = areas_first(at, USER_END)); at = area->end)
+        if (area->device == DEVICE_HYPERCALL && area->prot & PROT_WRITE)
+            user_written(area->start, area->end - area->start);
+}
+
 static int64_t ioctl_hypercall(uint64_t file, uint64_t argument)
 {
     struct privcmd_hypercall call;
@@ -314,6 +325,7 @@ static int64_t ioctl_hypercall(uint64_t file, uint64_t argument)
         if (error)
             return -error;
     }
+    buffers_written();
     return mp_find_int(answer.result, "ret", -ENOSYS);
 }
 

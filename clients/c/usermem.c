@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "usermem.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
 
@@ -25,13 +26,18 @@ static void refused(int error)
     said = true;
 }
 
-static bool copy(long call, void *ours, uint64_t theirs, uint64_t size)
+/*
+ * Copies by process_vm_readv, whichever way: the kernel checks both sides, and a bad pointer is EFAULT. What is written
+ * is its local side, so that a checker that knows the system call (memcheck) sees that it has been set;
+ * process_vm_writev into the caller's memory would be a write that no checker sees.
+ */
+static bool copy(uint64_t to, uint64_t from, uint64_t size)
 {
     size_t done = 0;
     pid_t self = getpid();
     while (done < size) {
-        struct iovec local = {(char *)ours + done, size - done}, remote = {(void *)(theirs + done), size - done};
-        long n = syscall(call, self, &local, 1L, &remote, 1L, 0L);
+        struct iovec local = {(void *)(to + done), size - done}, remote = {(void *)(from + done), size - done};
+        long n = syscall(SYS_process_vm_readv, self, &local, 1L, &remote, 1L, 0L);
         if (n < 0 && errno != EFAULT)
             refused(errno);
         if (n <= 0)
@@ -43,12 +49,27 @@ static bool copy(long call, void *ours, uint64_t theirs, uint64_t size)
 
 bool user_read(void *to, uint64_t from, uint64_t size)
 {
-    return copy(SYS_process_vm_readv, to, from, size);
+    return copy((uint64_t)to, from, size);
 }
 
 bool user_write(uint64_t to, const void *from, uint64_t size)
 {
-    return copy(SYS_process_vm_writev, (void *)from, to, size);
+    return copy(to, (uint64_t)from, size);
+}
+
+/* Valgrind's memcheck preloads a library of its own into the program that it runs. */
+bool user_is_checked(void)
+{
+    static int known;
+    const char *preloaded = known ? NULL : getenv("LD_PRELOAD");
+    if (!known)
+        known = preloaded && strstr(preloaded, "vgpreload_memcheck") ? 1 : -1;
+    return known > 0;
+}
+
+void user_written(uint64_t at, uint64_t size)
+{
+    copy(at, at, size);
 }
 
 void user_clear(uint64_t to, uint64_t size)

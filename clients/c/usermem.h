@@ -9,6 +9,10 @@
 /* Whether size bytes could be read, or written. If not, those before the first that could not have been. */
 bool user_read(void *to, uint64_t from, uint64_t size);
 bool user_write(uint64_t to, const void *from, uint64_t size);
+/* Whether valgrind's memcheck runs the program: it knows of no writing but this process' own. */
+bool user_is_checked(void);
+/* Tells it that another process has written there, by copying the bytes onto themselves. */
+void user_written(uint64_t at, uint64_t size);
 /* Writes zeros as far as it goes. */
 void user_clear(uint64_t to, uint64_t size);
 /* Whether an array of int could be written. Its bytes stay as they are. */

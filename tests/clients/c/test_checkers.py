@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 PRELOAD = "libprivcmdd-preload.so"
 TIMEOUT_S = 100
 # Those that touch nothing that is not mapped: for valgrind that is an error, however much it is meant.
-UNDER_VALGRIND = ("batch_v1", "mmap", "restrict", "fork", "threads")
+UNDER_VALGRIND = [
+    *(("raw.c", case) for case in ("batch_v1", "mmap", "restrict", "fork", "threads")),
+    *(("events.c", case) for case in EVENT_CASES if case != "refusals"),
+]
 
 
 def run(command: Sequence[str], guests: Guests, case: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -63,12 +66,14 @@ def test_clang_makes_the_same_client(
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("case", UNDER_VALGRIND)
-def test_valgrind_finds_nothing(case: str, libraries: Path, compiled: Callable[..., Path], guests: Guests) -> None:
+@pytest.mark.parametrize(("source", "case"), UNDER_VALGRIND)
+def test_valgrind_finds_nothing(
+    source: str, case: str, libraries: Path, compiled: Callable[..., Path], guests: Guests
+) -> None:
     """No use of what is not there or not set, and no leak."""
     if shutil.which("valgrind") is None:
         pytest.skip("NOT TESTED: the C client under valgrind; it is missing (apt-get install valgrind)")
-    command = ["valgrind", "-q", "--error-exitcode=9", "--leak-check=full", str(compiled("raw.c"))]
+    command = ["valgrind", "-q", "--error-exitcode=9", "--leak-check=full", str(compiled(source))]
 
     done = run(command, guests, case, LD_PRELOAD=str(libraries / PRELOAD))
 
