@@ -11,12 +11,12 @@ PROFILE ?= default
 SEEDS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants bench generate history model-check coverage clean
+.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants bench generate history model-check coverage lock image clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
-$(READY): pyproject.toml .ci/setup
+$(READY): pyproject.toml requirements/dev.txt .ci/setup
 	@.ci/setup $(PYTHON)
 	@touch $@
 
@@ -82,6 +82,13 @@ coverage: $(READY) shim ## measure which lines and branches of model, wire and s
 	$(BIN)/coverage combine -q
 	@for floor in $(COVERED); do echo "$${floor%:*}, at least $${floor#*:} %:"; $(BIN)/coverage report --skip-covered \
 		--include="broker/privcmdd/$${floor%:*}/*" --fail-under="$${floor#*:}" || exit 1; done
+
+image: ## build the container image, labelled, its base pinned by digest; ENGINE="docker", TAG=
+	@.ci/image $(or $(TAG),privcmdd)
+
+lock: $(READY) ## pin anew what the image, .venv and CI install (requirements); LOCK=--upgrade takes newer versions
+	@.ci/lock $(BIN)/python $(LOCK)
+	@touch $(READY)
 
 history: $(READY) ## check a recorded history, FILE=its name; or many random ones
 	cd tests && ../$(BIN)/python -m history $(if $(FILE),$(abspath $(FILE)),--seeds 0:2000 --simulated 0:400)

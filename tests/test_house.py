@@ -9,10 +9,17 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from support import descriptors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = {".py": "#", ".c": "//", ".h": "//", ".mjs": "//", ".js": "//", ".pml": "//"}
@@ -152,3 +159,57 @@ def test_a_descriptor_left_open_is_noticed() -> None:
 
     assert set(left) == {reader, writer}
     assert descriptors.left_since(before) == {}
+
+
+def requirements(name: str) -> dict[str, Version]:
+    """The versions that a file of ``requirements`` has for this Python; each entry has hashes."""
+    text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8").replace("\\\n", "")
+    found: dict[str, Version] = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        requirement, *hashes = re.split(r"\s+--hash=", line)
+        assert hashes, f"{name}.txt: no hash: {line}"
+        assert all(each.startswith("sha256:") for each in hashes)
+        pinned = Requirement(requirement)
+        (exactly,) = pinned.specifier
+        assert exactly.operator == "=="
+        if pinned.marker is None or pinned.marker.evaluate():
+            found[canonicalize_name(pinned.name)] = Version(exactly.version)
+    return found
+
+
+def groups(project: dict[str, Any], name: str) -> Iterator[str]:
+    """The requirements of a dependency group, those that it includes as well."""
+    for entry in project["dependency-groups"][name]:
+        if isinstance(entry, str):
+            yield entry
+        else:
+            yield from groups(project, entry["include-group"])
+
+
+def test_everything_that_is_installed_is_locked() -> None:
+    """Image, .venv and CI install what ``requirements`` pins by hashes, and it fits what pyproject.toml asks for.
+
+    What builds and runs the image has the versions that the tests run with. Where this fails: ``make lock``.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    asked = {
+        "run": project["project"]["dependencies"],
+        "build": project["build-system"]["requires"],
+        "dev": [*project["project"]["dependencies"], *project["build-system"]["requires"], *groups(project, "dev")],
+    }
+    locked = {name: requirements(name) for name in asked}
+    unmet = {
+        f"requirements/{name}.txt: {text}"
+        for name, texts in asked.items()
+        for text in texts
+        if not (wanted := Requirement(text)).specifier.contains(
+            locked[name].get(canonicalize_name(wanted.name), Version("0")), prereleases=True
+        )
+    }
+
+    assert unmet == set(), "run `make lock`"
+    assert locked["dev"].items() >= locked["run"].items() | locked["build"].items(), "run `make lock`"
+    assert "--require-hashes" in (ROOT / ".ci/setup").read_text(encoding="utf-8")
+    assert (ROOT / "Dockerfile").read_text(encoding="utf-8").count("--require-hashes") == 2

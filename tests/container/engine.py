@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-BASE: Final = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0]
+BASE: Final = re.findall(r"^ARG BASE=(\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0]
 """The image that ours is made from."""
 OFFICIAL: Final = f"docker.io/library/{BASE}"
 """Its full name, which no stand-in has."""
@@ -48,9 +48,9 @@ class Engine:
     build_options: tuple[str, ...] = ()
     run_options: tuple[str, ...] = ()
 
-    def build(self, tag: str) -> None:
-        """Build the image from the repository's root."""
-        self("build", *self.build_options, "--tag", tag, str(ROOT), timeout_s=BUILD_S)
+    def build(self, tag: str, *options: str, directory: Path = ROOT) -> None:
+        """Build an image from a directory, the repository's root unless another is named."""
+        self("build", *self.build_options, *options, "--tag", tag, str(directory), timeout_s=BUILD_S)
 
     def run(self, *args: str) -> str:
         """Run a container to its end, or start one with ``--detach``; return what it prints."""
