@@ -27,10 +27,13 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY broker broker
 COPY clients clients
-RUN /opt/build/bin/python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
+# There is no git to ask. The libraries come with the wheel.
+ARG VERSION=0+unknown
+RUN SETUPTOOLS_SCM_PRETEND_VERSION=$VERSION PRIVCMDD_SHIM=required \
+    /opt/build/bin/python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
  && python3 -m pip --python /opt/privcmdd/bin/python install --no-cache-dir --no-deps --no-index --root /made /wheels/*.whl \
- && make -C clients/c BUILD=/libraries CFLAGS='-O2 -g1' \
- && install -D -t /made/usr/local/lib/privcmdd /libraries/*.so /libraries/*.so.1 \
+ && mkdir -p /made/usr/local/lib \
+ && mv /made/opt/privcmdd/lib/python3.*/site-packages/privcmd/lib /made/usr/local/lib/privcmdd \
  && for packages in /made/opt/privcmdd/lib/python3.*/site-packages; do \
         ln -s /usr/local/lib/privcmdd "$packages/privcmd/lib"; \
     done
@@ -50,7 +53,7 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["privcmdctl", "pi
 ENTRYPOINT ["privcmdd-entrypoint"]
 CMD ["serve"]
 # Last, because they change with each build, and nothing below has to be built again for them.
-ARG VERSION=unknown
+ARG VERSION=0+unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown
 ARG BASE

@@ -83,7 +83,7 @@ coverage: $(READY) shim ## measure which lines and branches of model, wire and s
 	@for floor in $(COVERED); do echo "$${floor%:*}, at least $${floor#*:} %:"; $(BIN)/coverage report --skip-covered \
 		--include="broker/privcmdd/$${floor%:*}/*" --fail-under="$${floor#*:}" || exit 1; done
 
-image: ## build the container image, labelled, its base pinned by digest; ENGINE="docker", TAG=
+image: $(READY) ## build the container image, labelled, its base pinned by digest; ENGINE="docker", TAG=
 	@.ci/image $(or $(TAG),privcmdd)
 
 lock: $(READY) ## pin anew what the image, .venv and CI install (requirements); LOCK=--upgrade takes newer versions

@@ -15,8 +15,8 @@ import grimp
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 BROKER: Final = "privcmdd"
-NO_FLOOR: Final = "__main__"
-"""Stands above all floors and only calls ``cli``."""
+NO_FLOORS: Final = {"__main__", "(_version)"}
+"""What stands above all floors and only calls ``cli``, and what a build writes below them."""
 CALLED: Final = {
     "service.broker": "dispatch",
     "service.world": "state",
@@ -93,7 +93,7 @@ def drawing() -> str:
     rooms = [
         room
         for floor in listed[BROKER]
-        if floor != NO_FLOOR
+        if floor not in NO_FLOORS
         for room in rooms_of(floor, listed[f"{BROKER}.{floor}"], graph)
     ]
     for room in rooms:

@@ -26,6 +26,7 @@ THOROUGH = (
     "model/test_side_by_side.py",
     "mutants",
     "oracle",
+    "packaging",
     "programs",
     "replacement",
     "sim/test_allocation.py",

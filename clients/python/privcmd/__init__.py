@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from privcmd.faults import InjectedFault
     from privcmd.foreign import ForeignMemory, Mapping
     from privcmd.results import HOLE, Batch, DomainInfo, DomainRow, Fault, Finding, MapEntry, Space
+    from privcmd.version import __version__
 
 PAGE_SIZE = 4096
 """Bytes of a page, of a frame, of everything here."""
@@ -56,6 +57,7 @@ _HOMES = {
     "PrivateBroker": "broker",
     "PrivcmdError": "errors",
     "Space": "results",
+    "__version__": "version",
 }
 
 __all__ = [
@@ -83,6 +85,7 @@ __all__ = [
     "PrivateBroker",
     "PrivcmdError",
     "Space",
+    "__version__",
 ]
 
 

@@ -98,6 +98,7 @@ def run(options: Options) -> int:
 
 def _run(options: Options) -> int:
     path = reach.check(options.command[0])
+    program.preload_library()  # what is wrong with it is said before anything is started
     token = f"run-{os.getpid()}"
     up = host.running(
         options.guests,

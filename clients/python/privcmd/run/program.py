@@ -14,12 +14,16 @@ from typing import IO, TYPE_CHECKING, Final
 
 from privcmd.errors import PrivcmdError
 from privcmd.signals import ENDING, put_off
+from privcmd.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
 PRELOAD_NAME: Final = "libprivcmdd-preload.so"
+NOT_BUILT_NAME: Final = "not-built.txt"
+"""Why a package has no shim, left by its build."""
+_MARK: Final = b"PRIVCMDD_VERSION="
 FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
 """Signals that go to the program; those of the keyboard reach it anyway, and must not end us before it."""
 
@@ -59,20 +63,51 @@ def preload_library() -> Path:
     """Where the shim is.
 
     Raises:
-        PrivcmdError: ENOENT, it has not been built, or is not where PRIVCMDD_PRELOAD says.
+        PrivcmdError: ENOENT, it has not been built, or is not where PRIVCMDD_PRELOAD says; EINVAL, it was made from
+            another version than this package.
     """
     if named := os.environ.get("PRIVCMDD_PRELOAD"):
-        if not Path(named).exists():
+        if not Path(named).is_file():
             raise PrivcmdError(errno.ENOENT, f"{named} is not there, and PRIVCMDD_PRELOAD names it")
-        return Path(named)
+        return _same_version(Path(named), "PRIVCMDD_PRELOAD names it: unset that, or name one of this version")
     package = Path(__file__).resolve().parent.parent
+    installed = package / "lib" / PRELOAD_NAME
+    if installed.exists():
+        return _same_version(installed, "install the package again: pip install --force-reinstall privcmdd")
     # In a checkout the package is at clients/python/privcmd, and the library is built beside its sources.
-    for directory in (package / "lib", package.parent.parent / "c" / "build"):
-        if (directory / PRELOAD_NAME).exists():
-            return directory / PRELOAD_NAME
+    built = package.parent.parent / "c" / "build" / PRELOAD_NAME
+    if built.exists():
+        return _same_version(built, "`make shim` builds it anew")
+    why = installed.with_name(NOT_BUILT_NAME)
+    if why.exists():
+        raise PrivcmdError(
+            errno.ENOENT,
+            f"{PRELOAD_NAME} could not be built when this package was installed: "
+            f"{why.read_text(encoding='utf-8').strip()}. Put that right, then: pip install --force-reinstall "
+            "--no-cache-dir privcmdd; or set PRIVCMDD_PRELOAD",
+        )
     raise PrivcmdError(
         errno.ENOENT, f"{PRELOAD_NAME} is not built: `make shim` does it, with a C compiler; or set PRIVCMDD_PRELOAD"
     )
+
+
+def version_of(library: Path) -> str | None:
+    """The version that a library of ours was made from; None if it does not say, as those before 0.2 do not."""
+    data = library.read_bytes()
+    at = data.find(_MARK)
+    return None if at < 0 else data[at + len(_MARK) : data.find(b"\0", at)].decode(errors="replace")
+
+
+def _same_version(library: Path, remedy: str) -> Path:
+    """A library, if it is of this package's version."""
+    made_from = version_of(library)
+    if made_from != __version__:
+        raise PrivcmdError(
+            errno.EINVAL,
+            f"{library} was made from {'an unknown version' if made_from is None else f'version {made_from}'}, "
+            f"and this package is version {__version__}; {remedy}",
+        )
+    return library
 
 
 def environment(socket_path: str, token: str) -> dict[str, str]:
