@@ -51,6 +51,10 @@ unit: $(READY) shim ## the quick tests: without the container and what takes lon
 container: $(READY) packages ## build the image and run it
 	$(PYTEST) -m container -rs
 
+.PHONY: fresh
+fresh: ## the README's first commands in bare roots of Debian, as root and as a user; ARGS='--suites trixie --only demo'
+	$(PYTHON) tests/fresh/newcomer.py $(ARGS)
+
 mutants: $(READY) shim ## plant real bugs, one at a time; the tests must notice each
 	$(BIN)/python tests/mutants/run.py
 
