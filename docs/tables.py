@@ -67,7 +67,7 @@ def answered() -> dict[str, Mapping[int, Any]]:
     of_domctl = {domctl.CREATEDOMAIN: createdomain.create, domctl.GETDOMAININFO: domctl.next_domain}
     rooms = {NAMES["hypercall"][number]: sys.modules[handler.__module__] for number, handler in TABLE.items()}
     tables = {name: dict(room.COMMANDS) for name, room in rooms.items() if hasattr(room, "COMMANDS")}
-    tables["domctl"] |= of_domctl
+    tables["domctl"] |= of_domctl | domctl.SINCE_4_20
     return {**tables, "dm_op": dm_op.REQUESTS}
 
 

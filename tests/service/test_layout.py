@@ -5,21 +5,22 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from privcmd.guest import pv
 from privcmdd.service import hypercalls, vm_event
-from privcmdd.service.hypercalls import hvm_context
-from privcmdd.service.hypercalls.names import NAMES
+from privcmdd.service.hypercalls import createdomain, domctl, hvm_context, sysctl
+from privcmdd.service.hypercalls.names import NAMES, SINCE_4_20
 from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 HEADERS = """\
 #include <stddef.h>
@@ -41,11 +42,15 @@ HEADERS = """\
 #include <xen/hvm/params.h>
 #include <xen/hvm/save.h>
 """
+INSTALLED = Path("/usr/include/xen/domctl.h")
+_VERSIONS = {version: xen for xen, version in domctl.INTERFACE_VERSIONS.items()}
+_DEFINED = re.search(r"XEN_DOMCTL_INTERFACE_VERSION (0x\w+)", INSTALLED.read_text()) if INSTALLED.exists() else None
+RELEASE = _VERSIONS.get(int(_DEFINED[1], 16)) if _DEFINED else None
+"""The release of Xen whose headers are installed; what the releases differ in is compared with these."""
+OPERATIONS = {kind: names | (SINCE_4_20.get(kind, {}) if RELEASE == "4.20" else {}) for kind, names in NAMES.items()}
 # Layouts that are less than a structure: a beginning of one, or none at all.
 HEADS = {"struct xen_domctl", "struct xen_sysctl", "struct xen_dm_op", "struct xen_build_id", "struct vm_event_st"}
 VALUES = {
-    "domctl.INTERFACE_VERSION": "XEN_DOMCTL_INTERFACE_VERSION",
-    "sysctl.INTERFACE_VERSION": "XEN_SYSCTL_INTERFACE_VERSION",
     "domctl.DOMCTL_BYTES": "sizeof(struct xen_domctl)",
     "sysctl.SYSCTL_BYTES": "sizeof(struct xen_sysctl)",
     "domctl.VCPU_CONTEXT_BYTES": "sizeof(struct vcpu_guest_context)",
@@ -93,7 +98,6 @@ PV = {
     "CONTEXT_RDX": "offsetof(struct vcpu_guest_context, user_regs.rdx)",
     "CONTEXT_CR3": "offsetof(struct vcpu_guest_context, ctrlreg[3])",
     "PIN_L4": "MMUEXT_PIN_L4_TABLE",
-    "DOMCTL_VERSION": "XEN_DOMCTL_INTERFACE_VERSION",
     "DOMCTL_BYTES": "sizeof(struct xen_domctl)",
 }
 # HVM_SAVE_CODE of the records whose size is always the same.
@@ -144,6 +148,7 @@ def layouts() -> dict[str, Layout]:
         for value in vars(module).values():
             if isinstance(value, Layout):
                 add(value)
+    add(createdomain.CREATE[RELEASE or "4.17"])
     return found
 
 
@@ -158,8 +163,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
             asked.append(f"sizeof({name})")
         asked += [f"offsetof({name}, {member.name})" for member in layout.members]
         asked += [f"sizeof((({name} *)0)->{member.name})" for member in layout.members]
-    asked += [*VALUES.values(), *PV.values()]
-    asked += [constant(kind, name) for kind, names in NAMES.items() for name in names.values()]
+    asked += [*VALUES.values(), *PV.values(), "XEN_DOMCTL_INTERFACE_VERSION", "XEN_SYSCTL_INTERFACE_VERSION"]
+    asked += [constant(kind, name) for kind, names in OPERATIONS.items() for name in names.values()]
     asked += [f"{what}({name})" for name in HVM_RECORDS for what in ("HVM_SAVE_CODE", "HVM_SAVE_LENGTH")]
     lines = "\n".join(f'    printf("%lld %s\\n", (long long)({text}), "{text}");' for text in asked)
     directory: Path = tmp_path_factory.mktemp("layouts")
@@ -194,10 +199,20 @@ def test_constants_are_those_of_the_headers(name: str, measured: dict[str, int])
     assert vars(dict(modules())[module])[constant] == measured[VALUES[name]]
 
 
-@pytest.mark.parametrize("kind", NAMES)
+def test_versions_of_interfaces_are_those_of_the_headers(measured: dict[str, int]) -> None:
+    """Those of the release that is installed, the client library's too."""
+    assert RELEASE is not None, "the headers are of a Xen that no host here has"
+    xen_version = {"4.17": 4 << 16 | 17, "4.20": 4 << 16 | 20}[RELEASE]
+
+    assert domctl.INTERFACE_VERSIONS[RELEASE] == measured["XEN_DOMCTL_INTERFACE_VERSION"]
+    assert pv.DOMCTL_VERSIONS[xen_version] == measured["XEN_DOMCTL_INTERFACE_VERSION"]
+    assert sysctl.INTERFACE_VERSIONS[RELEASE] == measured["XEN_SYSCTL_INTERFACE_VERSION"]
+
+
+@pytest.mark.parametrize("kind", OPERATIONS)
 def test_names_are_those_of_the_headers(kind: str, measured: dict[str, int]) -> None:
     """An operation that has no answer is told of by its own name."""
-    assert NAMES[kind] == {measured[constant(kind, name)]: name for name in NAMES[kind].values()}
+    assert OPERATIONS[kind] == {measured[constant(kind, name)]: name for name in OPERATIONS[kind].values()}
 
 
 def test_the_kernel_of_a_pv_guest_goes_by_the_headers(measured: dict[str, int]) -> None:

@@ -78,8 +78,8 @@ def values(rng: Random, layout: Layout) -> dict[str, Any]:
     return chosen
 
 
-def choose(rng: Random) -> Hypercall:
-    """One call."""
+def choose(rng: Random, xen: str) -> Hypercall:
+    """One call, of tools for a release of Xen."""
     which = rng.random()
     if which < 0.5:
         command = rng.choice((0, 1, 1, 6, 6, 6, *MEMORY))
@@ -89,10 +89,10 @@ def choose(rng: Random) -> Hypercall:
             MEMORY_OP, (command, BUFFERS, 0, 0, 0), ((ARRAY, names), (BUFFERS, layout.pack(values(rng, layout))))
         )
     if which < 0.75:
-        return _domctl(rng)
+        return _domctl(rng, xen)
     if which < 0.8:
         layout = sysctl.COMMANDS[command := rng.choice(sorted(sysctl.COMMANDS))][0]
-        head = sysctl.HEAD.pack({"cmd": command, "interface_version": sysctl.INTERFACE_VERSION})
+        head = sysctl.HEAD.pack({"cmd": command, "interface_version": sysctl.INTERFACE_VERSIONS[xen]})
         data = (head + layout.pack(values(rng, layout))).ljust(sysctl.SYSCTL_BYTES, b"\0")
         return Hypercall(SYSCTL, (BUFFERS, 0, 0, 0, 0), ((BUFFERS, data),))
     if which < 0.85:
@@ -105,9 +105,9 @@ def choose(rng: Random) -> Hypercall:
     return Hypercall(rng.randrange(60), (0, BUFFERS, rng.choice((0, 1, 2**64 - 1)), 0, 0))
 
 
-def _domctl(rng: Random) -> Hypercall:
+def _domctl(rng: Random, xen: str) -> Hypercall:
     commands = {number: layout for number, (layout, _) in domctl.COMMANDS.items()}
-    commands[domctl.CREATEDOMAIN] = createdomain.CREATE
+    commands[domctl.CREATEDOMAIN] = createdomain.CREATE[xen]
     command = domctl.CREATEDOMAIN if rng.random() < 0.3 else rng.choice(sorted(commands))
     if command == domctl.CREATEDOMAIN:
         hvm = rng.random() < 0.7
@@ -124,7 +124,7 @@ def _domctl(rng: Random) -> Hypercall:
     else:
         dom = rng.choice(DOMAINS)
         filled = values(rng, commands[command])
-    head = domctl.HEAD.pack({"cmd": command, "interface_version": domctl.INTERFACE_VERSION, "domain": dom})
+    head = domctl.HEAD.pack({"cmd": command, "interface_version": domctl.INTERFACE_VERSIONS[xen], "domain": dom})
     data = (head + commands[command].pack(filled)).ljust(domctl.DOMCTL_BYTES, b"\0")
     return Hypercall(DOMCTL, (BUFFERS, 0, 0, 0, 0), ((BUFFERS, data),))
 

@@ -113,7 +113,7 @@ class RecordedWorld(World):
         settings = replace(plan.settings, host=Host())
         faults = {kind: 0.0 if kind == "disk" else weight for kind, weight in plan.faults.items()}
         super().__init__(replace(plan, methods=methods, settings=settings, faults=faults))
-        self.words = KnownWords(self.rng, methods)
+        self.words = KnownWords(self.rng, methods, Host().xen)
         self.broker: NumberedBroker = NumberedBroker(self, self.disk)
 
     def connect(self, uid: int) -> Client | None:  # noqa: ARG002 - rights are not what is checked here

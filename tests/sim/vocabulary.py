@@ -49,9 +49,10 @@ class Vocabulary:
         waiting: Those of guests that domain 0 may bind to, as (domain, port).
     """
 
-    def __init__(self, rng: Random, weights: dict[str, float]) -> None:
-        """Choose words by ``weights``, a method."""
+    def __init__(self, rng: Random, weights: dict[str, float], xen: str) -> None:
+        """Choose words by ``weights``, a method; hypercalls are those of tools for a release of Xen."""
         self._rng = rng
+        self._xen = xen
         self._methods = list(weights)
         self._weights = list(weights.values())
         self.names: dict[int, list[int]] = {}
@@ -241,7 +242,7 @@ class Vocabulary:
         """Buffers, arguments in them, the call, and a look at what it wrote."""
         place = {"addr": BUFFERS, "len": hypercalls.N_BUFFERS * PAGE, "prot": 3, "fixed": True, "file": "hypercall"}
         said = [Ask("mmap", place)] if self._rng.random() < 0.9 else []
-        call = hypercalls.choose(self._rng)
+        call = hypercalls.choose(self._rng, self._xen)
         said += [Ask("write", {"addr": at, "data": data}) for at, data in call.buffers]
         said.append(Ask("privcmd.hypercall", {"op": call.op, "arg": struct.pack("<5Q", *call.arguments)}))
         if self._rng.random() < 0.2:

@@ -186,7 +186,7 @@ class World:
         self.by_session: dict[Session, Client] = {}
         self.clients: list[Client] = []
         self.result = Result(plan.seed)
-        self.words = Vocabulary(self.rng, dict(plan.methods))
+        self.words = Vocabulary(self.rng, dict(plan.methods), plan.settings.host.xen)
         self.broker = WatchedBroker(self, self.disk)
         self.doing = IDLE
         self.lowered = False

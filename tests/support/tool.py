@@ -33,6 +33,11 @@ class Tool:
         self.session = session or desk.connect()
         desk.call(self.session, "mmap", addr=BUFFERS, len=N_BUFFERS * PAGE, prot=3, fixed=True, file="hypercall")
 
+    @property
+    def xen(self) -> str:
+        """The release of the host's Xen."""
+        return self.desk.broker.world.machine.host.xen
+
     def put(self, data: bytes, at: int = BUFFERS) -> int:
         """Bytes into a buffer; its address."""
         self.desk.call(self.session, "write", addr=at, data=data)
@@ -73,10 +78,11 @@ class Tool:
         command: int,
         dom: int,
         layout: Layout = domctl.NOTHING,
-        version: int = domctl.INTERFACE_VERSION,
+        version: int | None = None,
         **values: Any,
     ) -> tuple[int, dict[str, Any]]:
-        """A domctl; what its structure holds afterwards, the head's ``domain`` too."""
+        """A domctl, of the host's version; what its structure holds afterwards, the head's ``domain`` too."""
+        version = domctl.INTERFACE_VERSIONS[self.xen] if version is None else version
         head = domctl.HEAD.pack({"cmd": command, "interface_version": version, "domain": dom})
         self.put((head + layout.pack(values)).ljust(domctl.DOMCTL_BYTES, b"\0"))
         ret = self.call(DOMCTL, BUFFERS)
@@ -96,7 +102,7 @@ class Tool:
             "grant_opts": 2,
             **changes,
         }
-        ret, answer = self.domctl(1, 0, createdomain.CREATE, **values)
+        ret, answer = self.domctl(1, 0, createdomain.CREATE[self.xen], **values)
         return ret, answer["dom"]
 
     def build(self, kind: str = HVM, n_pages: int = 16, max_pages: int = 64) -> int:

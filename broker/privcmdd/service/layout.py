@@ -33,6 +33,10 @@ class Member(NamedTuple):
     size: int
 
 
+Row = tuple[str, "str | Bytes | Layout"]
+"""A member as it is written down: its name, and an integer's code, an array of bytes or a structure."""
+
+
 class Layout:
     """A C structure.
 
@@ -46,7 +50,7 @@ class Layout:
     size: int
     alignment: int
 
-    def __init__(self, c_name: str, *members: tuple[str, str | Bytes | Layout]) -> None:
+    def __init__(self, c_name: str, *members: Row) -> None:
         self.c_name = c_name
         self.alignment = 1
         laid: list[Member] = []

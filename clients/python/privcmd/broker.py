@@ -17,6 +17,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from privcmd import tools
 from privcmd.client import Client
 from privcmd.errors import NoBroker
 from privcmd.signals import put_off
@@ -47,6 +48,8 @@ class PrivateBroker:
 
     Raises:
         NoBroker: It ended before it listened, or did not listen in time; the message has what it said.
+
+    It simulates the release of Xen that the tools on this machine are made for, unless ``host.xen`` says otherwise.
 
     The process is killed and its directory removed when the block ends, when the object goes, and at the end
     of the interpreter. What the broker says goes to a file; see `output`.
@@ -79,7 +82,7 @@ class PrivateBroker:
                         stdin=subprocess.DEVNULL,
                         stdout=output,
                         stderr=subprocess.STDOUT,
-                        env={**inherited, "NOTIFY_SOCKET": str(self._directory / "n")},
+                        env={**inherited, **tools.setting(config), "NOTIFY_SOCKET": str(self._directory / "n")},
                     )
                     started.append(self._process)
                 self.pid: int = self._process.pid

@@ -127,7 +127,7 @@ def test_the_policies_of_the_machine(tool: Tool) -> None:
     leaves, _ = get_policy(tool, dom)
 
     def ask(**values: int) -> int:
-        head = sysctl.HEAD.pack({"cmd": 29, "interface_version": sysctl.INTERFACE_VERSION})
+        head = sysctl.HEAD.pack({"cmd": 29, "interface_version": sysctl.INTERFACE_VERSIONS["4.17"]})
         tool.put((head + cpu_policy.SYSTEM_POLICY.pack(values)).ljust(sysctl.SYSCTL_BYTES, b"\0"))
         return tool.call(SYSCTL, BUFFERS)
 
@@ -142,7 +142,7 @@ def test_the_features_of_the_machine(tool: Tool) -> None:
     """Words of the same leaves; too little room is ENOBUFS, with what fits."""
 
     def ask(**values: int) -> int:
-        head = sysctl.HEAD.pack({"cmd": 26, "interface_version": sysctl.INTERFACE_VERSION})
+        head = sysctl.HEAD.pack({"cmd": 26, "interface_version": sysctl.INTERFACE_VERSIONS["4.17"]})
         tool.put((head + cpu_policy.FEATURESET.pack(values)).ljust(sysctl.SYSCTL_BYTES, b"\0"))
         return tool.call(SYSCTL, BUFFERS)
 

@@ -142,7 +142,7 @@ def test_random_domctls_and_sysctls(data: st.DataObject) -> None:
     head, commands = (domctl.HEAD, domctl.COMMANDS) if is_domctl else (sysctl.HEAD, sysctl.COMMANDS)
     layouts: dict[int, Layout] = {number: layout for number, (layout, _) in commands.items()}
     if is_domctl:
-        layouts[domctl.CREATEDOMAIN] = createdomain.CREATE
+        layouts[domctl.CREATEDOMAIN] = createdomain.CREATE["4.17"]
     command = data.draw(st.sampled_from(sorted(layouts)))
     first = head.pack({"cmd": command, "interface_version": 0x15, "domain": data.draw(DOMAINS)})
     tool.put((first + layouts[command].pack(data.draw(values_of(layouts[command])))).ljust(144, b"\0"))

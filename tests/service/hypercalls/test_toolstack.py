@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import errno
+import re
 import struct
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
+from privcmdd.model.errors import ModelError
 from privcmdd.model.host import Host
 from privcmdd.service.hypercalls import domctl, events, hvm_op, info, memory_op, multicall, shadow, sysctl, version
+from privcmdd.service.hypercalls.call import Call
+from privcmdd.service.hypercalls.memory import CallerMemory
 from privcmdd.service.settings import AccessRule
 from privcmdd.service.world import MOST_NAMES, OTHERS
 from support.desk import BASE, PAGE, Desk, Refused, errnos, frames, settings
@@ -120,12 +124,105 @@ def test_another_interface_version_is_refused_first(tool: Tool) -> None:
     assert tool.call(SYSCTL, BUFFERS) == -errno.EACCES
 
 
+@pytest.mark.parametrize(
+    ("xen", "version", "advice"),
+    [
+        ("4.17", 0x17, 'Xen 4.17 has version 0x15; set host.xen = "4.20"'),
+        ("4.20", 0x15, 'Xen 4.20 has version 0x17; set host.xen = "4.17"'),
+        ("4.20", 0x99, "Xen 4.20 has version 0x17; known are 0x15 (Xen 4.17), 0x17 (Xen 4.20)"),
+    ],
+)
+def test_the_refusal_of_a_version_names_the_setting(
+    tool: Tool, xen: Literal["4.17", "4.20"], version: int, advice: str
+) -> None:
+    """Tools for another release are told which Xen to ask for."""
+    world = tool.desk.broker.world
+    world.machine.host = Host(xen=xen)
+    call = Call(world, tool.session, CallerMemory(world.residence(tool.session).space, world.backing, 0, b""))
+    tool.put(domctl.HEAD.pack({"cmd": 5, "interface_version": version}).ljust(domctl.DOMCTL_BYTES, b"\0"))
+
+    with pytest.raises(ModelError, match=re.escape(f"the caller has version {version:#x} of domctl, {advice}")) as told:
+        domctl.domctl(call, (BUFFERS, 0, 0, 0, 0))
+    assert told.value.errno == errno.EACCES
+
+
+@pytest.fixture
+def newer(tool: Tool) -> Tool:
+    """The same on Xen 4.20."""
+    tool.desk.broker.world.machine.host = Host(xen="4.20")
+    return tool
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tools_for_4_20_build_domains_on_4_20(newer: Tool, kind: str) -> None:
+    """With 4.20's version of domctl, and its createdomain, which is four bytes longer."""
+    dom = newer.build(kind)
+
+    assert newer.info(dom)["tot_pages"] == 16
+    assert newer.domctl(2, dom)[0] == 0
+    newer.desk.broker.check()
+
+
+def test_4_20_tells_of_exactly_the_domain_that_is_named(newer: Tool) -> None:
+    """4.17 goes on to the next one."""
+    dom = newer.build()
+
+    assert newer.domctl(5, dom + 1, info.DOMAIN_INFO)[0] == -errno.ESRCH
+    assert newer.domctl(5, 0x7FF4, info.DOMAIN_INFO)[0] == -errno.ESRCH
+    assert newer.info(dom)["domain"] == dom
+    assert newer.info(0)["domain"] == 0
+    newer.build()
+    newer.domctl(2, dom)
+    assert newer.domctl(5, dom, info.DOMAIN_INFO)[0] == -errno.ESRCH
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"altp2m_opts": 1}, 0),
+        ({"altp2m_opts": 4}, errno.EINVAL),
+        ({"altp2m_opts": 1, "flags": 3 | 1 << 6}, errno.EINVAL),  # nested virtualisation
+        ({"arch": {"emulation_flags": (1 << 9) - 1}}, 0),  # no PIRQs
+        ({"arch": {"emulation_flags": 2}}, errno.EINVAL),
+    ],
+    ids=str,
+)
+def test_domains_of_4_20(newer: Tool, changes: dict[str, Any], error: int) -> None:
+    """What createdomain of 4.20 takes and 4.17 does not know, and what it refuses."""
+    assert newer.create(**changes)[0] == -error
+
+
+def test_operations_that_came_after_4_17(tool: Tool) -> None:
+    """gsi_permission is accepted, cache colours are EOPNOTSUPP; on 4.17 both are unknown."""
+    colours = domctl.SINCE_4_20[89][0]
+    dom = tool.build()
+    assert [tool.domctl(88, dom)[0], tool.domctl(89, dom, colours)[0]] == [-errno.ENOSYS] * 2
+
+    tool.desk.broker.world.machine.host = Host(xen="4.20")
+
+    assert tool.domctl(88, dom)[0] == 0
+    assert tool.domctl(89, dom, colours)[0] == -errno.EOPNOTSUPP
+    assert tool.domctl(89, dom, colours, pad=1)[0] == -errno.EINVAL
+
+
+def test_a_list_that_cannot_be_written_makes_no_page(tool: Tool) -> None:
+    """A list of domains for a bad buffer is EFAULT before a PV domain's shared_info page is made."""
+    tool.build(PV)
+    before = tool.desk.broker.world.machine.frames.n_free
+    head = sysctl.HEAD.pack({"cmd": 6, "interface_version": 0x15})
+    asked = sysctl.DOMAIN_INFO_LIST.pack({"max_domains": 4, "buffer": 0x1000})
+    tool.put((head + asked).ljust(sysctl.SYSCTL_BYTES, b"\0"))
+
+    assert tool.call(SYSCTL, BUFFERS) == -errno.EFAULT
+    assert tool.desk.broker.world.machine.frames.n_free == before
+
+
 def test_domain_0_leads_the_list(tool: Tool) -> None:
     """getdomaininfolist: from a number on, as many as there is room for."""
     made = [tool.build(), tool.build(PV)]
 
     def listed(first: int, most: int) -> list[int]:
-        head = sysctl.HEAD.pack({"cmd": 6, "interface_version": sysctl.INTERFACE_VERSION})
+        head = sysctl.HEAD.pack({"cmd": 6, "interface_version": sysctl.INTERFACE_VERSIONS["4.17"]})
         asked = sysctl.DOMAIN_INFO_LIST.pack({"first_domain": first, "max_domains": most, "buffer": ARRAY})
         tool.put((head + asked).ljust(sysctl.SYSCTL_BYTES, b"\0"))
         assert tool.call(SYSCTL, BUFFERS) == 0

@@ -12,7 +12,7 @@ from privcmdd.model.units import DOMID_SELF
 from privcmdd.service.hypercalls.names import named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from privcmdd.model.machine.domain import Domain
     from privcmdd.model.machine.machine import Machine
@@ -58,9 +58,17 @@ class Call:
 
 
 def versioned(
-    call: Call, address: int, size_bytes: int, head: Layout, version: int, what: str
+    call: Call, address: int, size_bytes: int, head: Layout, versions: Mapping[str, int], what: str
 ) -> tuple[bytearray, dict[str, Any]]:
     """Read a structure whose head has the interface's version, as domctl's and sysctl's do.
+
+    Args:
+        call: The hypercall.
+        address: Where the structure is.
+        size_bytes: Its size.
+        head: The layout of its beginning.
+        versions: The version of each release of Xen.
+        what: The name of the interface.
 
     Returns:
         Its bytes, which may be written back, and its head.
@@ -70,12 +78,21 @@ def versioned(
     """
     data = bytearray(call.memory.read(address, size_bytes))
     fields = head.unpack(data)
-    if fields["interface_version"] != version:
+    asked, xen = fields["interface_version"], call.machine.host.xen
+    if asked != versions[xen]:
+        its = [release for release, version in versions.items() if version == asked]
+        advice = f'set host.xen = "{its[0]}"' if its else f"known are {of_releases(versions)}"
         raise ModelError(
-            errno.EACCES, f"interface version {fields['interface_version']:#x} of {what}, this Xen has {version:#x}"
+            errno.EACCES,
+            f"the caller has version {asked:#x} of {what}, Xen {xen} has version {versions[xen]:#x}; {advice}",
         )
     call.memory.check(address, size_bytes)
     return data, fields
+
+
+def of_releases(versions: Mapping[str, int]) -> str:
+    """The versions of an interface, each with its release."""
+    return ", ".join(f"{version:#x} (Xen {release})" for release, version in versions.items())
 
 
 def is_self(domid: int) -> bool:

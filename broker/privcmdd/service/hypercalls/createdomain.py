@@ -12,14 +12,14 @@ from privcmdd.model.machine.records import MAX_GRANT_FRAMES, GrantTable, Traits
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 from privcmdd.service.domain_files import make_domain
 from privcmdd.service.hypercalls.info import ARCH_CONFIG
-from privcmdd.service.layout import Bytes, Layout
+from privcmdd.service.layout import Bytes, Layout, Row
 
 if TYPE_CHECKING:
     from privcmdd.model.host import Host
     from privcmdd.service.hypercalls.call import Call
 
-CREATE: Final = Layout(
-    "struct xen_domctl_createdomain",
+NAME: Final = "struct xen_domctl_createdomain"
+BEGINNING: Final[tuple[Row, ...]] = (
     ("ssidref", "u32"),
     ("handle", Bytes(16)),
     ("flags", "u32"),
@@ -29,18 +29,23 @@ CREATE: Final = Layout(
     ("max_grant_frames", "i32"),
     ("max_maptrack_frames", "i32"),
     ("grant_opts", "u32"),
-    ("vmtrace_size", "u32"),
-    ("cpupool_id", "u32"),
-    ("arch", ARCH_CONFIG),
 )
+END: Final[tuple[Row, ...]] = (("vmtrace_size", "u32"), ("cpupool_id", "u32"), ("arch", ARCH_CONFIG))
+CREATE: Final = {
+    "4.17": Layout(NAME, *BEGINNING, *END),
+    "4.20": Layout(NAME, *BEGINNING, ("altp2m_opts", "u32"), *END),
+}
 
 # XEN_DOMCTL_CDF_*
 CDF_HVM: Final = 1 << 0
 CDF_HAP: Final = 1 << 1
+CDF_NESTED_VIRT: Final = 1 << 6
 CDF_ALL: Final = (1 << 8) - 1
+ALTP2M_MODES: Final = 3  # XEN_DOMCTL_ALTP2M_mode_mask
 # XEN_X86_EMU_*
 EMU_LAPIC: Final = 1 << 0
 EMU_HVM: Final = (1 << 10) - 1  # all but vPCI
+EMU_USE_PIRQ: Final = 1 << 9
 MOST_VCPUS: Final = {DomainKind.PV: 8192, DomainKind.HVM: 128, DomainKind.PVH: 128}
 MOST_MAPTRACK_FRAMES: Final = 1024
 GRANT_VERSIONS: Final = (1, 2)
@@ -84,7 +89,9 @@ def check_create(values: dict[str, Any], host: Host) -> DomainKind:
         raise ModelError(errno.EINVAL, f"flags are {flags:#x}, known are {CDF_ALL:#x}")
     if flags & CDF_HAP and not is_hvm:
         raise ModelError(errno.EINVAL, "hardware-assisted paging is for HVM domains")
-    if emulated not in ((0, EMU_LAPIC, EMU_HVM) if is_hvm else (0, 1 << 8)):
+    # Since Xen 4.19 an HVM domain may do without PIRQs.
+    whole = (EMU_HVM,) if host.xen == "4.17" else (EMU_HVM, EMU_HVM & ~EMU_USE_PIRQ)
+    if emulated not in ((0, EMU_LAPIC, *whole) if is_hvm else (0, 1 << 8)):
         raise ModelError(errno.EINVAL, f"emulation_flags are {emulated:#x}, which no domain of its kind has")
     if not 0 < values["max_vcpus"] <= MOST_VCPUS[kind]:
         raise ModelError(errno.EINVAL, f"max_vcpus is {values['max_vcpus']}, expected 1 to {MOST_VCPUS[kind]}")
@@ -98,6 +105,9 @@ def check_create(values: dict[str, Any], host: Host) -> DomainKind:
         raise ModelError(errno.EINVAL, f"max_grant_frames is {values['max_grant_frames']}, expected 1 to 64")
     if values["max_maptrack_frames"] > MOST_MAPTRACK_FRAMES:
         raise ModelError(errno.EINVAL, f"max_maptrack_frames is {values['max_maptrack_frames']}, expected at most 1024")
+    altp2m = values.get("altp2m_opts", 0)
+    if altp2m > ALTP2M_MODES or (altp2m and (flags & CDF_NESTED_VIRT or not flags & CDF_HAP)):
+        raise ModelError(errno.EINVAL, f"altp2m_opts is {altp2m:#x}, expected 0, or a mode up to 3 with HAP alone")
     if is_hvm and not flags & CDF_HAP and host.build == "release":
         raise ModelError(errno.EOPNOTSUPP, "this Xen is built without shadow paging: ask for XEN_DOMCTL_CDF_hap")
     return kind

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``domctl``: domains made, changed and unmade by a toolstack.
 
-A call carries the version of the interface that its caller was built with; another than ours is EACCES, as in
+A call carries the version of the interface that its caller was built with; another than the host's is EACCES, as in
 Xen, before anything else is looked at.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from privcmdd.model.machine.domain import Domain
     from privcmdd.service.hypercalls.call import Call
 
-INTERFACE_VERSION: Final = 0x15
+INTERFACE_VERSIONS: Final = {"4.17": 0x15, "4.20": 0x17}
 
 HEAD: Final = Layout(
     "struct xen_domctl", ("cmd", "u32"), ("interface_version", "u32"), ("domain", "u16"), ("_pad", Bytes(6))
@@ -104,13 +104,13 @@ def domctl(call: Call, arguments: tuple[int, ...]) -> int:
         ModelError: EFAULT; EACCES; EPERM; ESRCH; as the command says; ENOSYS.
     """
     address = arguments[0]
-    data, head = versioned(call, address, DOMCTL_BYTES, HEAD, INTERFACE_VERSION, "domctl")
-    number = head["cmd"]
-    found = COMMANDS.get(number)
+    data, head = versioned(call, address, DOMCTL_BYTES, HEAD, INTERFACE_VERSIONS, "domctl")
+    number, xen = head["cmd"], call.machine.host.xen
+    found = COMMANDS.get(number) or (None if xen == "4.17" else SINCE_4_20.get(number))
     if number == CREATEDOMAIN:
-        values = CREATE.unpack(data, HEAD.size)
-        head["domain"] = create(call, head["domain"], values)
-        layout, answer = CREATE, values
+        layout = CREATE[xen]
+        answer = layout.unpack(data, HEAD.size)
+        head["domain"] = create(call, head["domain"], answer)
     elif number == GETDOMAININFO:
         layout, answer = DOMAIN_INFO, next_domain(call, head["domain"])
         head["domain"] = answer["domain"]
@@ -135,11 +135,15 @@ def domctl(call: Call, arguments: tuple[int, ...]) -> int:
 
 
 def next_domain(call: Call, first: int) -> dict[str, Any]:
-    """``XEN_DOMCTL_getdomaininfo``: of the domain with this number, or of the next higher one.
+    """``XEN_DOMCTL_getdomaininfo``: of the domain with this number, or in Xen 4.17 of the next higher one.
 
     Raises:
-        ModelError: ESRCH; EINVAL, a reserved number.
+        ModelError: ESRCH; EINVAL, a reserved number (4.17).
     """
+    if call.machine.host.xen != "4.17":
+        if listed(call, first, 1) != [first]:
+            raise ModelError(errno.ESRCH, f"there is no domain {first}")
+        return info_list(call, first, 1)[0]
     if first >= DOMID_FIRST_RESERVED:
         raise ModelError(errno.EINVAL, f"domain is {first:#x}, a number of Xen's own")
     found = info_list(call, first, 1)
@@ -150,11 +154,17 @@ def next_domain(call: Call, first: int) -> dict[str, Any]:
 
 def info_list(call: Call, first: int, most: int) -> list[dict[str, Any]]:
     """The information about domains from a number on that the caller may see, at most ``most`` of them."""
-    machine, sees = call.machine, call.session.sees
-    found = [info.of_dom0(machine.host)] if first == 0 else []
-    shown = sorted(domid for domid in machine.domains if domid >= first and sees(domid))
-    found += [info.of_domain(machine, machine.domains[domid]) for domid in shown[:most]]
-    return found[:most]
+    machine = call.machine
+    return [
+        info.of_domain(machine, machine.domains[domid]) if domid else info.of_dom0(machine.host)
+        for domid in listed(call, first, most)
+    ]
+
+
+def listed(call: Call, first: int, most: int) -> list[int]:
+    """The numbers of these domains; to ask for information about them may make a page of theirs."""
+    shown = sorted(domid for domid in call.machine.domains if domid >= first and call.session.sees(domid))
+    return ([0] * (first == 0) + shown)[:most]
 
 
 def destroy(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
@@ -303,6 +313,13 @@ def resume(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]
     return values
 
 
+def no_llc_colors(_call: Call, _domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+    """``XEN_DOMCTL_set_llc_colors``: the processor's cache has no colours."""
+    if values["pad"]:
+        raise ModelError(errno.EINVAL, f"pad is {values['pad']}, expected 0")
+    raise ModelError(errno.EOPNOTSUPP, "cache colouring is off")
+
+
 def accepted(_call: Call, _domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """Accepted, without effect."""
     return values
@@ -344,4 +361,8 @@ COMMANDS: Final[dict[int, tuple[Layout, Callable[[Call, Domain, dict[str, Any]],
     83: (DOMAIN_POLICY, set_domain_policy),
     85: (MEMPOOL, get_mempool),
     86: (MEMPOOL, set_mempool),
+}
+SINCE_4_20: Final[dict[int, tuple[Layout, Callable[[Call, Domain, dict[str, Any]], dict[str, Any]]]]] = {
+    88: (NOTHING, accepted),  # gsi_permission
+    89: (Layout("LLC colours", ("num_llc_colors", "u32"), ("pad", "u32"), ("llc_colors", "u64")), no_llc_colors),
 }

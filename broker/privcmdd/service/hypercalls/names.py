@@ -7,8 +7,8 @@ from typing import Final
 
 
 def named(kind: str, number: int) -> str:
-    """An operation by its name, as "domctl getvcpuinfo"; by its number when Xen 4.17 has no such operation."""
-    return f"{kind} {NAMES[kind].get(number, number)}"
+    """An operation by its name, as "domctl getvcpuinfo"; by its number when Xen has no such operation."""
+    return f"{kind} {NAMES[kind].get(number) or SINCE_4_20.get(kind, {}).get(number, number)}"
 
 
 def _numbered(text: str) -> dict[int, str]:
@@ -113,4 +113,8 @@ NAMES: Final = {
         18:pin_memory_cacheattr 19:set_irq_level 20:nr_vcpus
         """
     ),
+}
+SINCE_4_20: Final = {
+    "sysctl": _numbered("30:dt_overlay"),
+    "domctl": _numbered("87:dt_overlay 88:gsi_permission 89:set_llc_colors"),
 }

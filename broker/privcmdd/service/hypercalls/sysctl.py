@@ -10,7 +10,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.machine.records import TSC_KHZ
 from privcmdd.service.hypercalls.call import versioned
 from privcmdd.service.hypercalls.cpu_policy import FEATURESET, SYSTEM_POLICY, get_featureset, get_system_policy
-from privcmdd.service.hypercalls.domctl import info_list
+from privcmdd.service.hypercalls.domctl import info_list, listed
 from privcmdd.service.hypercalls.info import DOMAIN_INFO
 from privcmdd.service.layout import Bytes, Layout
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from privcmdd.service.hypercalls.call import Call
 
-INTERFACE_VERSION: Final = 0x15
+INTERFACE_VERSIONS: Final = {"4.17": 0x15, "4.20": 0x15}
 
 HEAD: Final = Layout("struct xen_sysctl", ("cmd", "u32"), ("interface_version", "u32"))
 SYSCTL_BYTES: Final = 8 + 128
@@ -99,7 +99,7 @@ def sysctl(call: Call, arguments: tuple[int, ...]) -> int:
         ModelError: EFAULT; EACCES, another version of the interface; as the command says; ENOSYS.
     """
     address = arguments[0]
-    data, head = versioned(call, address, SYSCTL_BYTES, HEAD, INTERFACE_VERSION, "sysctl")
+    data, head = versioned(call, address, SYSCTL_BYTES, HEAD, INTERFACE_VERSIONS, "sysctl")
     found = COMMANDS.get(head["cmd"])
     if found is None:
         raise call.unanswered("sysctl", head["cmd"])
@@ -138,7 +138,9 @@ def scheduler(_call: Call, values: dict[str, Any]) -> dict[str, Any]:
 
 def domain_info_list(call: Call, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_getdomaininfolist``: those that the caller has a right to, domain 0 first."""
-    found = info_list(call, values["first_domain"], min(values["max_domains"], MOST_DOMAINS))
+    first, most = values["first_domain"], min(values["max_domains"], MOST_DOMAINS)
+    call.memory.check(values["buffer"], DOMAIN_INFO.size * len(listed(call, first, most)))
+    found = info_list(call, first, most)
     call.memory.write(values["buffer"], b"".join(DOMAIN_INFO.pack(row) for row in found))
     return {**values, "num_domains": len(found)}
 

@@ -27,7 +27,9 @@ BUFFER_PAGES: Final = 3
 
 DOMCTL: Final = 36
 MMUEXT_OP: Final = 26
-DOMCTL_VERSION: Final = 0x15
+XEN_VERSION: Final = 17
+DOMCTL_VERSIONS: Final = {4 << 16 | 17: 0x15, 4 << 16 | 20: 0x17}
+"""The version of the interface by what xen_version says."""
 DOMCTL_BYTES: Final = 144
 GET_INFO: Final = 5
 SET_CONTEXT: Final = 12
@@ -62,6 +64,7 @@ class PvKernel:
     def __init__(self, client: Client, dom: int) -> None:
         self._client = client
         self._dom = dom
+        self._version = DOMCTL_VERSIONS[client.hypercall(XEN_VERSION, 0)]
         info = client.domains.info(dom)
         if info.kind != "pv":
             raise PrivcmdError(errno.EINVAL, f"domain {dom} is {info.kind}: only a PV guest keeps a p2m")
@@ -143,7 +146,7 @@ class PvKernel:
             self._hypercall(MMUEXT_OP, at, 1, 0, self._dom)
 
     def _domctl(self, at: int, command: int, values: bytes) -> None:
-        self._client.write(at, (HEAD.pack(command, DOMCTL_VERSION, self._dom) + values).ljust(DOMCTL_BYTES, b"\0"))
+        self._client.write(at, (HEAD.pack(command, self._version, self._dom) + values).ljust(DOMCTL_BYTES, b"\0"))
         self._hypercall(DOMCTL, at)
 
     def _hypercall(self, number: int, *arguments: int) -> None:

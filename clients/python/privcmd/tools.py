@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which Xen the tools on this machine are made for.
+
+libxenctrl, xl and QEMU carry the version of the interface that they were built with, and a Xen of another release
+refuses them. So a broker that is started for programs of this machine simulates the Xen that these are made for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+RELEASES: Final = ("4.17", "4.20")
+"""The releases that a broker can simulate."""
+PLACES: Final = ("/usr/local/lib", f"/usr/lib/{os.uname().machine}-linux-gnu", "/usr/lib64", "/usr/lib")
+"""Where distributions have shared libraries."""
+
+
+def release(places: Iterable[str] | None = None) -> str | None:
+    """Say for which release of Xen libxenctrl is installed; the newest that can be simulated when there are several.
+
+    Args:
+        places: Directories to look into; by default those of ``LD_LIBRARY_PATH``, and ``PLACES``.
+
+    Returns:
+        It, as "4.17"; None without libxenctrl, or with one that is made for none of ``RELEASES``.
+    """
+    if places is None:
+        places = (*filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(":")), *PLACES)
+    names = [path.name for place in places for path in Path(place).glob("libxenctrl.so.*")]
+    found = {match[1] for name in names if (match := re.fullmatch(r"libxenctrl\.so\.(\d+\.\d+)(?:\.\d+)?", name))}
+    return next((known for known in reversed(RELEASES) if known in found), None)
+
+
+def setting(config: str | None) -> dict[str, str]:
+    """Make the variable that has a broker simulate that release; none when its configuration chooses one."""
+    its = release()
+    return {} if its is None or (config is not None and _chooses(config)) else {"PRIVCMDD_HOST__XEN": its}
+
+
+def _chooses(config: str) -> bool:
+    """Whether a configuration sets ``host.xen``; the broker says what is wrong with one that cannot be read."""
+    try:
+        host = tomllib.loads(config).get("host")
+    except tomllib.TOMLDecodeError:
+        return True
+    return isinstance(host, dict) and "xen" in host
