@@ -11,7 +11,7 @@ PROFILE ?= default
 SEEDS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants bench generate history model-check coverage lock image clean
+.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants bench generate history model-check coverage lock image site clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -94,8 +94,16 @@ lock: $(READY) ## pin anew what the image, .venv and CI install (requirements); 
 	@.ci/lock $(BIN)/python $(LOCK)
 	@touch $(READY)
 
+SITE := build/site
+SPHINX := $(BIN)/sphinx-build -q -n -W --keep-going -c docs/site -d $(SITE)/.doctrees .
+
+site: $(READY) ## the documentation as a site, build/site/index.html; each link and each doctest of it is tried
+	$(SPHINX) $(SITE)
+	$(SPHINX) -b doctest $(SITE)/.doctest
+	$(BIN)/python docs/site/links.py $(SITE)
+
 history: $(READY) ## check a recorded history, FILE=its name; or many random ones
 	cd tests && ../$(BIN)/python -m history $(if $(FILE),$(abspath $(FILE)),--seeds 0:2000 --simulated 0:400)
 
 clean: ## forget what was installed and cached
-	rm -rf .venv .nox .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage dist
+	rm -rf .venv .nox .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage build dist

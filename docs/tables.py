@@ -8,6 +8,7 @@ With --check nothing is written: exit status 1, and the names of the files that 
 """
 
 import argparse
+import importlib
 import inspect
 import re
 import sys
@@ -25,7 +26,7 @@ from privcmdd.service.hypercalls.names import NAMES, named
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 OWN_NAME: Final = re.compile(r"^(``\w+``(?: and |, )?)+(: )?")
-PART: Final = re.compile(r"(<!-- made: (\S+) -->\n\n).*?(<!-- end -->\n)", re.DOTALL)
+PART: Final = re.compile(r"(<!-- made: ([^>]+) -->\n\n).*?(<!-- end -->\n)", re.DOTALL)
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -88,12 +89,26 @@ def hypercalls() -> str:
     return table(("hypercall", "operation", "here"), rows)
 
 
+def public(module: str) -> str:
+    """Make the table of what a module of the client library exports, with the first sentence of what each promises."""
+    home = importlib.import_module(module)
+    rows = []
+    for name in home.__all__:
+        value = getattr(home, name)
+        if callable(value):
+            rows.append(
+                (f"`{name}`", (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ").replace("``", "`"))
+            )
+    return table(("name", "what it is"), rows)
+
+
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "keys": lambda: keys(""),
     **{f"keys.{name}": lambda name=name: keys(name) for name in dict.fromkeys(key.table for key in KEYS) if name},  # type: ignore[misc]
     "findings": findings,
     "hypercalls": hypercalls,
     "rooms": rooms.drawing,
+    **{f"api {name}": lambda name=name: public(name) for name in ("privcmd", "privcmd.trio", "privcmd.guest")},  # type: ignore[misc]
 }
 """What can stand in a page, by its name."""
 

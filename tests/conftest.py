@@ -33,6 +33,7 @@ THOROUGH = (
     "sim/test_history.py",
     "sim/test_seeds.py",
     "test_examples.py",
+    "test_site.py",
 )
 """Folders and files whose tests are ``thorough``: two thirds of the time of the whole suite."""
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import tempfile
@@ -13,9 +14,10 @@ import pytest
 from privcmd import PrivateBroker, PrivcmdError
 from privcmd.run import qemu, xenstore
 from privcmd.run.program import PRELOAD_NAME
-from support.transcript import MARK, QEMU_MARK, XEN_MARK, Shell, alike, files_and_steps
+from support.transcript import MARK, QEMU_MARK, TOOL_MARK, TOOLS, XEN_MARK, Shell, alike, files_and_steps
 
 ROOT = Path(__file__).resolve().parent.parent
+SUITE = ROOT / "docs/how-to/in-your-test-suite.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
@@ -34,7 +36,7 @@ def test_examples_print_what_the_page_says(page: Path) -> None:
     play(page, MARK)
 
 
-@pytest.mark.parametrize("page", with_mark(XEN_MARK), ids=name_of)
+@pytest.mark.parametrize("page", [page for page in with_mark(XEN_MARK) if page.name != SUITE.name], ids=name_of)
 def test_examples_over_xens_libraries_print_what_the_page_says(page: Path) -> None:
     """The same for unmodified programs; they find our libraries where a checkout has them."""
     if shutil.which("cc") is None or not Path("/usr/include/xenforeignmemory.h").exists():
@@ -56,9 +58,19 @@ def test_examples_with_a_device_model_print_what_the_page_says(page: Path) -> No
     play(page, QEMU_MARK)
 
 
-def play(page: Path, mark: str) -> None:
-    """Play the blocks of a page that have the mark."""
-    files, steps = files_and_steps(page.read_text(encoding="utf-8"), mark)
+@pytest.mark.parametrize("tool", TOOLS)
+def test_examples_in_a_test_suite_print_what_the_page_says(tool: str) -> None:
+    """The tests of somebody's project pass under their own runner, each on a simulated host."""
+    if importlib.util.find_spec(tool) is None and shutil.which(tool) is None:
+        pytest.skip(f"NOT TESTED: {tool} on {name_of(SUITE)}; missing: {tool}")
+    if not Path("/usr/include/xenforeignmemory.h").exists() or not (ROOT / "clients/c/build" / PRELOAD_NAME).exists():
+        pytest.skip(f"NOT TESTED: {tool} on {name_of(SUITE)}; missing: libxen-dev or the preload library (make shim)")
+    play(SUITE, XEN_MARK, TOOL_MARK.format(tool))
+
+
+def play(page: Path, *marks: str) -> None:
+    """Play the blocks of a page that have one of the marks."""
+    files, steps = files_and_steps(page.read_text(encoding="utf-8"), *marks)
     assert steps
     with (
         tempfile.TemporaryDirectory() as directory,
@@ -67,6 +79,7 @@ def play(page: Path, mark: str) -> None:
     ):
         (Path(directory) / "clients").symlink_to(ROOT / "clients")
         for name, text in files.items():
+            (Path(directory) / name).parent.mkdir(parents=True, exist_ok=True)
             (Path(directory) / name).write_text(text, encoding="utf-8")
         for step in steps:
             printed = [alike(line) for line in shell.play(step)]

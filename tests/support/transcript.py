@@ -4,7 +4,8 @@
 A block marked ``<!-- run -->`` is played. A program is saved under the name in its first line (``# name.py``); Python
 without one is run at once, and must print what a block marked ``<!-- prints -->`` behind it says. In a console block
 each ``$ command`` is run and must print what follows it. Blocks marked ``<!-- run with Xen's libraries -->`` are played
-apart, where those libraries and ours are; ``<!-- run with QEMU -->``, where that is.
+apart, where those libraries and ours are; ``<!-- run with QEMU -->``, where that is; ``<!-- run with cmake -->`` (and
+other tools), where the tool is as well, together with the blocks that Xen's libraries are enough for.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from pathlib import Path
 from typing import Self
 
 MARK = "<!-- run -->"
+TOOLS = ("cargo", "cmake", "meson", "pytest")
+TOOL_MARK = "<!-- run with {} -->"
 XEN_MARK = "<!-- run with Xen's libraries -->"
 QEMU_MARK = "<!-- run with QEMU -->"
 BLOCK = r"^{}\n+```(\w+)\n(.*?)^```$(?:\n+<!-- prints -->\n+```text\n(.*?)^```$)?"
-NAMED = re.compile(r"(?:#|/\*) (\w+\.\w+)\b")
+NAMED = re.compile(r"(?:#|/\*|//) ([\w./]*\w\.\w+)\b")
 # What no two runs agree on: addresses, processes, runs of the broker, times.
 VARYING = (
     (r"0x[67][0-9a-f]{11}", "ADDRESS"),
@@ -46,11 +49,11 @@ class Step:
     expected: list[str]
 
 
-def files_and_steps(page: str, mark: str = MARK) -> tuple[dict[str, str], list[Step]]:
-    """What is to be played on a page, in order, and the files that it needs."""
+def files_and_steps(page: str, *marks: str) -> tuple[dict[str, str], list[Step]]:
+    """What is to be played on a page, in order, and the files that it needs: the blocks that have one of the marks."""
     files: dict[str, str] = {}
     steps: list[Step] = []
-    for language, body, prints in re.findall(BLOCK.format(mark), page, re.MULTILINE | re.DOTALL):
+    for language, body, prints in re.findall(BLOCK.format(f"(?:{'|'.join(marks)})"), page, re.MULTILINE | re.DOTALL):
         if language != "console":
             named = NAMED.match(body)
             name = named[1] if named else f"example{len(files)}.py"

@@ -9,8 +9,11 @@ The blocking face::
         with foreign.map(domid, range(16), prot=privcmd.PROT_READ) as mapping:
             print(bytes(mapping[:64]))
 
-The face for trio is ``privcmd.aio``, with the same names. Importing this package costs next to nothing; each
-name brings its module when it is first used, and numpy and trio are never needed unless the caller has them.
+The face for trio is ``privcmd.trio``, with the same names (``privcmd.aio`` is its former name and goes on working);
+``privcmd.guest`` is a guest that a test scripts, ``privcmd.run.host`` a whole host. These are for users, and what
+their ``__all__`` names; the other modules are not, and change without notice. Importing this package costs next to
+nothing; each name brings its module when it is first used, and numpy and trio are never needed unless the caller has
+them.
 """
 
 from __future__ import annotations
