@@ -11,7 +11,7 @@ PROFILE ?= default
 SEEDS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants bench generate history model-check coverage lock image site clean
+.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants bench generate history model-check coverage lock image install wheel site clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -72,6 +72,12 @@ packages: ## Debian packages that tests run unmodified programs of, where they c
 
 shim: ## the C client and the preload library
 	$(MAKE) -C clients/c
+
+install: ## put the C parts below PREFIX=/usr/local, with pkg-config files; DESTDIR= for packages
+	@$(MAKE) -s --no-print-directory -C clients/c install $(if $(PREFIX),PREFIX=$(PREFIX)) $(if $(DESTDIR),DESTDIR=$(DESTDIR))
+
+wheel: $(READY) ## the wheel, the client's wheel and the sdists into dist, for the oldest glibc that they run with
+	@.ci/wheel $(BIN)/python
 
 generate: $(READY) ## make the generated files anew
 	$(BIN)/python clients/protocol/generate.py
