@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +60,28 @@ def test_a_dead_link_is_noticed(tmp_path: Path) -> None:
 
     assert tried.returncode == 1
     assert tried.stdout.splitlines() == [f"dead link: a.html: {name}" for name in ("b.html#gone", "c.html", "d.svg")]
+
+
+PICTURE = ROOT / "docs/pictures/demo.svg"
+
+
+def test_the_picture_shows_what_the_demo_prints() -> None:
+    """Each line of it is one that the demo prints now; numbers differ from run to run. It fetches nothing."""
+    picture = PICTURE.read_text(encoding="utf-8")
+    cells = re.findall(r'<text class="demo-r[^"]*" x="[^"]*" y="([^"]*)"[^>]*>([^<]*)</text>', picture)
+    rows: dict[str, str] = {}
+    for y, cell in cells:
+        rows[y] = rows.get(y, "") + html.unescape(cell).replace("\N{NO-BREAK SPACE}", " ")
+    demo = subprocess.run(
+        [sys.executable, "-m", "privcmdd.cli.ctl", "demo"], capture_output=True, text=True, check=True
+    )
+
+    drawn = {numberless(row) for row in rows.values() if "\N{CHECK MARK}" in row}
+    assert len(drawn) > 20
+    assert drawn <= {numberless(line) for line in demo.stdout.splitlines()}
+    assert set(re.findall(r"https?://[\w.]+", picture)) == {"http://www.w3.org", "https://www.textualize.io"}
+
+
+def numberless(line: str) -> str:
+    """A line with each number the same."""
+    return re.sub(r"(0x)?[0-9a-f]*\d[0-9a-f,]*", "N", line).strip()
