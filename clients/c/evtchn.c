@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 
 #include "client.h"
 #include "connection.h"
@@ -12,6 +13,7 @@
 #include "say.h"
 #include "syscalls.h"
 #include "usermem.h"
+#include "waiting.h"
 
 #define EVTCHN_IOCTL(number, size) (('E' << 8) | (number) | ((uint32_t)(size) << 16))
 #define BIND_VIRQ EVTCHN_IOCTL(0, 4)
@@ -25,6 +27,8 @@
 #define MOST_PORTS 4096
 #define MOST_FILES 64
 #define MOST_FDS 4096
+/* Stands for the connection among the ports of an epoll instance. */
+#define NO_PORT UINT32_MAX
 /* Events taken by one read; the driver gives no more than a page of ports. */
 #define BATCH 64
 
@@ -185,13 +189,24 @@ static struct request *begin(struct file *file, const char *method)
     return connection_begin(&file->connection, method);
 }
 
+/* Connects a file to the broker. Whoever waits for its events is woken when the broker hangs up. */
+static int dial(struct file *file, int fd)
+{
+    if (file->connection.fd >= 0)
+        return 0;
+    int error = client_dial(&file->connection);
+    if (!error)
+        control(fd, EPOLL_CTL_ADD, file->connection.fd, EPOLLRDHUP, NO_PORT);
+    return error;
+}
+
+/* A connection that is no longer good is kept, hung up: its ports were those of that broker, and reads are to fail. */
 static int call(struct file *file, struct answer *answer)
 {
     int error = connection_call(&file->connection, answer);
     if (error >= 0)
         return error;
-    fds_drop(file->connection.fd);
-    file->connection.fd = -1;
+    syscall(SYS_shutdown, file->connection.fd, (long)SHUT_RDWR);
     return say_error(ENXIO, "the broker has gone away");
 }
 
@@ -226,7 +241,7 @@ static int64_t bind_port(struct file *file, int fd, uint32_t command, uint64_t a
     size_t size = command >> 16;
     if (!user_read(asked, argument, size))
         return -EFAULT;
-    if (file->connection.fd < 0 && client_dial(&file->connection))
+    if (dial(file, fd))
         return -ENXIO;
     struct request *request;
     if (command == BIND_VIRQ) {
@@ -273,13 +288,13 @@ static int64_t notify(const struct file *file, uint64_t argument)
     return syscall(SYS_write, port->remote, &one, sizeof one) < 0 && errno != EAGAIN ? -errno : 0;
 }
 
-static int64_t restrict_to(struct file *file, uint64_t argument)
+static int64_t restrict_to(struct file *file, int fd, uint64_t argument)
 {
     uint16_t domid;
     struct answer answer;
     if (!user_read(&domid, argument, sizeof domid))
         return -EFAULT;
-    if (file->connection.fd < 0 && client_dial(&file->connection))
+    if (dial(file, fd))
         return -ENXIO;
     struct request *request = begin(file, "evtchn.restrict");
     request_uint(request, "dom", domid);
@@ -301,7 +316,7 @@ int64_t evtchn_ioctl(int fd, uint32_t command, uint64_t argument)
     else if (command == NOTIFY)
         result = notify(file, argument);
     else if (command == RESTRICT_DOMID)
-        result = restrict_to(file, argument);
+        result = restrict_to(file, fd, argument);
     else
         result = command == RESET ? 0 : -ENOSYS;
     client_unlock(&hold);
@@ -329,23 +344,61 @@ static size_t take_events(int fd, const struct epoll_event *events, int n, uint3
     return n_taken;
 }
 
+/* Whether epoll reported that the broker has hung up. */
+static bool hung_up(const struct epoll_event *events, int n)
+{
+    for (int i = 0; i < n; i++)
+        if ((uint32_t)events[i].data.u64 == NO_PORT)
+            return true;
+    return false;
+}
+
+static int no_events_any_more(void)
+{
+    static _Atomic bool said;
+    if (!atomic_exchange(&said, true))
+        say_line("the broker has gone away; no event will come, reading one fails with ENXIO from now on");
+    return -ENXIO;
+}
+
+/* Waits for an event. Returns 0 when it is time to look, or a negative errno. */
+static int wait_for_event(int fd)
+{
+    struct client_hold hold;
+    client_lock(&hold);
+    struct file *file = file_of(fd);
+    int error = file ? dial(file, fd) : EBADF;
+    client_unlock(&hold);
+    return -(error ? error : waiting_for(fd));
+}
+
 ssize_t evtchn_read(int fd, void *data, size_t size)
 {
     struct epoll_event events[BATCH];
     uint32_t ports[BATCH];
     int most = size / sizeof *ports < BATCH ? (int)(size / sizeof *ports) : BATCH;
     size_t n_taken = 0;
+    bool over = false;
     if (!most)
         return 0;
     while (!n_taken) {
         long n = syscall(SYS_epoll_pwait, fd, events, most, 0, NULL, 0L);
-        if (!n && sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK)
-            return -EAGAIN;
-        if (!n)
-            n = syscall(SYS_epoll_pwait, fd, events, most, -1, NULL, 0L);
         if (n < 0)
             return -errno;
         n_taken = take_events(fd, events, (int)n, ports);
+        if (n_taken)
+            break;
+        /* Events that came before the broker went are taken first. */
+        if (over && hung_up(events, (int)n))
+            return no_events_any_more();
+        over = hung_up(events, (int)n);
+        if (n)
+            continue;
+        if (sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK)
+            return -EAGAIN;
+        int error = wait_for_event(fd);
+        if (error)
+            return error;
     }
     size_t taken = n_taken * sizeof *ports;
     return user_write((uint64_t)data, ports, taken) ? (ssize_t)taken : -EFAULT;

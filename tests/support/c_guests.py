@@ -35,6 +35,9 @@ EVENT_CASES = (
     "the_last_descriptor",
     "a_child_shares_the_file",
     "interrupts",
+    "a_timer_restarts",
+    "a_signal_interrupts",
+    "stopped_and_continued",
 )
 
 

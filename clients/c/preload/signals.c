@@ -10,6 +10,7 @@
 #include "../client.h"
 #include "../syscalls.h"
 #include "../tell.h"
+#include "../waiting.h"
 #include "next.h"
 
 DECLARE_NEXT(sigaction);
@@ -102,7 +103,7 @@ void signals_watch(void)
     owner = getpid();
 }
 
-EXPORT int sigaction(int number, const struct sigaction *restrict action, struct sigaction *restrict before)
+static int set(int number, const struct sigaction *action, struct sigaction *before)
 {
     int slot = slot_of(number);
     if (slot < 0 || owner != getpid())
@@ -120,12 +121,23 @@ EXPORT int sigaction(int number, const struct sigaction *restrict action, struct
     return 0;
 }
 
+EXPORT int sigaction(int number, const struct sigaction *restrict action, struct sigaction *restrict before)
+{
+    int result = set(number, action, before);
+    if (action)
+        waiting_handlers_changed();
+    return result;
+}
+
 EXPORT sighandler_t signal(int number, sighandler_t handler)
 {
-    if (slot_of(number) < 0 || owner != getpid())
-        return NEXT(signal)(number, handler);
+    if (slot_of(number) < 0 || owner != getpid()) {
+        sighandler_t was = NEXT(signal)(number, handler);
+        waiting_handlers_changed();
+        return was;
+    }
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART}, before;
     sigemptyset(&action.sa_mask);
     sigaddset(&action.sa_mask, number);
-    return sigaction(number, &action, &before) ? SIG_ERR : before.sa_handler;
+    return set(number, &action, &before) ? SIG_ERR : before.sa_handler;
 }

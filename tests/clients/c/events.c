@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -209,6 +210,138 @@ static void interrupts(void)
     EXPECT(with_number(fd, NOTIFY, (uint32_t)port), 0); /* the driver sends, and Xen refuses: nobody learns */
 }
 
+static volatile sig_atomic_t ticks;
+static int notified_by_tick = -1, port_of_tick;
+
+/* The third one notifies. */
+static void on_tick(int number)
+{
+    (void)number;
+    if (++ticks == 3 && notified_by_tick >= 0)
+        with_number(notified_by_tick, NOTIFY, (uint32_t)port_of_tick);
+}
+
+static void every(int which, long us)
+{
+    struct itimerval when = {{0, us}, {0, us}};
+    EXPECT(setitimer(which, &when, NULL), 0);
+}
+
+static void handle(int number, int flags)
+{
+    struct sigaction action = {.sa_handler = on_tick, .sa_flags = flags};
+    EXPECT(sigaction(number, &action, NULL), 0);
+}
+
+static void blocking_pair(int fds[2], int ports[2])
+{
+    pair(fds, ports);
+    fcntl(fds[1], F_SETFL, fcntl(fds[1], F_GETFL) & ~O_NONBLOCK);
+}
+
+/* A handler with SA_RESTART does not end a read that waits, nor does one that was set past us. */
+static void a_timer_restarts(void)
+{
+    int fds[2], ports[2];
+    blocking_pair(fds, ports);
+    notified_by_tick = fds[0];
+    port_of_tick = ports[0];
+    handle(SIGALRM, SA_RESTART);
+    every(ITIMER_REAL, 2000);
+    EXPECT(next(fds[1]), ports[1]);
+    EXPECT(ticks >= 3, 1);
+    every(ITIMER_REAL, 0);
+}
+
+/* A handler without it ends the read, also beside a timer that restarts it; what is blocked does not. */
+static void a_signal_interrupts(void)
+{
+    int fds[2], ports[2];
+    sigset_t blocked;
+    blocking_pair(fds, ports);
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGUSR2);
+    sigprocmask(SIG_BLOCK, &blocked, NULL);
+    handle(SIGUSR2, SA_RESTART);
+    raise(SIGUSR2);
+    handle(SIGALRM, 0);
+    every(ITIMER_REAL, 2000);
+    EXPECT(next(fds[1]), -EINTR);
+    every(ITIMER_REAL, 0);
+    handle(SIGALRM, SA_RESTART);
+    every(ITIMER_REAL, 1100);
+    handle(SIGUSR1, 0);
+    pid_t self = getpid(), other_process = fork();
+    if (!other_process)
+        for (;;)
+            if (kill(self, SIGUSR1) || usleep(1300) || getppid() != self)
+                _exit(0);
+    EXPECT(next(fds[1]), -EINTR);
+    every(ITIMER_REAL, 0);
+    kill(other_process, SIGKILL);
+    int status;
+    while (waitpid(other_process, &status, 0) < 0 && errno == EINTR)
+        ;
+}
+
+/* Waits until a process sleeps: the letter behind its name says so. */
+static void until_it_sleeps(pid_t pid)
+{
+    char path[64], text[512];
+    const char *state;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    do {
+        FILE *file = fopen(path, "r");
+        text[file ? fread(text, 1, sizeof text - 1, file) : 0] = 0;
+        if (file)
+            fclose(file);
+        state = strrchr(text, ')');
+    } while (state && state[2] != 'S');
+}
+
+/* To be stopped and continued, as a shell and a debugger do it, does not end a read. */
+static void stopped_and_continued(void)
+{
+    int fds[2], ports[2], status;
+    blocking_pair(fds, ports);
+    fflush(NULL);
+    pid_t child = fork();
+    if (!child) {
+        EXPECT(next(fds[1]), ports[1]);
+        _exit(finish());
+    }
+    until_it_sleeps(child);
+    kill(child, SIGSTOP);
+    EXPECT(waitpid(child, &status, WUNTRACED), child);
+    EXPECT(WIFSTOPPED(status) != 0, 1);
+    kill(child, SIGCONT);
+    until_it_sleeps(child);
+    EXPECT(with_number(fds[0], NOTIFY, (uint32_t)ports[0]), 0);
+    EXPECT(waitpid(child, &status, 0), child);
+    EXPECT(status, 0);
+}
+
+/* Who waits when the broker goes is woken; an event that came before is read first. */
+static void the_broker_goes(void)
+{
+    int fds[2], ports[2];
+    blocking_pair(fds, ports);
+    puts("waiting");
+    fflush(NULL);
+    EXPECT(next(fds[1]), -ENXIO);
+    EXPECT(readable(fds[1]), 1);
+    EXPECT(with_number(fds[0], NOTIFY, (uint32_t)ports[0]), 0);
+    EXPECT(next(fds[1]), ports[1]);
+    EXPECT(next(fds[1]), -ENXIO);
+    /* The kernel ends a dead process' connections one by one. */
+    int end;
+    do
+        end = next(fds[0]);
+    while (end == -EAGAIN);
+    EXPECT(end, -ENXIO);
+    EXPECT(with_number(fds[0], BIND_UNBOUND_PORT, 0), -ENXIO);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -220,6 +353,10 @@ static const struct {
     {"the_last_descriptor", the_last_descriptor},
     {"a_child_shares_the_file", a_child_shares_the_file},
     {"interrupts", interrupts},
+    {"a_timer_restarts", a_timer_restarts},
+    {"a_signal_interrupts", a_signal_interrupts},
+    {"stopped_and_continued", stopped_and_continued},
+    {"the_broker_goes", the_broker_goes},
 };
 
 int main(int argc, char **argv)

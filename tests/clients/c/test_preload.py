@@ -56,6 +56,25 @@ def test_a_program_finds_the_event_channels_of_a_host(
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_who_waits_for_an_event_is_woken_when_the_broker_goes(
+    libraries: Path, compiled: Callable[..., Path], guests: Guests
+) -> None:
+    """A read that waits, and each one after it, is ENXIO; events that came before are read first; a line says why."""
+    with PrivateBroker() as broker:
+        with Client(broker.path) as client:
+            dom = client.domains.create("hvm", 1)
+        command = [str(compiled("events.c")), str(dom), str(dom), "the_broker_goes"]
+        env = guests.environment(LD_PRELOAD=str(libraries / "libprivcmdd-preload.so"), PRIVCMDD_SOCKET=broker.path)
+        with subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+            assert program.stdout is not None
+            assert program.stdout.readline() == "waiting\n"
+            broker.kill()
+            said = program.communicate(timeout=TIMEOUT_S)[1]
+
+    assert program.returncode == 0, said
+    assert said.startswith("privcmdd: the broker has gone away; no event will come, reading one fails with ENXIO")
+
+
 def test_linux_5_10_splits_a_mapping(libraries: Path, compiled: Callable[..., Path]) -> None:
     """Parts of a mapping go, change and are filled by themselves, in the broker and in the process' own memory."""
     with PrivateBroker(config='[host]\nlinux = "5.10"\n') as broker, Client(broker.path) as client:

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "waiting.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/signalfd.h>
+
+#include "client.h"
+#include "syscalls.h"
+
+#define SIGNALS 64
+#define BIT(number) ((uint64_t)1 << ((number) - 1))
+/* Signals that an instruction raises: to keep one back ends the process. */
+#define SYNCHRONOUS (BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGILL) | BIT(SIGFPE) | BIT(SIGTRAP) | BIT(SIGSYS))
+#define NEVER_CAUGHT (BIT(SIGKILL) | BIT(SIGSTOP))
+
+/* The beginning of the kernel's struct sigaction, and room for the rest. */
+struct kernel_action {
+    uint64_t handler, flags, rest[6];
+};
+
+/* Signals with a handler: after which a read is restarted, and which it ends. Asked for once, and when they change. */
+static uint64_t restarting, interrupting;
+static _Atomic bool known;
+
+void waiting_handlers_changed(void)
+{
+    atomic_store(&known, false);
+}
+
+static void look_at_handlers(void)
+{
+    restarting = interrupting = 0;
+    for (long number = 1; number <= SIGNALS; number++) {
+        struct kernel_action action = {0};
+        if (BIT(number) & (SYNCHRONOUS | NEVER_CAUGHT) ||
+            syscall(SYS_rt_sigaction, number, NULL, &action, sizeof(uint64_t)) || action.handler == (uint64_t)SIG_DFL ||
+            action.handler == (uint64_t)SIG_IGN)
+            continue;
+        *(action.flags & SA_RESTART ? &restarting : &interrupting) |= BIT(number);
+    }
+}
+
+/* The signals to be kept back, and whether any other would interrupt. */
+static uint64_t to_keep_back(bool *any_interrupts)
+{
+    struct client_hold hold;
+    client_lock(&hold);
+    if (!atomic_exchange(&known, true))
+        look_at_handlers();
+    uint64_t result = restarting;
+    *any_interrupts = interrupting;
+    client_unlock(&hold);
+    return result;
+}
+
+int waiting_for(int fd)
+{
+    bool any_interrupts;
+    uint64_t before = 0, kept_back = to_keep_back(&any_interrupts);
+    syscall(SYS_rt_sigprocmask, (long)SIG_BLOCK, NULL, &before, sizeof before);
+    /* What the program itself blocks is not to be seen: it may be pending for ever. */
+    kept_back &= ~before;
+    struct pollfd wanted[] = {{fd, POLLIN, 0}, {-1, POLLIN, 0}};
+    if (kept_back)
+        wanted[1].fd = (int)syscall(SYS_signalfd4, -1L, &kept_back, sizeof kept_back, (long)SFD_CLOEXEC);
+    uint64_t during = wanted[1].fd < 0 ? before : before | kept_back;
+    int error = syscall(SYS_ppoll, wanted, 2L, NULL, &during, sizeof during) < 0 ? errno : 0;
+    if (wanted[1].fd >= 0)
+        sys_close(wanted[1].fd);
+    if (error != EINTR)
+        return error;
+    /* It may have been one that we did not know of: the program can set handlers past us. */
+    waiting_handlers_changed();
+    to_keep_back(&any_interrupts);
+    return any_interrupts ? EINTR : 0;
+}
