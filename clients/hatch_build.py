@@ -123,6 +123,9 @@ def compile_into(directory: Path, version: str) -> str:
     if done.returncode != 0:
         errors = [line for line in done.stderr.splitlines() if "error" in line.lower()] or ["it says nothing"]
         raise NotBuiltError(f"{shlex.join(compiler)} fails: {errors[0]}")
+    for name in LIBRARIES:  # a linker may drop what nothing refers to, and run refuses a library without it
+        if f"PRIVCMDD_VERSION={version}".encode() not in (directory / name).read_bytes():
+            raise NotBuiltError(f"{shlex.join(compiler)} leaves the version out of {name}")
     return target.partition("-")[0]
 
 
