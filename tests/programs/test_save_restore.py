@@ -47,7 +47,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Our program on libxenguest, built."""
     program = tmp_path_factory.mktemp("bin") / "saverestore"
     libraries = ("-lxenguest", "-lxenctrl")
-    command = ["cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(SOURCE), *libraries]
+    command = ["cc", "-std=gnu11", "-Wall", "-Wextra", "-o", str(program), str(SOURCE), *libraries]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "xenguest.h: No such file" in done.stderr or "cannot find -lxenguest" in done.stderr:
         pytest.skip("NOT TESTED: libxenguest; its header is missing (apt-get install libxen-dev)")
