@@ -93,7 +93,11 @@ def test_later_sources_win(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("[limits]\nframs = 1", r"unknown key limits\.frams; did you mean limits\.frames\?"),
-        ("[limit]\nframes = 1", r"unknown key limit; did you mean"),
+        ("[limit]\nframes = 1", r"unknown table \[limit\]; did you mean \[limits\]\?"),
+        ("[sever]\nbacklog = 1", r"unknown table \[sever\]; did you mean \[server\]\?"),
+        ("[xyzzy]\nframes = 1", r"unknown table \[xyzzy\]; there are server, log, limits"),
+        ("server.x = 1", r"unknown key server\.x; \[server\] has socket_path, socket_mode, backlog"),
+        ("[server]\nsocket_mode = 0o660", r'is 432, expected a string: write socket_mode = "0660"'),
         ("xyzzy = 1", r"unknown key xyzzy; `privcmdd check-config` lists the keys"),
         ("[limits]\nframes = '1'", r"limits\.frames is '1', expected an integer"),
         ("[limits]\nframes = true", r"limits\.frames is True, expected an integer"),

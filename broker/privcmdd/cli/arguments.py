@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -43,12 +44,23 @@ def guest(text: str) -> Guest:
     size, _, name = rest.partition(":")
     if kind not in ("pv", "hvm", "pvh") or not size:
         raise argparse.ArgumentTypeError(f"{text!r} is no domain; write hvm:64M or pv:16M:name")
-    return Guest(kind, memory(size) // PAGE_SIZE, name)
+    return Guest(kind, memory(size) // PAGE_SIZE, utf8(name))
 
 
 def span(text: str) -> tuple[int, int]:
-    """A range of frames: FIRST+PAGES. Raises argparse.ArgumentTypeError."""
+    """A range of frames: FIRST+PAGES, or FIRST for one page. Raises argparse.ArgumentTypeError."""
     first, plus, count = text.partition("+")
-    if not plus:
-        raise argparse.ArgumentTypeError(f"{text!r} is no range; write FIRST+PAGES, as 0xa0+0x20")
-    return number(first), number(count)
+    try:
+        return number(first), number(count) if plus else 1
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no range; write FIRST+PAGES, as 0xa0+0x20, or FIRST for one page"
+        ) from None
+
+
+def utf8(text: str) -> str:
+    """Text in UTF-8, whatever the locale is. Raises argparse.ArgumentTypeError."""
+    try:
+        return os.fsencode(text).decode()
+    except UnicodeDecodeError:
+        raise argparse.ArgumentTypeError(f"{text!a} is not UTF-8") from None

@@ -7,15 +7,17 @@ and imports what is slow (trio) afterwards, and numpy only when the first domain
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from privcmdd import __version__
+from privcmdd.cli.parser import Parser
+from privcmdd.cli.streams import guarded
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Sequence
 
     from privcmdd.server.config import Configuration
@@ -65,21 +67,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     parsed = _parser().parse_args(arguments)
     if parsed.print_capabilities:
-        return _print_capabilities()
+        return guarded("privcmdd", _print_capabilities)
     if parsed.run is None:
         _parser().print_help(sys.stderr)
         return 2
     run: Callable[[argparse.Namespace], int] = parsed.run
+    if run is _check:
+        return guarded("privcmdd", lambda: _check(parsed))
     return run(parsed)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="privcmdd",
         description=DESCRIPTION,
         epilog="`privcmdd serve --help` has examples, signals and environment.\n\n" + EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"privcmdd {__version__}")
     parser.add_argument("--print-capabilities", action="store_true", help="what this broker can do, as JSON, and exit")
@@ -91,8 +93,6 @@ def _parser() -> argparse.ArgumentParser:
         help="run the broker until a signal stops it",
         description="Run the broker until a signal stops it.",
         epilog=SERVE_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     _add_configuration(serve)
     where = serve.add_mutually_exclusive_group()
@@ -107,8 +107,6 @@ def _parser() -> argparse.ArgumentParser:
         help="say what the configuration comes to, and where each value is from",
         description="Read the configuration as `serve` would, and print each key, its value and its origin.",
         epilog="exit codes:\n  0  it is right\n  2  it is not; the key is named",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     _add_configuration(check)
     shape = check.add_mutually_exclusive_group()
@@ -155,9 +153,13 @@ def _serve(parsed: argparse.Namespace) -> int:
     signals.hold()
     try:
         configuration = _configured(parsed)
-        listeners = _listen(parsed, configuration)
-    except (ConfigError, listen.ListenError) as problem:
+    except ConfigError as problem:
         print(f"privcmdd: {problem}", file=sys.stderr)
+        return 2
+    try:
+        listeners = _listen(parsed, configuration)
+    except listen.ListenError as problem:
+        print(f"privcmdd: {problem}{_elsewhere(configuration)}", file=sys.stderr)
         return 2
     # From here on clients can connect; they are answered when the rest is there.
     import trio  # noqa: PLC0415 - slow
@@ -188,6 +190,17 @@ def _listen(parsed: argparse.Namespace, configuration: Configuration) -> list[Li
         return activated
     server = configuration.server
     return [listen.bind(server.socket_path, mode=server.socket_mode, backlog=server.backlog)]
+
+
+def _elsewhere(configuration: Configuration) -> str:
+    """What to do when a path cannot be had that is the system's because the environment names no other."""
+    variables = ("PRIVCMDD_SOCKET", "XDG_RUNTIME_DIR")
+    if configuration.origins["server.socket_path"] != "default" or any(map(os.environ.get, variables)):
+        return ""
+    return (
+        "; that is the default without XDG_RUNTIME_DIR: set PRIVCMDD_SOCKET to a path of your own, for the broker and "
+        "its clients"
+    )
 
 
 def _check(parsed: argparse.Namespace) -> int:

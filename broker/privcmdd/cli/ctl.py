@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
+import errno
 import shlex
 import sys
 import time
@@ -16,7 +16,9 @@ import privcmd
 from privcmd.run import unanswered
 from privcmdd import __version__
 from privcmdd.cli import faults, findings, output
-from privcmdd.cli.arguments import guest, memory, number, span
+from privcmdd.cli.arguments import guest, memory, number, span, utf8
+from privcmdd.cli.parser import USAGE_STATUS, Parser
+from privcmdd.cli.streams import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,27 +35,42 @@ Look at a privcmdd broker and its simulated domains, make and destroy domains, a
 
 The broker's socket is --socket, else $PRIVCMDD_SOCKET, else $XDG_RUNTIME_DIR/privcmdd/broker.sock, or
 /run/privcmdd/broker.sock when only that is there. With --json a command prints one JSON document, and
-nothing else, to standard output; errors are sentences on standard error either way.
+nothing else, to standard output. Errors are sentences on standard error, or with --json one line of
+JSON there: {"error": {"errno": 3, "name": "ESRCH", "text": ..., "details": ...}}.
 """
 
-_EXIT_CODES = """\
+_STATUS = """\
 exit status:
   0  done
   1  the broker refused (the sentence on standard error begins with the errno's name), a check of the
-     demonstration failed, or the reader of the output went away
+     demonstration failed, or the output could not be written
   2  wrong usage: nothing was asked of the broker
   3  no broker answers there, or it went away
+"""
+_RUN_STATUS = """\
+  97 run --faults=error: a rule of --fault never made anything fail
   98 run --findings=error: the program did what harms a real host in silence
   99 run --leaks=error: the program left mappings behind; otherwise run ends as the program does
-
-examples:
+"""
+_EXAMPLES = {
+    "": """\
   privcmdctl ping && echo it runs
   privcmdctl domain create --kind hvm --memory 64M --hole 0xa0+0x20 --name guest
-  privcmdctl domain info 1 --frames 0x98+0x30
-  privcmdctl domain list --json | jq '.domains[] | select(.state == "dying")'
-  privcmdctl demo /usr/bin/ls
   privcmdctl run --domain hvm:64M -- xl list
-"""
+  privcmdctl demo /usr/bin/ls
+""",
+    "ping": "  privcmdctl ping && echo it runs\n",
+    "domain": "  privcmdctl domain create --memory 64M && privcmdctl domain list\n",
+    "domain create": "  privcmdctl domain create --kind hvm --memory 64M --hole 0xa0+0x20 --name guest\n",
+    "domain list": "  privcmdctl domain list --json | jq '.domains[] | select(.state == \"dying\")'\n",
+    "domain info": "  privcmdctl domain info 1 --frames 0x98+0x30\n  privcmdctl domain info guest\n",
+    "demo": "  privcmdctl demo /usr/bin/ls\n",
+    "stats": "  privcmdctl stats --json | jq .mappings\n",
+    "run": """\
+  privcmdctl run --domain hvm:64M -- xl list
+  privcmdctl run --domain hvm:64M --leaks=error --findings=error -- ./device-model 1
+""",
+}
 
 _MAPS = """\
 Print the map entries of an address space: one line for each, in order of address.
@@ -71,7 +88,8 @@ program's exit status, or the signal that ended it, is handed on. Mappings that 
 end, with the request that made each, and so is what a real host would have let pass though it does harm
 (`privcmdctl findings --help`). Where Xen's own xenstored is installed, one runs beside the program.
 
-With --json all that `run` itself has to say of the program is one line of JSON on standard error, the last one:
+With --json all that `run` itself has to say of the program is one line of JSON on standard error, the last one, and
+always a line of its own (an empty one comes before it, as the program may not have ended its last line):
 status, signal, leaks, findings, faults, unanswered. Standard output is the program's.
 
 Programs that are statically linked or setuid cannot be preloaded into, and are refused with the reason.
@@ -88,19 +106,22 @@ or hexadecimal with 0x.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
+    return guarded("privcmdctl", lambda: _main(sys.argv[1:] if arguments is None else arguments))
+
+
+def _main(arguments: Sequence[str]) -> int:
+    if not arguments:
+        _parser().print_help(sys.stderr)
+        return USAGE_STATUS
     parsed = _parser().parse_args(arguments)
     try:
         return int(parsed.run(parsed))
-    except (privcmd.NoBroker, privcmd.BrokerGone, privcmd.NoAnswer) as error:
-        output.complain(str(error))
-        return 3
     except privcmd.PrivcmdError as error:
-        output.complain(str(error))
-        return 1
-    except BrokenPipeError:
-        # The reader has gone; keep the interpreter from complaining when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        if parsed.json:
+            output.complain_as_json(error.errno or 0, error.name, error.text, error.details)
+        else:
+            output.complain(str(error))
+        return 3 if isinstance(error, (privcmd.NoBroker, privcmd.BrokerGone, privcmd.NoAnswer)) else 1
 
 
 # --- commands ---------------------------------------------------------------------------------------------
@@ -249,6 +270,15 @@ def _client(parsed: argparse.Namespace) -> Client:
     return privcmd.Client(parsed.socket, timeout_s=parsed.timeout)
 
 
+def _wrong(parsed: argparse.Namespace, text: str) -> int:
+    """Say what is wrong with the usage; returns the exit status for it."""
+    if parsed.json:
+        output.complain_as_json(errno.EINVAL, "EINVAL", text)
+    else:
+        output.complain(text)
+    return USAGE_STATUS
+
+
 def _show(parsed: argparse.Namespace, value: Any, text: str) -> None:
     print(output.as_json(value) if parsed.json else text, flush=True)
 
@@ -311,8 +341,7 @@ def _run(parsed: argparse.Namespace) -> int:
 
     command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
     if not command:
-        output.complain("nothing to run: privcmdctl run [OPTIONS] -- PROGRAM ARGUMENTS")
-        return 2
+        return _wrong(parsed, "nothing to run: privcmdctl run [OPTIONS] -- PROGRAM ARGUMENTS")
     config = None
     if parsed.config is not None:
         from privcmdd.server.config import ConfigError, load  # noqa: PLC0415 - no other command needs it
@@ -321,8 +350,7 @@ def _run(parsed: argparse.Namespace) -> int:
             load(parsed.config)  # a mistake in it is the caller's, and is named as such
             config = Path(parsed.config).read_text(encoding="utf-8")
         except ConfigError as error:
-            output.complain(str(error))
-            return 2
+            return _wrong(parsed, str(error))
     return run.run(
         run.Options(
             command,
@@ -333,6 +361,7 @@ def _run(parsed: argparse.Namespace) -> int:
             parsed.xenstore,
             faults=parsed.fault,
             findings=parsed.findings,
+            never_fired=parsed.faults,
             as_json=parsed.json,
             device_model=parsed.qemu,
         )
@@ -356,26 +385,33 @@ def _common(*, outermost: bool) -> argparse.ArgumentParser:
     return common
 
 
+def _epilog(path: str) -> str:
+    """What the help of a command ends with: its exit statuses and its own examples."""
+    status = _STATUS + (_RUN_STATUS if path in ("", "run") else "")
+    return f"{status}\nexamples:\n{_EXAMPLES[path]}" if path in _EXAMPLES else status
+
+
 def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="privcmdctl", description=_ABOUT, epilog=_EXIT_CODES, formatter_class=raw,
-        parents=[_common(outermost=True)], allow_abbrev=False,
-    )  # fmt: skip
+    parser = Parser(prog="privcmdctl", description=_ABOUT, epilog=_epilog(""), parents=[_common(outermost=True)])
     parser.add_argument("--version", action="version", version=f"privcmdctl {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
+    def group(name: str, text: str) -> Any:
+        parent = commands.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", epilog=_epilog(name)
+        )
+        return parent.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
     def add(under: Any, name: str, run: Any, text: str, about: str | None = None) -> argparse.ArgumentParser:
         command: argparse.ArgumentParser = under.add_parser(
-            name, help=text, description=about or text[0].upper() + text[1:] + ".", epilog=_EXIT_CODES,
-            formatter_class=raw, parents=[_common(outermost=False)], allow_abbrev=False,
-        )  # fmt: skip
+            name, help=text, description=about or text[0].upper() + text[1:] + ".", parents=[_common(outermost=False)]
+        )
+        command.epilog = _epilog(command.prog.partition(" ")[2])
         command.set_defaults(run=run)
         return command
 
     add(commands, "ping", _ping, "ask whether the broker answers, and how fast")
-    domain = commands.add_parser("domain", help="make, list, look at and destroy domains")
-    domains = domain.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    domains = group("domain", "make, list, look at and destroy domains")
     create = add(domains, "create", _create, "make a domain and give it memory", _CREATE)
     create.add_argument("--kind", choices=("pv", "hvm", "pvh"), default="hvm", help="default: hvm")
     create.add_argument("--memory", metavar="SIZE", type=memory, required=True, help="what it gets, as 64M")
@@ -386,7 +422,7 @@ def _parser() -> argparse.ArgumentParser:
         "--hole", metavar="GFN+PAGES", type=span, action="append", default=[],
         help="gfns without memory, as 0xa0+0x20; may be given again",
     )  # fmt: skip
-    create.add_argument("--name", help="a name, for people")
+    create.add_argument("--name", type=utf8, help="a name, for people")
     create.add_argument("--dom", metavar="DOMID", type=number, help="its domid (default: the next free)")
     add(domains, "list", _list, "list the domains that you have a right to")
     destroy = add(domains, "destroy", _destroy, "end a domain; it is dying until nothing maps it any more")
@@ -405,8 +441,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     found = add(commands, "findings", _findings, "list what a real host would have let pass in silence", findings.ABOUT)
     found.add_argument("--clear", action="store_true", help="forget them afterwards")
-    fault = commands.add_parser("fault", help="make requests and frames fail on demand")
-    rules = fault.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    rules = group("fault", "make requests and frames fail on demand")
     faults.options(add(rules, "add", _fault_add, "add a rule", faults.ABOUT))
     add(rules, "list", _fault_list, "list the rules, and how often each has fired")
     cleared = add(rules, "clear", _fault_clear, "end a rule, or all of them")
@@ -424,6 +459,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--findings", choices=("report", "error", "ignore"), default="report",
         help="what findings are: a paragraph each, also exit status 98, or nothing",
+    )  # fmt: skip
+    run.add_argument(
+        "--faults", choices=("report", "error"), default="report",
+        help="what a rule of --fault is that never made anything fail: a line, or also exit status 97",
     )  # fmt: skip
     run.add_argument(
         "--xenstore", action=argparse.BooleanOptionalAction,

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, Never
 
 from privcmdd.cli import output
 from privcmdd.cli.arguments import number, span
+from privcmdd.cli.parser import Parser, meant
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from privcmd import Client, InjectedFault
 
 PPM: Final = 1_000_000
@@ -120,17 +123,23 @@ def probability(text: str) -> float:
     return value
 
 
-class Words(argparse.ArgumentParser):
+class Words(Parser):
     """A parser whose errors name the option that the words were given to."""
 
     def error(self, message: str) -> Never:
         """Complain. Raises argparse.ArgumentTypeError."""
-        raise argparse.ArgumentTypeError(f"{message}; a rule is {SPEC}")
+        raise argparse.ArgumentTypeError(f"{self.corrected(message).replace('--', '')}; a rule is {SPEC}")
+
+    def unrecognised(self, words: Sequence[str]) -> str:
+        """As the user wrote them, without dashes."""
+        name = words[0].removeprefix("--").partition("=")[0]
+        options = [option.removeprefix("--") for action in self._actions for option in action.option_strings]
+        return f"there is no {name!r} in a rule{meant(name, options)}"
 
 
 def rule_of(text: str) -> dict[str, Any]:
     """A SPEC as arguments of ``privcmd.Client.faults.add``. Raises argparse.ArgumentTypeError."""
-    parser = Words(add_help=False, allow_abbrev=False)
+    parser = Words(add_help=False)
     options(parser)
     words = [f"--{word}" for word in text.split(",")]
     return keywords(parser.parse_args(words))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -104,4 +105,12 @@ def size(size_bytes: int) -> str:
 def complain(text: str) -> None:
     """A sentence to standard error."""
     red, end = (_RED, _END) if coloured(sys.stderr) else ("", "")
-    print(f"privcmdctl: {red}{text}{end}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody is left to be told
+        print(f"privcmdctl: {red}{text}{end}", file=sys.stderr)
+
+
+def complain_as_json(number: int, name: str, text: str, details: Mapping[str, Any] | None = None) -> None:
+    """An error to standard error, under ``--json``: one line, a document of its own."""
+    error = {"errno": number, "name": name, "text": text, "details": details or {}}
+    with contextlib.suppress(OSError):
+        print(json.dumps({"error": error}, default=_plain), file=sys.stderr)

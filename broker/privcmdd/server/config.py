@@ -149,6 +149,8 @@ def _read(path: str) -> dict[str, Any]:
     for name, value in document.items():
         if name == "access":
             found[name] = value
+        elif name not in tables and isinstance(value, dict):
+            raise _unknown_table(name, path)
         elif name not in tables:
             found[name] = _typed(_known(name, path), value, path)
         elif not isinstance(value, dict):
@@ -167,9 +169,25 @@ def _known(dotted: str, origin: str) -> Key:
         raise ConfigError(f"{origin}: access rules can only be written in a file, as [[access]]")
     import difflib  # noqa: PLC0415 - only for a mistake
 
-    near = difflib.get_close_matches(dotted, BY_PATH, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else "; `privcmdd check-config` lists the keys"
-    raise ConfigError(f"{origin}: unknown key {dotted}{hint}")
+    table, dot, name = dotted.rpartition(".")
+    of_table = [key.name for key in KEYS if key.table == table]
+    if dot and of_table:
+        near = [f"{table}.{one}" for one in difflib.get_close_matches(name, of_table, n=1, cutoff=0.5)]
+        there = f"; [{table}] has {', '.join(of_table)}"
+    else:
+        near = difflib.get_close_matches(dotted, BY_PATH, n=1, cutoff=0.5)
+        there = "; `privcmdd check-config` lists the keys"
+    raise ConfigError(f"{origin}: unknown key {dotted}{f'; did you mean {near[0]}?' if near else there}")
+
+
+def _unknown_table(name: str, origin: str) -> ConfigError:
+    """The error about a table that there is not."""
+    import difflib  # noqa: PLC0415 - only for a mistake
+
+    tables = [*dict.fromkeys(key.table for key in KEYS if key.table), "access"]
+    near = difflib.get_close_matches(name, tables, n=1, cutoff=0.5)
+    hint = f"did you mean [{near[0]}]?" if near else "there are " + ", ".join(tables)
+    return ConfigError(f"{origin}: unknown table [{name}]; {hint}")
 
 
 def _from_text(key: Key, text: str, origin: str) -> Value:
@@ -190,6 +208,8 @@ def _typed(key: Key, value: Any, origin: str) -> Value:
         value = float(value)
     if type(value) is not expected:
         kind = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}[expected]
+        if key.unit == "octal" and type(value) is int:  # TOML has octal numbers, and no way to tell which were
+            kind += f': write {key.name} = "0660"'
         raise ConfigError(f"{origin}: {key.path} is {value!r}, expected {kind}")
     if isinstance(value, str):
         if key.choices and value not in key.choices:

@@ -51,6 +51,8 @@ def connect_error(path: str, error: OSError) -> NoBroker:
         errno.EACCES: "you may not connect to it; ask for access to the socket or its directory",
         errno.EAGAIN: "its queue of new connections is full; try again",
     }.get(number, os.strerror(number))
+    if path == SYSTEM_SOCKET and not os.environ.get("XDG_RUNTIME_DIR"):
+        why += "; XDG_RUNTIME_DIR is not set, so that none was looked for there"
     return NoBroker(number, f"no broker at {path}: {why}", {"path": path})
 
 

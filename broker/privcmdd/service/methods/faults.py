@@ -134,10 +134,14 @@ def check_method(name: str | None) -> None:
     if name is None or (not name.startswith(EXEMPT) and name in METHODS):
         return
     if not name.endswith(".") or name == EXEMPT or not any(method.startswith(name) for method in METHODS):
+        import difflib  # noqa: PLC0415 - only for a mistake
+
+        near = difflib.get_close_matches(name, [method for method in METHODS if not method.startswith(EXEMPT)], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
         raise ModelError(
             errno.EINVAL,
             f"method is {name!r}, expected a method's name, or the beginning of several with its dot, as privcmd.; "
-            "those of faults. never fail",
+            f"those of faults. never fail{hint}",
             key="method",
         )
 

@@ -7,6 +7,7 @@ or signal is handed on. What it left mapped is said at the end.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from privcmd.results import Finding
     from privcmd.run.host import Guest
 
+NEVER_FIRED: Final = 97
+"""Exit status of a program of which a rule of faults asked something that never came, when that is an error."""
 FOUND: Final = 98
 """Exit status of a program of which something was found, when findings are errors."""
 LEAKED: Final = 99
@@ -45,6 +48,7 @@ class Options:
         findings: ``report``, ``error`` or ``ignore``.
         as_json: Say what there is to say at the end as one line of JSON.
         faults: Rules by which requests of the program fail, as arguments of ``Client.faults.add``.
+        never_fired: What a rule is that never made anything fail: ``report`` or ``error``.
     """
 
     command: list[str]
@@ -57,6 +61,7 @@ class Options:
     faults: list[dict[str, Any]] = field(default_factory=list)
     findings: str = "report"
     as_json: bool = False
+    never_fired: str = "report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ def run(options: Options) -> int:
     """Run a program to its end.
 
     Returns:
-        Its exit status, ``FOUND`` or ``LEAKED``. A signal that ended it ends us as well.
+        Its exit status, ``NEVER_FIRED``, ``FOUND`` or ``LEAKED``. A signal that ended it ends us as well.
 
     Raises:
         PrivcmdError: The program cannot be reached (``reach.Unreachable``), a domain cannot be made, the shim is not
@@ -121,12 +126,16 @@ def _run(options: Options) -> int:
         except BrokerGone as gone:
             sys.stderr.write(f"privcmdctl: what the program left mapped is not known: {gone}\n")
             end = End(status)
-    sys.stderr.write(as_json(end) if options.as_json else as_text(end))
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # nobody reads what there is to say, and the program's end is what counts
+        # What the program wrote there last need not have ended with its line.
+        sys.stderr.write("\n" + as_json(end) if options.as_json else as_text(end))
+        sys.stderr.flush()
     if end.leaks and options.leaks == "error":
         return LEAKED
     if end.findings and options.findings == "error":
         return FOUND
+    if options.never_fired == "error" and not all(rule.fired for rule in end.faults):
+        return NEVER_FIRED
     return program.end_as(status)
 
 
@@ -149,8 +158,16 @@ def as_text(end: End) -> str:
     said += [paragraph(finding) for finding in end.findings if finding.kind != LEAKED_KIND]
     if end.unanswered and (end.status or "errors" in os.environ.get("PRIVCMDD_SAY", "")):
         said.append(unanswered.sentence(end.unanswered))
-    said += [f"fault {rule}: seen {rule.seen}, fired {rule.fired}" for rule in end.faults]
+    said += [f"fault {rule}: seen {rule.seen}, fired {rule.fired}{never(rule)}" for rule in end.faults]
     return "".join(f"privcmdctl: {one}\n" for one in said)
+
+
+def never(rule: InjectedFault) -> str:
+    """Why a rule may never have made anything fail; empty for one that has."""
+    if rule.fired:
+        return ""
+    why = "too few of what it is about came" if rule.seen else "nothing came that it is about: is the spelling right?"
+    return f"; it never made anything fail: {why}"
 
 
 def as_json(end: End) -> str:

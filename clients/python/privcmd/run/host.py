@@ -86,9 +86,9 @@ def running(
     with contextlib.ExitStack() as stack:
         if socket is None:
             socket = stack.enter_context(PrivateBroker(config)).path
+        client = stack.enter_context(Client(socket))  # before anything else needs the broker: whether there is one
         needed = bool(store) or device_model is not None
         directory = stack.enter_context(xenstore.running(socket, needed=needed)) if store is not False else None
-        client = stack.enter_context(Client(socket))
         emulated = None if device_model is None else _emulated(guests)
         doms = [_create(client, guest, emulated=guest is emulated) for guest in guests]
         if directory is not None:

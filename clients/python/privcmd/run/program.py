@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from privcmd.errors import PrivcmdError
+from privcmd.run.reach import with_sbin
 from privcmd.signals import ENDING, put_off
 from privcmd.version import __version__
 
@@ -115,7 +116,8 @@ def environment(socket_path: str, token: str) -> dict[str, str]:
     preload = str(preload_library())
     if before := os.environ.get("LD_PRELOAD"):
         preload = f"{preload}:{before}"
-    return {**os.environ, "LD_PRELOAD": preload, "PRIVCMDD_SOCKET": socket_path, "PRIVCMDD_CLIENT": token}
+    ours = {"LD_PRELOAD": preload, "PRIVCMDD_SOCKET": socket_path, "PRIVCMDD_CLIENT": token, "PATH": with_sbin()}
+    return {**os.environ, **ours}
 
 
 def start(

@@ -15,6 +15,7 @@ from privcmd.errors import PrivcmdError
 
 PT_INTERP: Final = 3
 ELF_MAGIC: Final = b"\x7fELF"
+SBIN: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 MAX_SCRIPTS: Final = 4  # as many interpreters of interpreters as the kernel follows
 
 
@@ -35,13 +36,9 @@ def check(program: str) -> str:
         Unreachable: It is not there, cannot be executed, is statically linked, setuid or setgid; the text says what
             else can be done.
     """
-    path = shutil.which(program)
+    path = shutil.which(program, path=with_sbin())
     if path is None:
-        there = os.path.exists(program)  # noqa: PTH110 - a name, not necessarily a path
-        raise Unreachable(
-            errno.EACCES if there else errno.ENOENT,
-            f"{program}: {'not executable' if there else 'no such program, here or on PATH'}",
-        )
+        raise missing(program)
     binary = path
     for _ in range(MAX_SCRIPTS):
         with Path(binary).open("rb") as file:
@@ -65,6 +62,22 @@ def check(program: str) -> str:
             "libxenforeignmemory, or let it speak the protocol",
         )
     return path
+
+
+def with_sbin() -> str:
+    """PATH, and behind it the directories of programs for root, which many users' PATH lacks: xl is there."""
+    places = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join([*places, *(place for place in SBIN if place not in places)])
+
+
+def missing(program: str) -> Unreachable:
+    """The error about a program that is not found."""
+    if os.sep in program:
+        if os.path.exists(program):  # noqa: PTH110 - what cannot be looked at is not there
+            return Unreachable(errno.EACCES, f"{program}: not executable")
+        return Unreachable(errno.ENOENT, f"{program}: there is no such file")
+    here = f"; there is one in this directory: ./{program}" if os.access(program, os.X_OK) else ""
+    return Unreachable(errno.ENOENT, f"{program}: no such program on PATH{here}")
 
 
 def has_interpreter(path: Path) -> bool:

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parser of both commands: help that fits the terminal, and mistakes that are told with what was probably meant."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import re
+import sys
+from typing import TYPE_CHECKING, Any, Final, Never
+
+from privcmdd.cli.streams import guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from _typeshed import SupportsWrite
+
+USAGE_STATUS: Final = 2
+"""Exit status of wrong usage."""
+_CHOICE: Final = re.compile(r"(argument .*?: )?invalid choice: '(.*?)' \(choose from (.*)\)", re.DOTALL)
+_ITEM: Final = re.compile(r"( {2}(?:\d+|\S+(?:, \S+)*(?= {2})) +)\S")
+
+
+class Help(argparse.HelpFormatter):
+    """Wraps paragraphs to the terminal. Indented lines, which are examples and lists, keep their places."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(_filled(block, width, indent) for block in text.strip("\n").split("\n\n"))
+
+
+def _filled(block: str, width: int, indent: str) -> str:
+    import textwrap  # noqa: PLC0415 - for help only
+
+    if not re.search(r"^ ", block, re.MULTILINE):
+        return textwrap.fill(" ".join(block.split()), width, initial_indent=indent, subsequent_indent=indent)
+    lines: list[str] = []
+    for line in block.splitlines():
+        if lines and line.startswith("     "):  # the rest of an item
+            lines[-1] += " " + line.strip()
+        else:
+            lines.append(line)
+    return "\n".join(indent + each for line in lines for each in _item(line, width))
+
+
+def _item(line: str, width: int) -> list[str]:
+    """One line of a list, its rest below its text; a command, that is one line to be copied, stays one."""
+    import textwrap  # noqa: PLC0415 - for help only
+
+    item = _ITEM.match(line)
+    if item is None:
+        return [line]
+    return textwrap.wrap(line, width, subsequent_indent=" " * len(item[1]), break_on_hyphens=False)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of a command or of one of its subcommands, which are made with the same class."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**{"formatter_class": Help, "allow_abbrev": False, **keywords})
+
+    def parse_known_args(  # type: ignore[override]  # of its two signatures we need one
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse; words left over are an error of the subcommand that they were given to."""
+        found, left = super().parse_known_args(args, namespace)
+        if left:
+            self.error(self.unrecognised(left))
+        return found, []
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Print the help; a full disk is told, as of any output."""
+
+        def written() -> int:
+            (sys.stdout if file is None else file).write(self.format_help())  # argparse's own hides errors
+            return 0
+
+        if status := guarded(self.prog, written):
+            self.exit(status)
+
+    def error(self, message: str) -> Never:
+        """Say what is wrong on standard error, as JSON when that was asked for, and end with status 2."""
+        text = self.corrected(message)
+        if "--json" in _before_program(sys.argv[1:]):
+            from privcmdd.cli import output  # noqa: PLC0415 - for a mistake only
+
+            output.complain_as_json(errno.EINVAL, "EINVAL", text)
+        else:
+            self.print_usage(sys.stderr)
+            sys.stderr.write(f"{self.prog}: error: {text}\n")
+        self.exit(USAGE_STATUS)
+
+    def corrected(self, message: str) -> str:
+        """Argparse's message, with what was probably meant in place of a list of everything."""
+        if (choice := _CHOICE.fullmatch(message)) is None:
+            return message
+        there = re.findall(r"[^\s',]+", choice[3])
+        if not self._is_command(there):
+            return f"{choice[1] or ''}{choice[2]!r} is none of {', '.join(there)}{meant(choice[2], there)}"
+        return f"there is no command {choice[2]!r}{meant(choice[2], there) or ', there are: ' + ', '.join(there)}"
+
+    def unrecognised(self, words: Sequence[str]) -> str:
+        """The sentence about words that no option or argument takes."""
+        name = words[0].partition("=")[0]
+        options = [option for action in self._actions for option in action.option_strings]
+        hint = meant(name, options) if name.startswith("-") else ""
+        return f"unrecognized arguments: {' '.join(words)}{hint}"
+
+    def _is_command(self, choices: Iterable[str]) -> bool:
+        return any(
+            isinstance(action, argparse._SubParsersAction) and set(choices) <= action.choices.keys()  # noqa: SLF001
+            for action in self._actions
+        )
+
+
+def meant(word: str, there: Iterable[str]) -> str:
+    """A guess of what a word was to be, for the end of a sentence; empty when nothing is near."""
+    import difflib  # noqa: PLC0415 - for a mistake only
+
+    near = difflib.get_close_matches(word, list(there), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _before_program(words: Sequence[str]) -> Sequence[str]:
+    """Without the program that `run` runs, whose options are its own."""
+    return words[: words.index("--")] if "--" in words else words

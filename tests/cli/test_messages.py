@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What both commands say when something is not as it should be: the true cause, once, and what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.command import ctl, privcmdd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from privcmd import Client, PrivateBroker
+
+NOWHERE = {"XDG_RUNTIME_DIR": "", "PRIVCMDD_SOCKET": ""}
+FULL = Path("/dev/full")
+
+
+def test_without_a_runtime_directory_the_broker_says_where_else(tmp_path: Path) -> None:
+    """Law: a default path that cannot be had is explained by the missing variable; a path asked for is not."""
+    barred = tmp_path / "file"
+    barred.touch()
+    asked = privcmdd("serve", "--socket-path", str(barred / "s"), env=NOWHERE)
+    assert asked.returncode == 2
+    assert "XDG_RUNTIME_DIR" not in asked.stderr
+    if os.geteuid() == 0:
+        pytest.skip("NOT TESTED: root may listen at the default path; missing: an unprivileged user")
+    default = privcmdd("serve", env=NOWHERE)
+    assert default.returncode == 2
+    assert "default without XDG_RUNTIME_DIR: set PRIVCMDD_SOCKET" in default.stderr
+
+
+def test_without_a_runtime_directory_a_client_says_what_was_not_looked_for() -> None:
+    """Law: "there is no such socket" names the variable without which a user's own broker is not found."""
+    if Path("/run/privcmdd/broker.sock").exists():
+        pytest.skip("NOT TESTED: a system's broker runs here; missing: a machine without one")
+    ran = ctl("ping", env=NOWHERE)
+
+    assert ran.returncode == 3
+    assert "XDG_RUNTIME_DIR is not set" in ran.stderr
+
+
+def test_a_run_without_its_broker_says_that_first_and_once() -> None:
+    """Law: `run --socket /nope` tells of the broker that is not there, and of nothing that fails because of it."""
+    ran = ctl("run", "--socket", "/nope", "--", "true")
+
+    assert ran.returncode == 3
+    assert ran.stderr.startswith("privcmdctl: ENOENT: no broker at /nope: ")
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def on_terminal(*arguments: str, **environment: str) -> bytes:
+    """What the command writes to a terminal."""
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "privcmdd.cli.ctl", *arguments],
+        stdout=follower, stderr=follower, stdin=subprocess.DEVNULL,
+        env={**os.environ, "TERM": "xterm", "NO_COLOR": "", **environment},
+    ) as process:  # fmt: skip
+        process.wait(60)
+        os.close(follower)
+        said = b""
+        try:
+            while data := os.read(leader, 65536):
+                said += data
+        except OSError:  # EIO: the other end is closed
+            pass
+        os.close(leader)
+    return said
+
+
+@pytest.mark.parametrize(("value", "coloured"), [("", True), ("1", False), ("0", False)])
+def test_no_color_is_heeded(broker: PrivateBroker, value: str, coloured: bool) -> None:
+    """Law: NO_COLOR, if set and not empty, means no escape sequence, in answers and in errors, on a terminal too."""
+    said = on_terminal("--socket", broker.path, "stats", NO_COLOR=value)
+    refused = on_terminal("--socket", broker.path, "domain", "info", "999", NO_COLOR=value)
+
+    assert (b"\x1b[" in said, b"\x1b[" in refused) == (coloured, coloured)
+
+
+@pytest.mark.parametrize("arguments", [("stats",), ("stats", "--json"), ("--help",), ("stats", "--help")])
+def test_a_full_disk_is_one_sentence(broker: PrivateBroker, arguments: tuple[str, ...]) -> None:
+    """Law: output that cannot be written is status 1 and one sentence, never a traceback and never silence."""
+    with FULL.open("w") as full:
+        ran = ctl("--socket", broker.path, *arguments, stdout=full)
+
+    assert ran.returncode == 1
+    assert ran.stderr.endswith(": cannot write to standard output: No space left on device\n")
+    assert len(ran.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [("check-config",), ("--print-capabilities",), ("serve", "--help")])
+def test_a_full_disk_is_one_sentence_of_the_broker_too(arguments: tuple[str, ...]) -> None:
+    """Law: as of privcmdctl."""
+    with FULL.open("w") as full:
+        ran = privcmdd(*arguments, stdout=full)
+
+    assert (ran.returncode, len(ran.stderr.splitlines())) == (1, 1)
+    assert ran.stderr.endswith(": cannot write to standard output: No space left on device\n")
+
+
+def test_a_name_with_umlauts_in_an_ascii_world(broker: PrivateBroker, client: Client) -> None:
+    """Law: a name travels as UTF-8 whatever the locale is; what the terminal cannot show is shown as escapes."""
+    ascii_world = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    made = ctl("--socket", broker.path, "domain", "create", "--memory", "1M", "--name", "käse", env=ascii_world)
+    listed = ctl("--socket", broker.path, "domain", "list", env=ascii_world)
+
+    assert (made.returncode, listed.returncode) == (0, 0)
+    assert [domain.name for domain in client.domains.list()] == ["käse"]
+    assert "k\\xe4se" in listed.stdout
+
+
+def test_a_name_that_is_no_text_is_refused(broker: PrivateBroker) -> None:
+    """Law: bytes that are not UTF-8 are wrong usage, before the broker is asked."""
+    latin = os.fsdecode("käse".encode("latin-1"))
+    ran = ctl("--socket", broker.path, "domain", "create", "--memory", "1M", "--name", latin)
+
+    assert ran.returncode == 2
+    assert "is not UTF-8" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("pnig",), "privcmdctl: error: there is no command 'pnig'; did you mean ping?"),
+        (("xyzzy",), "privcmdctl: error: there is no command 'xyzzy', there are: ping, domain, "),
+        (("domain", "crate"), "privcmdctl domain: error: there is no command 'crate'; did you mean create?"),
+        (("stats", "--unanswerd"), "unrecognized arguments: --unanswerd; did you mean --unanswered?"),
+        (("run", "--domian", "hvm:4M", "--", "true"), "--domian; did you mean --domain?"),
+        (
+            ("run", "--leaks=eror", "--", "true"),
+            "argument --leaks: 'eror' is none of report, error; did you mean error?",
+        ),
+        (("run", "--fault", "gnfs=3,errno=EIO", "--", "true"), "there is no 'gnfs' in a rule; did you mean gfns?"),
+    ],
+)
+def test_a_misspelt_word_is_guessed(arguments: tuple[str, ...], sentence: str) -> None:
+    """Law: a misspelt command or option is named, with the nearest there is, by the subcommand that it was given to."""
+    ran = ctl(*arguments)
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert sentence in ran.stderr
+
+
+def test_a_misspelt_method_is_guessed(broker: PrivateBroker) -> None:
+    """Law: the broker guesses a misspelt method of a rule, for every client alike."""
+    ran = ctl("--socket", broker.path, "fault", "add", "--errno", "EIO", "--method", "privcmd.mmapbatch_v3")
+
+    assert ran.returncode == 1
+    assert ran.stderr.endswith("; did you mean privcmd.mmapbatch_v2?\n")
+
+
+def test_a_rule_that_never_fired_is_told() -> None:
+    """Law: a rule of --fault that never made anything fail is said to be one; with --faults=error it is status 97."""
+    words = ("run", "--no-xenstore", "--fault", "gfns=3,errno=EIO")
+
+    told = ctl(*words, "--", "true")
+    failed = ctl(*words, "--faults=error", "--", "true")
+
+    assert (told.returncode, failed.returncode) == (0, 97)
+    assert told.stderr == failed.stderr
+    assert "fault errno=EIO,gfns=0x3+0x1: seen 0, fired 0; it never made anything fail: nothing came" in told.stderr
+
+
+def test_one_frame_is_a_range(broker: PrivateBroker) -> None:
+    """Law: gfns=3 is the frame 3, and `--gfns 3` too."""
+    ran = ctl("--socket", broker.path, "fault", "add", "--gfns", "3", "--errno", "EIO", "--json")
+    ctl("--socket", broker.path, "fault", "clear")
+
+    assert json.loads(ran.stdout)["rule"]["gfns"] == [{"gfn": 3, "npages": 1}]
+
+
+def test_a_program_of_roots_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law: a PATH without /usr/sbin finds what is there, as root's would; for the program's children as well."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    ran = ctl("run", "--no-xenstore", "--", "sh", "-c", "echo $PATH")
+    found = ctl("run", "--no-xenstore", "--", "ldconfig", "--version")
+
+    assert "/usr/sbin" in ran.stdout.strip().split(":")
+    assert "no such program" not in found.stderr
+
+
+def test_a_program_of_this_directory_is_pointed_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law: a name is looked for on PATH, as a shell does; one that lies here is pointed to."""
+    poke = tmp_path / "poke"
+    poke.write_text("#!/bin/sh\n")
+    poke.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+
+    ran = ctl("run", "--no-xenstore", "--", "poke")
+
+    assert (ran.returncode, ran.stderr) == (
+        1,
+        "privcmdctl: ENOENT: poke: no such program on PATH; there is one in this directory: ./poke\n",
+    )
+
+
+@pytest.mark.parametrize("program", ["printf unended >&2", "echo ended >&2", "true"])
+def test_json_is_on_a_line_of_its_own(program: str) -> None:
+    """Law: the document of `run --json` is the last line of standard error, whatever the program wrote there."""
+    ran = ctl("run", "--no-xenstore", "--json", "--", "sh", "-c", program)
+
+    assert json.loads(ran.stderr.splitlines()[-1])["status"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "name"),
+    [
+        (("ping",), 3, "ENOENT"),
+        (("run", "--", "no-such-program"), 1, "ENOENT"),
+        (("domain", "list", "--unknown"), 2, "EINVAL"),
+        (("domian",), 2, "EINVAL"),
+        (("run", "--"), 2, "EINVAL"),
+    ],
+)
+def test_errors_are_json_under_json(arguments: tuple[str, ...], status: int, name: str) -> None:
+    """Law: with --json an error is one line of JSON on standard error, wrong usage too; standard output has nothing."""
+    ran = ctl("--socket", "/nonexistent/s", "--json", *arguments)
+
+    assert (ran.returncode, ran.stdout) == (status, "")
+    error = json.loads(ran.stderr)["error"]
+    assert (error["name"], sorted(error)) == (name, ["details", "errno", "name", "text"])
+
+
+@pytest.mark.parametrize("columns", [60, 100])
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [(ctl, ()), (ctl, ("run",)), (ctl, ("domain", "create")), (ctl, ("fault", "add")), (privcmdd, ("serve",))],
+)
+def test_help_is_wrapped_to_the_terminal(
+    command: Callable[..., subprocess.CompletedProcess[str]], arguments: tuple[str, ...], columns: int
+) -> None:
+    """Law: no line of help is wider than the terminal, but for examples, which are to be copied, and choices."""
+    said = command(*arguments, "--help", env={"COLUMNS": str(columns)}).stdout
+
+    wide = [line for line in said.splitlines() if len(line) > columns]
+    kept = ("  privcmd", "  systemd-socket-activate", "                            (--frame-errno ERRNO |")
+    assert [line for line in wide if not line.startswith(kept)] == []
+
+
+def test_help_of_a_subcommand_is_about_itself() -> None:
+    """Law: the examples and exit statuses of a subcommand are its own."""
+    domain, stats, run = (ctl(*words, "--help").stdout for words in (("domain", "list"), ("stats",), ("run",)))
+
+    assert "privcmdctl run" not in domain + stats
+    assert "run --leaks" not in domain + stats
+    assert "run --leaks=error" in run
+    assert "privcmdctl demo" not in run
+
+
+def test_the_bare_command_shows_its_help() -> None:
+    """Law: without arguments the whole help is shown, with the status of wrong usage."""
+    ran = ctl()
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == ctl("--help").stdout
