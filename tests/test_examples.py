@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 import shutil
@@ -14,7 +15,17 @@ import pytest
 from privcmd import PrivateBroker, PrivcmdError
 from privcmd.run import qemu, xenstore
 from privcmd.run.program import PRELOAD_NAME
-from support.transcript import MARK, QEMU_MARK, TOOL_MARK, TOOLS, XEN_MARK, Shell, alike, files_and_steps
+from support.transcript import (
+    ELSEWHERE_MARK,
+    MARK,
+    QEMU_MARK,
+    TOOL_MARK,
+    TOOLS,
+    XEN_MARK,
+    Shell,
+    alike,
+    files_and_steps,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITE = ROOT / "docs/how-to/in-your-test-suite.md"
@@ -43,7 +54,8 @@ def test_examples_over_xens_libraries_print_what_the_page_says(page: Path) -> No
         pytest.skip(f"NOT TESTED: {name_of(page)}; cc or libxen-dev is missing (apt-get install gcc libxen-dev)")
     if not (ROOT / "clients/c/build" / PRELOAD_NAME).exists():
         pytest.skip(f"NOT TESTED: {name_of(page)}; the preload library is not built (make shim)")
-    play(page, XEN_MARK)
+    whole = ELSEWHERE_MARK in page.read_text(encoding="utf-8")  # what its broker has comes from the blocks before
+    play(page, *([MARK] if whole else []), XEN_MARK)
 
 
 @pytest.mark.parametrize("page", with_mark(QEMU_MARK), ids=name_of)
@@ -72,16 +84,21 @@ def play(page: Path, *marks: str) -> None:
     """Play the blocks of a page that have one of the marks."""
     files, steps = files_and_steps(page.read_text(encoding="utf-8"), *marks)
     assert steps
+    starts_its_own = any(step.elsewhere for step in steps)
+    given = contextlib.nullcontext() if starts_its_own else PrivateBroker(args=("--paranoid",))
     with (
         tempfile.TemporaryDirectory() as directory,
-        PrivateBroker(args=("--paranoid",)) as broker,
-        Shell(Path(directory), broker.path) as shell,
+        given as broker,
+        Shell(Path(directory), broker.path if broker else None) as shell,
     ):
         (Path(directory) / "clients").symlink_to(ROOT / "clients")
         for name, text in files.items():
             (Path(directory) / name).parent.mkdir(parents=True, exist_ok=True)
             (Path(directory) / name).write_text(text, encoding="utf-8")
         for step in steps:
+            if step.elsewhere:
+                shell.start(step)
+                continue
             printed = [alike(line) for line in shell.play(step)]
 
             assert printed == [alike(line) for line in step.expected], step.command

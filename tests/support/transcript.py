@@ -6,6 +6,8 @@ without one is run at once, and must print what a block marked ``<!-- prints -->
 each ``$ command`` is run and must print what follows it. Blocks marked ``<!-- run with Xen's libraries -->`` are played
 apart, where those libraries and ours are; ``<!-- run with QEMU -->``, where that is; ``<!-- run with cmake -->`` (and
 other tools), where the tool is as well, together with the blocks that Xen's libraries are enough for.
+A page with a block marked ``<!-- run in another terminal -->`` starts its broker there, and is given none; what is
+printed there is not compared, since a log looks otherwise on a terminal.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ TOOLS = ("cargo", "cmake", "meson", "pytest")
 TOOL_MARK = "<!-- run with {} -->"
 XEN_MARK = "<!-- run with Xen's libraries -->"
 QEMU_MARK = "<!-- run with QEMU -->"
-BLOCK = r"^{}\n+```(\w+)\n(.*?)^```$(?:\n+<!-- prints -->\n+```text\n(.*?)^```$)?"
+ELSEWHERE_MARK = "<!-- run in another terminal -->"
+BLOCK = r"^({})\n+```(\w+)\n(.*?)^```$(?:\n+<!-- prints -->\n+```text\n(.*?)^```$)?"
 NAMED = re.compile(r"(?:#|/\*|//) ([\w./]*\w\.\w+)\b")
 # What no two runs agree on: addresses, processes, runs of the broker, times.
 VARYING = (
@@ -43,17 +46,20 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A command of a shell, and the lines it prints."""
+    """A command of a shell, and the lines it prints; ``elsewhere``, one that goes on in a terminal of its own."""
 
     command: str
     expected: list[str]
+    elsewhere: bool = False
 
 
 def files_and_steps(page: str, *marks: str) -> tuple[dict[str, str], list[Step]]:
     """What is to be played on a page, in order, and the files that it needs: the blocks that have one of the marks."""
     files: dict[str, str] = {}
     steps: list[Step] = []
-    for language, body, prints in re.findall(BLOCK.format(f"(?:{'|'.join(marks)})"), page, re.MULTILINE | re.DOTALL):
+    for mark, language, body, prints in re.findall(
+        BLOCK.format("|".join((*marks, ELSEWHERE_MARK))), page, re.MULTILINE | re.DOTALL
+    ):
         if language != "console":
             named = NAMED.match(body)
             name = named[1] if named else f"example{len(files)}.py"
@@ -63,7 +69,7 @@ def files_and_steps(page: str, *marks: str) -> tuple[dict[str, str], list[Step]]
         else:
             for line in body.splitlines():
                 if line.startswith("$ "):
-                    steps.append(Step(line.removeprefix("$ "), []))
+                    steps.append(Step(line.removeprefix("$ "), [], mark == ELSEWHERE_MARK))
                 else:
                     steps[-1].expected.append(line)
     return files, steps
@@ -79,9 +85,13 @@ def alike(line: str) -> str:
 class Shell:
     """One bash for the commands of a page; what runs in its background is killed at the end."""
 
-    def __init__(self, directory: Path, socket: str) -> None:
+    def __init__(self, directory: Path, socket: str | None) -> None:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("PRIVCMDD_")}
-        environ |= {"PRIVCMDD_SOCKET": socket, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        environ |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        # A page that starts a broker finds it where a user's is: nothing is set but what a login sets.
+        environ |= {"XDG_RUNTIME_DIR": str(directory)} if socket is None else {"PRIVCMDD_SOCKET": socket}
+        self._directory, self._environ = directory, environ
+        self._elsewhere: list[subprocess.Popen[bytes]] = []
         # A pipe of its own says when a command is done: jobs in the background print when they like.
         self._done, done = os.pipe()
         try:
@@ -107,6 +117,23 @@ class Shell:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
         os.close(self._done)
+        for process in self._elsewhere:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.communicate()
+
+    def start(self, step: Step) -> None:
+        """Run a command in a terminal of its own, and wait for the first line that it prints there."""
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {step.command}"],
+            cwd=self._directory,
+            env=self._environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._elsewhere.append(process)
+        assert process.stdout is not None
+        assert select.select([process.stdout], [], [], TIMEOUT_S)[0], f"{step.command} says nothing"
 
     def play(self, step: Step) -> list[str]:
         """Run a command; the lines it prints, and at least as many as are expected when they come in time."""
