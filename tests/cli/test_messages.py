@@ -263,3 +263,55 @@ def test_the_bare_command_shows_its_help() -> None:
 
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == ctl("--help").stdout
+
+
+def test_a_run_takes_settings_and_a_host(tmp_path: Path) -> None:
+    """Law: --set and --host configure the broker that `run` starts, over --config; a mistake names its key."""
+    config = tmp_path / "c.toml"
+    config.write_text('[host]\nxen = "4.17"\n')
+    words = ("run", "--no-xenstore", "--config", str(config), "--set", "machine.memory_mib=77")
+    program = (
+        sys.executable,
+        "-c",
+        "import privcmd; c = privcmd.Client(); s = c.stats(); print(s['machine']['frames'])",
+    )
+
+    ran = ctl(*words, "--host", "xen=4.20,dom0=pvh", "--", *program)
+    wrong = ctl(*words, "--host", "xem=4.20", "--", *program)
+    joined = ctl("--socket", "/nope", *words, "--", *program)
+
+    assert (ran.stdout, ran.stderr) == (f"{77 * 256}\n", "")
+    assert (wrong.returncode, "unknown key host.xem; did you mean host.xen?" in wrong.stderr) == (2, True)
+    assert (joined.returncode, "leave out --socket" in joined.stderr) == (2, True)
+
+
+def test_variables_that_a_run_does_not_heed_are_named() -> None:
+    """Law: PRIVCMDD_TABLE__KEY is for brokers of one's own; `run` says that it does not heed it, and what it takes."""
+    ran = ctl("run", "--no-xenstore", "--", "true", env={"PRIVCMDD_LIMITS__FRAMES": "1", "PRIVCMDD_PARANOID": "1"})
+
+    assert ran.stderr == (
+        "privcmdctl: PRIVCMDD_LIMITS__FRAMES, PRIVCMDD_PARANOID are not heeded by run: use --config, --set or --host\n"
+    )
+
+
+def test_a_domain_can_be_named(broker: PrivateBroker, client: Client) -> None:
+    """Law: a domain is found by its name; a name that none or several have is refused with what to do."""
+    dom, *_ = (client.domains.create("hvm", 8, name=name) for name in ("bert", "twin", "twin"))
+
+    info = json.loads(ctl("--socket", broker.path, "domain", "info", "bert", "--json").stdout)
+    twin, brt, gone = (ctl("--socket", broker.path, "domain", "destroy", name) for name in ("twin", "brt", "bert"))
+
+    assert info["dom"] == dom
+    assert (twin.returncode, "are all called 'twin'; give the number" in twin.stderr) == (1, True)
+    assert brt.stderr == "privcmdctl: ESRCH: there is no domain called 'brt'; did you mean bert?\n"
+    assert gone.stdout == f"domain {dom} is gone\n"
+
+
+@pytest.mark.parametrize("others", [(), ("serve", "--socket-path", "/nope/s"), ("--unknown", "words")])
+def test_capabilities_are_printed_whatever_else_is_asked(others: tuple[str, ...]) -> None:
+    """Law: as vhost-user's conventions say, --print-capabilities prints JSON and ends; all else is ignored."""
+    for words in (("--print-capabilities", *others), (*others, "--print-capabilities")):
+        ran = privcmdd(*words)
+
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert json.loads(ran.stdout)["type"] == "privcmd"

@@ -36,6 +36,16 @@ def number(text: str) -> int:
     return value
 
 
+def domain(text: str) -> int | str:
+    """A domain: its number, or else its name. Raises argparse.ArgumentTypeError."""
+    try:
+        return number(text)
+    except argparse.ArgumentTypeError:
+        if not text or text.startswith("-"):
+            raise
+        return utf8(text)
+
+
 def guest(text: str) -> Guest:
     """A domain to make: KIND:SIZE[:NAME]. Raises argparse.ArgumentTypeError."""
     from privcmd.run.host import Guest  # noqa: PLC0415 - no other command needs it
@@ -45,6 +55,21 @@ def guest(text: str) -> Guest:
     if kind not in ("pv", "hvm", "pvh") or not size:
         raise argparse.ArgumentTypeError(f"{text!r} is no domain; write hvm:64M or pv:16M:name")
     return Guest(kind, memory(size) // PAGE_SIZE, utf8(name))
+
+
+def setting(text: str) -> str:
+    """One key of the configuration: TABLE.KEY=VALUE. Raises argparse.ArgumentTypeError."""
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no setting; write TABLE.KEY=VALUE, as limits.frames=1000")
+    return text
+
+
+def of_host(text: str) -> list[str]:
+    """Keys of the table ``host``: KEY=VALUE,... Raises argparse.ArgumentTypeError."""
+    words = text.split(",")
+    if not all("=" in word for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} is no host; write KEY=VALUE,..., as xen=4.20,dom0=pvh")
+    return [f"host.{word}" for word in words]
 
 
 def span(text: str) -> tuple[int, int]:

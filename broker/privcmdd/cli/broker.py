@@ -65,9 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not __debug__:
         print("privcmdd: refuses to run under python -O: its assertions are its leak checks", file=sys.stderr)
         return 2
-    parsed = _parser().parse_args(arguments)
-    if parsed.print_capabilities:
+    # The conventions of vhost-user back ends: other options and arguments are ignored.
+    if "--print-capabilities" in (sys.argv[1:] if arguments is None else arguments):
         return guarded("privcmdd", _print_capabilities)
+    parsed = _parser().parse_args(arguments)
     if parsed.run is None:
         _parser().print_help(sys.stderr)
         return 2

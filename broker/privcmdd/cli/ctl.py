@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import errno
+import os
+import re
 import shlex
 import sys
 import time
@@ -16,8 +18,8 @@ import privcmd
 from privcmd.run import unanswered
 from privcmdd import __version__
 from privcmdd.cli import faults, findings, output
-from privcmdd.cli.arguments import guest, memory, number, span, utf8
-from privcmdd.cli.parser import USAGE_STATUS, Parser
+from privcmdd.cli.arguments import domain, guest, memory, number, of_host, setting, span, utf8
+from privcmdd.cli.parser import USAGE_STATUS, Parser, meant
 from privcmdd.cli.streams import guarded
 
 if TYPE_CHECKING:
@@ -172,19 +174,20 @@ def _list(parsed: argparse.Namespace) -> int:
 
 def _destroy(parsed: argparse.Namespace) -> int:
     with _client(parsed) as client:
-        state = client.domains.destroy(parsed.dom)
-        text = f"domain {parsed.dom} is {state}"
+        dom = _domid(client, parsed.dom)
+        state = client.domains.destroy(dom)
+        text = f"domain {dom} is {state}"
         if state == "dying":
-            held = client.domains.info(parsed.dom).held_pages
+            held = client.domains.info(dom).held_pages
             text += f": {held} pages of it are still mapped; it goes when the last of them is unmapped"
-    _show(parsed, {"dom": parsed.dom, "state": state}, text)
+    _show(parsed, {"dom": dom, "state": state}, text)
     return 0
 
 
 def _info(parsed: argparse.Namespace) -> int:
     start, num = parsed.frames if parsed.frames is not None else (0, None)
     with _client(parsed) as client:
-        info = client.domains.info(parsed.dom, start=start, num=num)
+        info = client.domains.info(_domid(client, parsed.dom), start=start, num=num)
     text = output.facts(
         (
             ("domain", info.dom),
@@ -270,6 +273,25 @@ def _client(parsed: argparse.Namespace) -> Client:
     return privcmd.Client(parsed.socket, timeout_s=parsed.timeout)
 
 
+def _domid(client: Client, named: int | str) -> int:
+    """The number of a domain that is named by it or by its name.
+
+    Raises:
+        PrivcmdError: ESRCH, none of those that one has a right to has this name; EEXIST, several have it.
+    """
+    if isinstance(named, int):
+        return named
+    domains = client.domains.list()
+    found = [domain.dom for domain in domains if domain.name == named]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        numbers = ", ".join(map(str, found))
+        raise privcmd.PrivcmdError(errno.EEXIST, f"domains {numbers} are all called {named!r}; give the number")
+    hint = meant(named, [domain.name for domain in domains])
+    raise privcmd.PrivcmdError(errno.ESRCH, f"there is no domain called {named!r}{hint}")
+
+
 def _wrong(parsed: argparse.Namespace, text: str) -> int:
     """Say what is wrong with the usage; returns the exit status for it."""
     if parsed.json:
@@ -343,14 +365,21 @@ def _run(parsed: argparse.Namespace) -> int:
     if not command:
         return _wrong(parsed, "nothing to run: privcmdctl run [OPTIONS] -- PROGRAM ARGUMENTS")
     config = None
-    if parsed.config is not None:
+    settings = [*parsed.set, *(one for each in parsed.host for one in each)]
+    if parsed.socket is not None and (parsed.config is not None or settings):
+        return _wrong(parsed, "--config, --set and --host are for the broker that run starts: leave out --socket")
+    if parsed.config is not None or settings:
         from privcmdd.server.config import ConfigError, load  # noqa: PLC0415 - no other command needs it
 
-        try:
-            load(parsed.config)  # a mistake in it is the caller's, and is named as such
-            config = Path(parsed.config).read_text(encoding="utf-8")
+        try:  # a mistake in it is the caller's, and is named as such
+            flags = [(one.partition("=")[0], one.partition("=")[2]) for one in settings]
+            load(parsed.config, environ={}, flags=flags)
         except ConfigError as error:
             return _wrong(parsed, str(error))
+        if parsed.config is not None:
+            config = Path(parsed.config).read_text(encoding="utf-8")
+    if not parsed.json:
+        _say_ignored()
     return run.run(
         run.Options(
             command,
@@ -364,8 +393,17 @@ def _run(parsed: argparse.Namespace) -> int:
             never_fired=parsed.faults,
             as_json=parsed.json,
             device_model=parsed.qemu,
+            settings=settings,
         )
     )
+
+
+def _say_ignored() -> None:
+    """Say which variables configure a broker of one's own, and not the one of a run."""
+    ignored = sorted(name for name in os.environ if name == "PRIVCMDD_PARANOID" or re.match(r"PRIVCMDD_\w+__", name))
+    if ignored:
+        verb = "is" if len(ignored) == 1 else "are"
+        output.complain(f"{', '.join(ignored)} {verb} not heeded by run: use --config, --set or --host")
 
 
 # --- arguments --------------------------------------------------------------------------------------------
@@ -426,9 +464,9 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--dom", metavar="DOMID", type=number, help="its domid (default: the next free)")
     add(domains, "list", _list, "list the domains that you have a right to")
     destroy = add(domains, "destroy", _destroy, "end a domain; it is dying until nothing maps it any more")
-    destroy.add_argument("dom", metavar="DOMID", type=number)
+    destroy.add_argument("dom", metavar="DOMID", type=domain, help="its number or its name")
     info = add(domains, "info", _info, "look at one domain")
-    info.add_argument("dom", metavar="DOMID", type=number)
+    info.add_argument("dom", metavar="DOMID", type=domain, help="its number or its name")
     info.add_argument(
         "--frames", metavar="FIRST+PAGES", type=span, help="also the frames at these positions of its p2m"
     )
@@ -448,6 +486,14 @@ def _parser() -> argparse.ArgumentParser:
     cleared.add_argument("rule", metavar="RULE", type=number, nargs="?", help="its number (default: all)")
     run = add(commands, "run", _run, "run an unmodified Xen program on a simulated host", _RUN)
     run.add_argument("--config", metavar="FILE", help="the configuration of the broker that is started for it")
+    run.add_argument(
+        "--set", metavar="TABLE.KEY=VALUE", type=setting, action="append", default=[],
+        help="set one key of that configuration; may be given again",
+    )  # fmt: skip
+    run.add_argument(
+        "--host", metavar="KEY=VALUE,...", type=of_host, action="append", default=[],
+        help="the host that is simulated, as xen=4.20,dom0=pvh: keys of the table host",
+    )  # fmt: skip
     run.add_argument(
         "--domain", metavar="KIND:SIZE[:NAME]", type=guest, action="append", default=[],
         help="a domain to make first, as hvm:64M; may be given again",

@@ -41,6 +41,7 @@ class Options:
         command: The program and its arguments.
         socket: A broker to join; None starts one of our own.
         config: Configuration of our own broker, as TOML text.
+        settings: Keys of that configuration that are otherwise, each as TABLE.KEY=VALUE.
         guests: Domains to make first.
         leaks: ``report`` or ``error``.
         xenstore: Whether to run xenstored beside the program: None, where it is installed; True, or else fail.
@@ -62,6 +63,7 @@ class Options:
     findings: str = "report"
     as_json: bool = False
     never_fired: str = "report"
+    settings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def _run(options: Options) -> int:
         options.guests,
         socket=options.socket,
         config=options.config,
+        settings=options.settings,
         store=options.xenstore,
         device_model=options.device_model,
     )

@@ -67,6 +67,7 @@ def running(
     *,
     socket: str | None = None,
     config: str | None = None,
+    settings: Sequence[str] = (),
     store: bool | None = None,
     device_model: Sequence[str] | None = None,
 ) -> Iterator[Host]:
@@ -76,6 +77,7 @@ def running(
         guests: Domains to make.
         socket: A broker to join; None starts one.
         config: Configuration of a broker that is started, as TOML text.
+        settings: Keys of it that are otherwise, each as TABLE.KEY=VALUE.
         store: Whether to run xenstored: None, where it is installed; True, or else fail.
         device_model: Arguments of a QEMU for the first HVM guest, beyond those it must have; None for no QEMU.
 
@@ -85,7 +87,7 @@ def running(
     """
     with contextlib.ExitStack() as stack:
         if socket is None:
-            socket = stack.enter_context(PrivateBroker(config)).path
+            socket = stack.enter_context(PrivateBroker(config, [f"--set={one}" for one in settings])).path
         client = stack.enter_context(Client(socket))  # before anything else needs the broker: whether there is one
         needed = bool(store) or device_model is not None
         directory = stack.enter_context(xenstore.running(socket, needed=needed)) if store is not False else None
