@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +24,11 @@ BASE: Final = re.findall(r"^ARG BASE=(\S+)", (ROOT / "Dockerfile").read_text(), 
 """The image that ours is made from."""
 OFFICIAL: Final = f"docker.io/library/{BASE}"
 """Its full name, which no stand-in has."""
+
+CHECKOUT: Final = f"{zlib.crc32(os.fsencode(ROOT)):08x}"
+"""Tells images of this checkout from those of another on the same machine."""
+TAG: Final = f"privcmdd-test-{CHECKOUT}"
+POKE_TAG: Final = f"privcmdd-poke-test-{CHECKOUT}"
 
 BUILD_S: Final = 900.0
 GUARD_S: Final = 60.0
@@ -40,16 +47,30 @@ class Engine:
 
     Attributes:
         command: The command, with the options that stand before its subcommand.
+        base: The image that ours is made from, as this engine calls it.
         build_options: Options of ``build``.
         run_options: Options of ``run``.
     """
 
     command: tuple[str, ...]
+    base: str = OFFICIAL
     build_options: tuple[str, ...] = ()
     run_options: tuple[str, ...] = ()
 
-    def build(self, tag: str, *options: str, directory: Path = ROOT) -> None:
-        """Build an image from a directory, the repository's root unless another is named."""
+    def build_ours(self, tag: str) -> None:
+        """Build the image as ``make image`` does.
+
+        Raises:
+            AssertionError: It failed; the message is what it printed.
+        """
+        environ = {**os.environ, "ENGINE": shlex.join(self.command), "BASE": self.base}
+        command = [str(ROOT / ".ci/image"), tag, *self.build_options]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=BUILD_S)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def build(self, tag: str, directory: Path, **args: str) -> None:
+        """Build an image from a directory, with build arguments."""
+        options = [f"--build-arg={name}={value}" for name, value in args.items()]
         self("build", *self.build_options, *options, "--tag", tag, str(directory), timeout_s=BUILD_S)
 
     def run(self, *args: str) -> str:
@@ -76,8 +97,7 @@ def find() -> Engine | str:
     """Return an engine that has the base image, or the reasons why there is none."""
     reasons = []
     for name in ("podman", "docker"):
-        # The format that has a place for HEALTHCHECK.
-        engine = Engine((name,), build_options=("--format", "docker") if name == "podman" else ())
+        engine = Engine((name,))
         reason = _unfit(engine)
         if reason is None:
             return engine
@@ -117,7 +137,8 @@ def _with_stand_in() -> Engine:
             *("podman", "--root", STORAGE, "--runroot", f"{STORAGE}-run", "--storage-driver", "vfs"),
             *("--runtime", "runc"),
         ),
-        build_options=("--format", "docker", "--pull=never", "--isolation", "chroot", "--layers=false", *volumes),
+        base=STAND_IN_NAME,
+        build_options=("--pull=never", "--isolation", "chroot", "--layers=false", *volumes),
         run_options=("--pull=never", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"),
     )
     try:

@@ -3,45 +3,31 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
-import tempfile
+import re
+import subprocess
 import time
 import uuid
-from pathlib import Path
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
-from container.engine import GUARD_S, find
+from container.engine import GUARD_S, ROOT, TAG
+from container.play import COMPOSE, IMAGES, Played, load, play_pod, pod_of, serve
 from privcmd import Client, ForeignMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from container.engine import Engine
 
 pytestmark = pytest.mark.container
 
-TAG = "privcmdd-test"
-
-
-@pytest.fixture(scope="module")
-def engine() -> Engine:
-    """An engine, with the image built; the tests are skipped, with the reasons, where there is none."""
-    found = find()
-    if isinstance(found, str):
-        pytest.skip(f"NOT TESTED: the image; {found}")
-    found.build(TAG)
-    return found
-
-
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """A directory that the container's user may write to, and a short way to it."""
-    with tempfile.TemporaryDirectory(prefix="pv") as name:
-        Path(name).chmod(0o777)
-        yield Path(name)
+LIBRARIES = "/usr/local/lib/privcmdd"
 
 
 @pytest.fixture
@@ -109,6 +95,118 @@ def test_sigterm_stops_it_with_zero(engine: Engine, container: str, shared: Path
     assert not (shared / "broker.sock").exists()
 
 
-def test_the_image_tells_its_version(engine: Engine) -> None:
-    """The entry point is the command itself: arguments go to it."""
+def test_arguments_go_to_the_broker(engine: Engine) -> None:
+    """The entry point is the broker's command: its arguments are options and subcommands."""
     assert engine.run("--rm", "--read-only", "--network", "none", TAG, "--version").startswith("privcmdd ")
+    assert engine.run("--rm", "--read-only", "--network", "none", TAG, "check-config")
+
+
+def test_a_command_that_the_image_has_is_run(engine: Engine, container: str, shared: Path) -> None:
+    """The entry point decides: what names a command is that command, beside the broker or without one."""
+    assert container
+    confined = ("--rm", "--read-only", "--network", "none", "--cap-drop", "ALL")
+    answer = engine.run(*confined, "--volume", f"{shared}:/run/privcmdd", TAG, "privcmdctl", "ping")
+
+    assert re.fullmatch(r"broker \w+ answers at /run/privcmdd/broker.sock \(\d+ us\)", answer)
+    with pytest.raises(AssertionError, match="ENOENT: no broker at"):
+        engine.run(*confined, TAG, "privcmdctl", "ping")
+
+
+def test_programs_run_under_the_shim_inside(engine: Engine) -> None:
+    """``privcmdctl run`` finds the shim of the image."""
+    under = engine.run(
+        *("--rm", "--read-only", "--network", "none", "--cap-drop", "ALL"),
+        *(TAG, "privcmdctl", "run", "--domain", "hvm:64M", "--", "ls", "-l", "/dev/xen/privcmd"),
+    )
+
+    assert "/dev/xen/privcmd" in under
+
+
+def test_labels_say_what_it_was_built_from(engine: Engine) -> None:
+    """Version, revision and source are this tree's; the base is named by a digest that builds on it again."""
+    labels = json.loads(engine("image", "inspect", TAG))[0]["Config"]["Labels"]
+    said = {name.removeprefix("org.opencontainers.image."): text for name, text in labels.items()}
+    version = engine.run("--rm", TAG, "--version").removeprefix("privcmdd ")
+
+    assert said["version"] == version
+    assert said["source"]
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", said["base.digest"])
+    assert said["base.name"].endswith("@" + said["base.digest"])
+    assert engine("image", "inspect", "--format", "{{.Id}}", said["base.name"])
+    if (ROOT / ".git").exists():
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert said["revision"].removesuffix("-dirty") == head.stdout.strip()
+
+
+def test_nothing_of_the_build_is_left(engine: Engine) -> None:
+    """The image has what it runs and no more, and no layer holds what another one removes."""
+    last = (ROOT / "Dockerfile").read_text(encoding="utf-8").rpartition("\nFROM ")[2]
+    runs = re.findall(r"^RUN (.*)", last, re.MULTILINE)
+    left = engine.run(
+        "--rm", TAG, "sh", "-c", "ls -d /src /wheels /made /libraries /opt/build /*.txt 2>/dev/null || true"
+    )
+
+    assert runs == ["install -d -o 10001 -g 10001 -m 0770 /run/privcmdd"]
+    assert left == ""
+
+
+def test_what_runs_is_what_is_locked(engine: Engine) -> None:
+    """The packages inside are those of requirements/run.txt, at its versions."""
+    locked = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements/run.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    program = "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()))"
+    inside = set(engine.run("--rm", TAG, "/opt/privcmdd/bin/python", "-Ic", program).lower().split())
+
+    assert {each.partition("==")[0] for each in inside} >= {"msgpack", "numpy", "privcmdd", "structlog", "trio"}
+    assert {each for each in inside if not each.startswith("privcmdd==")} <= {f"{n}=={v}" for n, v in locked}
+
+
+def test_libraries_need_no_newer_system_than_debian_12s(engine: Engine) -> None:
+    """Both are at the path that pages name, and load where glibc is 2.34 or later."""
+    listed = engine.run("--rm", TAG, "ls", LIBRARIES).split()
+    read = "import sys; sys.stdout.write(' '.join(open(p, 'rb').read().decode('latin-1') for p in sys.argv[1:]))"
+    paths = [f"{LIBRARIES}/{name}" for name in listed]
+    text = engine.run("--rm", "--env", "PYTHONIOENCODING=latin-1", TAG, "python3", "-c", read, *paths)
+    needed = {int(minor) for minor in re.findall(r"GLIBC_2\.(\d+)", text)}
+
+    assert listed == ["libprivcmdd-preload.so", "libxenforeignmemory.so.1"]
+    assert 0 < max(needed) <= 34
+
+
+def test_the_compose_file_maps_across_containers(engine: Engine, poke: str) -> None:
+    """Its services, in their order: a program under the shim in one container reads what one in another has written."""
+    assert poke
+    volume = f"privcmdd-{uuid.uuid4().hex[:8]}"
+    services = load(COMPOSE)["services"]
+    printed = {}
+    with ExitStack() as stack:
+        stack.callback(engine, "volume", "rm", "--force", volume)
+        for name, service in services.items():  # each stands below those that it depends on
+            assert service.get("depends_on", {}).keys() <= services.keys()
+            assert service["volumes"] == ["socket:/run/privcmdd"]
+            played = Played(
+                IMAGES[service["image"]], None, service["command"], service["user"], {"/run/privcmdd": volume}
+            )
+            if "healthcheck" in service:
+                serve(stack, engine, played, service["healthcheck"]["test"][1:])
+            else:
+                printed[name] = engine.run("--rm", *played.options())
+
+    assert list(printed) == ["guest", "writer", "reader"]
+    assert printed["reader"] == printed["writer"] == "domain 1, gfn 3: virtq"
+
+
+def test_a_pod_gives_the_shim_to_a_program_and_serves_it(engine: Engine, poke: str, shared: Path) -> None:
+    """The sidecar, then the init containers, then the program with the shim that one of these has put there."""
+    assert poke
+    assert play_pod(engine, pod_of(ROOT / "config/kubernetes/pod.yaml"), 0, shared) == "domain 1, gfn 3: virtq"
+
+
+def test_pods_of_a_job_know_nothing_of_each_other(engine: Engine, poke: str, shared: Path) -> None:
+    """Two pods at once, four jobs in each: all have guests of the same numbers, and each sees what it wrote itself."""
+    assert poke
+    pod = pod_of(ROOT / "config/kubernetes/job.yaml")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        shares = [pool.submit(play_pod, engine, pod, index, shared / str(index)) for index in range(2)]
+        printed = [sorted(share.result().splitlines()) for share in shares]
+
+    assert printed == [[f"domain {dom}, gfn 3: share {index}, job {dom}" for dom in range(1, 5)] for index in range(2)]
