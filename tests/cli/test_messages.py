@@ -315,3 +315,16 @@ def test_capabilities_are_printed_whatever_else_is_asked(others: tuple[str, ...]
 
         assert (ran.returncode, ran.stderr) == (0, "")
         assert json.loads(ran.stdout)["type"] == "privcmd"
+
+
+def test_a_domain_of_a_run_has_holes() -> None:
+    """Law: `run --domain hvm:1M,hole=0xa0+0x20:name` makes a domain whose memory jumps over the hole."""
+    words = ("run", "--no-xenstore", "--domain", "hvm:1M,hole=0xa0+0x20:bert", "--")
+    info_of = ("privcmdd.cli.ctl", "domain", "info", "bert", "--frames", "0+0x120", "--json")
+    ran = ctl(*words, sys.executable, "-m", *info_of)
+    wrong = ctl("run", "--domain", "hvm:1M,hol=3", "--", "true")
+
+    info = json.loads(ran.stdout)
+    assert info["tot_pages"] == 256
+    assert {gfn for gfn, frame in enumerate(info["frames"]) if frame == 2**64 - 1} == set(range(0xA0, 0xC0))
+    assert (wrong.returncode, "write hvm:64M" in wrong.stderr) == (2, True)

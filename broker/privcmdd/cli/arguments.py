@@ -47,14 +47,18 @@ def domain(text: str) -> int | str:
 
 
 def guest(text: str) -> Guest:
-    """A domain to make: KIND:SIZE[:NAME]. Raises argparse.ArgumentTypeError."""
+    """A domain to make: KIND:SIZE[,hole=GFN+PAGES]...[:NAME]. Raises argparse.ArgumentTypeError."""
     from privcmd.run.host import Guest  # noqa: PLC0415 - no other command needs it
 
     kind, _, rest = text.partition(":")
-    size, _, name = rest.partition(":")
-    if kind not in ("pv", "hvm", "pvh") or not size:
-        raise argparse.ArgumentTypeError(f"{text!r} is no domain; write hvm:64M or pv:16M:name")
-    return Guest(kind, memory(size) // PAGE_SIZE, utf8(name))
+    words, _, name = rest.partition(":")
+    size, *more = words.split(",")
+    if kind not in ("pv", "hvm", "pvh") or not size or not all(word.startswith("hole=") for word in more):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no domain; write hvm:64M, pv:16M:name or hvm:64M,hole=0xa0+0x20:name"
+        )
+    holes = tuple(span(word.removeprefix("hole=")) for word in more)
+    return Guest(kind, memory(size) // PAGE_SIZE, utf8(name), holes)
 
 
 def setting(text: str) -> str:

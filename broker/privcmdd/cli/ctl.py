@@ -145,7 +145,9 @@ def _ping(parsed: argparse.Namespace) -> int:
 def _create(parsed: argparse.Namespace) -> int:
     n_pages = parsed.memory // _PAGE
     most = n_pages if parsed.max_memory is None else parsed.max_memory // _PAGE
-    ranges = _around(n_pages, parsed.hole)
+    from privcmd.run.host import around  # noqa: PLC0415 - no other command needs it
+
+    ranges = around(n_pages, parsed.hole)
     with _client(parsed) as client:
         dom = client.domains.create(parsed.kind, most, ranges=ranges, dom=parsed.dom, name=parsed.name)
         info = client.domains.info(dom)
@@ -332,19 +334,6 @@ def _letters(prot: int) -> str:
     return "".join(letter if prot & bit else "-" for letter, bit in (("r", 1), ("w", 2), ("x", 4)))
 
 
-def _around(n_pages: int, holes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges of gfns from 0 on that hold ``n_pages`` and leave the holes out."""
-    ranges = []
-    gfn = 0
-    for hole, n_hole in sorted(holes):
-        if n_pages and hole > gfn:
-            n_before = min(n_pages, hole - gfn)
-            ranges.append((gfn, n_before))
-            n_pages -= n_before
-        gfn = max(gfn, hole + n_hole)
-    return [*ranges, (gfn, n_pages)] if n_pages else ranges
-
-
 def _spans(start: int, frames: Sequence[int]) -> list[tuple[int, int, int]]:
     """Runs of names that follow each other, and of holes, as (position, pages, first name)."""
     spans: list[tuple[int, int, int]] = []
@@ -496,7 +485,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument(
         "--domain", metavar="KIND:SIZE[:NAME]", type=guest, action="append", default=[],
-        help="a domain to make first, as hvm:64M; may be given again",
+        help="a domain to make first, as hvm:64M or hvm:64M,hole=0xa0+0x20:name; may be given again",
     )  # fmt: skip
     run.add_argument(
         "--leaks", choices=("report", "error"), default="report",

@@ -32,11 +32,13 @@ class Guest:
         kind: "pv", "hvm" or "pvh".
         n_pages: Its memory.
         name: For people.
+        holes: Where it has no memory: first gfn and number of pages of each. Its memory jumps over them.
     """
 
     kind: str
     n_pages: int
     name: str = ""
+    holes: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +112,27 @@ def _create(client: Client, guest: Guest, *, emulated: bool) -> int:
     It may have more memory than it gets: a device model populates the memory of its devices.
     """
     if not emulated:
-        return client.domains.create(guest.kind, guest.n_pages, name=guest.name)
+        ranges = around(guest.n_pages, guest.holes) if guest.holes else None
+        return client.domains.create(guest.kind, guest.n_pages, ranges=ranges, name=guest.name)
+    if guest.holes:
+        ranges = around(guest.n_pages, (*guest.holes, (VGA_HOLE[0], VGA_HOLE[1] - VGA_HOLE[0])))
+        return client.domains.create("hvm", guest.n_pages + DEVICE_PAGES, ranges=ranges, name=guest.name)
     low = min(guest.n_pages, VGA_HOLE[0])
     ranges = [(0, low)] + ([(VGA_HOLE[1], guest.n_pages - VGA_HOLE[1])] if guest.n_pages > VGA_HOLE[1] else [])
     return client.domains.create("hvm", guest.n_pages + DEVICE_PAGES, ranges=ranges, name=guest.name)
+
+
+def around(n_pages: int, holes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges of gfns from 0 on that hold ``n_pages`` and leave the holes out."""
+    ranges = []
+    gfn = 0
+    for hole, n_hole in sorted(holes):
+        if n_pages and hole > gfn:
+            n_before = min(n_pages, hole - gfn)
+            ranges.append((gfn, n_before))
+            n_pages -= n_before
+        gfn = max(gfn, hole + n_hole)
+    return [*ranges, (gfn, n_pages)] if n_pages else ranges
 
 
 def _emulated(guests: Sequence[Guest]) -> Guest:
