@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the Python library says otherwise than the table of methods.
+"""Where the Python library differs from the table of methods.
 
-The table alone makes a function of every method: its name with dots as underscores, required parameters by position,
-optional ones by keyword, and as its value nothing, the one field of the answer, or a dataclass of all of them. A line
-here is needed where a person would rather write something else.
+Each method of the table becomes a function: its name has underscores for dots, required parameters are positional,
+optional ones are keywords, and the function returns nothing, the only field of the answer, or a dataclass of all its
+fields. A method needs a line here where a function for people should look different.
 """
 
 from collections.abc import Mapping
@@ -13,27 +13,28 @@ from typing import Final
 from privcmdd.wire.table import common, evtchn
 
 WHOLE: Final = "*"
-"""The value of a call is the answer's map as it comes."""
+"""A call returns the map of the answer, unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """How one method looks in Python; what is empty the table decides.
+    """How one method looks in Python; where an attribute is empty, the table decides.
 
     Attributes:
         name: The function's name.
         params: Parameters in their order, by the table's names; ``*`` before those by keyword, or before a name that
-            takes any number of values. Those left out are not for callers in Python.
-        names: Python's name of a parameter, where it is not the table's.
+            takes any number of values. Parameters that are not listed are not for callers in Python.
+        names: Python's name of a parameter, where it differs from the table's.
         types: The annotation of a parameter.
-        defaults: What stands for a parameter left out, as Python has it.
-        send: The expression that makes what travels of a parameter, or of nothing: a parameter that never changes.
-        args: What the documentation says of a parameter.
-        value: A field's name; several fields, for a tuple; a class to be made of the answer's fields; `WHOLE`.
+        defaults: Default of a parameter, as Python source.
+        send: The expression that is sent for a parameter; a parameter that is not listed in `params` is always this.
+        args: The documentation of a parameter.
+        value: What the function returns: a field, by its name; several fields, as a tuple; a class made of the answer's
+            fields; `WHOLE`.
         fields: Annotations of fields of that class.
-        read: The value's type, and the expression over ``answer`` and ``fds`` that makes it.
+        read: What the function returns: its type, and the expression of ``answer`` and ``fds`` that makes it.
         summary: The first line of the documentation.
-        never: Errors that these parameters cannot bring about.
+        never: Errors that cannot happen with the parameters of the function.
     """
 
     name: str = ""
@@ -53,21 +54,21 @@ class Face:
 GROUPS: Final[Mapping[str, tuple[str, str]]] = {
     "evtchn": ("Events", "Event channels: ``client.events.bind_interdomain(...)`` and so on."),
     "domain": ("Domains", "The simulated domains: ``client.domains.create(...)`` and so on."),
-    "faults": ("Rules", "Faults on demand: ``client.faults.add(...)`` and so on."),
+    "faults": ("Rules", "Failures on demand: ``client.faults.add(...)`` and so on."),
 }
-"""Methods that are reached through an attribute of the client: what they begin with, their class, its words."""
+"""Methods that are called by an attribute of the client: how their names begin -> their class and its docstring."""
 
 HIDDEN: Final = (common.FILE, common.NUM, common.ENTRY_NUM)
-"""Parameters that a program which is not a kernel's driver has no use for."""
+"""Parameters that only a kernel's driver needs."""
 
 NAMES: Final = {"len": "length", "type": "kind", "id": "number"}
-"""Python's name of parameters, where the table's is a builtin's."""
+"""Python's name of a parameter, where the table's name is that of a builtin."""
 
 WORDS: Final = {common.ARR: "the frames, one a page", common.PROT: "bits of ``PROT_*``"}
-"""What the documentation says of shared parameters."""
+"""The documentation of parameters that several methods share."""
 
 HOLDERS: Final = evtchn.EVENTS
-"""What the table says of descriptors that an object of the library holds."""
+"""What the table says of descriptors, left out where an object of the library holds the descriptors."""
 
 _MEMORY: Final = ("Memory", 'Memory(fds[0], answer["size_bytes"])')
 _CHANNEL: Final = ("EventChannel", 'EventChannel(answer["port"], on, fds)')
@@ -79,7 +80,7 @@ _PAGING: Final = Face(
 
 FACES: Final[Mapping[str, Face]] = {
     "hello": Face(params="* features client", send={"protocol": "[1]"}, value=WHOLE),
-    "describe": Face(value=WHOLE, summary="Get the broker's own table of methods, for programs."),
+    "describe": Face(value=WHOLE, summary="Get the broker's table of methods, for programs."),
     "subscribe": Face(params="*topics"),
     "findings.list": Face("findings", value="Finding"),
     "findings.clear": Face("clear_findings"),
@@ -177,8 +178,8 @@ FACES: Final[Mapping[str, Face]] = {
             "frame_errno": "what happens: a frame fails with this errno, by its name or number",
             "errno": "what happens: the request fails with this errno, by its name or number, before it does anything",
             "gfns": "only these frames, as a mapping names them (pv: mfns): a range, or any integers and ranges, in at "
-            "most 64 runs; of a rule about requests: only those that name one",
-            "probability_ppm": "how probable it is that it takes one, above 0 and up to 1",
+            "most 64 runs; in a rule about requests: only requests that name one",
+            "probability_ppm": "the probability that it takes a match, above 0 and up to 1",
         },
     ),
     "faults.list": Face(

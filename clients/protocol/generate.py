@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make what says the table of methods again: the protocol's page, schema and vectors, the Python library's calls.
+"""Generate files from the table of methods: the protocol's page, schema and vectors, the Python library's calls.
 
 Usage: generate.py [--check]
 
-With --check nothing is written: exit status 1, and the names of the files that are stale.
+With --check nothing is written; the names of stale files are printed, and the exit status is 1 if there are any.
 """
 
 import argparse

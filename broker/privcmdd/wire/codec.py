@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From bytes to values and back, with every bound checked before anything is allocated.
+"""From bytes to values and back, with every bound checked before memory is allocated.
 
-Two steps. The *scanner* walks the headers of a message, wherever the stream happens to be cut, and finds
-where it ends; it refuses what is too deep, too many, too long, or of a type that the protocol does not have.
-Only then does msgpack see the bytes of exactly one complete and harmless message. msgpack alone would not do:
-1,500 bytes of nested array headers make it hold 40 MiB, and of duplicate keys it silently takes the last.
+Decoding has two steps. The *scanner* reads the headers of a message, wherever the stream is cut, and finds where the
+message ends. It refuses a message that is nested too deeply, has too many or too long values, or has a type that the
+protocol does not use. Only then does msgpack get the bytes, of exactly one complete and harmless message. msgpack
+alone is not enough: 1,500 bytes of nested array headers make it hold 40 MiB, and of duplicate keys it takes the last
+without an error.
 
-No Unpacker is kept anywhere: one costs 44 KiB a connection, and reusing one after an error is how
-CVE-2026-57585 worked. What a resumed scan needs is five small attributes.
+No Unpacker is kept: one costs 44 KiB for each connection, and CVE-2026-57585 is about an Unpacker that is used again
+after an error. A scan is resumed from four small attributes.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ Buffer = bytes | bytearray | memoryview
 
 
 class CodecError(Exception):
-    """The bytes are no message of ours; nothing after them in this stream can be trusted.
+    """The bytes are not a message of this protocol; the rest of the stream cannot be trusted.
 
     Attributes:
         reason: one word for counters and logs: `depth`, `nodes`, `str`, `bin`, `size`, `type`, `key`,
@@ -36,7 +37,7 @@ class CodecError(Exception):
 
 
 def _sizes() -> bytes:
-    """Bytes of each value whose first byte tells its whole size; 0 where more has to be looked at."""
+    """Return, for each first byte of a value, the size of the value; 0 where the first byte does not tell it."""
     table = bytearray(256)
     table[0x00:0x80] = b"\1" * 128  # positive fixint
     table[0xE0:0x100] = b"\1" * 32  # negative fixint
@@ -48,7 +49,7 @@ def _sizes() -> bytes:
 
 _SIZES: Final = _sizes()
 
-# First byte -> bytes of its length field, for everything that has one.
+# First byte -> size of the length field, for each type that has a length field.
 _LENGTH_BYTES: Final = {
     0xC4: 1, 0xC5: 2, 0xC6: 4,  # bin
     0xD9: 1, 0xDA: 2, 0xDB: 4,  # str
@@ -66,9 +67,9 @@ _REFUSED: Final = {
 
 
 class Scanner:
-    """Finds where a message ends, over as many pieces as it comes in, in time linear in its bytes.
+    """Finds where a message ends, in however many pieces the message comes, in time linear in its bytes.
 
-    Between calls it remembers only how far it came and how many values each open container still lacks.
+    Between calls the scanner remembers only its position and how many values each open container still lacks.
     """
 
     __slots__ = ("_left", "_nodes", "_offset", "_outer")
@@ -77,7 +78,7 @@ class Scanner:
         self._reset()
 
     def _reset(self) -> None:
-        self._offset = 0  # where the next header is, counted from the message's first byte
+        self._offset = 0  # of the next header, from the message's first byte
         self._left = 1  # values still to come in the innermost open container; 1 for the message itself
         self._outer: list[int] = []  # the same for the containers around it
         self._nodes = 1
@@ -86,14 +87,14 @@ class Scanner:
         """Look for the end of the message that begins at `start`.
 
         Args:
-            data: all bytes of the message that there are; after -1, the same bytes with more behind them.
+            data: all bytes of the message that have come; after -1, the same bytes and those that came since.
             start: index of the message's first byte in `data`.
 
         Returns:
-            The index behind the message's last byte, or -1 when that has not come yet.
+            The index behind the message's last byte, or -1 when the last byte has not come yet.
 
         Raises:
-            CodecError: a bound or a type is broken. The scanner is of no further use.
+            CodecError: the message breaks a bound or has a refused type. The scanner cannot be used any more.
         """
         end = len(data)
         position = start + self._offset
@@ -134,7 +135,7 @@ class Scanner:
                     position = body
                 else:
                     position = body + length
-                    if code != 0xC4:  # a bin of fewer than 256 bytes passes no bound
+                    if code != 0xC4:  # a bin of fewer than 256 bytes is within every bound
                         _check_length(code, length, position - start)
                     left -= 1
             while not left and outer:
@@ -150,7 +151,7 @@ class Scanner:
 
 
 def _too_much(n_nodes: int, depth: int) -> CodecError:
-    """The refusal of a container, before anything is allocated for it."""
+    """Make the error for a container that is too deep or too large; no memory is allocated for the container."""
     if depth >= limits.DEPTH:
         return CodecError("depth", f"containers are nested deeper than {limits.DEPTH}")
     return CodecError("nodes", f"the message declares {n_nodes} values, at most {limits.NODES} may come")
@@ -167,7 +168,7 @@ def _check_length(code: int, length: int, message_bytes: int) -> None:
 
 
 def _map(pairs: list[tuple[object, object]]) -> dict[str, object]:
-    """Build a map whose keys are strings and come once each."""
+    """Build a map whose keys are strings, each key once."""
     try:
         result = dict(pairs)
     except TypeError:  # an array or a map as key
@@ -181,7 +182,7 @@ def _map(pairs: list[tuple[object, object]]) -> dict[str, object]:
 
 
 def _named(pairs: list[tuple[object, object]]) -> dict[str, object]:
-    """The slow way: clients that know no str type send keys as bin."""
+    """Build a map that has keys of type bin: clients without a str type send them. Slow, so `_map` tries first."""
     result: dict[str, object] = {}
     for key, value in pairs:
         if isinstance(key, bytes) and key.isascii():
@@ -209,7 +210,7 @@ def decode(data: Buffer) -> object:
     """Decode exactly one message whose end a `Scanner` has found.
 
     Raises:
-        CodecError: text that is not UTF-8, a key that is no string or comes twice.
+        CodecError: a string is not UTF-8, or a key is not a string or comes twice.
     """
     try:
         return msgpack.unpackb(data, object_pairs_hook=_map, strict_map_key=False)
@@ -217,5 +218,5 @@ def decode(data: Buffer) -> object:
         raise CodecError("utf8", f"a string is not UTF-8 ({error.reason} at its byte {error.start})") from None
 
 
-# One packer for the process: a new one for each answer would take and clear its buffer each time.
+# One packer for the whole process: a new packer for each answer allocates and clears its buffer each time.
 pack: Final[Callable[[object], bytes]] = msgpack.Packer().pack

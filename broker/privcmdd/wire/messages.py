@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be said: the messages of MessagePack-RPC, as values.
+"""The messages of MessagePack-RPC, as values.
 
-A client's mistake is of one of two kinds. If we can still tell which request it belongs to, it is a
-`BadRequest` and gets an answer; if not, it is a `CodecError` and ends the connection.
+There are two kinds of mistake that a client can make. If the broker can still tell which request a mistake belongs to,
+the request is a `BadRequest` and gets an answer; if not, the mistake is a `CodecError` and ends the connection.
 """
 
 import errno as errnos
@@ -20,7 +20,7 @@ _U32_MAX: Final = 2**32 - 1
 
 
 class Request(NamedTuple):
-    """A call that wants an answer. `params` is the one map that came, not yet validated."""
+    """A call that wants an answer. `params` is the map that came, not validated yet."""
 
     msgid: int
     method: str
@@ -29,7 +29,7 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BadRequest:
-    """A call that is recognisable but cannot be one of ours; answer it with this error."""
+    """A call whose number and method can be read but whose parameters cannot; it is answered with this error."""
 
     msgid: int
     method: str
@@ -40,7 +40,7 @@ class BadRequest:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """Something said without wanting an answer; protocol 1 knows none from clients, so they are counted."""
+    """A message that wants no answer. Protocol 1 has no notifications from clients, so they are only counted."""
 
     method: str
     params: list[object]
@@ -48,7 +48,7 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer, as the tests and the vectors see it."""
+    """An answer, for the tests and the vectors."""
 
     msgid: int
     error: object
@@ -56,12 +56,12 @@ class Response:
 
 
 def errno_name(errno: int) -> str:
-    """`EINVAL` for 22; the number itself where there is no name."""
+    """Return the name of an errno, `EINVAL` for 22; the number as text when it has no name."""
     return errnos.errorcode.get(errno, str(errno))
 
 
 def _method_name(value: object) -> str:
-    """Method names may be bin: pynvim sends its notification's so. One that is not ASCII will be unknown."""
+    """Return a method's name as text. It may come as bin, as pynvim sends it; no method has a name beyond ASCII."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
@@ -70,10 +70,10 @@ def _method_name(value: object) -> str:
 
 
 def interpret(message: Any) -> Request | BadRequest | Notification:
-    """Tell what a decoded message is.
+    """Return what a decoded message is.
 
     Raises:
-        CodecError: it is none of MessagePack-RPC's, or a response, which nobody asked for.
+        CodecError: it is not a message of MessagePack-RPC, or it is a response, and the broker sends no requests.
     """
     if message.__class__ is not list:
         raise CodecError("shape", f"a message is {type(message).__name__}, expected an array")
@@ -99,7 +99,7 @@ def _request(msgid: Any, method: Any, params: Any) -> Request | BadRequest:
     if params.__class__ is list:
         if len(params) == 1 and params[0].__class__ is dict:
             return Request(msgid, name, params[0])
-        if not params:  # how clients with positional calls say "nothing": session.request("ping")
+        if not params:  # clients with positional arguments send no parameters so: session.request("ping")
             return Request(msgid, name, {})
         got = f"a list of {len(params)} ({', '.join(_kind(value) for value in params[:4])})"
     else:
@@ -127,7 +127,7 @@ def response_error(
         msgid: of the request that failed.
         errno: Linux's number.
         text: what was wrong, with the offending value and what was expected; the name is put in front.
-        details: values a program may want, such as `key` or `done`.
+        details: values for programs, such as `key` or `done`.
         nvim: the form that the `nvim-errors` feature asks for, `[0, "ENAME: text"]`.
     """
     line = f"{errno_name(errno)}: {text}"
@@ -136,5 +136,5 @@ def response_error(
 
 
 def notification(method: str, params: Mapping[str, object]) -> bytes:
-    """Encode `[2, method, [params]]`: the one map that a topic's event is."""
+    """Encode `[2, method, [params]]`: an event of a topic has one map as its parameters."""
     return pack((NOTIFICATION, method, (dict(params),)))

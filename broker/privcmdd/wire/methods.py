@@ -43,7 +43,7 @@ FEATURES: Final[Mapping[str, str]] = {
     "nvim-errors": 'errors come as [0, "ENAME: text"], the only form that nvim\'s own client prints',
     "seq": "every result, and an error's details, carry `seq`: the place of the request among all that the broker did",
 }
-"""Names that `hello` may negotiate, and what each turns on."""
+"""The features that `hello` can turn on, and what each does."""
 
 TOPICS: Final[Mapping[str, tuple[Field, ...]]] = {
     "domain": (
@@ -53,18 +53,18 @@ TOPICS: Final[Mapping[str, tuple[Field, ...]]] = {
     "ioreq": (Field("dom", "int", "the domain whose ioreq servers, or what they emulate, have changed"),),
     "interrupt": (Field("dom", "int", "the domain whose interrupt lines have changed"),),
     "space": (
-        Field("space", "int", "an address space of the same uid; of any, for who may administer all domains"),
+        Field("space", "int", "an address space of the same uid; of any uid, if the client may administer all domains"),
         Field("state", "str", "made or gone"),
         Field("pid", "int", "the process that made it"),
-        Field("client", "str", "what that called itself in hello"),
+        Field("client", "str", "what that process called itself in hello"),
         Field(
             "held",
             "maps",
-            "when it is gone: foreign mappings that were still there, at most a thousand",
+            "when it is gone: the foreign mappings that it still had, at most a thousand",
             fields=(
                 Field("start", "int", "first address", unit="bytes"),
                 Field("present", "int", "pages with a frame", unit="pages"),
-                Field("dom", "int", "whose frames", nullable=True),
+                Field("dom", "int", "the domain whose frames they are", nullable=True),
                 Field("request", "str", "the request that mapped them"),
             ),
         ),
@@ -77,10 +77,10 @@ COMMON_ERRORS: Final[Mapping[str, str]] = {
     "ENOSYS": "there is no such method",
     "EINVAL": "params is not an array of one map; a key is missing, unknown, of the wrong type or out of "
     "range (details.key names it); fds declares descriptors, and no method of protocol 1 takes any",
-    "EIO": "a bug of the broker's own; the connection ends after the answer",
+    "EIO": "a bug of the broker; the connection ends after the answer",
     "EDQUOT": "the caller's uid or connection has used up what it may hold; details name the slot",
 }
-"""Errors that every method may answer."""
+"""Errors that every method can answer."""
 
 _ROWS: Final = (
     *conversation.ROWS[:-1],
@@ -98,4 +98,4 @@ _ROWS: Final = (
 )
 
 METHODS: Final[Mapping[str, Method]] = {method.name: method for method in _ROWS}
-"""Every method, by name, in the order of the documentation."""
+"""All methods, by name, in the order of the documentation."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The types that parameters have: a small closed set, each with one check.
+"""The types of parameters: a small closed set, each with one check.
 
-A check takes what msgpack decoded and returns what the service works with, or raises a `ParamError` that
-names the key, the value and what was expected. What only the simulated machine can know (alignment, ranges
-that wrap, domains that exist) is its business, not ours.
+A check takes the value that msgpack decoded and returns the value that the service works with, or raises a
+`ParamError` that names the key, the value and what was expected. The simulated machine checks what only it can know:
+alignment, ranges that wrap, whether a domain exists.
 """
 
 import errno as errnos
@@ -15,14 +15,14 @@ from typing import Any, Final, NamedTuple, Never
 from privcmdd.wire import limits
 
 MISSING: Final = object()
-"""The default of a parameter that has none."""
+"""Stands for the default of a parameter that has no default."""
 
 
 class ParamError(Exception):
-    """A parameter that cannot be taken; the request is answered with this.
+    """A parameter is refused; the request is answered with this error.
 
     Attributes:
-        errno: EINVAL, or E2BIG where there is merely too much of something.
+        errno: EINVAL; E2BIG where the only mistake is that there is too much of something.
         text: what was wrong, beginning with the key.
         details: `{"key": name}`.
     """
@@ -35,11 +35,11 @@ class ParamError(Exception):
 
 
 class Frames(NamedTuple):
-    """A frame list as it came.
+    """A list of frame numbers.
 
     Attributes:
-        data: little-endian u64, whatever the form of the question.
-        listed: it came as a plain array, so the answer is to come as one.
+        data: little-endian u64, in whatever form the list came.
+        listed: the list came as an array, so the answer has an array too.
     """
 
     data: bytes
@@ -51,16 +51,16 @@ class Param:
     """One parameter of a method.
 
     Attributes:
-        name: its key in the map; the ioctl's own word where there is one.
+        name: its key in the map; the name of the ioctl's field where there is one.
         type: a key of `CHECKS`.
         doc: one sentence.
-        default: what stands for a missing key: `MISSING` when the key is required, None when the meaning of
-            its absence is said in `doc`.
-        unit: of a number, or empty.
-        choices: of an `enum`.
-        most: upper bound on a number, on the length of a list or text; 0 for the type's own. Passing it is
+        default: the value when the key is missing; `MISSING` when the key is required, None when `doc` says what a
+            missing key means.
+        unit: the unit of a number, or empty.
+        choices: the values of an `enum`.
+        most: upper bound of a number, or of the length of a list or text; 0 for the bound of the type. More is
             E2BIG, for a text EINVAL.
-        nullable: of a frame list: nil may stand there, and means something.
+        nullable: a frame list may be nil; `doc` says what nil means.
     """
 
     name: str
@@ -74,12 +74,12 @@ class Param:
 
     @property
     def required(self) -> bool:
-        """Whether the key must be there."""
+        """Whether the key is required."""
         return self.default is MISSING
 
 
 def shown(value: object) -> str:
-    """A value for an error text: short, on one line, whatever a client sent."""
+    """Return a value as an error text shows it: short and on one line, whatever a client sent."""
     if isinstance(value, bytes):
         return f"a bin of {len(value)} bytes"
     if isinstance(value, list | dict):
@@ -89,7 +89,7 @@ def shown(value: object) -> str:
 
 
 def refuse(key: str, value: object, expected: str, errno: int = errnos.EINVAL) -> Never:
-    """Raise the one form of a parameter error."""
+    """Raise a parameter error; all have this form."""
     named = {None: "nil", True: "true", False: "false"}
     got = named[value] if value is None or isinstance(value, bool) else shown(value)
     raise ParamError(errno, f"{key}: {got}; expected {expected}", {"key": key.partition("[")[0]})
@@ -219,7 +219,7 @@ def _check_strs(param: Param, value: Any) -> list[str]:
 
 
 def _rows(param: Param, value: Any, fields: tuple[str, ...]) -> list[dict[str, int]]:
-    """An array of maps, each with exactly these keys and whole numbers below 2^53 in them."""
+    """Check an array of maps, each with exactly these keys, whose values are integers from 0 to 2^53 - 1."""
     form = "{" + ", ".join(fields) + "}"
     rows: list[dict[str, int]] = _list(param, value, f"maps {form}")
     for index, row in enumerate(rows):
@@ -251,7 +251,7 @@ ROWS: Final = {
         "dest_offset",
     ),
 }
-"""Fields of the maps in lists of maps, under their type's name."""
+"""Type of a parameter that is an array of maps -> the keys of these maps."""
 
 
 def _check_entries(param: Param, value: Any) -> list[dict[str, int]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of methods as plain data: what `describe` answers and what the documentation is made from."""
+"""The table of methods as plain data: `describe` answers it, and the documentation is made from it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from privcmdd.wire.signature import RESULT_TYPES
 
 
 def wire_limits() -> dict[str, int]:
-    """Every bound of the wire, by its name in small letters."""
+    """Return every bound of the wire, by its name in lower case."""
     return {name.lower(): value for name, value in sorted(vars(limits).items()) if name.isupper()}
 
 
@@ -65,10 +65,10 @@ def _method(method: Method) -> dict[str, Any]:
 
 
 def describe(in_force: Mapping[str, object] | None = None) -> dict[str, Any]:
-    """Render the table.
+    """Return the table as plain data.
 
     Args:
-        in_force: limits that an operator set, added to those of the wire.
+        in_force: limits that an operator has set; they are added to the bounds of the wire.
     """
     return {
         "protocol": PROTOCOL,

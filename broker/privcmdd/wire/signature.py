@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a row of the table of methods is, and how a request's parameters are held against it."""
+"""The rows of the table of methods, and the check of a request's parameters against a row."""
 
 import errno
 from collections.abc import Callable, Mapping
@@ -36,10 +36,10 @@ class Field:
         name: its key.
         type: a key of `RESULT_TYPES`.
         doc: one sentence.
-        nullable: nil may stand there.
+        nullable: the value may be nil.
         optional: the key may be missing.
-        fields: of a `map` or of each of `maps`; empty when the map is open.
-        unit: of a number, or empty.
+        fields: the fields of a `map`, or of each map of `maps`; empty when the map may have any keys.
+        unit: the unit of a number, or empty.
     """
 
     name: str
@@ -56,16 +56,18 @@ class Method:
     """One row of the table.
 
     Attributes:
-        name: as it travels.
+        name: as in the message.
         summary: one line.
         params: in the order of the documentation.
-        result: fields of the map that answers.
-        privilege: `any` caller; `map`: a right on the domain named; `admin`: the administration right.
-        errors: errno's name -> when; beside those that every method shares.
+        result: the fields of the answer.
+        privilege: `any`: none is needed; `map`: a right on the domain named; `admin`: the administration right.
+        errors: name of an errno -> when it is answered; `COMMON_ERRORS` are not repeated here.
         fds_out: descriptors that come with the answer.
-        open_result: keys other than those of `result` may come.
-        since: the protocol that had it first.
-        doc: what there is to say beyond the summary.
+        open_result: the answer may have keys that are not in `result`.
+        since: the first protocol that has the method.
+        doc: what the summary leaves out.
+        checks: made from `params`: name -> check and parameter.
+        defaults: made from `params`: name -> default of each parameter that has one.
     """
 
     name: str
@@ -89,14 +91,14 @@ class Method:
 
 
 def validate(method: Method, params: Mapping[str, object]) -> dict[str, Any]:
-    """Hold parameters against their table row.
+    """Check the parameters of a request against the row of its method.
 
     Args:
         method: the row.
-        params: the map that came.
+        params: the map of the request.
 
     Returns:
-        A value for every parameter of the method; `Frames` for frame lists, defaults for what is missing.
+        A value for each parameter of the method: `Frames` for a frame list, the default for a missing key.
 
     Raises:
         ParamError: EINVAL for a missing, unknown or wrongly typed key, E2BIG for too much of something.
@@ -115,7 +117,7 @@ def validate(method: Method, params: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _refuse(method: Method, params: Mapping[str, object]) -> Never:
-    """Name what is wrong first, in the order of the table: the order of the map that came is anybody's."""
+    """Raise the error for the first wrong parameter, in the order of the table: a client's map has any order."""
     for name, (check, param) in method.checks.items():
         if name in params:
             check(param, params[name])

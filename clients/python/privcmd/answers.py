@@ -45,9 +45,9 @@ class Fault:
     """What ``fault`` answers.
 
     Attributes:
-        dom: Whose frame is there.
+        dom: The domain whose frame is mapped there.
         frame: The frame's number, as the mapping named it.
-        entered: Whether this fault entered the page table entry; false when it was there.
+        entered: Whether this page fault made the page table entry; false when the entry was there already.
     """
 
     dom: int
@@ -61,18 +61,18 @@ class MapEntry:
 
     Attributes:
         start: First address (bytes).
-        end: First address behind (bytes).
+        end: The address after the last (bytes).
         prot: Protection.
         max_prot: Maximum protection.
         inherit: what a fork's child gets: none, copy or share.
         file: anon, privcmd, hypercall or gntdev.
-        object: Number of the uvm object; None without one.
-        dom: Domain whose frames are mapped; None without.
-        offset: Where in the object it begins (bytes).
+        object: Number of the uvm object; None when there is none.
+        dom: Domain whose frames are mapped; None when there is none.
+        offset: Offset in the object at which the entry begins (bytes).
         wired: Wired count.
         present: Pages with a page table entry.
         failed: Pages whose frame failed.
-        request: the request that mapped frames last; None without.
+        request: the last request that mapped frames here; None when there was none.
     """
 
     start: int
@@ -97,11 +97,11 @@ class PortRow:
     Attributes:
         port: Its number.
         state: unbound, interdomain or virq.
-        dom: The domain at the other end, or the one that may bind there.
+        dom: The domain at the other end, or the domain that may bind to the port.
         remote_port: The port at the other end, or 0.
         virq: The virtual interrupt, or 0.
-        vcpu: Which vcpu is told.
-        for_xen: Xen's own: an ioreq server's or a pager's.
+        vcpu: The vcpu that is told.
+        for_xen: Whether it is Xen's own: of an ioreq server or a pager.
     """
 
     port: int
@@ -145,11 +145,11 @@ class DomainInfo:
         name: as given to domain.create.
         tot_pages: Frames it holds (pages).
         max_pages: Frames it may hold (pages).
-        held_pages: Frames not given back, mapped ones of a dying domain included (pages).
-        gfn_limit: First position behind the p2m's last (pages).
-        generation: Never the same for two domains while the broker lives, even when their numbers are.
-        frames: Only with num: little-endian u64 names by which a foreign mapping asks for each position (gfn for
-            hvm and pvh, mfn for pv), 2^64-1 for a hole.
+        held_pages: Frames not given back yet; the mapped frames of a dying domain are among them (pages).
+        gfn_limit: The first position after the end of the p2m (pages).
+        generation: A number that no two domains of one broker share, even if they have the same domain id.
+        frames: Only with num: for each position the number by which a foreign mapping asks for its frame (gfn for
+            hvm and pvh, mfn for pv), little-endian u64; 2^64-1 for a hole.
     """
 
     dom: int
@@ -169,8 +169,8 @@ class Populated:
     """What ``domain.populate`` answers.
 
     Attributes:
-        done: Frames populated; fewer than asked for when one fails.
-        why: why it stopped at the frame after the last one done; None when all are.
+        done: Frames populated; fewer than asked for when a frame fails.
+        why: why the request stopped at the first frame not done; None when all are done.
         frames: The new mfns of a pv domain, little-endian u64; None for others.
     """
 
@@ -206,7 +206,7 @@ class Interrupts:
     """What ``guest.interrupts`` answers.
 
     Attributes:
-        n_changes: How often anything of this has changed.
+        n_changes: How often any of this has changed.
         isa: ISA interrupts that are asserted, directly or through a PCI link.
         intx: Asserted pins of PCI devices.
         routes: The ISA interrupt that each of the four PCI links leads to, or 0.
@@ -225,16 +225,16 @@ class Finding:
     """One row of what ``findings.list`` answers.
 
     Attributes:
-        kind: its id, under which the page of findings describes it.
-        count: How often it was made.
+        kind: the kind of finding; the page of findings describes each kind under this name.
+        count: How often the finding was made.
         text: a sentence that explains it.
-        dom: The domain concerned; None without.
+        dom: The domain concerned; None when there is none.
         addr: Where in the address space; None when nowhere (bytes).
-        uid: Whose client it was.
+        uid: The uid of the client.
         pid: The client's process, as the kernel named it.
         client: what the client called itself in hello.
-        connection: The client's connection, numbered from 1 in the order in which they came.
-        method: the request that did it.
+        connection: The number of the client's connection, from 1 on in the order in which connections came.
+        method: the method of the request that caused it.
         request: The number of the request within its connection, from 1 on.
     """
 

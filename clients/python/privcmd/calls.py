@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 
 def hello(*, features: Sequence[str] = (), client: str | None = None) -> Call[dict[str, Any]]:
-    """Say who you are and agree on features; optional.
+    """Say the client's name and choose features; optional.
 
     Args:
-        features: Features the caller would like; unknown ones are left out of the answer.
+        features: Features that the caller wants; the answer leaves out unknown ones.
         client: The caller's name and version, for logs.
 
     Returns:
@@ -49,7 +49,7 @@ def hello(*, features: Sequence[str] = (), client: str | None = None) -> Call[di
 
     Raises:
         PrivcmdError:
-            EPROTONOSUPPORT: none of the caller's protocols is spoken here.
+            EPROTONOSUPPORT: the broker speaks none of the caller's protocols.
     """
     return Call("hello", {"protocol": [1], "features": list(features), **given(client=client)}, whole)
 
@@ -64,7 +64,7 @@ def ping() -> Call[str]:
 
 
 def describe() -> Call[dict[str, Any]]:
-    """Get the broker's own table of methods, for programs.
+    """Get the broker's table of methods, for programs.
 
     Returns:
         The answer as it comes: ``protocol``, ``version``, ``features``, ``topics``, ``limits``, ``types``,
@@ -76,8 +76,8 @@ def describe() -> Call[dict[str, Any]]:
 def stats() -> Call[dict[str, Any]]:
     """Get the broker's counters.
 
-    A map of maps of numbers; names end in their unit. What it holds grows with the broker: look names up, do not count
-    on their number.
+    A map of maps of numbers; names end in their unit. Later brokers have more counters: look counters up by name, and
+    do not rely on how many there are.
 
     Returns:
         The answer as it comes.
@@ -86,20 +86,20 @@ def stats() -> Call[dict[str, Any]]:
 
 
 def subscribe(*topics: str) -> Call[list[str]]:
-    """Be told of events, as notifications.
+    """Get events as notifications.
 
-    Until then the broker never speaks unasked. A subscriber that does not read loses notifications, which are counted,
-    and nobody else does.
+    Without a subscription the broker sends nothing but answers. A subscriber that does not read loses notifications,
+    which are counted; other subscribers lose none.
 
     Args:
         topics: Topics, of: domain, space, finding.
 
     Returns:
-        All that the connection is subscribed to now.
+        All topics that the connection is subscribed to now.
 
     Raises:
         PrivcmdError:
-            EINVAL: a topic is not known.
+            EINVAL: a topic is unknown.
     """
     return Call("subscribe", {"topics": list(topics)}, lambda answer, _: answer["topics"])
 
@@ -109,13 +109,14 @@ def attach(
 ) -> Call[Space]:
     """Join an address space, or make one with settings of its own.
 
-    A connection that does not attach gets a space of its own, with the configured settings, when it first needs one.
-    Connections attached to one space are its threads; when the last goes, all it held is given back.
+    A connection that does not attach gets a new space, with the configured settings, when it first needs one.
+    Connections attached to one space are like threads of a process; when the last of them ends, all that the space
+    holds is given back.
 
     Args:
         space: The space to join; a new one when left out.
-        personality: Whose rules hold; the configured default when left out. One of "uvm", "linux".
-        probe: How frames are tried; the configured default when left out. One of "load", "scratch".
+        personality: The personality; the configured default when left out. One of "uvm", "linux".
+        probe: How frames are probed; the configured default when left out. One of "load", "scratch".
         merge: Whether adjacent entries of one MMAP share an object; the configured default when left out.
 
     Raises:
@@ -123,7 +124,7 @@ def attach(
             ESRCH: there is no such space.
             EPERM: the space belongs to another uid.
             EBUSY: the connection already has another space.
-            EINVAL: a setting differs from what the space to join has.
+            EINVAL: a setting differs from that of the space to join.
     """
     return Call(
         "space.attach",
@@ -133,7 +134,7 @@ def attach(
 
 
 def fork() -> Call[int]:
-    """Copy the connection's address space as fork does.
+    """Copy the connection's address space, as a fork does.
 
     Foreign mappings are not inherited (inheritance NONE). The new space waits for one connection to attach.
 
@@ -147,12 +148,13 @@ def mmap(addr: int, length: int, prot: int, *, fixed: bool = False, file: str | 
     """Reserve a range of the address space.
 
     Args:
-        addr: Where; a hint unless fixed.
+        addr: Where; only a hint unless fixed is true.
         length: Length of the range, rounded up to whole pages; not 0 (bytes).
         prot: Bits of ```PROT_*```.
         fixed: Whether to replace what is at addr.
-        file: What backs it: anonymous memory, the privcmd or gntdev device, or hypercall buffers (space.buffers); anon
-            for uvm and privcmd for linux when left out. One of "anon", "privcmd", "hypercall", "gntdev".
+        file: What backs the range: anonymous memory, the privcmd or gntdev device, or hypercall buffers
+            (space.buffers); anon for uvm and privcmd for linux when left out. One of "anon", "privcmd", "hypercall",
+            "gntdev".
 
     Returns:
         First address of the range (bytes).
@@ -160,8 +162,8 @@ def mmap(addr: int, length: int, prot: int, *, fixed: bool = False, file: str | 
     Raises:
         PrivcmdError:
             EINVAL: length is 0, addr is fixed and not page-aligned, or the range leaves user addresses.
-            ENOMEM: no room.
-            ENODEV: file is privcmd and the personality uvm, whose device cannot be mapped.
+            ENOMEM: there is no room.
+            ENODEV: file is privcmd and the personality is uvm, where the device cannot be mapped.
     """
     return Call(
         "mmap",
@@ -171,12 +173,12 @@ def mmap(addr: int, length: int, prot: int, *, fixed: bool = False, file: str | 
 
 
 def munmap(addr: int, length: int) -> Call[None]:
-    """Remove whatever is mapped in a range.
+    """Unmap all that is mapped in a range.
 
-    A range with nothing in it is no error, as in munmap(2).
+    A range in which nothing is mapped is not an error, as in munmap(2).
 
     Args:
-        addr: First address of the range; a page's first.
+        addr: First address of the range; page-aligned.
         length: Length of the range, rounded up to whole pages; not 0 (bytes).
 
     Raises:
@@ -191,7 +193,7 @@ def mprotect(addr: int, length: int, prot: int) -> Call[None]:
     """Change the protection of a range.
 
     Args:
-        addr: First address of the range; a page's first.
+        addr: First address of the range; page-aligned.
         length: Length of the range, rounded up to whole pages; not 0 (bytes).
         prot: Bits of ```PROT_*```.
 
@@ -200,7 +202,7 @@ def mprotect(addr: int, length: int, prot: int) -> Call[None]:
             EINVAL: length is 0, addr is not page-aligned, the range leaves user addresses, or it would cut a device
                 mapping that cannot be cut (linux).
             ENOMEM: part of the range is not mapped.
-            EACCES: more than the mapping's maximum protection.
+            EACCES: prot is more than the maximum protection of the mapping.
     """
     return Call("mprotect", {"addr": addr, "len": length, "prot": prot}, nothing)
 
@@ -208,11 +210,11 @@ def mprotect(addr: int, length: int, prot: int) -> Call[None]:
 def read(addr: int, length: int) -> Call[bytes]:
     """Read bytes through the address space.
 
-    For clients that cannot receive descriptors; the others map the memory file.
+    For clients that cannot receive descriptors; other clients map the memory file.
 
     Args:
         addr: First address, aligned or not.
-        length: How many (bytes).
+        length: How many bytes.
 
     Returns:
         The bytes.
@@ -235,7 +237,7 @@ def write(addr: int, data: bytes) -> Call[int]:
         data: The bytes.
 
     Returns:
-        Bytes written: all.
+        Bytes written: all of them.
 
     Raises:
         PrivcmdError:
@@ -248,7 +250,7 @@ def write(addr: int, data: bytes) -> Call[int]:
 
 
 def fault(addr: int, access: str = "read") -> Call[Fault]:
-    """Touch one page, as the processor would.
+    """Touch one page, as a processor does.
 
     Args:
         addr: An address in the page.
@@ -271,10 +273,10 @@ def maps() -> Call[list[MapEntry]]:
 
 
 def buffers() -> Call[Memory]:
-    """Get the file in which the address space keeps its hypercall buffers.
+    """Get the file that holds the hypercall buffers of the address space.
 
-    A memfd of fixed size comes with the answer's first byte. ``mmap`` with file ``hypercall`` says which pages of it to
-    map where. The child of space.fork shares the file of its parent.
+    A memfd of fixed size comes with the first byte of the answer. ``mmap`` with file ``hypercall`` says which pages of
+    it to map where. The child of space.fork shares the file of its parent.
 
     Raises:
         PrivcmdError:
@@ -286,12 +288,13 @@ def buffers() -> Call[Memory]:
 def privcmd_mmap(dom: int, entry: Sequence[tuple[int, int, int]], *, extents: bool = False) -> Call[array[int] | None]:
     """IOCTL_PRIVCMD_MMAP: map runs of frames at addresses of their own.
 
-    Entries are applied in order. The first bad one ends the call, and the earlier ones stay mapped: the error's details
-    then carry ``entry``, its index, ``done``, and ``extents`` and ``prot`` of those mapped when asked for.
+    Entries are applied in order. The first bad entry ends the call, and the entries before it stay mapped. The details
+    of the error then have ``entry``, the index of the bad entry, ``done``, and, when asked for, ``extents`` and
+    ``prot`` of the entries that are mapped.
 
     Args:
         dom: The domain.
-        entry: Runs: npages frames from mfn on at va.
+        entry: Runs: npages frames, from mfn on, mapped at va.
         extents: Whether to answer where the good frames lie in the memory file.
 
     Returns:
@@ -299,11 +302,11 @@ def privcmd_mmap(dom: int, entry: Sequence[tuple[int, int, int]], *, extents: bo
 
     Raises:
         PrivcmdError:
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
             EINVAL: an entry has npages 0, leaves user addresses, or names a frame that is not there.
             ENOENT: a frame is paged out.
             ESRCH: there is no such domain (linux).
-            E2BIG: more than 1024 entries, or than a batch of frames together.
+            E2BIG: more than 1024 entries, or together more frames than one batch may have.
     """
     return Call(
         "privcmd.mmap",
@@ -315,18 +318,18 @@ def privcmd_mmap(dom: int, entry: Sequence[tuple[int, int, int]], *, extents: bo
 def privcmd_mmapbatch(dom: int, addr: int, arr: Iterable[int], *, extents: bool = False) -> Call[Batch]:
     """IOCTL_PRIVCMD_MMAPBATCH: map single frames over one range, errors in the array.
 
-    Failures of single frames are results, not errors. The whole range is replaced in one step, or, when the request
-    fails, not at all.
+    The failure of a single frame is a result, not an error. The whole range is replaced in one step, or, when the
+    request fails, not at all.
 
     Args:
         dom: The domain.
-        addr: First address of the range; a page's first.
+        addr: First address of the range; page-aligned.
         arr: The frames, one a page.
         extents: Whether to answer where the good frames lie in the memory file.
 
     Raises:
         PrivcmdError:
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
             EINVAL: no frames, addr not page-aligned, the range not mapped or not replaceable, num not as arr.
             E2BIG: more frames than one batch may have.
     """
@@ -342,19 +345,19 @@ def privcmd_mmapbatch(dom: int, addr: int, arr: Iterable[int], *, extents: bool 
 def privcmd_mmapbatch_v2(dom: int, addr: int, arr: Iterable[int], *, extents: bool = False) -> Call[Batch]:
     """IOCTL_PRIVCMD_MMAPBATCH_V2: map single frames over one range, errors beside the array.
 
-    Failures of single frames are results, not errors. The whole range is replaced in one step, or, when the request
-    fails, not at all. An error that comes after the real driver has cleared the caller's array of errors carries
-    ``cleared`` in its details.
+    The failure of a single frame is a result, not an error. The whole range is replaced in one step, or, when the
+    request fails, not at all. An error that comes after the real driver has cleared the caller's array of errors
+    carries ``cleared`` in its details.
 
     Args:
         dom: The domain.
-        addr: First address of the range; a page's first.
+        addr: First address of the range; page-aligned.
         arr: The frames, one a page.
         extents: Whether to answer where the good frames lie in the memory file.
 
     Raises:
         PrivcmdError:
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
             EINVAL: no frames, addr not page-aligned, the range not mapped or not replaceable, num not as arr.
             E2BIG: more frames than one batch may have.
     """
@@ -368,17 +371,17 @@ def privcmd_mmapbatch_v2(dom: int, addr: int, arr: Iterable[int], *, extents: bo
 
 
 def restrict(dom: int) -> Call[None]:
-    """IOCTL_PRIVCMD_RESTRICT: give up all domains but one, for good.
+    """IOCTL_PRIVCMD_RESTRICT: give up all domains but one; this cannot be undone.
 
-    Afterwards a request that names another domain is EPERM, and so is every hypercall. With a file, only requests that
-    name the same file are meant; a child (space.fork) shares the files of its parent.
+    Afterwards a request that names another domain is answered EPERM, and so is every hypercall. With a file, this
+    applies only to requests that name the same file; a child (space.fork) shares the files of its parent.
 
     Args:
         dom: The domain.
 
     Raises:
         PrivcmdError:
-            EINVAL: the connection, or the file, is restricted to another domain.
+            EINVAL: the connection, or the file, is restricted to another domain already.
             EDQUOT: the address space has restricted too many files.
     """
     return Call("privcmd.restrict", {"dom": dom}, nothing)
@@ -389,16 +392,16 @@ def mmap_resource(
 ) -> Call[dict[str, Any]]:
     """IOCTL_PRIVCMD_MMAP_RESOURCE: map a resource of a domain, or ask how large it is.
 
-    Replaces what is mapped there. The pages lie behind all guest frames in the domain's memory file and do not count
-    for its tot_pages, but a dying domain stays until the last of them is unmapped.
+    This replaces what is mapped there. The pages are behind all guest frames in the domain's memory file and do not
+    count in its tot_pages, but a dying domain stays until the last of them is unmapped.
 
     Args:
         dom: The domain.
         kind: 0 ioreq server, 1 grant table, 2 vmtrace; Xen looks at 16 bits of it.
-        number: Which one: the ioreq server's, or 0 shared and 1 status frames of the grant table.
-        idx: The first frame of it (frames).
-        num: How many; 0, together with addr, asks for the size (frames).
-        addr: Where; its last 12 bits are dropped.
+        number: Which resource: the number of the ioreq server; for the grant table 0 shared frames, 1 status frames.
+        idx: The first of its frames.
+        num: How many frames; 0, together with addr 0, asks for the size.
+        addr: Where to map them; its last 12 bits are dropped.
         extents: Whether to answer where the good frames lie in the memory file.
 
     Returns:
@@ -406,12 +409,12 @@ def mmap_resource(
 
     Raises:
         PrivcmdError:
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
             EINVAL: only one of addr and num is 0, addr is not mapped from the device, or there is no such frame.
             ENOENT: there is no such ioreq server.
             EOPNOTSUPP: there is no such kind of resource (xen 4.17).
             EBUSY: the domain is dying.
-            ENOMEM: num is absurd.
+            ENOMEM: num is too large for the real driver to take memory for.
     """
     return Call(
         "privcmd.mmap_resource",
@@ -423,9 +426,10 @@ def mmap_resource(
 def hypercall(op: int, *args: int) -> Call[int]:
     """IOCTL_PRIVCMD_HYPERCALL: call the hypervisor.
 
-    Pointers among the arguments, and inside what they point to, are addresses of the caller's; they must lie in
-    mappings of file ``hypercall``, else the answer is -EFAULT, with what was to be read: the caller may ask again and
-    lend that. What the caller has no right to is -EPERM, an operation that is not there -ENOSYS.
+    Pointers among the arguments, and in the structures that they point to, are addresses in the caller's address space;
+    they must be in mappings of file ``hypercall``. Else the answer is -EFAULT and says which bytes were to be read: the
+    caller may ask again and lend them. An operation that the caller has no right to is -EPERM, an operation that the
+    broker does not have -ENOSYS.
 
     Args:
         op: The number of the hypercall.
@@ -444,19 +448,19 @@ def hypercall(op: int, *args: int) -> Call[int]:
 def dm_op(dom: int, bufs: Sequence[bytes]) -> Call[tuple[int, list[bytes]]]:
     """IOCTL_PRIVCMD_DM_OP: a device model's request about its domain.
 
-    Without buffers it only says whether the request would be allowed: ret is 0. Changes of a domain need the right to
-    map it writable.
+    Without buffers the answer only says whether such a request is allowed: ret is 0. Requests that change a domain need
+    the right to map it writable.
 
     Args:
         dom: The domain.
-        bufs: Its buffers, the first a struct xen_dm_op.
+        bufs: The buffers of the request; the first is a struct xen_dm_op.
 
     Returns:
-        What the ioctl returns: 0 or a negative errno; the buffers as they are afterwards.
+        What the ioctl returns: 0 or a negative errno; the buffers, as they are after the request.
 
     Raises:
         PrivcmdError:
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
             E2BIG: more than 16 buffers, or one of more than 4096 bytes.
     """
     return Call("privcmd.dm_op", {"dom": dom, "bufs": list(bufs)}, lambda answer, _: (answer["ret"], answer["bufs"]))
@@ -465,8 +469,8 @@ def dm_op(dom: int, bufs: Sequence[bytes]) -> Call[tuple[int, list[bytes]]]:
 def map_grants(dom: int, addr: int, refs: Sequence[int], *, extents: bool = False) -> Call[dict[str, Any]]:
     """Map grants of a domain, into a mapping of the gntdev device.
 
-    All or none. What the grant table, in the domain's own memory, says when this is asked counts. From then on until
-    they are unmapped it says that they are in use.
+    All grants are mapped, or none. The grant table, in the domain's own memory, is read once, at the time of the
+    request. Until they are unmapped the table says that the grants are in use.
 
     Args:
         dom: The domain.
@@ -479,8 +483,8 @@ def map_grants(dom: int, addr: int, refs: Sequence[int], *, extents: bool = Fals
 
     Raises:
         PrivcmdError:
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
-            EINVAL: no grants, the range is no mapping of file gntdev, or one of them is not granted to domain 0.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
+            EINVAL: no grants, the range is not in a mapping of file gntdev, or a grant is not for domain 0.
             E2BIG: more grants than one batch may have frames.
     """
     return Call("gntdev.map", {"dom": dom, "addr": addr, "arr": list(refs), "extents": extents}, whole)
@@ -489,24 +493,24 @@ def map_grants(dom: int, addr: int, refs: Sequence[int], *, extents: bool = Fals
 def copy_grants(segments: Sequence[Mapping[str, int]], data: bytes = b"") -> Call[tuple[list[int], bytes]]:
     """Copy bytes from and to grants: IOCTL_GNTDEV_GRANT_COPY.
 
-    A segment that fails has a status and keeps none of the others from being copied. Copying from a domain needs the
-    right to map it, copying to it the right to map it writable.
+    When a segment fails, its status says so, and the others are copied all the same. To copy from a domain needs the
+    right to map it, to copy to it the right to map it writable.
 
     Args:
         segments: What to copy: ``flags`` (1: the source is a grant, 2: the destination is one), ``len``, and of each
             end that is a grant ``source_dom``, ``source_ref``, ``source_offset``, ``dest_dom``, ``dest_ref``,
             ``dest_offset``.
-        data: Bytes of the segments whose source is the caller's own, one after another.
+        data: The bytes of the segments whose source is the caller's own memory, one after another.
 
     Returns:
-        Of each segment Xen's GNTST_*: 0, or a negative number; the bytes of those segments whose destination is the
-        caller's own, one after another; zeros for one that failed.
+        For each segment Xen's GNTST_*: 0, or a negative number; the bytes of the segments whose destination is the
+        caller's own memory, one after another; zeros for a segment that failed.
 
     Raises:
         PrivcmdError:
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
-            EINVAL: neither end of a segment is a grant, one runs over the end of its page, or data is not as long as
-                the segments say.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
+            EINVAL: neither end of a segment is a grant, a segment runs over the end of its page, or data is not as long
+                as the segments say.
             E2BIG: more than 256 segments.
     """
     return Call(
@@ -517,19 +521,19 @@ def copy_grants(segments: Sequence[Mapping[str, int]], data: bytes = b"") -> Cal
 
 
 def notify_unmapped(addr: int, action: int, port: int = 0) -> Call[None]:
-    """Say what is to be done when a page of grants is unmapped, however: IOCTL_GNTDEV_SET_UNMAP_NOTIFY.
+    """Set what is done when a page of grants is unmapped, in whatever way: IOCTL_GNTDEV_SET_UNMAP_NOTIFY.
 
-    One for each page, the last counts. The event is sent though the port may be closed by then.
+    Each page has one such setting: the last. The event is sent even if the port is closed by then.
 
     Args:
         addr: A byte of a page that maps a grant.
-        action: 1 clear that byte, 2 send an event, or-ed; 0 nothing any more.
+        action: 1 clear that byte, 2 send an event, or-ed; 0: do nothing.
         port: With action 2: the port of domain 0 whose other end is notified.
 
     Raises:
         PrivcmdError:
             ENOENT: no grant is mapped there.
-            EINVAL: there is no such action or port, or the byte is to be cleared and the page mapped read-only.
+            EINVAL: there is no such action or port, or the byte is to be cleared and the page is mapped read-only.
     """
     return Call("gntdev.notify", {"addr": addr, "action": action, "port": port}, nothing)
 
@@ -537,19 +541,19 @@ def notify_unmapped(addr: int, action: int, port: int = 0) -> Call[None]:
 def share_pages(dom: int, num: int = 1, *, writable: bool = True) -> Call[SharedPages]:
     """Make pages that another domain may map: IOCTL_GNTALLOC_ALLOC_GREF.
 
-    One descriptor comes with the answer: the memory file, of these pages and no others, to be mapped shared. The
-    connection holds the pages until gntalloc.free or its end; who has them mapped keeps them longer.
+    One descriptor comes with the answer: a memory file of these pages and no others, to be mapped shared. The
+    connection holds the pages until gntalloc.free or its end; a page that is mapped stays as long as it is mapped.
 
     Args:
-        dom: The domain that may map them; 0 another process here.
-        num: How many (pages).
-        writable: Whether it may write to them too.
+        dom: The domain that may map them; 0: another process of domain 0.
+        num: How many pages.
+        writable: Whether the domain may write to them too.
 
     Raises:
         PrivcmdError:
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
             EINVAL: num is 0 or more than 1024.
-            ENOSPC: the uid has 1024 such pages.
+            ENOSPC: the uid has 1024 such pages already.
             ENOMEM: the broker has no descriptors left.
     """
     return Call(
@@ -560,33 +564,33 @@ def share_pages(dom: int, num: int = 1, *, writable: bool = True) -> Call[Shared
 
 
 def unshare_pages(refs: Sequence[int]) -> Call[None]:
-    """Give such pages up, on either side: IOCTL_GNTALLOC_DEALLOC_GREF.
+    """Give up such pages, as their maker or as the other side: IOCTL_GNTALLOC_DEALLOC_GREF.
 
-    What gntalloc.map holds at an address goes when that is unmapped.
+    Pages that gntalloc.map holds at an address are given up when that address is unmapped.
 
     Args:
         refs: The grants' numbers.
 
     Raises:
         PrivcmdError:
-            ENOENT: one of them is none of this connection's; all stay.
+            ENOENT: the connection does not hold one of them; then none is given up.
             E2BIG: more than 1024.
     """
     return Call("gntalloc.free", {"refs": list(refs)}, nothing)
 
 
 def notify_unshared(ref: int, action: int, *, offset: int = 0, port: int = 0) -> Call[None]:
-    """Set what is done when its maker gives a page up: IOCTL_GNTALLOC_SET_UNMAP_NOTIFY.
+    """Set what is done when the maker of a page gives it up: IOCTL_GNTALLOC_SET_UNMAP_NOTIFY.
 
     Args:
         ref: The grant's number.
-        action: 1 clear a byte, 2 send an event, or-ed; 0 nothing any more.
-        offset: Which byte of the page (bytes).
+        action: 1 clear a byte, 2 send an event, or-ed; 0: do nothing.
+        offset: The byte of the page that is cleared (bytes).
         port: With action 2: the port of domain 0 whose other end is notified.
 
     Raises:
         PrivcmdError:
-            ENOENT: the page is none of this connection's.
+            ENOENT: the connection does not hold the page.
             EINVAL: there is no such action or port, or offset is past the page.
     """
     return Call("gntalloc.notify", {"ref": ref, "action": action, "offset": offset, "port": port}, nothing)
@@ -595,20 +599,20 @@ def notify_unshared(ref: int, action: int, *, offset: int = 0, port: int = 0) ->
 def map_shared(refs: Sequence[int], *, on: int = 0, addr: int = 0, own: bool = False) -> Call[SharedPages]:
     """Map such pages, on the other side or as their maker.
 
-    One descriptor comes with the answer, the memory file; one to be read only when they may not be written. Ask again
-    for what is left.
+    One descriptor of the memory file comes with the answer; it is open for reading only when the pages may not be
+    written. Ask again for the rest of refs.
 
     Args:
         refs: The grants' numbers.
-        on: Who maps: 0 a process here, else a guest, on whose behalf this is done.
+        on: Who maps: 0 a process of domain 0, else this guest, for which the caller acts.
         addr: Inside a mapping of file gntdev; 0: the connection holds them instead.
         own: Whether to hold them as their maker.
 
     Raises:
         PrivcmdError:
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
             ENOENT: there is no such grant.
-            EINVAL: refs is empty, one is not granted to that domain, or the range is no mapping that may hold them.
+            EINVAL: refs is empty, a grant is not for that domain, or the range is not in a mapping that may hold them.
             E2BIG: more than 1024.
     """
     return Call(
@@ -625,13 +629,13 @@ def evtchn_alloc_unbound(remote: int, *, on: int = 0) -> Call[EventChannel]:
 
     Args:
         remote: The domain that may bind to it.
-        on: Whose port: 0 the caller's own, else a guest's, on whose behalf this is done.
+        on: Whose port it is: 0 the caller's own, else the port of this guest, for which the caller acts.
 
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain, or it is dying.
-            ENOSPC: the domain has as many ports as there may be.
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            ENOSPC: the domain has as many ports as a domain may have.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
             EACCES: evtchn.restrict has named another domain.
             ENOMEM: the broker has no descriptors left.
     """
@@ -643,21 +647,21 @@ def evtchn_alloc_unbound(remote: int, *, on: int = 0) -> Call[EventChannel]:
 def evtchn_bind_interdomain(dom: int, port: int, *, on: int = 0) -> Call[EventChannel]:
     """Take a port for the other end of an unbound one: EVTCHNOP_bind_interdomain, IOCTL_EVTCHN_BIND_INTERDOMAIN.
 
-    The new port has an event at once, as on Xen: what was sent before anybody was there is not lost.
+    The new port has an event at once, as on Xen, so an event that was sent before the port was bound is not lost.
 
     Args:
         dom: The domain whose port it is.
         port: The port's number.
-        on: Whose port: 0 the caller's own, else a guest's, on whose behalf this is done.
+        on: Whose port it is: 0 the caller's own, else the port of this guest, for which the caller acts.
 
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain, or it is dying.
-            ENOSPC: the domain has as many ports as there may be.
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            ENOSPC: the domain has as many ports as a domain may have.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
             EACCES: evtchn.restrict has named another domain.
             ENOMEM: the broker has no descriptors left.
-            EINVAL: that port is not in use, bound already, or waits for another domain.
+            EINVAL: that port is not in use, is bound already, or waits for another domain.
     """
     return Call(
         "evtchn.bind_interdomain",
@@ -669,19 +673,19 @@ def evtchn_bind_interdomain(dom: int, port: int, *, on: int = 0) -> Call[EventCh
 def evtchn_bind_virq(virq: int, *, vcpu: int = 0, on: int = 0) -> Call[EventChannel]:
     """Take a port for a virtual interrupt: EVTCHNOP_bind_virq, IOCTL_EVTCHN_BIND_VIRQ.
 
-    For domain 0 it takes the right to administer all domains. Nobody is at the other end, and the second descriptor
-    leads nowhere.
+    For domain 0 the caller needs the right to administer all domains. The port has no other end, so writing to the
+    second descriptor notifies nobody.
 
     Args:
         virq: Its number; 3 (VIRQ_DOM_EXC) is raised when a domain dies, is gone or crashes.
-        vcpu: Which vcpu is told; of a global interrupt 0.
-        on: Whose port: 0 the caller's own, else a guest's, on whose behalf this is done.
+        vcpu: The vcpu that is told; 0 for a global interrupt.
+        on: Whose port it is: 0 the caller's own, else the port of this guest, for which the caller acts.
 
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain, or it is dying.
-            ENOSPC: the domain has as many ports as there may be.
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            ENOSPC: the domain has as many ports as a domain may have.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
             EACCES: evtchn.restrict has named another domain.
             ENOMEM: the broker has no descriptors left.
             EINVAL: there is no such interrupt of that vcpu.
@@ -695,40 +699,41 @@ def evtchn_bind_virq(virq: int, *, vcpu: int = 0, on: int = 0) -> Call[EventChan
 
 
 def evtchn_attach(port: int, *, on: int = 0) -> Call[EventChannel]:
-    """Get the events of a port that is there already.
+    """Get the events of a port that exists already.
 
-    This is how a guest is played: the ports of its ioreq servers, its console and its xenstore ring are made by others.
+    A program that plays a guest needs this: others make the ports of the guest's ioreq servers, console and xenstore
+    ring.
 
     Args:
         port: The port's number.
-        on: Whose port: 0 the caller's own, else a guest's, on whose behalf this is done.
+        on: Whose port it is: 0 the caller's own, else the port of this guest, for which the caller acts.
 
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain, or it is dying.
             EINVAL: there is no such port.
-            ENOTCONN: a port of domain 0 that another connection took, or nobody.
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            ENOTCONN: a port of domain 0 that this connection has not taken.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
             ENOMEM: the broker has no descriptors left.
     """
     return Call("evtchn.attach", {"port": port, "on": on}, lambda _answer, fds: EventChannel(port, on, fds))
 
 
 def evtchn_close(port: int, *, on: int = 0) -> Call[None]:
-    """Give a port up: EVTCHNOP_close, IOCTL_EVTCHN_UNBIND.
+    """Give up a port: EVTCHNOP_close, IOCTL_EVTCHN_UNBIND.
 
-    The other end waits for somebody else to bind to it.
+    The other end becomes unbound: another program may bind to it.
 
     Args:
         port: The port's number.
-        on: Whose port: 0 the caller's own, else a guest's, on whose behalf this is done.
+        on: Whose port it is: 0 the caller's own, else the port of this guest, for which the caller acts.
 
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain, or it is dying.
             EINVAL: there is no such port, or it is Xen's own (an ioreq server's).
-            ENOTCONN: a port of domain 0 that another connection took, or nobody.
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            ENOTCONN: a port of domain 0 that this connection has not taken.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
     """
     return Call("evtchn.close", {"port": port, "on": on}, nothing)
 
@@ -736,18 +741,18 @@ def evtchn_close(port: int, *, on: int = 0) -> Call[None]:
 def evtchn_notify(port: int, *, on: int = 0) -> Call[None]:
     """Notify the other end of a port: EVTCHNOP_send, IOCTL_EVTCHN_NOTIFY.
 
-    For clients that cannot receive descriptors. When nobody is at the other end nothing happens.
+    For clients that cannot receive descriptors. When nobody is at the other end, nothing happens.
 
     Args:
         port: The port's number.
-        on: Whose port: 0 the caller's own, else a guest's, on whose behalf this is done.
+        on: Whose port it is: 0 the caller's own, else the port of this guest, for which the caller acts.
 
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain, or it is dying.
-            EINVAL: there is no such port, or nobody can be notified through it.
-            ENOTCONN: a port of domain 0 that another connection took, or nobody.
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            EINVAL: there is no such port, or it is of a kind through which nobody can be notified.
+            ENOTCONN: a port of domain 0 that this connection has not taken.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
     """
     return Call("evtchn.notify", {"port": port, "on": on}, nothing)
 
@@ -759,17 +764,17 @@ def evtchn_pending(port: int, *, on: int = 0) -> Call[bool]:
 
     Args:
         port: The port's number.
-        on: Whose port: 0 the caller's own, else a guest's, on whose behalf this is done.
+        on: Whose port it is: 0 the caller's own, else the port of this guest, for which the caller acts.
 
     Returns:
-        Whether there was one since it was last taken.
+        Whether there was an event since one was last taken.
 
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain, or it is dying.
             EINVAL: there is no such port.
-            ENOTCONN: a port of domain 0 that another connection took, or nobody.
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            ENOTCONN: a port of domain 0 that this connection has not taken.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
     """
     return Call("evtchn.pending", {"port": port, "on": on}, lambda answer, _: answer["pending"])
 
@@ -778,23 +783,23 @@ def evtchn_list(*, on: int = 0) -> Call[list[PortRow]]:
     """List the ports in use: EVTCHNOP_status of each.
 
     Args:
-        on: Whose port: 0 the caller's own, else a guest's, on whose behalf this is done.
+        on: Whose port it is: 0 the caller's own, else the port of this guest, for which the caller acts.
 
     Returns:
-        A `PortRow` each, in order; of domain 0 only the connection's own.
+        A `PortRow` each, in the order of their numbers; of domain 0 only the connection's own.
 
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain, or it is dying.
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
     """
     return Call("evtchn.list", {"on": on}, lambda answer, _: [pick(PortRow, row) for row in answer["ports"]])
 
 
 def evtchn_restrict(dom: int) -> Call[None]:
-    """IOCTL_EVTCHN_RESTRICT_DOMID: bind nothing but ports of one domain from now on, for good.
+    """IOCTL_EVTCHN_RESTRICT_DOMID: from now on bind only ports of one domain; this cannot be undone.
 
-    What is bound already goes on working.
+    Ports that are bound already go on working.
 
     Args:
         dom: The domain.
@@ -802,7 +807,7 @@ def evtchn_restrict(dom: int) -> Call[None]:
     Raises:
         PrivcmdError:
             EACCES: the connection is restricted already.
-            EINVAL: dom is no guest.
+            EINVAL: dom is not a guest.
     """
     return Call("evtchn.restrict", {"dom": dom}, nothing)
 
@@ -818,9 +823,9 @@ def domain_create(
     """Make a domain, its memory populated.
 
     Args:
-        kind: How frames are named: pv by mfn, hvm and pvh by gfn. One of "pv", "hvm", "pvh".
+        kind: How its frames are named: pv by mfn, hvm and pvh by gfn. One of "pv", "hvm", "pvh".
         max_pages: Frames it may hold (pages).
-        ranges: Frames to populate; 0 to max_pages when left out.
+        ranges: Frames to populate; all from 0 to max_pages when left out.
         dom: Its domain id; a free one when left out.
         name: A name for people.
 
@@ -829,10 +834,11 @@ def domain_create(
 
     Raises:
         PrivcmdError:
-            EINVAL: dom is one of Xen's own numbers, ranges overlap, or one begins past what a domain may have.
+            EINVAL: dom is a number that Xen keeps for itself, ranges overlap, or a range begins past the last frame
+                that a domain may have.
             EEXIST: the domain id is taken.
-            ENOMEM: more than max_pages, than there is free, than a memory file may hold, or too many domains.
-            EPERM: the caller has no administration right on the domain.
+            ENOMEM: more frames than max_pages, than are free, or than a memory file may hold; or too many domains.
+            EPERM: the caller does not have the right to administer the domain.
             E2BIG: more than 1024 ranges.
     """
     return Call(
@@ -853,12 +859,12 @@ def domain_destroy(dom: int) -> Call[str]:
         dom: The domain.
 
     Returns:
-        Dying while a frame of it is still mapped, else gone.
+        Dying while a frame of the domain is still mapped, else gone.
 
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain.
-            EPERM: the caller has no administration right on the domain.
+            EPERM: the caller does not have the right to administer the domain.
     """
     return Call("domain.destroy", {"dom": dom}, lambda answer, _: answer["state"])
 
@@ -873,18 +879,18 @@ def domain_list() -> Call[list[DomainRow]]:
 
 
 def domain_info(dom: int, *, start: int = 0, num: int | None = None) -> Call[DomainInfo]:
-    """Look at one domain, and at the names of its frames.
+    """Describe one domain, and name its frames.
 
     Args:
         dom: The domain.
         start: First position of the p2m (pages).
-        num: How many positions to answer; no frames when left out (pages).
+        num: How many positions to answer; when left out, no frames are answered (pages).
 
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain.
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
-            E2BIG: num more than 1048576.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
+            E2BIG: num is more than 1048576.
     """
     return Call(
         "domain.info",
@@ -894,19 +900,19 @@ def domain_info(dom: int, *, start: int = 0, num: int | None = None) -> Call[Dom
 
 
 def domain_memory(dom: int, *, write: bool = False) -> Call[Memory]:
-    """Get the domain's memory file.
+    """Get the memory file of a domain.
 
-    One descriptor comes with the answer's first byte: a memfd, sealed against changes of its size, opened read-only
-    unless write is true. The pages that a mapping's extents name are pages of this file.
+    One descriptor comes with the first byte of the answer: a memfd, sealed against changes of its size, and open for
+    reading only unless write is true. The extents of a mapping name pages of this file.
 
     Args:
         dom: The domain.
-        write: Whether it is to be writable.
+        write: Whether the descriptor is to be writable.
 
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain.
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
             ENOMEM: the broker has no descriptors left.
     """
     return Call("domain.memory", {"dom": dom, "write": write}, lambda answer, fds: Memory(fds[0], answer["size_bytes"]))
@@ -922,7 +928,7 @@ def domain_populate(dom: int, gfns: Iterable[int]) -> Call[Populated]:
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain.
-            EPERM: the caller has no administration right on the domain.
+            EPERM: the caller does not have the right to administer the domain.
             EINVAL: the domain is dying: its memory can no longer be changed.
             E2BIG: more frames than one batch may have.
     """
@@ -941,12 +947,12 @@ def domain_decrease_reservation(dom: int, frames: Iterable[int]) -> Call[int]:
         frames: The gfns (pv: mfns) to take.
 
     Returns:
-        Frames taken; fewer than asked for when one is not there.
+        Frames taken; fewer than asked for when a frame is not there.
 
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain.
-            EPERM: the caller has no administration right on the domain.
+            EPERM: the caller does not have the right to administer the domain.
             EINVAL: the domain is dying: its memory can no longer be changed.
             E2BIG: more frames than one batch may have.
     """
@@ -956,7 +962,7 @@ def domain_decrease_reservation(dom: int, frames: Iterable[int]) -> Call[int]:
 
 
 def domain_page_out(dom: int, gfns: Iterable[int]) -> Call[Batch]:
-    """Page frames out: mapping one answers ENOENT from then on.
+    """Page frames out; from then on mapping one of them answers ENOENT.
 
     Args:
         dom: The domain.
@@ -965,7 +971,7 @@ def domain_page_out(dom: int, gfns: Iterable[int]) -> Call[Batch]:
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain.
-            EPERM: the caller has no administration right on the domain.
+            EPERM: the caller does not have the right to administer the domain.
             EINVAL: the domain is dying: its memory can no longer be changed.
             E2BIG: more frames than one batch may have.
             ENODEV: the domain is pv, and only hvm and pvh domains can be paged.
@@ -978,7 +984,7 @@ def domain_page_out(dom: int, gfns: Iterable[int]) -> Call[Batch]:
 
 
 def domain_page_in(dom: int, gfns: Iterable[int]) -> Call[Batch]:
-    """Page frames in again, their contents as they were.
+    """Page frames in again, with the same contents.
 
     Args:
         dom: The domain.
@@ -987,7 +993,7 @@ def domain_page_in(dom: int, gfns: Iterable[int]) -> Call[Batch]:
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain.
-            EPERM: the caller has no administration right on the domain.
+            EPERM: the caller does not have the right to administer the domain.
             EINVAL: the domain is dying: its memory can no longer be changed.
             E2BIG: more frames than one batch may have.
             ENODEV: the domain is pv, and only hvm and pvh domains can be paged.
@@ -1006,29 +1012,29 @@ def ioreq_servers(dom: int) -> Call[list[IoreqServer]]:
         dom: The domain.
 
     Returns:
-        A `IoreqServer` each, by number; of those that emulate the same Xen asks the highest.
+        A `IoreqServer` each, in the order of their numbers; of servers that emulate the same, Xen asks the highest.
 
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain.
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
     """
     return Call("ioreq.servers", {"dom": dom}, lambda answer, _: [pick(IoreqServer, row) for row in answer["servers"]])
 
 
 def interrupts(dom: int, *, after: int = 0) -> Call[Interrupts]:
-    """Look at the interrupt lines of a domain.
+    """Get the interrupt lines of a domain.
 
-    Nothing here runs, so no line is ever acknowledged: levels are as the device models drive them.
+    The simulated guest runs no code, so it acknowledges no interrupt: levels are as the device models set them.
 
     Args:
         dom: The domain.
-        after: Messages up to this number are left out.
+        after: MSIs up to this number are left out.
 
     Raises:
         PrivcmdError:
             ESRCH: there is no such domain.
-            EPERM: the caller has not this right on the domain, or RESTRICT named another domain.
+            EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
     """
     return Call("guest.interrupts", {"dom": dom, "after": after}, lambda answer, _: pick(Interrupts, answer))
 
@@ -1054,43 +1060,43 @@ def faults_add(
     seed: int | None = None,
     keep: bool = False,
 ) -> Call[int]:
-    """Let requests or frames fail from now on.
+    """Add a rule that makes requests or frames fail.
 
-    Rules about frames (frame_errno, paged) count the good frames that match, wherever one is looked up: in a batch, at
-    a page fault, for a grant or resource. MMAP looks up a whole entry before it stops. Those that a rule takes fail as
-    real ones do. The other rules count requests. Rules are asked in the order of their ids; the first that answers or
-    drops a request is the last one asked. Requests of the methods named faults. meet no rule.
+    Rules about frames (frame_errno, paged) count the good frames that match, wherever a frame is looked up: in a batch,
+    at a page fault, for a grant or resource. MMAP looks up a whole entry before it stops. Frames that a rule takes fail
+    as bad frames do. The other rules count requests. Rules are asked in the order of their ids; when a rule answers or
+    drops a request, no further rule is asked. No rule applies to the methods faults.*.
 
     Args:
         frame_errno: What happens: a frame fails with this errno, by its name or number.
-        paged: What happens: a frame is paged out (ENOENT) for so many look-ups.
+        paged: What happens: a frame is paged out (ENOENT) for this many look-ups.
         errno: What happens: the request fails with this errno, by its name or number, before it does anything.
         delay_ms: What happens: the request waits (milliseconds).
-        drop: What happens: the connection is closed where the answer would be.
+        drop: What happens: the connection is closed, and the request has no answer.
         when: Of a delay or a drop: before the work is done, or after it. One of "before", "after".
-        client: Only requests of clients that call themselves so in hello; * stands for anything.
-        connection: Only those of the connection of this number (connections).
-        pid: Only those of this process.
-        uid: Only those of this user.
-        dom: Only those that name this domain, and its frames.
+        client: Only requests of clients with this name in hello; * stands for any characters.
+        connection: Only requests of the connection with this number (connections).
+        pid: Only requests of this process.
+        uid: Only requests of this user.
+        dom: Only requests that name this domain, and its frames.
         gfns: Only these frames, as a mapping names them (pv: mfns): a range, or any integers and ranges, in at most 64
-            runs; of a rule about requests: only those that name one.
-        method: Only this method; with a dot at its end, all that begin so: privcmd.
+            runs; in a rule about requests: only requests that name one.
+        method: Only this method; a name that ends in a dot (privcmd.) means all methods that begin with it.
         nth: The first match that the rule takes, counted from 1 (matches).
-        times: How many it takes at most; without end when left out (matches).
-        probability: How probable it is that it takes one, above 0 and up to 1.
-        seed: Which ones, when it does not take all: the same seed, the same matches.
-        keep: Stay when the connection that adds it ends, until it is cleared.
+        times: How many matches it takes at most; all when left out.
+        probability: The probability that it takes a match, above 0 and up to 1.
+        seed: Decides which matches it takes, when it does not take all: the same seed takes the same matches.
+        keep: Whether the rule stays, until it is cleared, when the connection that adds it ends.
 
     Returns:
-        The rule's number; never used twice.
+        The rule's number; no number is used twice.
 
     Raises:
         PrivcmdError:
             EINVAL: not exactly one of frame_errno, paged, errno, delay_ms and drop; no such errno or method; a number
                 out of its range.
-            EPERM: the caller has no administration right on the domain; a rule without dom takes that right on all
-                domains.
+            EPERM: the caller does not have the right to administer the domain; a rule without dom needs that right on
+                all domains.
             ENOSPC: there are too many rules.
             E2BIG: more than 64 ranges.
     """
@@ -1128,7 +1134,7 @@ def faults_list() -> Call[list[InjectedFault]]:
 
 
 def faults_clear(id: int | None = None) -> Call[int]:  # noqa: A002 - the protocol's word
-    """End one rule, or all that the caller could have added.
+    """End one rule, or all rules that the caller could have added.
 
     Args:
         id: The rule; all of them when left out (rules).
@@ -1144,10 +1150,10 @@ def faults_clear(id: int | None = None) -> Call[int]:  # noqa: A002 - the protoc
 
 
 def findings() -> Call[list[Finding]]:
-    """List what was done that a real host would have let pass in silence, and that does harm there.
+    """List the requests that do harm on a real host, which reports no error.
 
-    A finding changes no answer. One sees those of one's own uid; who may administer all domains sees all. Equal ones of
-    a connection are counted, not listed again, and of each uid at most 256 are kept.
+    A finding changes no answer. A client sees the findings of its own uid; a client that may administer all domains
+    sees all. Equal findings of a connection are counted, not listed again, and of each uid at most 256 are kept.
 
     Returns:
         A `Finding` each, in the order in which they were made.
@@ -1159,6 +1165,6 @@ def clear_findings() -> Call[int]:
     """Forget the findings that findings.list would list.
 
     Returns:
-        How many there were.
+        How many findings there were.
     """
     return Call("findings.clear", {}, lambda answer, _: answer["cleared"])

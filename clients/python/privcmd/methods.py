@@ -77,7 +77,7 @@ class Domains(BlockingGroup):
 
 
 class Rules(BlockingGroup):
-    """Faults on demand: ``client.faults.add(...)`` and so on."""
+    """Failures on demand: ``client.faults.add(...)`` and so on."""
 
     add: Final = blocking(calls.faults_add)
     list: Final = blocking(calls.faults_list)
@@ -151,7 +151,7 @@ class AsyncDomains(AwaitingGroup):
 
 
 class AsyncRules(AwaitingGroup):
-    """Faults on demand: ``await client.faults.add(...)`` and so on."""
+    """Failures on demand: ``await client.faults.add(...)`` and so on."""
 
     add: Final = awaiting(calls.faults_add)
     list: Final = awaiting(calls.faults_list)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What rows of the table have in common: parameters, fields of results, errors."""
+"""What rows of the table share: parameters, fields of results, errors."""
 
 from typing import Final
 
@@ -10,22 +10,22 @@ PROTOCOL: Final = 1
 """The protocol spoken; a connection without `hello` speaks 1."""
 
 PERSONALITIES: Final = ("uvm", "linux")
-"""Whose rules an address space may have."""
+"""The personalities that an address space may have."""
 
 NO_DOMAIN: Final = "there is no such domain"
 DYING: Final = "the domain is dying: its memory can no longer be changed"
-NO_RIGHT: Final = "the caller has not this right on the domain, or RESTRICT named another domain"
-NO_ADMIN: Final = "the caller has no administration right on the domain"
-PER_FRAME: Final = "Failures of single frames are results, not errors."
+NO_RIGHT: Final = "the caller does not have this right on the domain, or RESTRICT named another domain"
+NO_ADMIN: Final = "the caller does not have the right to administer the domain"
+PER_FRAME: Final = "The failure of a single frame is a result, not an error."
 NO_TOUCH: Final = "a page is not mapped, anonymous (the client's own), protected, or its frame failed"
 BAD_RANGE: Final = (
-    "len is 0, addr is not page-aligned, the range leaves user addresses, or it would cut a device mapping that "
-    "cannot be cut (linux)"
+    "len is 0, addr is not page-aligned, the range leaves user addresses, or it would cut a device mapping that cannot "
+    "be cut (linux)"
 )
 
 DOM: Final = Param("dom", "domid", "the domain")
-NUM: Final = Param("num", "u32", "number of frames; must be what arr holds", None, "frames")
-ENTRY_NUM: Final = Param("num", "u32", "number of entries; must be what entry holds", None, "entries")
+NUM: Final = Param("num", "u32", "number of frames; must be the number in arr", None, "frames")
+ENTRY_NUM: Final = Param("num", "u32", "number of entries; must be the number in entry", None, "entries")
 EXTENTS: Final = Param("extents", "bool", "whether to answer where the good frames lie in the memory file", False)
 ARR: Final = Param(
     "arr",
@@ -37,11 +37,11 @@ ARR: Final = Param(
 FILE: Final = Param(
     "file",
     "size",
-    "which open file of the device asks, by a number of the caller's choice (its inode): RESTRICT is kept for each; "
-    "0: the connection itself",
+    "which open file of the device asks, by a number that the caller chooses (its inode): each file has its own "
+    "RESTRICT; 0: the connection itself",
     0,
 )
-ADDR: Final = Param("addr", "addr", "first address of the range; a page's first", unit="bytes")
+ADDR: Final = Param("addr", "addr", "first address of the range; page-aligned", unit="bytes")
 LEN: Final = Param("len", "size", "length of the range, rounded up to whole pages; not 0", unit="bytes")
 PROT: Final = Param("prot", "prot", "protection")
 BYTES_ADDR: Final = Param("addr", "addr", "first address, aligned or not", unit="bytes")
@@ -54,20 +54,22 @@ EXTENTS_RESULT: Final = Field(
 )
 PROT_RESULT: Final = Field("prot", "int", "only with extents: the protection to map them with", optional=True)
 GENERATION_RESULT: Final = Field(
-    "generation", "int", "only with extents, while the domain lives: as domain.memory says it", optional=True
+    "generation", "int", "only with extents, while the domain lives: the same as in domain.memory", optional=True
 )
 VOIDS: Final = Field(
     "voids",
     "bin",
-    "only with extents, in a PVH dom0 (linux), when frames failed: those as runs, little-endian u32 pairs (first "
-    "index, n_pages); in their place lies memory that reads as ones",
+    "only with extents, in a PVH dom0 (linux), when frames failed: the failed frames as runs, little-endian u32 pairs "
+    "(first index, n_pages); in their place is memory that reads as ones",
     optional=True,
 )
 RET: Final = Field(
-    "ret", "int", "what the ioctl returns: 0, or -2 (ENOENT) when a frame is paged out, to be asked for again"
+    "ret", "int", "what the ioctl returns: 0, or -2 (ENOENT) when a frame is paged out; the caller asks for it again"
 )
 N_FAILED: Final = Field("n_failed", "int", "frames that failed", unit="frames")
-WHY: Final = Field("why", "str", "why it stopped at the frame after the last one done; nil when all are", nullable=True)
+WHY: Final = Field(
+    "why", "str", "why the request stopped at the first frame not done; nil when all are done", nullable=True
+)
 SPACE: Final = Field("space", "int", "the address space's number")
 ERR: Final = Field("err", "errnos", "nil when nothing failed, else one number for each frame asked for", nullable=True)
 
@@ -81,7 +83,7 @@ DOMAIN_ROW: Final = (
 )
 
 GENERATION: Final = Field(
-    "generation", "int", "never the same for two domains while the broker lives, even when their numbers are"
+    "generation", "int", "a number that no two domains of one broker share, even if they have the same domain id"
 )
 
 MAPPING_ERRORS: Final = {"EPERM": NO_RIGHT}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods about the conversation itself."""
+"""Methods about the connection itself."""
 
 from typing import Final
 
@@ -10,20 +10,20 @@ from privcmdd.wire.table.common import PROTOCOL
 ROWS: Final = (
     Method(
         "hello",
-        "Say who you are and agree on features; optional.",
+        "Say the client's name and choose features; optional.",
         (
-            Param("protocol", "ints", "protocols the caller speaks", (PROTOCOL,)),
+            Param("protocol", "ints", "protocols that the caller speaks", (PROTOCOL,)),
             Param(
                 "features",
                 "strs",
-                "features the caller would like; unknown ones are left out of the answer",
+                "features that the caller wants; the answer leaves out unknown ones",
                 (),
             ),
             Param("client", "str", "the caller's name and version, for logs", ""),
         ),
         (
             Field("protocol", "int", "the protocol that both speak"),
-            Field("features", "strs", "the features that hold on this connection from the next message on"),
+            Field("features", "strs", "the features that are on for this connection from the next message on"),
             Field("instance", "str", "this run of the broker; another value means that all state is new"),
             Field("version", "str", "the broker's version"),
             Field("limits", "map", "the limits in force, by name"),
@@ -33,7 +33,7 @@ ROWS: Final = (
                 "the host that is simulated: dom0 (pv, pvh), linux, xen (versions), build",
             ),
         ),
-        errors={"EPROTONOSUPPORT": "none of the caller's protocols is spoken here"},
+        errors={"EPROTONOSUPPORT": "the broker speaks none of the caller's protocols"},
     ),
     Method(
         "ping",
@@ -57,11 +57,11 @@ ROWS: Final = (
     ),
     Method(
         "subscribe",
-        "Be told of events, as notifications.",
+        "Get events as notifications.",
         (Param("topics", "strs", "topics, of: domain, space, finding"),),
-        (Field("topics", "strs", "all that the connection is subscribed to now"),),
-        errors={"EINVAL": "a topic is not known"},
-        doc="Until then the broker never speaks unasked. A subscriber that does not read loses "
-        "notifications, which are counted, and nobody else does.",
+        (Field("topics", "strs", "all topics that the connection is subscribed to now"),),
+        errors={"EINVAL": "a topic is unknown"},
+        doc="Without a subscription the broker sends nothing but answers. A subscriber that does not read loses "
+        "notifications, which are counted; other subscribers lose none.",
     ),
 )

@@ -28,14 +28,14 @@ ROWS: Final = (
             Param(
                 "kind",
                 "enum",
-                "how frames are named: pv by mfn, hvm and pvh by gfn",
+                "how its frames are named: pv by mfn, hvm and pvh by gfn",
                 choices=("pv", "hvm", "pvh"),
             ),
             Param("max_pages", "size", "frames it may hold", unit="pages"),
             Param(
                 "ranges",
                 "ranges",
-                "frames to populate; 0 to max_pages when left out",
+                "frames to populate; all from 0 to max_pages when left out",
                 None,
                 "ranges",
                 most=limits.REQUEST_ENTRIES,
@@ -46,9 +46,10 @@ ROWS: Final = (
         (Field("dom", "int", "its domain id"), Field("tot_pages", "int", "frames populated", unit="pages")),
         "admin",
         {
-            "EINVAL": "dom is one of Xen's own numbers, ranges overlap, or one begins past what a domain may have",
+            "EINVAL": "dom is a number that Xen keeps for itself, ranges overlap, or a range begins past the last "
+            "frame that a domain may have",
             "EEXIST": "the domain id is taken",
-            "ENOMEM": "more than max_pages, than there is free, than a memory file may hold, or too many domains",
+            "ENOMEM": "more frames than max_pages, than are free, or than a memory file may hold; or too many domains",
             "EPERM": NO_ADMIN,
             "E2BIG": f"more than {limits.REQUEST_ENTRIES} ranges",
         },
@@ -57,7 +58,7 @@ ROWS: Final = (
         "domain.destroy",
         "Destroy a domain.",
         (DOM,),
-        (Field("state", "str", "dying while a frame of it is still mapped, else gone"),),
+        (Field("state", "str", "dying while a frame of the domain is still mapped, else gone"),),
         "admin",
         {"ESRCH": "there is no such domain", "EPERM": NO_ADMIN},
     ),
@@ -68,14 +69,14 @@ ROWS: Final = (
     ),
     Method(
         "domain.info",
-        "Look at one domain, and at the names of its frames.",
+        "Describe one domain, and name its frames.",
         (
             DOM,
             Param("start", "size", "first position of the p2m", 0, "pages"),
             Param(
                 "num",
                 "u32",
-                "how many positions to answer; no frames when left out",
+                "how many positions to answer; when left out, no frames are answered",
                 None,
                 "pages",
                 most=limits.INFO_FRAMES,
@@ -86,17 +87,16 @@ ROWS: Final = (
             Field(
                 "held_pages",
                 "int",
-                "frames not given back, mapped ones of a dying domain included",
+                "frames not given back yet; the mapped frames of a dying domain are among them",
                 unit="pages",
             ),
-            Field("gfn_limit", "int", "first position behind the p2m's last", unit="pages"),
+            Field("gfn_limit", "int", "the first position after the end of the p2m", unit="pages"),
             GENERATION,
             Field(
                 "frames",
                 "bin",
-                "only with num: little-endian u64 names by which a foreign mapping asks for each position "
-                "(gfn for "
-                "hvm and pvh, mfn for pv), 2^64-1 for a hole",
+                "only with num: for each position the number by which a foreign mapping asks for its frame (gfn for "
+                "hvm and pvh, mfn for pv), little-endian u64; 2^64-1 for a hole",
                 optional=True,
             ),
         ),
@@ -104,27 +104,26 @@ ROWS: Final = (
         {
             "ESRCH": "there is no such domain",
             "EPERM": NO_RIGHT,
-            "E2BIG": f"num more than {limits.INFO_FRAMES}",
+            "E2BIG": f"num is more than {limits.INFO_FRAMES}",
         },
     ),
     Method(
         "domain.memory",
-        "Get the domain's memory file.",
-        (DOM, Param("write", "bool", "whether it is to be writable", False)),
-        (Field("size_bytes", "int", "its size", unit="bytes"), GENERATION),
+        "Get the memory file of a domain.",
+        (DOM, Param("write", "bool", "whether the descriptor is to be writable", False)),
+        (Field("size_bytes", "int", "the size of the file", unit="bytes"), GENERATION),
         "map",
         {"ESRCH": NO_DOMAIN, "EPERM": NO_RIGHT, "ENOMEM": "the broker has no descriptors left"},
         fds_out=1,
-        doc="One descriptor comes with the answer's first byte: a memfd, sealed against changes of its "
-        "size, opened "
-        "read-only unless write is true. The pages that a mapping's extents name are pages of this file.",
+        doc="One descriptor comes with the first byte of the answer: a memfd, sealed against changes of its size, and "
+        "open for reading only unless write is true. The extents of a mapping name pages of this file.",
     ),
     Method(
         "domain.populate",
         "Give a domain frames: populate_physmap.",
         (DOM, Param("arr", "frames", "the gfns (pv: pfns) to populate", unit="frames")),
         (
-            Field("done", "int", "frames populated; fewer than asked for when one fails", unit="frames"),
+            Field("done", "int", "frames populated; fewer than asked for when a frame fails", unit="frames"),
             WHY,
             Field(
                 "frames",
@@ -140,13 +139,13 @@ ROWS: Final = (
         "domain.decrease_reservation",
         "Take frames from a domain: ballooning.",
         (DOM, Param("arr", "frames", "the gfns (pv: mfns) to take", unit="frames")),
-        (Field("done", "int", "frames taken; fewer than asked for when one is not there", unit="frames"), WHY),
+        (Field("done", "int", "frames taken; fewer than asked for when a frame is not there", unit="frames"), WHY),
         "admin",
         CHANGE_ERRORS,
     ),
     Method(
         "domain.page_out",
-        "Page frames out: mapping one answers ENOENT from then on.",
+        "Page frames out; from then on mapping one of them answers ENOENT.",
         (DOM, Param("arr", "frames", "the frames, named as a mapping names them", unit="frames")),
         (N_FAILED, ERR),
         "admin",
@@ -154,7 +153,7 @@ ROWS: Final = (
     ),
     Method(
         "domain.page_in",
-        "Page frames in again, their contents as they were.",
+        "Page frames in again, with the same contents.",
         (DOM, Param("arr", "frames", "the frames, named as a mapping names them", unit="frames")),
         (N_FAILED, ERR),
         "admin",

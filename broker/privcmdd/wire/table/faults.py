@@ -9,25 +9,30 @@ from privcmdd.wire.signature import Field, Method
 from privcmdd.wire.table.common import NO_ADMIN
 
 RULE: Final = (
-    Param("client", "str", "only requests of clients that call themselves so in hello; * stands for anything", None),
-    Param("connection", "size", "only those of the connection of this number", None, "connections"),
-    Param("pid", "u32", "only those of this process", None),
-    Param("uid", "u32", "only those of this user", None),
-    Param("dom", "domid", "only those that name this domain, and its frames", None),
+    Param("client", "str", "only requests of clients with this name in hello; * stands for any characters", None),
+    Param("connection", "size", "only requests of the connection with this number", None, "connections"),
+    Param("pid", "u32", "only requests of this process", None),
+    Param("uid", "u32", "only requests of this user", None),
+    Param("dom", "domid", "only requests that name this domain, and its frames", None),
     Param(
         "gfns",
         "ranges",
-        "only these frames, as a mapping names them (pv: mfns); of a rule about requests: only those that name one",
+        "only these frames, as a mapping names them (pv: mfns); in a rule about requests: only requests that name one",
         None,
         "frames",
         most=limits.NAMES,
     ),
-    Param("method", "str", "only this method; with a dot at its end, all that begin so: privcmd.", None),
+    Param(
+        "method",
+        "str",
+        "only this method; a name that ends in a dot (privcmd.) means all methods that begin with it",
+        None,
+    ),
     Param("frame_errno", "str", "what happens: a frame fails with this errno, by its name", None),
-    Param("paged", "u32", "what happens: a frame is paged out (ENOENT) for so many look-ups", None, "look-ups"),
+    Param("paged", "u32", "what happens: a frame is paged out (ENOENT) for this many look-ups", None, "look-ups"),
     Param("errno", "str", "what happens: the request fails with this errno before it does anything", None),
     Param("delay_ms", "u32", "what happens: the request waits", None, "milliseconds"),
-    Param("drop", "bool", "what happens: the connection is closed where the answer would be", False),
+    Param("drop", "bool", "what happens: the connection is closed, and the request has no answer", False),
     Param(
         "when",
         "enum",
@@ -36,31 +41,36 @@ RULE: Final = (
         choices=("before", "after"),
     ),
     Param("nth", "size", "the first match that the rule takes, counted from 1", 1, "matches"),
-    Param("times", "size", "how many it takes at most; without end when left out", None, "matches"),
-    Param("probability_ppm", "u32", "how probable it is that it takes one", 1_000_000, "parts per million"),
-    Param("seed", "u32", "which ones, when it does not take all: the same seed, the same matches", 0),
-    Param("keep", "bool", "stay when the connection that adds it ends, until it is cleared", False),
+    Param("times", "size", "how many matches it takes at most; all when left out", None, "matches"),
+    Param("probability_ppm", "u32", "the probability that it takes a match", 1_000_000, "parts per million"),
+    Param(
+        "seed",
+        "u32",
+        "decides which matches it takes, when it does not take all: the same seed takes the same matches",
+        0,
+    ),
+    Param("keep", "bool", "whether the rule stays, until it is cleared, when the connection that adds it ends", False),
 )
 
 ROWS: Final = (
     Method(
         "faults.add",
-        "Let requests or frames fail from now on.",
+        "Add a rule that makes requests or frames fail.",
         RULE,
-        (Field("id", "int", "the rule's number; never used twice"),),
+        (Field("id", "int", "the rule's number; no number is used twice"),),
         "admin",
         {
             "EINVAL": "not exactly one of frame_errno, paged, errno, delay_ms and drop; no such errno or method; a "
             "number out of its range",
-            "EPERM": NO_ADMIN + "; a rule without dom takes that right on all domains",
+            "EPERM": NO_ADMIN + "; a rule without dom needs that right on all domains",
             "ENOSPC": "there are too many rules",
             "E2BIG": f"more than {limits.NAMES} ranges",
         },
-        doc="Rules about frames (frame_errno, paged) count the good frames that match, wherever one is looked up: in "
-        "a batch, at a page fault, for a grant or resource. MMAP looks up a whole entry before it stops. Those that a "
-        "rule takes fail as real ones do. The other rules count requests. Rules are asked in the order of their ids; "
-        "the first that answers or drops a request is the last one asked. Requests of the methods named faults. meet "
-        "no rule.",
+        doc="Rules about frames (frame_errno, paged) count the good frames that match, wherever a frame is looked up: "
+        "in a batch, at a page fault, for a grant or resource. MMAP looks up a whole entry before it stops. Frames "
+        "that a rule takes fail as bad frames do. The other rules count requests. Rules are asked in the order of "
+        "their ids; when a rule answers or drops a request, no further rule is asked. No rule applies to the methods "
+        "faults.*.",
     ),
     Method(
         "faults.list",
@@ -72,17 +82,22 @@ ROWS: Final = (
                 "in the order of ids",
                 fields=(
                     Field("id", "int", "the rule's number"),
-                    Field("seen", "int", "matches so far: of frames, or of requests"),
-                    Field("fired", "int", "how many of them it took"),
-                    Field("connection", "int", "the connection that it ends with; nil when it is kept", nullable=True),
-                    Field("rule", "map", "what faults.add was given, keep and defaults left out"),
+                    Field("seen", "int", "how many frames or requests have matched so far"),
+                    Field("fired", "int", "how many of them the rule took"),
+                    Field(
+                        "connection",
+                        "int",
+                        "the connection with which the rule ends; nil when the rule is kept",
+                        nullable=True,
+                    ),
+                    Field("rule", "map", "the parameters of faults.add, without keep and without defaults"),
                 ),
             ),
         ),
     ),
     Method(
         "faults.clear",
-        "End one rule, or all that the caller could have added.",
+        "End one rule, or all rules that the caller could have added.",
         (Param("id", "size", "the rule; all of them when left out", None, "rules"),),
         (Field("cleared", "int", "rules that ended"),),
         errors={"ENOENT": "there is no such rule, or the caller could not have added it"},

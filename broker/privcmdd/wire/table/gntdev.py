@@ -21,7 +21,7 @@ ROWS: Final = (
             EXTENTS,
         ),
         (
-            Field("num", "int", "as many as were asked for", unit="frames"),
+            Field("num", "int", "the number of grants mapped: all that were asked for", unit="frames"),
             EXTENTS_RESULT,
             PROT_RESULT,
             GENERATION_RESULT,
@@ -29,11 +29,11 @@ ROWS: Final = (
         "map",
         {
             **MAPPING_ERRORS,
-            "EINVAL": "no grants, the range is no mapping of file gntdev, or one of them is not granted to domain 0",
+            "EINVAL": "no grants, the range is not in a mapping of file gntdev, or a grant is not for domain 0",
             "E2BIG": "more grants than one batch may have frames",
         },
-        doc="All or none. What the grant table, in the domain's own memory, says when this is asked counts. From then "
-        "on until they are unmapped it says that they are in use.",
+        doc="All grants are mapped, or none. The grant table, in the domain's own memory, is read once, at the time of "
+        "the request. Until they are unmapped the table says that the grants are in use.",
     ),
     Method(
         "gntdev.copy",
@@ -42,46 +42,51 @@ ROWS: Final = (
             Param(
                 "segments",
                 "segments",
-                "what to copy; flags: 1 the source is a grant, 2 the destination is one; an end that is none is the "
-                "caller's own memory, and its numbers are 0",
+                "what to copy; flags: 1 the source is a grant, 2 the destination is a grant; an end that is not a "
+                "grant is the caller's own memory, and its dom, ref and offset are 0",
                 unit="segments",
                 most=limits.COPY_SEGMENTS,
             ),
-            Param("data", "bin", "bytes of the segments whose source is the caller's own, one after another", None),
+            Param(
+                "data",
+                "bin",
+                "the bytes of the segments whose source is the caller's own memory, one after another",
+                None,
+            ),
         ),
         (
-            Field("status", "ints", "of each segment Xen's GNTST_*: 0, or a negative number"),
+            Field("status", "ints", "for each segment Xen's GNTST_*: 0, or a negative number"),
             Field(
                 "data",
                 "bin",
-                "the bytes of those segments whose destination is the caller's own, one after another; zeros for one "
-                "that failed",
+                "the bytes of the segments whose destination is the caller's own memory, one after another; zeros for "
+                "a segment that failed",
             ),
         ),
         "map",
         {
             **MAPPING_ERRORS,
-            "EINVAL": "neither end of a segment is a grant, one runs over the end of its page, or data is not as long "
-            "as the segments say",
+            "EINVAL": "neither end of a segment is a grant, a segment runs over the end of its page, or data is not as "
+            "long as the segments say",
             "E2BIG": f"more than {limits.COPY_SEGMENTS} segments",
         },
-        doc="A segment that fails has a status and keeps none of the others from being copied. Copying from a domain "
-        "needs the right to map it, copying to it the right to map it writable.",
+        doc="When a segment fails, its status says so, and the others are copied all the same. To copy from a domain "
+        "needs the right to map it, to copy to it the right to map it writable.",
     ),
     Method(
         "gntdev.notify",
-        "Say what is to be done when a page of grants is unmapped, however: IOCTL_GNTDEV_SET_UNMAP_NOTIFY.",
+        "Set what is done when a page of grants is unmapped, in whatever way: IOCTL_GNTDEV_SET_UNMAP_NOTIFY.",
         (
             Param("addr", "addr", "a byte of a page that maps a grant", unit="bytes"),
-            Param("action", "u32", "1 clear that byte, 2 send an event, or-ed; 0 nothing any more"),
+            Param("action", "u32", "1 clear that byte, 2 send an event, or-ed; 0: do nothing"),
             Param("port", "u32", "with action 2: the port of domain 0 whose other end is notified", 0),
         ),
         (),
         "any",
         {
             "ENOENT": "no grant is mapped there",
-            "EINVAL": "there is no such action or port, or the byte is to be cleared and the page mapped read-only",
+            "EINVAL": "there is no such action or port, or the byte is to be cleared and the page is mapped read-only",
         },
-        doc="One for each page, the last counts. The event is sent though the port may be closed by then.",
+        doc="Each page has one such setting: the last. The event is sent even if the port is closed by then.",
     ),
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Playing a guest: where its requests go, which interrupts it gets."""
+"""Methods for a program that plays a guest: where the guest's requests go, which interrupts it gets."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ ROWS: Final = (
             Field(
                 "servers",
                 "maps",
-                "by number; of those that emulate the same Xen asks the highest",
+                "in the order of their numbers; of servers that emulate the same, Xen asks the highest",
                 fields=(
                     Field("id", "int", "its number, the `id` of privcmd.mmap_resource for its pages"),
                     Field("enabled", "bool", "whether requests go to it"),
@@ -26,8 +26,8 @@ ROWS: Final = (
                     Field(
                         "ranges",
                         "map",
-                        "`port`, `memory` and `pci`: ranges as pairs of first and last; a PCI function is "
-                        "segment << 16 | bus << 8 | device << 3 | function",
+                        "`port`, `memory` and `pci`: ranges as pairs of first and last; a PCI function is segment << "
+                        "16 | bus << 8 | device << 3 | function",
                     ),
                 ),
             ),
@@ -37,10 +37,10 @@ ROWS: Final = (
     ),
     Method(
         "guest.interrupts",
-        "Look at the interrupt lines of a domain.",
-        (DOM, Param("after", "u32", "messages up to this number are left out", 0)),
+        "Get the interrupt lines of a domain.",
+        (DOM, Param("after", "u32", "MSIs up to this number are left out", 0)),
         (
-            Field("n_changes", "int", "how often anything of this has changed"),
+            Field("n_changes", "int", "how often any of this has changed"),
             Field("isa", "ints", "ISA interrupts that are asserted, directly or through a PCI link"),
             Field(
                 "intx",
@@ -55,13 +55,14 @@ ROWS: Final = (
                 "the last 256 message-signalled interrupts",
                 fields=(
                     Field("number", "int", "from 1 on"),
-                    Field("address", "int", "where it was written"),
-                    Field("data", "int", "what was written"),
+                    Field("address", "int", "the address it was written to"),
+                    Field("data", "int", "the value written"),
                 ),
             ),
         ),
         "map",
         {"ESRCH": NO_DOMAIN, "EPERM": NO_RIGHT},
-        doc="Nothing here runs, so no line is ever acknowledged: levels are as the device models drive them.",
+        doc="The simulated guest runs no code, so it acknowledges no interrupt: levels are as the device models set "
+        "them.",
     ),
 )

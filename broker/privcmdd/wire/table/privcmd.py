@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The devices' ioctls: privcmd and what stands beside it."""
+"""The ioctls of /dev/xen/privcmd."""
 
 from typing import Final
 
@@ -36,7 +36,7 @@ ROWS: Final = (
             Param(
                 "entry",
                 "entries",
-                "runs: npages frames from mfn on at va",
+                "runs: npages frames, from mfn on, mapped at va",
                 unit="entries",
                 most=limits.REQUEST_ENTRIES,
             ),
@@ -46,7 +46,7 @@ ROWS: Final = (
         ),
         (
             Field("ret", "int", "0"),
-            Field("done", "int", "entries mapped: all", unit="entries"),
+            Field("done", "int", "entries mapped: all of them", unit="entries"),
             EXTENTS_RESULT,
             PROT_RESULT,
             GENERATION_RESULT,
@@ -57,12 +57,11 @@ ROWS: Final = (
             "EINVAL": "an entry has npages 0, leaves user addresses, or names a frame that is not there",
             "ENOENT": "a frame is paged out",
             "ESRCH": "there is no such domain (linux)",
-            "E2BIG": f"more than {limits.REQUEST_ENTRIES} entries, or than a batch of frames together",
+            "E2BIG": f"more than {limits.REQUEST_ENTRIES} entries, or together more frames than one batch may have",
         },
-        doc="Entries are applied in order. The first bad one ends the call, and the earlier ones stay "
-        "mapped: the "
-        "error's details then carry `entry`, its index, `done`, and `extents` and `prot` of those mapped when "
-        "asked for.",
+        doc="Entries are applied in order. The first bad entry ends the call, and the entries before it stay mapped. "
+        "The details of the error then have `entry`, the index of the bad entry, `done`, and, when asked for, "
+        "`extents` and `prot` of the entries that are mapped.",
     ),
     Method(
         "privcmd.mmapbatch",
@@ -74,9 +73,8 @@ ROWS: Final = (
             Field(
                 "arr",
                 "frames",
-                "nil when nothing failed, else the array as the ioctl leaves it: 0xF0000000 or-ed into a "
-                "failed "
-                "frame, 0x80000000 into one that is paged out",
+                "nil when nothing failed, else the array as the ioctl leaves it: 0xF0000000 or-ed into a failed frame, "
+                "0x80000000 into a frame that is paged out",
                 nullable=True,
             ),
             EXTENTS_RESULT,
@@ -101,8 +99,8 @@ ROWS: Final = (
             Param(
                 "err_ok",
                 "bool",
-                "false when the caller's array of errors cannot be written, which is EFAULT at its place among the "
-                "checks",
+                "false when the caller's array of errors cannot be written; the answer is then EFAULT, at the place of "
+                "this check among the others",
                 True,
             ),
         ),
@@ -114,14 +112,14 @@ ROWS: Final = (
     ),
     Method(
         "privcmd.restrict",
-        "IOCTL_PRIVCMD_RESTRICT: give up all domains but one, for good.",
+        "IOCTL_PRIVCMD_RESTRICT: give up all domains but one; this cannot be undone.",
         (DOM, FILE),
         errors={
-            "EINVAL": "the connection, or the file, is restricted to another domain",
+            "EINVAL": "the connection, or the file, is restricted to another domain already",
             "EDQUOT": "the address space has restricted too many files",
         },
-        doc="Afterwards a request that names another domain is EPERM, and so is every hypercall. With a file, only "
-        "requests that name the same file are meant; a child (space.fork) shares the files of its parent.",
+        doc="Afterwards a request that names another domain is answered EPERM, and so is every hypercall. With a file, "
+        "this applies only to requests that name the same file; a child (space.fork) shares the files of its parent.",
     ),
     Method(
         "privcmd.mmap_resource",
@@ -129,15 +127,19 @@ ROWS: Final = (
         (
             DOM,
             Param("type", "u32", "0 ioreq server, 1 grant table, 2 vmtrace; Xen looks at 16 bits of it"),
-            Param("id", "u32", "which one: the ioreq server's, or 0 shared and 1 status frames of the grant table"),
-            Param("idx", "u32", "the first frame of it", 0, "frames"),
-            Param("num", "size", "how many; 0, together with addr, asks for the size", 0, "frames"),
-            Param("addr", "addr", "where; its last 12 bits are dropped", 0, "bytes"),
+            Param(
+                "id",
+                "u32",
+                "which resource: the id of the ioreq server; for the grant table 0 shared frames, 1 status frames",
+            ),
+            Param("idx", "u32", "the first of its frames", 0, "frames"),
+            Param("num", "size", "how many frames; 0, together with addr 0, asks for the size", 0, "frames"),
+            Param("addr", "addr", "where to map them; its last 12 bits are dropped", 0, "bytes"),
             EXTENTS,
             FILE,
         ),
         (
-            Field("num", "int", "as asked for, or the size", unit="frames"),
+            Field("num", "int", "the number of frames mapped, or the size", unit="frames"),
             EXTENTS_RESULT,
             PROT_RESULT,
             GENERATION_RESULT,
@@ -149,10 +151,10 @@ ROWS: Final = (
             "ENOENT": "there is no such ioreq server",
             "EOPNOTSUPP": "there is no such type of resource (xen 4.17)",
             "EBUSY": "the domain is dying",
-            "ENOMEM": "num is absurd",
+            "ENOMEM": "num is too large for the real driver to take memory for",
         },
-        doc="Replaces what is mapped there. The pages lie behind all guest frames in the domain's memory file and do "
-        "not count for its tot_pages, but a dying domain stays until the last of them is unmapped.",
+        doc="This replaces what is mapped there. The pages are behind all guest frames in the domain's memory file and "
+        "do not count in its tot_pages, but a dying domain stays until the last of them is unmapped.",
     ),
     Method(
         "privcmd.hypercall",
@@ -161,37 +163,45 @@ ROWS: Final = (
             Param("op", "size", "the number of the hypercall"),
             Param("arg", "bin", "its five arguments, little-endian u64", unit="bytes", most=limits.HYPERCALL_BYTES),
             FILE,
-            Param("lent_addr", "addr", "where `lent` lies in the caller's memory", 0, "bytes"),
-            Param("lent", "bin", "bytes that the hypercall may read there", None, "bytes", most=limits.LENT_BYTES),
+            Param("lent_addr", "addr", "the address of `lent` in the caller's memory", 0, "bytes"),
+            Param(
+                "lent", "bin", "bytes that the hypercall may read at lent_addr", None, "bytes", most=limits.LENT_BYTES
+            ),
         ),
         (
             Field("ret", "int", "what the ioctl returns: a value, or a negative errno"),
-            Field("want_addr", "int", "only with -EFAULT: what was to be read begins here", optional=True),
-            Field("want_bytes", "int", "only with want_addr: how much it is", optional=True, unit="bytes"),
+            Field(
+                "want_addr", "int", "only with -EFAULT: the address of the bytes that could not be read", optional=True
+            ),
+            Field("want_bytes", "int", "only with want_addr: how many bytes they are", optional=True, unit="bytes"),
         ),
         errors={
             "EINVAL": f"arg is not {limits.HYPERCALL_BYTES} bytes",
             "EPERM": "the file, or the connection, is restricted",
         },
-        doc="Pointers among the arguments, and inside what they point to, are addresses of the caller's; they must lie "
-        "in mappings of file `hypercall`, else the answer is -EFAULT, with what was to be read: the caller may ask "
-        "again and lend that. What the caller has no right to is -EPERM, an "
-        "operation that is not there -ENOSYS.",
+        doc="Pointers among the arguments, and in the structures that they point to, are addresses in the caller's "
+        "address space; they must be in mappings of file `hypercall`. Else the answer is -EFAULT and says which bytes "
+        "were to be read: the caller may ask again and lend them. An operation that the caller has no right to is "
+        "-EPERM, an operation that the broker does not have -ENOSYS.",
     ),
     Method(
         "privcmd.dm_op",
         "IOCTL_PRIVCMD_DM_OP: a device model's request about its domain.",
-        (DOM, Param("bufs", "bins", "its buffers, the first a struct xen_dm_op", most=limits.NAMES), FILE),
+        (
+            DOM,
+            Param("bufs", "bins", "the buffers of the request; the first is a struct xen_dm_op", most=limits.NAMES),
+            FILE,
+        ),
         (
             Field("ret", "int", "what the ioctl returns: 0 or a negative errno"),
-            Field("bufs", "bins", "the buffers as they are afterwards"),
+            Field("bufs", "bins", "the buffers, as they are after the request"),
         ),
         "map",
         {
             "EPERM": NO_RIGHT,
             "E2BIG": f"more than {limits.DM_OP_BUFFERS} buffers, or one of more than {limits.DM_OP_BYTES} bytes",
         },
-        doc="Without buffers it only says whether the request would be allowed: ret is 0. Changes of a domain need "
-        "the right to map it writable.",
+        doc="Without buffers the answer only says whether such a request is allowed: ret is 0. Requests that change a "
+        "domain need the right to map it writable.",
     ),
 )

@@ -17,7 +17,7 @@ ROWS: Final = (
             Param(
                 "personality",
                 "enum",
-                "whose rules hold; the configured default when left out",
+                "the personality; the configured default when left out",
                 None,
                 "",
                 PERSONALITIES,
@@ -25,7 +25,7 @@ ROWS: Final = (
             Param(
                 "probe",
                 "enum",
-                "how frames are tried; the configured default when left out",
+                "how frames are probed; the configured default when left out",
                 None,
                 "",
                 ("load", "scratch"),
@@ -47,16 +47,15 @@ ROWS: Final = (
             "ESRCH": "there is no such space",
             "EPERM": "the space belongs to another uid",
             "EBUSY": "the connection already has another space",
-            "EINVAL": "a setting differs from what the space to join has",
+            "EINVAL": "a setting differs from that of the space to join",
         },
-        doc="A connection that does not attach gets a space of its own, with the configured settings, when "
-        "it first "
-        "needs one. Connections attached to one space are its threads; when the last goes, all it held is "
-        "given back.",
+        doc="A connection that does not attach gets a new space, with the configured settings, when it first needs "
+        "one. Connections attached to one space are like threads of a process; when the last of them ends, all that "
+        "the space holds is given back.",
     ),
     Method(
         "space.fork",
-        "Copy the connection's address space as fork does.",
+        "Copy the connection's address space, as a fork does.",
         result=(SPACE,),
         doc="Foreign mappings are not inherited (inheritance NONE). The new space waits for one connection to attach.",
     ),
@@ -66,13 +65,13 @@ ROWS: Final = (
         (
             LEN,
             PROT,
-            Param("addr", "addr", "where; a hint unless fixed", 0, "bytes"),
+            Param("addr", "addr", "where; only a hint unless fixed is true", 0, "bytes"),
             Param("fixed", "bool", "whether to replace what is at addr", False),
             Param(
                 "file",
                 "enum",
-                "what backs it: anonymous memory, the privcmd or gntdev device, or hypercall buffers (space.buffers); "
-                "anon for uvm and privcmd for linux when left out",
+                "what backs the range: anonymous memory, the privcmd or gntdev device, or hypercall buffers "
+                "(space.buffers); anon for uvm and privcmd for linux when left out",
                 None,
                 "",
                 ("anon", "privcmd", "hypercall", "gntdev"),
@@ -80,33 +79,39 @@ ROWS: Final = (
             Param(
                 "private",
                 "bool",
-                "whether writes go to copies of the caller's own (MAP_PRIVATE); then frames need only be readable",
+                "whether writes go to private copies (MAP_PRIVATE); then frames need only be readable",
                 False,
             ),
             Param(
                 "opened",
                 "size",
-                "which open file of the device is mapped, by the number that the methods of privcmd have as file; 0: "
-                "not told",
+                "which open file of the device is mapped, by the number that is the parameter file of the methods "
+                "privcmd.*; 0: not known",
                 0,
             ),
         ),
         (
             Field("addr", "int", "first address of the range", unit="bytes"),
-            Field("page", "int", "only with file hypercall: where it begins in that file", optional=True, unit="pages"),
+            Field(
+                "page",
+                "int",
+                "only with file hypercall: the first page of the range in that file",
+                optional=True,
+                unit="pages",
+            ),
         ),
         errors={
             "EINVAL": "len is 0, addr is fixed and not page-aligned, or the range leaves user addresses",
-            "ENOMEM": "no room",
-            "ENODEV": "file is privcmd and the personality uvm, whose device cannot be mapped",
+            "ENOMEM": "there is no room",
+            "ENODEV": "file is privcmd and the personality is uvm, where the device cannot be mapped",
         },
     ),
     Method(
         "munmap",
-        "Remove whatever is mapped in a range.",
+        "Unmap all that is mapped in a range.",
         (ADDR, LEN),
         errors={"EINVAL": BAD_RANGE},
-        doc="A range with nothing in it is no error, as in munmap(2).",
+        doc="A range in which nothing is mapped is not an error, as in munmap(2).",
     ),
     Method(
         "mprotect",
@@ -115,26 +120,26 @@ ROWS: Final = (
         errors={
             "EINVAL": BAD_RANGE,
             "ENOMEM": "part of the range is not mapped",
-            "EACCES": "more than the mapping's maximum protection",
+            "EACCES": "prot is more than the maximum protection of the mapping",
         },
     ),
     Method(
         "read",
         "Read bytes through the address space.",
-        (BYTES_ADDR, Param("len", "size", "how many", unit="bytes", most=limits.READ_BYTES)),
+        (BYTES_ADDR, Param("len", "size", "how many bytes", unit="bytes", most=limits.READ_BYTES)),
         (Field("data", "bin", "the bytes"),),
         errors={
             "EFAULT": NO_TOUCH + "; nothing is answered",
             "EINVAL": "len is 0, or the range leaves user addresses",
             "E2BIG": f"more than {limits.READ_BYTES} bytes",
         },
-        doc="For clients that cannot receive descriptors; the others map the memory file.",
+        doc="For clients that cannot receive descriptors; other clients map the memory file.",
     ),
     Method(
         "write",
         "Write bytes through the address space.",
         (BYTES_ADDR, Param("data", "bin", "the bytes", unit="bytes", most=limits.READ_BYTES)),
-        (Field("n", "int", "bytes written: all", unit="bytes"),),
+        (Field("n", "int", "bytes written: all of them", unit="bytes"),),
         errors={
             "EFAULT": NO_TOUCH + "; nothing is written",
             "EINVAL": "data is empty, or the range leaves user addresses",
@@ -143,15 +148,19 @@ ROWS: Final = (
     ),
     Method(
         "fault",
-        "Touch one page, as the processor would.",
+        "Touch one page, as a processor does.",
         (
             Param("addr", "addr", "an address in the page", unit="bytes"),
             Param("access", "enum", "how it is touched", "read", "", ("read", "write")),
         ),
         (
-            Field("dom", "int", "whose frame is there"),
+            Field("dom", "int", "the domain whose frame is mapped there"),
             Field("frame", "int", "the frame's number, as the mapping named it"),
-            Field("entered", "bool", "whether this fault entered the page table entry; false when it was there"),
+            Field(
+                "entered",
+                "bool",
+                "whether this page fault made the page table entry; false when the entry was there already",
+            ),
         ),
         errors={"EFAULT": NO_TOUCH + "; nothing changes"},
     ),
@@ -165,29 +174,34 @@ ROWS: Final = (
                 "in the order of addresses",
                 fields=(
                     Field("start", "int", "first address", unit="bytes"),
-                    Field("end", "int", "first address behind", unit="bytes"),
+                    Field("end", "int", "the address after the last", unit="bytes"),
                     Field("prot", "int", "protection"),
                     Field("max_prot", "int", "maximum protection"),
                     Field("inherit", "str", "what a fork's child gets: none, copy or share"),
                     Field("file", "str", "anon, privcmd, hypercall or gntdev"),
-                    Field("object", "int", "number of the uvm object; nil without one", nullable=True),
-                    Field("dom", "int", "domain whose frames are mapped; nil without", nullable=True),
-                    Field("offset", "int", "where in the object it begins", unit="bytes"),
+                    Field("object", "int", "number of the uvm object; nil when there is none", nullable=True),
+                    Field("dom", "int", "domain whose frames are mapped; nil when there is none", nullable=True),
+                    Field("offset", "int", "offset in the object at which the entry begins", unit="bytes"),
                     Field("wired", "int", "wired count"),
                     Field("present", "int", "pages with a page table entry", unit="pages"),
                     Field("failed", "int", "pages whose frame failed", unit="pages"),
-                    Field("request", "str", "the request that mapped frames last; nil without", nullable=True),
+                    Field(
+                        "request",
+                        "str",
+                        "the last request that mapped frames here; nil when there was none",
+                        nullable=True,
+                    ),
                 ),
             ),
         ),
     ),
     Method(
         "space.buffers",
-        "Get the file in which the address space keeps its hypercall buffers.",
-        result=(Field("size_bytes", "int", "its size", unit="bytes"),),
+        "Get the file that holds the hypercall buffers of the address space.",
+        result=(Field("size_bytes", "int", "the size of the file", unit="bytes"),),
         errors={"ENOMEM": "the broker has no descriptor left"},
         fds_out=1,
-        doc="A memfd of fixed size comes with the answer's first byte. `mmap` with file `hypercall` says which pages "
-        "of it to map where. The child of space.fork shares the file of its parent.",
+        doc="A memfd of fixed size comes with the first byte of the answer. `mmap` with file `hypercall` says which "
+        "pages of it to map where. The child of space.fork shares the file of its parent.",
     ),
 )

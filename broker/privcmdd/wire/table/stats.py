@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All counters."""
+"""The method that answers all counters."""
 
 from typing import Final
 
@@ -10,8 +10,7 @@ ROWS: Final = (
         "stats",
         "Get the broker's counters.",
         open_result=True,
-        doc="A map of maps of numbers; names end in their unit. What it holds grows with the broker: look "
-        "names up, "
-        "do not count on their number.",
+        doc="A map of maps of numbers; names end in their unit. Later brokers have more counters: look counters up by "
+        "name, and do not rely on how many there are.",
     ),
 )
