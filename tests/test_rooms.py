@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rooms of the house: each method stands where its row stands, each room has a contract, no circle of imports."""
+"""The rooms of the house: where methods and tests are, which imports are allowed."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import tomllib
+from fnmatch import fnmatch
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from privcmdd.wire import table
 from privcmdd.wire.methods import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
+BROKER = ROOT / "broker" / "privcmdd"
 ROWS_ONLY = {"common"}  # what several files of the table share
 
 
@@ -81,3 +85,121 @@ def test_helpers_of_tests_stand_in_support(room: str) -> None:
 
     assert files
     assert {name for name in files if not name.startswith("test_")} <= {"conftest.py"}
+
+
+COVERED_BY = {
+    "__init__": "clients/python/test_imports.py",  # the version, and no second copy of the package
+    "__main__": "server/test_supervise.py",
+    "cli/*": "cli/test_ctl.py",
+    "cli/broker": "server/test_config.py",
+    "model/errors": "model/test_error_paths.py",
+    "model/files": "model/test_error_paths.py",
+    "model/findings": "service/methods/test_findings.py",
+    "model/grants/copy": "service/methods/test_gntdev.py",
+    "model/grants/entry": "model/grants/test_in_use.py",
+    "model/keys": "service/test_backing.py",
+    "model/machine/domain": "model/machine/test_lifecycle.py",
+    "model/machine/gntalloc": "service/methods/test_gntalloc.py",
+    "model/machine/interrupts": "service/hypercalls/test_dm_op.py",
+    "model/machine/ioreq": "service/hypercalls/test_dm_op.py",
+    "model/machine/log_dirty": "service/methods/test_gntdev.py",
+    "model/machine/machine": "model/machine/test_lifecycle.py",
+    "model/machine/p2m": "model/machine/test_foreign.py",
+    "model/machine/page_types": "service/hypercalls/test_mmuext_op.py",
+    "model/machine/records": "model/test_host.py",
+    "model/machine/resources": "service/methods/test_resources.py",
+    "model/mm/access": "model/privcmd/test_page_entries.py",
+    "model/mm/granted": "model/grants/test_in_use.py",
+    "model/mm/space": "model/mm/test_laws_ranges.py",
+    "model/mm/syscalls": "model/mm/test_laws_ranges.py",
+    "model/mm/uobject": "model/mm/test_vm_map.py",
+    "model/privcmd/detect": "service/methods/test_findings.py",
+    "model/privcmd/gntdev": "service/methods/test_gntdev.py",
+    "model/privcmd/personality": "model/privcmd/test_personalities.py",
+    "model/ranges": "service/hypercalls/test_dm_op.py",
+    "model/units": "model/mm/test_laws_ranges.py",
+    "server/events": "service/methods/test_evtchn.py",
+    "server/host_files": "service/test_backing.py",
+    "server/keys": "server/test_config.py",
+    "server/signals": "server/test_supervise.py",
+    "service/broker": "service/test_session.py",
+    "service/detect": "service/methods/test_findings.py",
+    "service/dispatch": "service/test_privileges.py",
+    "service/domain_files": "service/test_effects.py",
+    "service/findings": "service/methods/test_findings.py",
+    "service/hypercalls/call": "service/hypercalls/test_hypercall.py",
+    "service/hypercalls/cpu_policy": "service/hypercalls/test_hvm_context.py",
+    "service/hypercalls/dm_*": "service/hypercalls/test_dm_op.py",
+    "service/hypercalls/grant_table_op": "service/methods/test_gntdev.py",
+    "service/hypercalls/info": "service/hypercalls/test_domctl.py",
+    "service/hypercalls/sched_op": "service/hypercalls/test_hvm_context.py",
+    "service/incident": "server/test_report.py",
+    "service/injection": "service/methods/test_faults.py",
+    "service/machine_files": "model/test_host.py",
+    "service/methods/__init__": "test_rooms.py",
+    "service/methods/domains": "service/test_effects.py",
+    "service/methods/guests": "service/hypercalls/test_dm_op.py",
+    "service/methods/spaces": "service/test_session.py",
+    "service/methods/stats": "service/test_paranoid.py",
+    "service/processes": "service/test_session.py",
+    "service/reply": "server/test_incidents.py",
+    "service/settings": "server/test_config.py",
+    "service/steps": "service/test_turnstile.py",
+    "service/vm_event": "service/hypercalls/test_paging.py",
+    "service/world": "service/hypercalls/test_names.py",  # its counters; each test of the service uses the rest
+    "wire/limits": "wire/test_codec.py",
+    "wire/params": "wire/test_methods.py",
+    "wire/schema": "wire/test_vectors.py",
+    "wire/signature": "wire/test_methods.py",
+    "wire/table/*": "wire/test_methods.py",
+}
+"""Module, or pattern of modules -> the file that tests it; for modules without ``tests/ROOM/test_MODULE.py``."""
+
+
+def modules() -> set[str]:
+    """The broker's modules, by path. An ``__init__`` that has only a docstring is none."""
+    files = {path for path in BROKER.rglob("*.py") if len(ast.parse(path.read_text(encoding="utf-8")).body) > 1}
+    return {path.relative_to(BROKER).with_suffix("").as_posix() for path in files}
+
+
+def test_each_module_has_a_test_file() -> None:
+    """Law: ``tests/ROOM/test_MODULE.py`` tests a module, or COVERED_BY names the file that does."""
+    alone = {name for name in modules() if not own_tests(name).exists()}
+
+    assert {name for name in alone if not any(fnmatch(name, pattern) for pattern in COVERED_BY)} == set()
+
+
+def test_the_table_of_test_files_is_up_to_date() -> None:
+    """Law: each file that COVERED_BY names exists, and each line of it is needed."""
+    alone = {name for name in modules() if not own_tests(name).exists()}
+
+    assert {file for file in COVERED_BY.values() if not (TESTS / file).is_file()} == set()
+    assert {pattern for pattern in COVERED_BY if not any(fnmatch(name, pattern) for name in alone)} == set()
+
+
+def own_tests(module: str) -> Path:
+    """The test file that has the name of a module."""
+    path = Path(module)
+    return TESTS / path.parent / f"test_{path.name}.py"
+
+
+def test_no_test_file_imports_another() -> None:
+    """Law: what several test files use stands in tests/support."""
+    found = [
+        f"{path.relative_to(TESTS)}: {name}"
+        for path in TESTS.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in imported(node)
+        if name.startswith("test_") or ".test_" in name
+    ]
+
+    assert found == []
+
+
+def imported(node: ast.AST) -> list[str]:
+    """The dotted names that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []

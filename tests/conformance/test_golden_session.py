@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from wire.test_vectors import SCHEMA, VECTORS, complaint
+from support.vectors import SCHEMA, VECTORS, complaint
 
 GOLDEN = {vector["name"]: vector for vector in VECTORS}
 

@@ -8,8 +8,8 @@ import msgpack
 import pytest
 
 from hostile.conftest import Target
+from support.bombs import BOMBS
 from support.rawclient import RawClient, Refused
-from wire.test_codec import BOMBS
 
 MIB = 1 << 20
 PING = bytes(msgpack.packb([0, 7, "ping", [{}]]))

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import msgpack
 import pytest
 
-from server.test_peer import eventually
-from support.process import Process
+from support.process import Process, eventually
 from support.rawclient import RawClient
 
 if TYPE_CHECKING:

@@ -12,14 +12,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 import pytest
 
-from support.process import GUARD_S, Process
+from support.process import Process, eventually
 from support.rawclient import Ended, RawClient, Refused
 
 if TYPE_CHECKING:
@@ -78,15 +77,6 @@ def n_held(process: Process) -> int:
         with contextlib.suppress(FileNotFoundError):
             n += str(fd.readlink()).startswith(("socket:", "pipe:", "anon_inode:", "/memfd:", "/dev/"))
     return n
-
-
-def eventually(true: Callable[[], bool]) -> bool:
-    """Ask again and again until it is so."""
-    deadline = time.monotonic() + GUARD_S
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-    return True
 
 
 def answers(client: RawClient) -> bool:

@@ -11,13 +11,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from support.rawclient import RawClient
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 GUARD_S = 30.0
 """A guard, not a measure: no test waits for it."""
@@ -122,3 +123,12 @@ class Process:
     def events(self) -> list[str]:
         """What its log's lines are about."""
         return [line["event"] for line in self.lines()]
+
+
+def eventually(true: Callable[[], bool]) -> bool:
+    """Ask again and again until the answer is yes; return whether it was before the guard ended."""
+    deadline = time.monotonic() + GUARD_S
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+    return True

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from privcmdd.wire import limits
 from privcmdd.wire.connection import TRANSITIONS, Connection, Input, ProtocolError, State
 from privcmdd.wire.messages import BadRequest, Notification, Request
+from support.bombs import BOMBS
 from support.documents import STREAMS, feed, plain
-from wire.test_codec import BOMBS
 
 
 def request(method: str = "ping", msgid: int = 1, **params: object) -> bytes:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.machine import foreign, lifecycle, memory, paging
-from privcmdd.model.machine.domain import DomainKind, DomainState
+from privcmdd.model.machine.domain import DomainKind
 from privcmdd.model.machine.machine import Machine
 from privcmdd.model.units import INVALID_FRAME, PAGE_SIZE
 from support.profiles import PROFILE
@@ -210,52 +210,6 @@ def test_ballooning_stops_at_the_first_that_is_not_there() -> None:
     world.check()
 
 
-def test_paging() -> None:
-    """Out: EBUSY while mapped, EINVAL when not there or out already. In: EINVAL unless it is out. PV: ENODEV."""
-    world = World()
-    space = world.space(n_pages=1)
-    batch(space, 1, BASE, [3])
-
-    assert paging.page_out(world.machine, 1, [1, 2, 3, HOLE, 2**63, 2]).tolist() == [
-        0,
-        0,
-        -errno.EBUSY,
-        *[-errno.EINVAL] * 3,
-    ]
-    assert (world.hvm.tot_pages, world.hvm.n_paged) == (78, 2)
-    assert paging.page_out(world.machine, 1, [1]).tolist() == [-errno.EINVAL]
-    assert world.hvm.gmfns(1, 2).tolist() == [1, 2]
-    world.check()
-    assert paging.page_in(world.machine, 1, [1, 3, HOLE, 1]).tolist() == [
-        0,
-        -errno.EINVAL,
-        -errno.EINVAL,
-        -errno.EINVAL,
-    ]
-    world.check()
-    with pytest.raises(ModelError, match="ENODEV"):
-        paging.page_out(world.machine, 2, world.mfns(0, 1))
-    space.close()
-    assert lifecycle.destroy(world.machine, 1) is DomainState.GONE
-    world.spaces.clear()
-    world.check()
-
-
-def test_what_is_paged_out_leaves_room_in_the_reservation() -> None:
-    """By the source (p2m_mem_paging_evict, _prep): it counts no longer, and comes back only where there is room."""
-    world = World()
-    room = world.hvm.max_pages - world.hvm.tot_pages
-    paging.page_out(world.machine, 1, [0, 1, 2])
-
-    assert memory.populate(world.machine, 1, list(range(200, 200 + room + 3))).n_done == room + 3
-    assert paging.page_in(world.machine, 1, [0, 1]).tolist() == [-errno.ENOMEM] * 2
-    assert memory.decrease_reservation(world.machine, 1, [200]).n_done == 1
-    assert paging.page_in(world.machine, 1, [0, 1]).tolist() == [0, -errno.ENOMEM]
-    assert (world.hvm.tot_pages, world.hvm.n_paged) == (world.hvm.max_pages, 2)
-    assert lifecycle.destroy(world.machine, 1) == "gone"
-    world.check()
-
-
 def test_a_frame_populated_anew_does_not_share_a_page_with_one_still_mapped() -> None:
     """Page g of the file for frame g, or a spill page as long as an older frame is there."""
     world = World()
@@ -275,22 +229,6 @@ def test_a_frame_populated_anew_does_not_share_a_page_with_one_still_mapped() ->
     memory.populate(world.machine, 1, [5])
     assert int(world.machine.frames.page[world.hvm.p2m[5]]) == 5
     world.check()
-
-
-def test_effects_come_in_order_and_once() -> None:
-    """What the service is to do outside: dying, pages to discard, gone."""
-    world = World()
-    space = world.space(n_pages=2)
-    batch(space, 1, BASE, [1, 2])
-    lifecycle.destroy(world.machine, 1)
-    space.close()
-
-    effects: list[Any] = [*world.machine.take_effects()]
-
-    told = [(e.domid, e.state if hasattr(e, "state") else len(e.pages)) for e in effects]
-    assert told == [(1, DomainState.DYING), (1, 78), (1, 2), (1, DomainState.GONE)]
-    assert sorted(effects[2].pages.tolist()) == [1, 2]
-    assert world.machine.take_effects() == []
 
 
 def test_what_owns_and_names_a_frame() -> None:

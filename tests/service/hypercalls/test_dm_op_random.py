@@ -13,9 +13,9 @@ from privcmdd.service.hypercalls import dm_ioreq, events
 from privcmdd.service.hypercalls.dm_op import HEAD, REQUESTS
 from privcmdd.service.settings import AccessRule
 from privcmdd.wire.methods import METHODS
-from service.hypercalls.test_random import state, values_of
 from support.desk import BASE, OTHER, PAGE, USER, Desk, Refused, result, settings
 from support.profiles import PROFILE
+from support.random_arguments import state, values_of
 from support.tool import BUFFERS, EVENTS, Tool
 
 if TYPE_CHECKING:

@@ -10,21 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privcmdd.service.hypercalls import createdomain, domctl, events, hvm_op, memory_op, paging, sysctl
-from privcmdd.service.layout import Bytes, Layout
 from support.desk import PAGE, Desk, Refused
 from support.profiles import PROFILE
-from support.tool import ARRAY, BUFFERS, DOMCTL, EVENTS, HVM_OP, MEMORY_OP, N_BUFFERS, PV, SYSCTL, Tool
+from support.random_arguments import DOMAINS, NUMBERS, state, values_of
+from support.tool import ARRAY, BUFFERS, DOMCTL, EVENTS, HVM_OP, MEMORY_OP, PV, SYSCTL, Tool
 
 if TYPE_CHECKING:
-    from privcmdd.model.machine.domain import Domain
+    from privcmdd.service.layout import Layout
 
 PLACE = 0x30_0000_0000
-END = BUFFERS + N_BUFFERS * PAGE
-POINTERS = st.one_of(
-    st.sampled_from([0, BUFFERS, ARRAY, ARRAY + 1, END - 8, END, 2**64 - 1]), st.integers(0, 2**64 - 1)
-)
-NUMBERS = st.one_of(st.integers(0, 40), st.sampled_from([2**31, 2**32 - 1, 2**52, 2**63, 2**64 - 1]), POINTERS)
-DOMAINS = st.sampled_from([0, 1, 2, 3, 0x7FF0, 0x7FF4, 0xFFFF])
 MEMORY_LAYOUTS = {
     0: memory_op.RESERVATION,
     1: memory_op.RESERVATION,
@@ -43,21 +37,6 @@ MEMORY_LAYOUTS = {
 }
 
 
-def values_of(layout: Layout) -> st.SearchStrategy[dict[str, Any]]:
-    """Likely and unlikely values of a structure."""
-    kinds: dict[str, st.SearchStrategy[Any]] = {}
-    for member in layout.members:
-        if member.name in ("domid", "domain", "dom"):
-            kinds[member.name] = DOMAINS
-        elif isinstance(member.kind, Layout):
-            kinds[member.name] = values_of(member.kind)
-        elif isinstance(member.kind, Bytes):
-            kinds[member.name] = st.binary(max_size=member.size)
-        else:
-            kinds[member.name] = NUMBERS
-    return st.fixed_dictionaries({}, optional=kinds)
-
-
 def built() -> Tool:
     """Three domains: HVM with memory on demand, PV, and HVM that is dying."""
     desk = Desk()
@@ -70,29 +49,6 @@ def built() -> Tool:
     desk.call(tool.session, "privcmd.mmapbatch_v2", dom=dying, addr=0x10_0000_0000, arr=[1])
     tool.domctl(2, dying)
     return tool
-
-
-def state(tool: Tool) -> Any:
-    """All that a hypercall could change in the machine."""
-
-    def of(domain: Domain) -> Any:
-        return (
-            domain.state,
-            domain.n_pauses,
-            domain.tot_pages,
-            domain.max_pages,
-            domain.n_cached,
-            domain.n_pod,
-            domain.n_resource,
-            domain.p2m[domain.p2m != 0].tobytes(),
-            repr((domain.traits, domain.ioreq_servers, domain.interrupts, domain.pager)),
-            sorted(map(repr, machine.events.ports(domain.domid).items())) if domain.alive else [],
-        )
-
-    machine = tool.desk.broker.world.machine
-    frames = machine.frames
-    domains = {domid: of(domain) for domid, domain in machine.domains.items()}
-    return domains, frames.refs.tobytes(), frames.owner.tobytes(), frames.n_free
 
 
 def check(tool: Tool, before: Any, ret: int) -> None:
