@@ -328,3 +328,12 @@ def test_a_domain_of_a_run_has_holes() -> None:
     assert info["tot_pages"] == 256
     assert {gfn for gfn, frame in enumerate(info["frames"]) if frame == 2**64 - 1} == set(range(0xA0, 0xC0))
     assert (wrong.returncode, "write hvm:64M" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("value", "status"), [("eror", 2), ("errors,tims", 2), ("errors,times", 0), ("", 0)])
+def test_unknown_wishes_are_refused(value: str, status: int) -> None:
+    """Law: `run` refuses a value of PRIVCMDD_SAY that nothing listens to, and says which was probably meant."""
+    ran = ctl("run", "--no-xenstore", "--", "true", env={"PRIVCMDD_SAY": value})
+
+    assert ran.returncode == status
+    assert ("PRIVCMDD_SAY is" in ran.stderr and "did you mean" in ran.stderr) == bool(status)

@@ -31,6 +31,7 @@ TIMEOUT_S = 30.0
 """How long to wait for the broker by default: it may be in the middle of batches of a million frames."""
 
 _PAGE = privcmd.PAGE_SIZE
+_WISHES = ("errors", "times")  # what PRIVCMDD_SAY takes, separated by commas: clients/c/say.h
 
 _ABOUT = """\
 Look at a privcmdd broker and its simulated domains, make and destroy domains, and see the whole at work.
@@ -353,6 +354,10 @@ def _run(parsed: argparse.Namespace) -> int:
     command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
     if not command:
         return _wrong(parsed, "nothing to run: privcmdctl run [OPTIONS] -- PROGRAM ARGUMENTS")
+    for wish in filter(None, os.environ.get("PRIVCMDD_SAY", "").split(",")):
+        if wish not in _WISHES:
+            there = " or ".join(_WISHES)
+            return _wrong(parsed, f"PRIVCMDD_SAY is {wish!r}, expected {there}, or both{meant(wish, _WISHES)}")
     config = None
     settings = [*parsed.set, *(one for each in parsed.host for one in each)]
     if parsed.socket is not None and (parsed.config is not None or settings):
