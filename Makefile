@@ -31,7 +31,7 @@ check: lint types imports generated unit ## the gate, two minutes: lint, types, 
 lint: $(READY) ## ruff; for C clang-format, both compilers and cppcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $(wildcard $(addsuffix /*.[ch],bench clients/c clients/c/* tests/* tests/clients/c))
+	$(BIN)/clang-format --dry-run --Werror $(wildcard $(addsuffix /*.[ch],bench clients/c clients/c/* config/* tests/* tests/clients/c))
 	$(MAKE) -s --no-print-directory -C clients/c lint
 
 types: $(READY) ## mypy, strict; pyright, whether all that privcmd exports has a declared type
