@@ -163,9 +163,8 @@ def test_what_runs_is_what_is_locked(engine: Engine) -> None:
 def test_libraries_need_no_newer_system_than_debian_12s(engine: Engine) -> None:
     """Both are at the path that pages name, and load where glibc is 2.34 or later."""
     listed = engine.run("--rm", TAG, "ls", LIBRARIES).split()
-    read = "import sys; sys.stdout.write(' '.join(open(p, 'rb').read().decode('latin-1') for p in sys.argv[1:]))"
     paths = [f"{LIBRARIES}/{name}" for name in listed]
-    text = engine.run("--rm", "--env", "PYTHONIOENCODING=latin-1", TAG, "python3", "-c", read, *paths)
+    text = engine.run("--rm", TAG, "grep", "-aohE", "GLIBC_2[.][0-9]+", *paths)
     needed = {int(minor) for minor in re.findall(r"GLIBC_2\.(\d+)", text)}
 
     assert listed == ["libprivcmdd-preload.so", "libxenforeignmemory.so.1"]
