@@ -248,6 +248,20 @@ def test_a_bad_context_is_refused_whole(xen: Literal["4.17", "4.20"], ret: int) 
     assert tool.domctl(SET_CONTEXT, dom, hvm_context.CONTEXT, size=2**31, buffer=ARRAY)[0] == -errno.ENOMEM
 
 
+def test_what_4_17_saved_is_loaded_on_4_20(tool: Tool) -> None:
+    """The record of a local APIC is longer there: a shorter one gets zeros behind it. The way back is refused."""
+    newer = Tool(Desk(replace(settings(), host=Host(xen="4.20"))))
+    old, new = tool.build(), newer.build()
+    lapic = hvm_context.LAPIC, 0
+    saved = records(get_context(tool, old))
+    saved[lapic] = b"\7" * 24
+
+    assert set_context(newer, new, context_of(saved, get_context(tool, old))) == 0
+
+    assert records(get_context(newer, new))[lapic] == b"\7" * 24 + bytes(8)
+    assert set_context(tool, old, get_context(newer, new)) == -errno.EPERM
+
+
 def test_one_record(tool: Tool) -> None:
     """Its size, and its content without a descriptor."""
     dom, pv = tool.build(), tool.build(PV)

@@ -17,7 +17,7 @@ from privcmdd.model.machine.interrupts import INTX, ISA_IRQS, PCI_DEVICES, PCI_L
 from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from privcmdd.model.machine.domain import Domain
     from privcmdd.service.hypercalls.call import Call
@@ -53,6 +53,7 @@ class Record(NamedTuple):
         n_units: How many a domain has, when they are not of vcpus.
         always: Whether a new HVM domain has it.
         pvh: Whether a new PVH domain has it, too.
+        n_bytes_before: Its size in older releases, whose records are loaded with zeros behind them.
     """
 
     n_bytes: int | None
@@ -60,24 +61,32 @@ class Record(NamedTuple):
     n_units: int = 1
     always: bool = True
     pvh: bool = False
+    n_bytes_before: int | None = None
 
     def count(self, domain: Domain) -> int:
         """How many instances a domain may have."""
         return domain.traits.n_vcpus if self.per_vcpu else self.n_units
 
+    def loaded(self, data: bytes) -> bytes | None:
+        """What a domain has of a record that is loaded; None for one of another size."""
+        if self.n_bytes is None or len(data) == self.n_bytes:
+            return data
+        return data.ljust(self.n_bytes, b"\0") if len(data) == self.n_bytes_before else None
+
 
 END: Final = 0
 HEAD: Final = 1
 CPU: Final = 2
+LAPIC: Final = 5
 PCI_IRQ: Final = 7
 ISA_IRQ: Final = 8
 PCI_LINK: Final = 9
 # HVM_SAVE_CODE of xen/include/public/arch-x86/hvm/save.h.
-RECORDS: Final = {
+RECORDS: Final[Mapping[int, Record]] = {
     CPU: Record(1032, per_vcpu=True, pvh=True),
     3: Record(8, n_units=2),  # PIC
     4: Record(400),  # IOAPIC
-    5: Record(24, per_vcpu=True, pvh=True),  # LAPIC
+    LAPIC: Record(24, per_vcpu=True, pvh=True),
     6: Record(1024, per_vcpu=True, pvh=True),  # LAPIC_REGS
     PCI_IRQ: Record(16),
     ISA_IRQ: Record(8),
@@ -94,12 +103,20 @@ RECORDS: Final = {
     19: Record(8, per_vcpu=True, pvh=True),  # TSC_ADJUST
     20: Record(None, per_vcpu=True, always=False),  # CPU_MSR
 }
+SINCE_4_20: Final = {
+    LAPIC: Record(32, per_vcpu=True, pvh=True, n_bytes_before=24),  # its x2APIC id is saved
+}
+
+
+def records_of(xen: str) -> Mapping[int, Record]:
+    """The types of record that a release of Xen has, by number."""
+    return RECORDS if xen == "4.17" else {**RECORDS, **SINCE_4_20}
 
 
 def get_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_gethvmcontext``: all records; without a buffer, their size."""
     check_hvm(domain)
-    content = {**blank(domain), **domain.traits.records, **lines_saved(domain)}
+    content = content_of(call, domain)
     saved = {key: data for key, data in content.items() if key[0] != CPU or key[1] < domain.traits.n_online}
     header = HEADER.pack(
         {"magic": MAGIC, "version": VERSION, "changeset": (1 << 64) - 1, "gtsc_khz": domain.traits.tsc.khz}
@@ -118,9 +135,9 @@ def get_one_record(call: Call, domain: Domain, values: dict[str, Any]) -> dict[s
     """``XEN_DOMCTL_gethvmcontext_partial``: one record; without a buffer, its size."""
     check_hvm(domain)
     key = values["type"], values["instance"]
-    data = {**blank(domain), **domain.traits.records, **lines_saved(domain)}.get(key)
+    data = content_of(call, domain).get(key)
     if data is None:
-        code = errno.ENOENT if key[0] in RECORDS else errno.EINVAL
+        code = errno.ENOENT if key[0] in records_of(call.machine.host.xen) else errno.EINVAL
         raise ModelError(code, f"there is no record {key[1]} of type {key[0]}")
     if not values["buffer"]:
         return {**values, "bufsz": len(data)}
@@ -140,20 +157,16 @@ def set_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str,
         raise ModelError(errno.ENOMEM, f"size is {values['size']}, expected at most {MOST_BYTES}")
     # Xen 4.17 returns -1 for whatever is wrong with it, which callers see as EPERM.
     code = errno.EPERM if call.machine.host.xen == "4.17" else errno.EINVAL
-    loaded = {}
+    records, loaded = records_of(call.machine.host.xen), {}
     for kind, instance, data in read_records(call.memory.read(values["buffer"], values["size"]), code):
-        record = RECORDS.get(kind)
-        if not (
-            record is not None
-            and record.n_bytes in (None, len(data))
-            and instance < record.count(domain)
-            and (kind != PCI_LINK or max(data[:PCI_LINKS]) < ISA_IRQS)
-        ):
+        record = records.get(kind)
+        content = record.loaded(data) if record is not None and instance < record.count(domain) else None
+        if not (content is not None and (kind != PCI_LINK or max(data[:PCI_LINKS]) < ISA_IRQS)):
             raise ModelError(
                 code,
                 f"record {instance} of type {kind} with {len(data)} bytes is none that domain {domain.domid} can have",
             )
-        loaded[kind, instance] = data
+        loaded[kind, instance] = content
     ioreq.drive(call.machine, domain.domid, lambda lines: load_lines(lines, loaded))
     n_online = max((instance + 1 for kind, instance in loaded if kind == CPU), default=0)
     lifecycle.load_records(call.machine, domain.domid, loaded, n_online)
@@ -198,11 +211,16 @@ def read_records(data: bytes, code: int) -> Iterator[tuple[int, int, bytes]]:
     raise ModelError(code, "the context does not begin with a header, or does not end with an empty record")
 
 
-def blank(domain: Domain) -> dict[tuple[int, int], bytes]:
+def content_of(call: Call, domain: Domain) -> dict[tuple[int, int], bytes]:
+    """All records of a domain: new ones, over them those that were loaded, over them its interrupt lines."""
+    return {**blank(call.machine.host.xen, domain), **domain.traits.records, **lines_saved(domain)}
+
+
+def blank(xen: str, domain: Domain) -> dict[tuple[int, int], bytes]:
     """The records that a new domain has."""
     return {
         (kind, instance): bytes(record.n_bytes)
-        for kind, record in RECORDS.items()
+        for kind, record in records_of(xen).items()
         if record.always and record.n_bytes is not None and (record.pvh or domain.kind is DomainKind.HVM)
         for instance in range(record.count(domain))
     }
