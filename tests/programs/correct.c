@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * A correct program, as a checker is to find it: it reads nothing but what a call of Xen's libraries has set, out of
- * variables that it has not set itself. usage: correct DOM
+ * variables that it has not set itself. usage: correct [wait]: says its pid, waits for an event, which a byte on its
+ * standard input sends.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <xenctrl.h>
 #include <xenevtchn.h>
@@ -63,9 +67,29 @@ static void events(void)
     xenevtchn_close(xe);
 }
 
+static int wait_for_one(void)
+{
+    char byte;
+    xenevtchn_handle *xe = xenevtchn_open(NULL, 0);
+    int offered = xenevtchn_bind_unbound_port(xe, 0), bound = xenevtchn_bind_interdomain(xe, 0, (uint32_t)offered);
+    xenevtchn_unmask(xe, (uint32_t)xenevtchn_pending(xe));
+    printf("%d\n", (int)getpid());
+    fflush(stdout);
+    if (!fork()) {
+        if (read(0, &byte, 1) == 1)
+            xenevtchn_notify(xe, offered);
+        _exit(0);
+    }
+    int port = xenevtchn_pending(xe);
+    puts(port == bound ? "an event" : strerror(errno));
+    return port != bound;
+}
+
 int main(int argc, char **argv)
 {
-    dom = argc > 1 ? (uint32_t)atoi(argv[1]) : 1;
+    if (argc > 1 && !strcmp(argv[1], "wait"))
+        return wait_for_one();
+    dom = 1;
     frames();
     hypercalls();
     events();

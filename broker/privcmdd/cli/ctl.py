@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import errno
+import math
 import os
 import re
 import shlex
@@ -53,7 +54,7 @@ exit status:
 _RUN_STATUS = """\
   97 run --faults=error: a rule of --fault never made anything fail
   98 run --findings=error: the program did what harms a real host in silence
-  99 run --leaks=error: the program left mappings behind; otherwise run ends as the program does
+  99 run --leaks=error: the program left mappings, or processes, behind; otherwise run ends as the program does
 """
 _EXAMPLES = {
     "": """\
@@ -89,11 +90,12 @@ Run a program that maps guest memory through libxenforeignmemory or /dev/xen/pri
 Xen host. A broker of its own is started, or with --socket an existing one is joined; the shim is preloaded; the
 program's exit status, or the signal that ended it, is handed on. Mappings that it leaves behind are listed at the
 end, with the request that made each, and so is what a real host would have let pass though it does harm
-(`privcmdctl findings --help`). Where Xen's own xenstored is installed, one runs beside the program.
+(`privcmdctl findings --help`). Processes that it leaves running are named, and ended after --linger.
+Where Xen's own xenstored is installed, one runs beside the program.
 
 With --json all that `run` itself has to say of the program is one line of JSON on standard error, the last one, and
 always a line of its own (an empty one comes before it, as the program may not have ended its last line):
-status, signal, leaks, findings, faults, unanswered. Standard output is the program's.
+status, signal, leaks, findings, faults, unanswered, running. Standard output is the program's.
 
 Programs that are statically linked or setuid cannot be preloaded into, and are refused with the reason.
 """
@@ -348,6 +350,17 @@ def _spans(start: int, frames: Sequence[int]) -> list[tuple[int, int, int]]:
     return spans
 
 
+def _seconds(text: str) -> float:
+    """A time that is not negative."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, as 5 or 0.5")
+    return value
+
+
 def _run(parsed: argparse.Namespace) -> int:
     from privcmd import run  # noqa: PLC0415 - no other command needs it
 
@@ -388,6 +401,7 @@ def _run(parsed: argparse.Namespace) -> int:
             as_json=parsed.json,
             device_model=parsed.qemu,
             settings=settings,
+            linger_s=parsed.linger,
         )
     )
 
@@ -494,7 +508,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument(
         "--leaks", choices=("report", "error"), default="report",
-        help="what mappings left behind are: a line each, or also exit status 99",
+        help="what mappings and processes left behind are: a line each, or also exit status 99",
     )  # fmt: skip
     run.add_argument(
         "--findings", choices=("report", "error", "ignore"), default="report",
@@ -517,6 +531,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--fault", metavar="SPEC", type=faults.rule_of, action="append", default=[],
         help=f"make requests or frames of the program fail: {faults.SPEC}; may be given again",
+    )  # fmt: skip
+    run.add_argument(
+        "--linger", metavar="SECONDS", type=_seconds, default=5.0,
+        help="how long what the program leaves running may go on before it is ended (default: 5)",
     )  # fmt: skip
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="what to run")
     demo = add(commands, "demo", _demo, "start a broker and device models, and check what they promise, step by step")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 from privcmd import tools
 from privcmd.client import Client
 from privcmd.errors import NoBroker
+from privcmd.runtimes import preload_without_them
 from privcmd.signals import put_off
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class PrivateBroker:
             (self._directory / "privcmdd.toml").write_text(config, encoding="utf-8")
             command += ["--config", str(self._directory / "privcmdd.toml")]
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PRIVCMDD_")}
+        if "LD_PRELOAD" in inherited:
+            inherited["LD_PRELOAD"] = preload_without_them()
         started: list[subprocess.Popen[bytes]] = []
         self._finish = weakref.finalize(self, _finish, started, directory, os.getpid())
         try:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmd.errors import BrokerGone
-from privcmd.run import host, program, reach, unanswered
+from privcmd.run import background, host, program, reach, sanitizers, unanswered
 from privcmd.run.findings import LEAKED as LEAKED_KIND
 from privcmd.run.findings import of_programs, paragraph
 from privcmd.run.leaks import Leak, Watch
@@ -23,6 +23,7 @@ from privcmd.run.leaks import Leak, Watch
 if TYPE_CHECKING:
     from privcmd.faults import InjectedFault
     from privcmd.results import Finding
+    from privcmd.run.background import Left
     from privcmd.run.host import Guest
 
 NEVER_FIRED: Final = 97
@@ -48,6 +49,7 @@ class Options:
         device_model: Arguments of a QEMU for the first HVM guest; None for none.
         findings: ``report``, ``error`` or ``ignore``.
         as_json: Say what there is to say at the end as one line of JSON.
+        linger_s: How long what the program leaves running may go on, in seconds.
         faults: Rules by which requests of the program fail, as arguments of ``Client.faults.add``.
         never_fired: What a rule is that never made anything fail: ``report`` or ``error``.
     """
@@ -60,6 +62,7 @@ class Options:
     xenstore: bool | None = None
     device_model: list[str] | None = None
     faults: list[dict[str, Any]] = field(default_factory=list)
+    linger_s: float = background.LINGER_S
     findings: str = "report"
     as_json: bool = False
     never_fired: str = "report"
@@ -76,6 +79,7 @@ class End:
         findings: What it did that a real host lets pass in silence.
         faults: The rules by which its requests failed.
         unanswered: What of Xen's the programs on the host asked for meanwhile and did not get, and how often.
+        running: Processes that it left running, and that had to be ended.
     """
 
     status: int
@@ -83,6 +87,7 @@ class End:
     findings: list[Finding] = field(default_factory=list)
     faults: list[InjectedFault] = field(default_factory=list)
     unanswered: dict[str, int] = field(default_factory=dict)
+    running: list[Left] = field(default_factory=list)
 
 
 def run(options: Options) -> int:
@@ -120,20 +125,24 @@ def _run(options: Options) -> int:
         rules = {client.faults.add(**{"client": named(token), **rule}) for rule in options.faults}
         watch = Watch(client, token)
         before = unanswered.counts(client)
-        status = program.execute(path, options.command[1:], here.environment(token))
+        env = sanitizers.environment(here.environment(token), path)
+        try:
+            status = program.execute(path, options.command[1:], env)
+        finally:
+            running = background.end(env, options.linger_s, quiet=options.as_json)
         try:
             leaks = watch.settle()
             found = [] if options.findings == "ignore" else of_programs(client, token)
             faults = [told(rule, token) for rule in client.faults.list() if rule.id in rules] if rules else []
-            end = End(status, leaks, found, faults, unanswered.since(client, before))
+            end = End(status, leaks, found, faults, unanswered.since(client, before), running)
         except BrokerGone as gone:
             sys.stderr.write(f"privcmdctl: what the program left mapped is not known: {gone}\n")
-            end = End(status)
+            end = End(status, running=running)
     with contextlib.suppress(OSError):  # nobody reads what there is to say, and the program's end is what counts
         # What the program wrote there last need not have ended with its line.
         sys.stderr.write("\n" + as_json(end) if options.as_json else as_text(end))
         sys.stderr.flush()
-    if end.leaks and options.leaks == "error":
+    if (end.leaks or end.running) and options.leaks == "error":
         return LEAKED
     if end.findings and options.findings == "error":
         return FOUND
@@ -158,6 +167,7 @@ def as_text(end: End) -> str:
     Xen's own tools ask for what they can do without, so what was not answered is said of a program that failed.
     """
     said = [f"still mapped: {leak}" for leak in end.leaks]
+    said += [f"did not end, and was ended: {one}" for one in end.running]
     said += [paragraph(finding) for finding in end.findings if finding.kind != LEAKED_KIND]
     if end.unanswered and (end.status or "errors" in os.environ.get("PRIVCMDD_SAY", "")):
         said.append(unanswered.sentence(end.unanswered))
@@ -178,4 +188,5 @@ def as_json(end: End) -> str:
     ended = {"status": None, "signal": -end.status} if end.status < 0 else {"status": end.status, "signal": None}
     leaks, findings, faults = map(asdict, end.leaks), map(asdict, end.findings), map(asdict, end.faults)
     said = {**ended, "leaks": [*leaks], "findings": [*findings], "faults": [*faults], "unanswered": end.unanswered}
+    said["running"] = [asdict(one) for one in end.running]
     return json.dumps(said) + "\n"

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from privcmd.errors import PrivcmdError
 from privcmd.run.reach import with_sbin
+from privcmd.runtimes import preload_without_them
 from privcmd.signals import ENDING, put_off
 from privcmd.version import __version__
 
@@ -114,7 +115,7 @@ def _same_version(library: Path, remedy: str) -> Path:
 def environment(socket_path: str, token: str) -> dict[str, str]:
     """The environment of a program that is to live under the shim."""
     preload = str(preload_library())
-    if before := os.environ.get("LD_PRELOAD"):
+    if before := preload_without_them():
         preload = f"{preload}:{before}"
     ours = {"LD_PRELOAD": preload, "PRIVCMDD_SOCKET": socket_path, "PRIVCMDD_CLIENT": token, "PATH": with_sbin()}
     return {**os.environ, **ours}

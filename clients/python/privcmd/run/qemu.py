@@ -12,6 +12,7 @@ import errno
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,7 +29,8 @@ PLACES: Final = ("/usr/libexec", "/usr/lib/xen*/bin", "/usr/local/lib/xen/bin")
 START_TIMEOUT_S: Final = 60.0
 MIB_PAGES: Final = 256
 # A machine with nothing on it but what Xen's always has, and nothing that waits for a person.
-BARE: Final = ("-nodefaults", "-no-user-config", "-display", "none", "-serial", "none", "-monitor", "none")
+# -nodefaults leaves out serial ports and monitors: the first -serial of the caller is COM1.
+BARE: Final = ("-nodefaults", "-no-user-config", "-display", "none")
 
 
 def find() -> str:
@@ -87,6 +89,18 @@ def running(broker_path: str, store: Path, dom: int, n_pages: int, arguments: Se
             ended = process.wait()
             output.seek(0)
             said = output.read().decode(errors="replace").strip()
-            how = f"ended with status {ended}" if ended >= 0 else "did not come up"
+            how = _how(ended) if ended != -signal.SIGKILL else "did not come up"
             raise PrivcmdError(errno.EIO, f"{words[0]} {how}: {said or 'it said nothing'}")
         yield process.pid
+        ended_by_itself = process.poll()
+        output.seek(0)
+        said = output.read().decode(errors="replace").strip()
+        if ended_by_itself is not None:
+            sys.stderr.write(f"privcmdctl: QEMU of domain {dom} {_how(ended_by_itself)} before the program ended\n")
+        for line in said.splitlines():
+            sys.stderr.write(f"privcmdctl: QEMU of domain {dom}: {line}\n")
+
+
+def _how(status: int) -> str:
+    """How a process ended."""
+    return f"ended with status {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"

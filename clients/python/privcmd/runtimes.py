@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runtimes of sanitizers among preloaded libraries: a program may want one, what is started beside it does not."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+
+_RUNTIME: Final = re.compile(r"lib((a|hwa|l|t|ub)san\.so|clang_rt\.)")
+
+
+def is_runtime(library: str) -> bool:
+    """Whether a library, by path or by name, is the runtime of a sanitizer of gcc's or clang's."""
+    return _RUNTIME.match(library.rpartition("/")[2]) is not None
+
+
+def named_in_preload() -> list[str]:
+    """The runtimes that are in our own LD_PRELOAD."""
+    return [one for one in _preloaded() if is_runtime(one)]
+
+
+def preload_without_them() -> str:
+    """Our own LD_PRELOAD without runtimes."""
+    return ":".join(one for one in _preloaded() if not is_runtime(one))
+
+
+def _preloaded() -> list[str]:
+    return re.split(r"[: ]+", os.environ.get("LD_PRELOAD", "").strip(": ")) if os.environ.get("LD_PRELOAD") else []
