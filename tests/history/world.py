@@ -31,7 +31,7 @@ NOBODY: Final = 0x7FF4  # DOMID_INVALID
 HOLE: Final = 2**64 - 1
 
 
-class Undecided(Exception):  # noqa: N818 - no verdict, and no fault of this program
+class Undecided(Exception):  # noqa: N818 - no verdict, and no bug of this program
     """From here on it cannot be said what the right answers are."""
 
     def __init__(self, record: Record | None, text: str) -> None:

@@ -182,7 +182,7 @@ CASES: list[Case] = [
 
 @pytest.mark.parametrize("case", CASES, ids=[case[0] for case in CASES])
 def test_bad_input_is_answered(case: Case, attacker: RawClient, bystander: RawClient) -> None:
-    """The errno it must be, a sentence, the key at fault; afterwards all is as before, for both clients."""
+    """The errno it must be, a sentence, the key that is wrong; afterwards all is as before, for both clients."""
     _, method, params, name, key = case
     before = seen(attacker), seen(bystander)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A fault of ours ends the connection that met it, is a line with a traceback, and leaves the others alone."""
+"""A bug of the broker ends the connection that met it, is a line with a traceback, and leaves the others alone."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A fault of ours leaves a file that says what happened: private, whole or not there, and never one too many."""
+"""A bug of the broker leaves a file that says what happened: private, whole or not there, and never one too many."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the model decides happens outside, once and in order; and a fault of ours ends one session only."""
+"""What the model decides happens outside, once and in order; and a bug of the broker ends one session only."""
 
 from __future__ import annotations
 

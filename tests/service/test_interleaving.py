@@ -207,5 +207,5 @@ class Clients(RuleBasedStateMachine):
 
 
 def test_clients_interleaved_at_every_pause() -> None:
-    """No fault of ours, no law broken, nothing left behind."""
+    """No incident, no law broken, nothing left behind."""
     run_state_machine_as_test(Clients, settings=PROFILE.machine)

@@ -97,7 +97,7 @@ def test_a_subscriber_with_the_feature_hears_when(desk: Desk) -> None:
     assert told == {watcher.number: [("made", 1), ("gone", 2)], plain.number: [("made", None), ("gone", None)]}
 
 
-def test_a_fault_of_the_brokers_own_has_one_number(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incident_has_one_number(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the machine's state could not be carried out after the result was made."""
     session, other = numbered(desk), numbered(desk)
 
@@ -105,7 +105,7 @@ def test_a_fault_of_the_brokers_own_has_one_number(desk: Desk, monkeypatch: pyte
         raise OSError
 
     monkeypatch.setattr(desk.backing, "discard", fail)
-    with pytest.raises(Refused, match="fault of the broker") as refused:
+    with pytest.raises(Refused, match="bug of the broker") as refused:
         desk.call(session, "domain.decrease_reservation", dom=1, arr=[3])
     assert refused.value.details["seq"] == 1
     assert desk.call(other, "ping")["seq"] == 2

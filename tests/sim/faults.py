@@ -150,7 +150,7 @@ def disk(world: World) -> None:
 
 
 class SimulatedFault(OSError):  # noqa: N818 - says what happened
-    """A failure of the host that a run asked for: the only one that may come back as a fault of the broker."""
+    """A failure of the host that a run asked for: the only one that may come back as an incident."""
 
 
 def failure(what: str) -> Exception:

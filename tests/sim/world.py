@@ -247,9 +247,7 @@ class World:
     def promise(self, client: Client, request: Request | BadRequest, reply: Reply) -> None:
         """An answer was given."""
         if reply.incident is not None and not isinstance(reply.incident, faults.SimulatedFault):
-            raise Violation(
-                f"client {client.number}: {request.method}: a fault of the broker's own"
-            ) from reply.incident
+            raise Violation(f"client {client.number}: {request.method}: a bug of the broker") from reply.incident
         if reply.close:
             client.ended.add("fault")
         if reply.data:
@@ -538,7 +536,7 @@ class World:
         if any(left.values()):
             raise Violation(f"left behind: { {what: n for what, n in left.items() if n} }")
         if broker.world.n_incidents > self.disk.n_failed:
-            raise Violation(f"{broker.world.n_incidents} faults of the broker, {self.disk.n_failed} of the host")
+            raise Violation(f"{broker.world.n_incidents} incidents, {self.disk.n_failed} of the host")
 
     def abandon(self) -> None:
         """Close the descriptors that a run which failed has left under way."""

@@ -2,8 +2,8 @@
 """The broker's configuration, put together from its sources.
 
 Later sources win: defaults, file, environment (``PRIVCMDD_TABLE__KEY``), flags. A key that is not in the
-table (``keys.py``) is an error that names it, and so is a value of the wrong type or out of bounds. Where
-each value came from is kept.
+table (``keys.py``) is an error that names it, and so is a value of the wrong type or out of bounds. The
+configuration keeps the origin of each value.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Configuration:
     """All settings, and where each came from.
 
     Attributes:
-        values: By ``table.key``, with ``access`` among them as a list of plain tables.
-        origins: By the same: ``default``, ``file PATH``, ``environment VARIABLE`` or ``flag``.
+        values: By ``table.key``; the value of ``access`` is a list of plain tables.
+        origins: By ``table.key``: ``default``, ``file PATH``, ``environment VARIABLE`` or ``flag``.
     """
 
     server: ServerSettings
@@ -67,7 +67,7 @@ class Configuration:
         return [key.path for key in KEYS if not key.live and self.values[key.path] != running.values[key.path]]
 
     def for_running(self, running: Configuration) -> Configuration:
-        """This configuration, with the keys that only a restart changes as they are running."""
+        """This configuration, but with the running values of the keys that only a restart changes."""
         fixed = [key.path for key in KEYS if not key.live]
         values = {**self.values, **{path: running.values[path] for path in fixed}}
         origins = {**self.origins, **{path: running.origins[path] for path in fixed}}
@@ -85,10 +85,10 @@ def load(
     Args:
         path: A TOML file; None: no file.
         environ: The environment.
-        flags: ``table.key`` and value, as text, strongest last.
+        flags: ``table.key`` and value, as text; later ones win.
 
     Raises:
-        ConfigError: Anything in it is unknown, of the wrong type, out of bounds, or cannot be read.
+        ConfigError: A key is unknown, a value is of the wrong type or out of bounds, or the file cannot be read.
     """
     values: dict[str, Any] = {key.path: key.default for key in KEYS}
     values["access"] = []
@@ -98,8 +98,8 @@ def load(
             values[dotted] = value
             origins[dotted] = f"file {path}"
     for variable, text in sorted(environ.items()):
-        # Variables without the double underscore are other people's: Kubernetes sets PRIVCMDD_PORT for a
-        # service called privcmdd.
+        # Variables without the double underscore are not ours: Kubernetes sets PRIVCMDD_PORT for a service called
+        # privcmdd.
         if not variable.startswith(ENVIRONMENT_PREFIX) or ("__" not in variable and variable != "PRIVCMDD_PARANOID"):
             continue
         dotted = variable.removeprefix(ENVIRONMENT_PREFIX).replace("__", ".").lower()
@@ -126,7 +126,7 @@ def default_socket_path(environ: Mapping[str, str]) -> str:
 
 
 def default_report_dir(environ: Mapping[str, str]) -> str:
-    """The default directory of reports: the one that systemd made for us, else the user's state directory."""
+    """The default directory of reports: the directory that systemd made for us, else the user's state directory."""
     if given := environ.get("STATE_DIRECTORY"):
         return given.partition(":")[0]
     state = environ.get("XDG_STATE_HOME") or f"{environ.get('HOME', '')}/.local/state"
@@ -181,7 +181,7 @@ def _known(dotted: str, origin: str) -> Key:
 
 
 def _unknown_table(name: str, origin: str) -> ConfigError:
-    """The error about a table that there is not."""
+    """The error about a table that does not exist."""
     import difflib  # noqa: PLC0415 - only for a mistake
 
     tables = [*dict.fromkeys(key.table for key in KEYS if key.table), "access"]
@@ -208,7 +208,7 @@ def _typed(key: Key, value: Any, origin: str) -> Value:
         value = float(value)
     if type(value) is not expected:
         kind = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}[expected]
-        if key.unit == "octal" and type(value) is int:  # TOML has octal numbers, and no way to tell which were
+        if key.unit == "octal" and type(value) is int:  # a parsed number no longer tells its base
             kind += f': write {key.name} = "0660"'
         raise ConfigError(f"{origin}: {key.path} is {value!r}, expected {kind}")
     if isinstance(value, str):
@@ -233,7 +233,7 @@ def _octal(key: Key, value: str, origin: str) -> int:
 
 def _access(rules: Any, origin: str) -> tuple[AccessRule, ...]:
     if not rules:
-        # Only those who can read the broker's memory anyway.
+        # Only users that can read the broker's memory anyway.
         return (AccessRule("admin", uids=tuple(sorted({0, os.geteuid()}))),)
     if not isinstance(rules, list):
         raise ConfigError(f"{origin}: access is a list of tables, write [[access]]")

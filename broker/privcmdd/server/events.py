@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The events of event channels: two eventfds each, made when a client first asks for them.
 
-Everybody at one end polls the same one and everybody at the other writes to it: it is the pending bit, kept by the
-kernel.
+All programs at one end of a channel poll the same eventfd, and all programs at the other end write to it: its count
+is the pending bit, kept by the kernel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FLAGS: Final = os.EFD_CLOEXEC | os.EFD_NONBLOCK
 
 
 class EventFiles:
-    """The events of all channels, as ``service.backing.Backing`` asks for them."""
+    """The events of all channels: the part of ``service.backing.Backing`` that is about them."""
 
     def __init__(self) -> None:
         self._events: dict[int, tuple[int, int]] = {}
@@ -47,11 +47,11 @@ class EventFiles:
     def raise_event(self, channel: int, side: int) -> None:
         """Raise an event, if ``make_events`` has made it."""
         if channel in self._events:
-            with contextlib.suppress(BlockingIOError):  # its count is at the largest: it is raised already
+            with contextlib.suppress(BlockingIOError):  # its count is the largest possible: it is raised already
                 os.eventfd_write(self._events[channel][side], 1)
 
     def take_event(self, channel: int, side: int) -> bool:
-        """Whether an event is raised; it is cleared afterwards."""
+        """Clear an event. Returns whether it was raised."""
         with contextlib.suppress(KeyError, BlockingIOError):
             return os.eventfd_read(self._events[channel][side]) > 0
         return False
@@ -68,10 +68,10 @@ class EventFiles:
 
 
 def _two(make: Callable[[int], int]) -> tuple[int, int]:
-    """Make a descriptor for each side, or none.
+    """Make a descriptor for each side, or none, and return both.
 
     Raises:
-        ModelError: ENOMEM.
+        ModelError: ENOMEM, no descriptor is left.
     """
     first = -1
     try:

@@ -26,25 +26,28 @@ _CONTROL_BYTES: Final = socket.CMSG_SPACE(limits.FDS_PER_MESSAGE * FD_BYTES)
 # Plain numbers: arithmetic with the enumeration's members costs a microsecond at each read.
 _CLOEXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
 _CTRUNC: Final = int(socket.MSG_CTRUNC)
-# All reads go through here: allocating the room for one anew at each read costs more than copying what came.
+# All reads use this one buffer: to allocate a new one at each read costs more than to copy what has arrived.
 MOST_BYTES: Final = 256 * 1024
 _BUFFER: Final = memoryview(bytearray(MOST_BYTES))
 
 
 class DescriptorsLost(ConnectionError):  # noqa: N818 - says what happened, as BrokenPipeError's siblings do
-    """More descriptors came than a message may have, or than we have room for; whose is which is unknown."""
+    """More descriptors came than a message may have, or than we have room for: which message each is for is unknown."""
 
 
 def receive(sock: socket.socket, size_bytes: int) -> tuple[bytes, Sequence[int]]:
-    """Read what is there, and the descriptors that came with it, which the caller owns.
+    """Read what has arrived, and the descriptors that came with it, which the caller owns.
 
     Args:
         sock: Non-blocking.
-        size_bytes: How much at most; no more than ``MOST_BYTES``.
+        size_bytes: The most to read; no more than ``MOST_BYTES``.
+
+    Returns:
+        The bytes, none at the end of the stream, and the descriptors.
 
     Raises:
-        BlockingIOError: Nothing is there.
-        DescriptorsLost: The kernel had to drop descriptors (MSG_CTRUNC). Those that did come are closed.
+        BlockingIOError: Nothing has arrived.
+        DescriptorsLost: The kernel had to drop descriptors (MSG_CTRUNC). The ones that did come are closed.
         OSError: As recvmsg(2).
     """
     n_bytes, control, flags, _ = sock.recvmsg_into([_BUFFER[:size_bytes]], _CONTROL_BYTES, _CLOEXEC)
@@ -66,13 +69,13 @@ def receive(sock: socket.socket, size_bytes: int) -> tuple[bytes, Sequence[int]]
 
 
 def send(sock: socket.socket, data: bytes | memoryview, fds: Sequence[int]) -> int:
-    """Send as much as fits, the descriptors with the first byte of it. They stay the caller's.
+    """Send as much as fits, the descriptors with its first byte. The caller still owns the descriptors.
 
     Returns:
-        How many bytes went.
+        How many bytes were sent.
 
     Raises:
-        BlockingIOError: Nothing fits; no descriptor went either.
+        BlockingIOError: Nothing fits; no descriptor was sent either.
         OSError: As sendmsg(2).
     """
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
@@ -80,13 +83,13 @@ def send(sock: socket.socket, data: bytes | memoryview, fds: Sequence[int]) -> i
 
 
 def close_all(fds: Sequence[int]) -> None:
-    """Close descriptors that we own."""
+    """Close descriptors, which the caller owns."""
     for fd in fds:
         os.close(fd)
 
 
 def identity(sock: socket.socket) -> Identity:
-    """Who was at the other end when it connected, as the kernel says (unix(7), SO_PEERCRED).
+    """The identity that the peer had when it connected, as the kernel says (unix(7), SO_PEERCRED).
 
     Raises:
         OSError: The peer has gone already.

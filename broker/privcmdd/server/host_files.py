@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that the broker has of the host it runs on: memory and events."""
+"""All that the broker uses of the host that it runs on: memory files and events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from privcmdd.server.memory import MemoryFiles
 
 
 class HostFiles(MemoryFiles, EventFiles):
-    """Memory files and events, as ``service.backing.Backing`` asks for them."""
+    """Memory files and events: all of ``service.backing.Backing``."""
 
     def __init__(self) -> None:
         MemoryFiles.__init__(self)

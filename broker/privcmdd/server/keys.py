@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of configuration keys.
 
-What a key is called, its type, default, unit, bounds and reason are said once, here. Parsing (``config.py``),
-``check-config``, ``config/privcmdd.toml`` and the tables of docs/reference/configuration.md are made from it.
+A key's name, type, default, unit, bounds and reason are said once, here. Parsing (``config.py``), ``check-config``,
+``config/privcmdd.toml`` and the tables of docs/reference/configuration.md use this table.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class Key:
 
     Attributes:
         table: The TOML table; empty for the top level.
-        name: The key in it.
-        default: Its type is the key's type.
-        unit: What a number counts; empty for what is no number.
-        reason: Why it is there, or why the default is what it is.
+        name: The name of the key in its table.
+        default: The default; its type is the key's type.
+        unit: What a number counts; empty for a value that is no number.
+        reason: Why the key exists, or why the default is what it is.
         low: Smallest value allowed, for numbers.
-        high: Largest.
+        high: Largest value allowed, for numbers.
         choices: The only values allowed, for strings.
-        live: SIGHUP changes it; otherwise the broker must be restarted.
+        live: True: SIGHUP changes the value. False: only a restart of the broker does.
     """
 
     table: str
@@ -52,7 +52,7 @@ class Key:
 
     @property
     def variable(self) -> str:
-        """The environment variable that sets it."""
+        """The environment variable that sets the key."""
         return ENVIRONMENT_PREFIX + self.path.replace(".", "__").upper()
 
 
@@ -75,7 +75,7 @@ KEYS: Final[tuple[Key, ...]] = (
         1, 1_000_000),
     Key("server", "drain_timeout_s", 2.0, "seconds", "for clients to take their last answers after SIGTERM;"
         " what is left then is cut off", 0, 3600),
-    Key("server", "report_dir", "", "", "where reports of the broker's own faults go; empty: $STATE_DIRECTORY, else"
+    Key("server", "report_dir", "", "", "where reports of bugs of the broker go; empty: $STATE_DIRECTORY, else"
         " $XDG_STATE_HOME/privcmdd, else ~/.local/state/privcmdd"),
 
     Key("log", "level", "info", "", "a correct client causes no line at info",
@@ -106,20 +106,20 @@ KEYS: Final[tuple[Key, ...]] = (
         "highest guest frame number plus one, and the size of the memory file; 64 GiB", 1, 268_435_456,
         live=False),
 
-    Key("space", "personality", _SPACE.personality, "", "whose privcmd answers: NetBSD's (uvm) or Linux's",
+    Key("space", "personality", _SPACE.personality, "", "whose privcmd is simulated: NetBSD's (uvm) or Linux's",
         choices=PERSONALITIES),
     Key("space", "probe", _SPACE.probe, "", "frames are tried in place (load) or elsewhere first (scratch);"
         " the answers are the same", choices=("load", "scratch")),
     Key("space", "merge", _SPACE.merge, "", "contiguous entries of one MMAP share an object;"
         " the answers are the same"),
 
-    Key("host", "dom0", _HOST.dom0, "", "what clients of personality linux believe to run in; in a PVH dom0"
-        " frames are auto-translated, and fewer errors told apart", choices=("pv", "pvh"), live=False),
-    Key("host", "linux", _HOST.linux, "", "its kernel, for personality linux: 5.10 can split a mapping of the"
+    Key("host", "dom0", _HOST.dom0, "", "the dom0 that clients of personality linux see; in a PVH dom0"
+        " frames are auto-translated, and fewer errors are told apart", choices=("pv", "pvh"), live=False),
+    Key("host", "linux", _HOST.linux, "", "the kernel of dom0, for personality linux: 5.10 can split a mapping of the"
         " device, 6.1 cannot", choices=("6.1", "5.10"), live=False),
     Key("host", "xen", _HOST.xen, "", "the hypervisor: what xen_version says, which versions of domctl and"
         " sysctl it takes, and the answer for unknown types of resources", choices=("4.17", "4.20"), live=False),
-    Key("host", "build", _HOST.build, "", "how it is built: debug makes domains with shadow paging, and refuses"
+    Key("host", "build", _HOST.build, "", "the hypervisor's build: debug makes domains with shadow paging, and refuses"
         " frame numbers with bit 50", choices=("release", "debug"), live=False),
 )
 # fmt: on
@@ -127,7 +127,7 @@ BY_PATH: Final[dict[str, Key]] = {key.path: key for key in KEYS}
 
 _ACCESS: Final = """\
 Who may do what; the rules that apply add up. rights: read (map read-only), write (also map writable) or \
-admin (also create, change and destroy). uids, gids: whom it is about. domains: a list of numbers, or "all". \
+admin (also create, change and destroy). uids, gids: the users of the rule. domains: a list of numbers, or "all". \
 Without any rule, root and the broker's own uid have admin on all domains.\
 """
 
@@ -157,13 +157,13 @@ def render() -> str:
 
 
 def _comment(text: str) -> list[str]:
-    import textwrap  # noqa: PLC0415 - not on the way to the first request
+    import textwrap  # noqa: PLC0415 - serving needs none of it
 
     return textwrap.wrap(text, 100, initial_indent="# ", subsequent_indent="# ")
 
 
 def as_toml(value: Value) -> str:
-    """A value as a TOML file has it."""
+    """A value as it is written in a TOML file."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):

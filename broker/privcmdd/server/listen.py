@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Listening sockets: made at a path without a race, or adopted from the process that started us.
 
-A path has one owner: the process that holds the lock of the file ``PATH.lock`` beside it. The lock dies with
-its holder, so what is then found at the path is either left over (connecting is refused; it is replaced) or
-belongs to a program that does not know the lock (connecting works; it is left alone). The new socket is bound
-and listening under another name before it is renamed into place: whoever sees it can connect to it.
+A path has one owner: the process that holds the lock of the file ``PATH.lock`` beside it. The lock ends with the
+process. So a socket that the next owner finds at the path either is left over (connecting is refused; it is
+replaced) or belongs to a program that does not know the lock (connecting works; it is left alone). The new socket
+is bound and listens under another name before it is renamed to the path, so a client that sees it can connect.
 
 Plain sockets, no trio: the broker listens before it has imported its slower half, and clients that come
 early wait in the backlog.
@@ -48,7 +48,7 @@ class Listener:
     Attributes:
         sock: The socket; non-blocking, not inherited by children.
         name: For people: the path, or the name of the descriptor.
-        ours: Made by us (then connections in its backlog are ours to answer), not handed in.
+        ours: True: made by this process, which then answers the connections in its backlog. False: handed in.
     """
 
     def __init__(self, sock: socket.socket, name: str, path: str | None = None, lock: int | None = None) -> None:
@@ -61,7 +61,7 @@ class Listener:
 
     @property
     def ours(self) -> bool:
-        """Whether we made it."""
+        """Whether this process made the socket."""
         return self._lock is not None
 
     def unlink(self) -> None:
@@ -115,7 +115,7 @@ def bind(path: str, *, mode: int, backlog: int) -> Listener:
 
 
 def _own(path: str) -> int:
-    """Become the owner of a path; the descriptor returned holds the lock."""
+    """Become the owner of a path. Returns the descriptor that holds the lock."""
     Path(path).parent.mkdir(mode=0o700, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     lock = os.open(path + ".lock", flags, 0o600)
@@ -147,7 +147,7 @@ def _refuse_living(path: str) -> None:
             probe.connect(path)
         except (ConnectionRefusedError, FileNotFoundError):
             return
-        except BlockingIOError:  # its backlog is full: it lives
+        except BlockingIOError:  # its backlog is full, so a process listens
             raise _in_use(path, "") from None
         credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         raise _in_use(path, str(int.from_bytes(credentials[:4], "little", signed=True)))
@@ -159,7 +159,7 @@ def _in_use(path: str, owner: str) -> ListenError:
 
 
 def _bind_and_rename(path: str, mode: int, backlog: int) -> socket.socket:
-    temporary = path + "~"  # ours alone: we hold the lock
+    temporary = path + "~"  # nobody else uses this name: we hold the lock
     try:
         if stat.S_ISSOCK(os.lstat(temporary).st_mode):
             Path(temporary).unlink()
@@ -186,8 +186,8 @@ def adopt(fd: int, name: str | None = None) -> Listener:
     """Take over a listening socket that the process that started us has opened.
 
     Args:
-        fd: Its number; ours to close from now on.
-        name: What to call it.
+        fd: The descriptor's number; the listener closes it from now on.
+        name: What messages call the socket; None: by its number.
 
     Raises:
         ListenError: EBADF, no such descriptor; ENOTSOCK; EINVAL, not a listening Unix stream socket.
@@ -195,7 +195,7 @@ def adopt(fd: int, name: str | None = None) -> Listener:
     label = name or f"fd {fd}"
     try:
         sock = socket.socket(fileno=fd)
-    except (OSError, ValueError) as problem:  # the latter: no descriptor is negative
+    except (OSError, ValueError) as problem:  # ValueError: the number is negative
         number = getattr(problem, "errno", None) or errno.EBADF
         text = f"descriptor {fd}: {os.strerror(number)}; a listening Unix socket was expected"
         raise ListenError(number, text) from None
@@ -216,9 +216,9 @@ def adopt(fd: int, name: str | None = None) -> Listener:
 
 
 def activated(environ: MutableMapping[str, str]) -> list[Listener]:
-    """Take over the sockets of systemd's socket activation (sd_listen_fds(3)); none when they are not for us.
+    """Take over the sockets of systemd's socket activation (sd_listen_fds(3)); none when they are for another process.
 
-    Removes the variables, so that no child takes them for its own.
+    Removes the variables, so that no child takes the sockets for its own.
 
     Raises:
         ListenError: As ``adopt``; EINVAL when the variables make no sense.

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lines for people and machines, on standard error.
 
-The contract: start, stop, a reload, a refused connection, a broken stream and a fault of ours are lines; a
-correct client never causes one at the default level. What a client can cause is said once for each uid and
+The contract: start, stop, a reload, a refused connection, a broken stream and a bug of the broker are lines; a
+correct client never causes a line at the default level. What a client can cause is said once for each uid and
 reason, then only counted.
 
-structlog writes the lines. It takes longer to import than the broker takes to start, so it is imported for
-the first line that is really written; what is bound to the current task waits in a context variable of ours.
+structlog writes the lines. It takes longer to import than the broker takes to start, so it is imported when
+the first line is written. What lines say of the current task is kept in a context variable of ours.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-MAX_REASONS: Final = 10_000  # (uid, reason) pairs remembered; beyond them nothing new is said, only counted
+MAX_REASONS: Final = 10_000  # (uid, reason) pairs remembered; above it, a new pair is only counted
 
 # What every line of the current task says about it: the connection, the peer, the request.
 bound: ContextVar[Mapping[str, Any] | None] = ContextVar("bound", default=None)
@@ -44,23 +44,23 @@ class Log:
         self._threshold = LEVELS[level]
 
     def debug(self, event: str, **about: Any) -> None:
-        """A line for the hunt for a bug."""
+        """Write a line that helps to find a bug."""
         self._write("debug", event, about)
 
     def info(self, event: str, **about: Any) -> None:
-        """Start, stop, reload."""
+        """Write a line about the broker's own course: start, stop, reload."""
         self._write("info", event, about)
 
     def warning(self, event: str, **about: Any) -> None:
-        """A line about an error of a client or of the host."""
+        """Write a line about an error of a client or of the host."""
         self._write("warning", event, about)
 
     def error(self, event: str, **about: Any) -> None:
-        """A line about a bug of our own; ``exc_info=exception`` adds the traceback."""
+        """Write a line about a bug of the broker; ``exc_info=exception`` adds the traceback."""
         self._write("error", event, about)
 
     def once(self, uid: int, reason: str, event: str, **about: Any) -> None:
-        """A warning about a uid, the first time it is given this reason; later ones are counted."""
+        """Write a warning about a uid the first time that it has this reason; count the later ones."""
         key = (uid, reason)
         if self._said[key] or len(self._said) > MAX_REASONS:
             self.n_suppressed += 1
@@ -85,7 +85,7 @@ class Log:
             self.n_suppressed += 1
 
     def _abandon(self) -> None:
-        """Drop what is buffered, for the reader has gone: it must not fail again when the interpreter ends."""
+        """Drop what is buffered. The reader has gone; writing must not fail again when the interpreter ends."""
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
             os.dup2(nowhere, self._stream.fileno())

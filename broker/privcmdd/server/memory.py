@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guest memory: a memfd for each domain, and one for the hypercall buffers of each process that has some.
+"""Memory files: a memfd for each domain, and one for the hypercall buffers of each process that has buffers.
 
-The broker makes every file and maps none; what a client does to one can therefore not raise SIGBUS here.
+The broker makes every file and maps none, so no client's change of a file can raise SIGBUS here.
 The size is sealed, and the seals are sealed. The mode is 0400: a client that was given a read-only
 descriptor and runs as another user cannot open the file again for writing through /proc. (Root can, and so
 can the broker's own user, who may change the mode: they can also ptrace the broker.)
@@ -36,20 +36,20 @@ SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class MemoryFiles:
-    """The memory files, as ``service.backing.Backing`` asks for them."""
+    """The memory files: the part of ``service.backing.Backing`` that is about them."""
 
     def __init__(self) -> None:
         self._fds: dict[FileKey, int] = {}
-        # Old kernels (before 6.3) do not know that a memory file need not be executable.
+        # Kernels before 6.3 do not know MFD_NOEXEC_SEAL.
         self._flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL
         self._fallocate = ctypes.CDLL(None, use_errno=True).fallocate
         self._fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
     def create(self, key: FileKey, n_pages: int) -> None:
-        """Make a file: sparse, sealed, owner-readable.
+        """Make a file: sparse, sealed, readable by the owner.
 
         Raises:
-            ModelError: ENOMEM, the kernel refuses: too large, or no descriptor is left.
+            ModelError: ENOMEM, the kernel refuses: the file is too large, or no descriptor is left.
         """
         assert key not in self._fds, key
         try:
@@ -98,9 +98,9 @@ class MemoryFiles:
         assert n_written == len(data), "a memory file takes all or fails"
 
     def discard(self, key: FileKey, pages: npt.NDArray[np.uint32]) -> None:
-        """Give pages back to the host, a system call for each run of them; they read as zeros afterwards.
+        """Give pages back to the host, with a system call for each run of pages; they read as zeros afterwards.
 
-        Needs no memory of its own: without any, each page is a run.
+        It works when no memory is left: then each page is a run.
         """
         try:
             runs = list(_runs(pages))
@@ -146,7 +146,7 @@ def _no_memory(what: str, problem: Exception) -> ModelError:
 
 
 def _runs(pages: npt.NDArray[np.uint32]) -> Iterator[tuple[int, int]]:
-    """Yield the runs of page numbers, which come in any order and may come twice: first page, number of pages."""
+    """Yield each run of page numbers, as first page and number of pages. Numbers may be in any order and repeated."""
     ordered = pages.copy()
     ordered.sort()
     last = [*(ordered[1:] - ordered[:-1] > 1).nonzero()[0].tolist(), len(ordered) - 1]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Telling the service manager how we are: sd_notify(3) over NOTIFY_SOCKET.
+"""Messages to the service manager about the broker's state: sd_notify(3) over NOTIFY_SOCKET.
 
-It says nothing when NOTIFY_SOCKET is not set, and no failure of the manager makes the broker fail.
+Nothing is sent when NOTIFY_SOCKET is not set, and no failure of the manager makes the broker fail.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Notifier:
-    """The line to the service manager; not there when NOTIFY_SOCKET is not set."""
+    """The connection to the service manager; it sends nothing when NOTIFY_SOCKET is not set."""
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         address = environ.pop("NOTIFY_SOCKET", "")
@@ -28,20 +28,20 @@ class Notifier:
             self._sock.setblocking(False)
 
     def ready(self, status: str) -> None:
-        """Connections are being accepted."""
+        """Tell that connections are accepted."""
         self._tell("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """The configuration is being read again; ``ready`` follows, whatever comes of it."""
+        """Tell that the configuration is being read again; ``ready`` has to follow, also after an error."""
         # Type=notify-reload tells a new reload from an old one by this clock.
         self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, status: str) -> None:
-        """No more connections are accepted; what has arrived is being served."""
+        """Tell that no more connections are accepted, and that what has arrived is served."""
         self._tell("STOPPING=1", f"STATUS={status}")
 
     def close(self) -> None:
-        """Hang up. Idempotent."""
+        """Close the socket. Idempotent."""
         if self._sock is not None:
             self._sock.close()
             self._sock = None

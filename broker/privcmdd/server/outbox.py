@@ -2,8 +2,8 @@
 """The output that one connection still has to be sent.
 
 Bytes go straight to the socket while it takes them; only what it does not take is queued here, and charged
-to the peer's uid. A client that reads is therefore never charged. The queue is bounded by its owner: the
-peer stops reading requests above the bound, and notifications above it are dropped and counted.
+to the client's uid. So a client that reads its answers is never charged. The queue is bounded by its owner, the
+``Peer``: above the bound it stops reading requests, and notifications are dropped and counted.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Outbox:
     """The outgoing side of a connection.
 
     Attributes:
-        n_bytes: Queued, not yet taken by the socket.
+        n_bytes: Bytes queued, not yet taken by the socket.
         n_dropped: Notifications that did not fit.
-        broken: The peer will take no more; what is sent now goes nowhere.
+        broken: The peer takes no more; what is sent from now on is lost.
     """
 
     __slots__ = (
@@ -55,10 +55,10 @@ class Outbox:
         """Make an empty outbox.
 
         Args:
-            sock: Non-blocking; stays the caller's.
-            charge: Pay for that many queued bytes; raises ModelError when the uid cannot.
-            give_back: They are no longer queued.
-            fork: Run an async function beside the caller.
+            sock: Non-blocking; the caller still owns it.
+            charge: Charges so many queued bytes to the uid; raises ModelError when that is above its limit.
+            give_back: Ends the charge for so many bytes.
+            fork: Runs an async function beside the caller.
         """
         self._sock = sock
         self._charge = charge
@@ -75,7 +75,7 @@ class Outbox:
         """Send or queue whole messages; descriptors go with the first byte and are closed once sent.
 
         Raises:
-            ModelError: EDQUOT, it must be queued and its uid has too much queued already.
+            ModelError: EDQUOT, the message must be queued and its uid has too much queued already.
             OSError: The peer has gone.
         """
         rest: bytes | memoryview = data
@@ -102,12 +102,13 @@ class Outbox:
             self._fork(self._flush)
 
     def offer(self, data: bytes, bound_bytes: int) -> None:
-        """Send a notification, or drop it when that would queue more than the bound. Never fails."""
+        """Send a notification, or drop it when more bytes than the bound would be queued. Never fails."""
         if self.broken or self.n_bytes + len(data) > bound_bytes:
             self.n_dropped += 1
             return
         try:
-            # Seen to be affordable before the first byte goes: the rest of half a notification cannot be dropped.
+            # Whether the uid can be charged is checked before the first byte is sent: when a part of a notification is
+            # sent, the rest cannot be dropped.
             self._charge(len(data))
             self._give_back(len(data))
             self.send(data)
@@ -121,7 +122,7 @@ class Outbox:
             await self._room.wait()
 
     def close(self) -> None:
-        """Forget what is queued. Idempotent."""
+        """Drop what is queued. Idempotent."""
         self.broken = True
         for _, fds in self._queue:
             fdpass.close_all(fds)
@@ -140,7 +141,7 @@ class Outbox:
             raise
 
     async def _flush(self) -> None:
-        """Send what is queued as the socket takes it; runs only while there is something."""
+        """Send what is queued as the socket takes it; runs only while something is queued."""
         try:
             while self._queue:
                 await trio.lowlevel.wait_writable(self._sock)

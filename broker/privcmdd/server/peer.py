@@ -3,10 +3,10 @@
 
 The loop works on the bare socket. It reads first and waits only when there is nothing to read, does every
 request that one read brought, and answers them with one send: a request costs no task, no context and no
-log line. In exchange it watches itself, and lets others run after a few reads or half a millisecond.
+log line. In exchange it counts, and lets other connections run after a few reads or half a millisecond.
 
-A connection ends gracefully when its stream ends or breaks: what was complete is answered first. It ends at
-once when the peer has hung up, which a long request looks for at each of its checkpoints.
+A connection ends gracefully when its stream ends or breaks: complete requests are answered first. It ends at once
+when the peer has hung up; a long request looks for that at each of its checkpoints.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ if TYPE_CHECKING:
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
 
-# One read between messages: most bring one request of some fifty bytes, and none so many that doing them all
-# keeps others waiting for long. Inside a message, which is then a batch of frames, there is room for more.
+# The size of a read between messages. Most reads bring one request of some fifty bytes; this size keeps the number of
+# requests small, so that other connections do not wait long for them. Inside a message, which is then a batch of
+# frames, a read may bring more.
 READ_BYTES: Final = 16_384
 BULK_READ_BYTES: Final = fdpass.MOST_BYTES
-# Reads before others have their turn, for a client that always has more to say.
+# Reads before other connections have their turn, for a client that sends without a pause.
 READS_PER_TURN: Final = 8
-# Time after which others have their turn, looked at between requests: a hundred small ones, or a large one.
+# Time after which other connections have their turn, looked at between requests: a hundred small ones, or a large one.
 TURN_S: Final = 0.0005
 # Answers gathered for one send.
 SEND_BYTES: Final = 65_536
@@ -52,9 +53,9 @@ SEND_BYTES: Final = 65_536
 REQUESTS: Final = (Request, BadRequest)
 
 
-# Looks for the next request, the processor offered to others between two, before waiting in earnest: a client that
-# waits for each answer sends the next one at once, and sleeping and being woken costs more than all the rest. A
-# connection where nothing comes meanwhile looks less often, then not at all, but for one wait in so many.
+# How often a connection looks for the next request, with a sched_yield(2) between two looks, before it sleeps. A client
+# that waits for each answer sends its next request at once, and to sleep and be woken costs more than all the rest. A
+# connection where nothing arrives during the looks does fewer of them, and then none, except in one wait of so many.
 YIELDS: Final = 8
 RETRY_WAITS: Final = 64
 
@@ -69,10 +70,10 @@ class PeerGone(ConnectionError):  # noqa: N818 - says what happened, as BrokenPi
 
 @dataclass(slots=True)
 class Conduct:
-    """How connections are treated; one for all of them, changed by a reload.
+    """How connections are treated; one object for all connections, changed by a reload.
 
     Attributes:
-        queue_bytes: Answers that a peer has not taken, above which no more requests of it are read.
+        queue_bytes: The bytes of answers that a peer has not taken, above which no more requests of it are read.
         linger_s: How long a peer that broke the protocol has to take its last answers.
     """
 
@@ -88,14 +89,14 @@ class Peer:
     def __init__(
         self, sock: socket.socket, broker: Broker, session: Session, *, conduct: Conduct, log: Log, fork: Fork
     ) -> None:
-        """Take a connection over.
+        """Take over a connection.
 
         Args:
-            sock: Non-blocking; ours to close.
+            sock: Non-blocking; ``close`` closes it.
             broker: Does the requests.
-            session: Whose they are.
+            session: The session that the requests belong to.
             conduct: How to treat the peer.
-            log: Where to say what went wrong.
+            log: Where lines about errors go.
             fork: Runs an async function beside the caller.
         """
         self._sock = sock
@@ -113,7 +114,7 @@ class Peer:
         self._closed = False
 
     async def run(self) -> None:
-        """Serve until the peer has gone, has said all that it will, or broke the protocol."""
+        """Serve until the peer has gone, has ended its stream, or broke the protocol."""
         try:
             if await self._serve():
                 await self._outbox.wait_below(0)
@@ -121,22 +122,22 @@ class Peer:
                 with trio.move_on_after(self._conduct.linger_s):
                     await self._outbox.wait_below(0)
         except (ConnectionError, trio.ClosedResourceError):
-            pass  # the peer has gone; most connections end so
+            pass  # the peer has gone; most connections end like this
         except ModelError as refusal:
             self._complain("queued_bytes", "connection closed: answers not taken", str(refusal))
 
     def notify(self, data: bytes) -> None:
-        """Send a notification, or drop and count it when the peer does not take them."""
+        """Send a notification; drop and count it when the peer does not take its notifications."""
         self._outbox.offer(data, self._conduct.queue_bytes)
         self._session.n_dropped = self._outbox.n_dropped
 
     def drain(self) -> None:
-        """Serve what has arrived, read no more: the stream ends here, as if the peer had ended it."""
+        """Serve what has arrived and read no more: the stream ends here, as if the peer had ended it."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
-        """Give everything back. Idempotent."""
+        """Close the connection and its session, and give back all that they hold. Idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -148,7 +149,7 @@ class Peer:
         self._broker.disconnect(self._session)
 
     async def _serve(self) -> bool:  # noqa: PLR0915 - every request passes here: one function, no calls between
-        """Read, do, answer; whether the stream ended well."""
+        """Read, do, answer. Returns True when the stream ended at the end of a message."""
         sock = self._sock
         session = self._session
         outbox = self._outbox
@@ -235,7 +236,7 @@ class Peer:
                 turn_ends = perf_counter() + TURN_S
 
     async def _send(self, replies: list[bytes]) -> None:
-        """Send gathered answers; wait while the peer has too many to take. Empties the list."""
+        """Send gathered answers and empty the list; wait while the peer has too many answers to take."""
         if replies:
             self._outbox.send(replies[0] if len(replies) == 1 else b"".join(replies))
             replies.clear()
@@ -243,12 +244,15 @@ class Peer:
             await self._outbox.wait_below(self._conduct.queue_bytes)
 
     async def _drive(self, steps: Generator[Pause, None, Reply], pause: Pause, replies: list[bytes]) -> Reply:
-        """Take a request to its end, letting others run where it pauses. Earlier replies need not wait for it.
+        """Take a request to its end; other connections run where it pauses. Earlier replies are sent first.
+
+        Returns:
+            The request's reply.
 
         Raises:
             PeerGone: The peer has hung up; what the request had taken is given back.
         """
-        # Half-closed peers still want their answer, so only a full hang-up counts.
+        # A peer that closed only its sending half still wants its answer, so only a full hang-up counts.
         hang_up = select.poll()
         hang_up.register(self._sock, 0)
         try:
@@ -284,7 +288,7 @@ async def _turn(ticket: Ticket) -> None:
 
 
 async def _wait(seconds: float, hang_up: select.poll) -> None:
-    """Wait for so long, or until the peer has hung up."""
+    """Wait for so many seconds, or until the peer has hung up."""
     with trio.move_on_after(seconds):
         while not hang_up.poll(0):  # noqa: ASYNC110 - no event says so
             await trio.sleep(HANG_UP_S)

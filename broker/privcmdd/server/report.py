@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports of incidents, bugs of our own: a line in the log, and a file that helps to find the cause.
+"""Reports of incidents (bugs of the broker): a line in the log, and a file that helps to find the cause.
 
-The first incident of each kind is written down whole, as JSON; a line tells of later ones, once for each
-uid, and they are counted. So no client can fill a disk or a log by meeting a bug again and again. A directory that
-cannot be written costs the report and nothing else.
+The first incident of each kind is written down whole, as JSON. Later ones of the kind are counted, and a line tells
+of them, once for each uid. So no client can fill a disk or a log when it meets a bug again and again. When the
+directory cannot be written, the report is lost and nothing else.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Reports:
     """The reports of one run of the broker.
 
     Attributes:
-        directory: Where they go; made when the first is written.
+        directory: Where reports go; made when the first one is written.
     """
 
     def __init__(self, directory: str, log: Log) -> None:
@@ -39,7 +39,7 @@ class Reports:
         """Report an incident. Never fails.
 
         Returns:
-            The name of the report that tells of it or of an earlier one of its kind; None when there is none.
+            The name of the report about this incident or the first one of its kind; None when there is no report.
         """
         about: dict[str, Any] = {"kind": incident.kind, "session_closed": True}
         if incident.request is not None:

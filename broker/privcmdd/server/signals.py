@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signals from the first moment on.
 
-Until the run is there to take them they are held, not lost: a first process of a container is not ended by a
-SIGTERM that it has no handler for, and any other would leave its socket behind.
+Signals that come before the run can receive them are held, not lost. Without a handler, SIGTERM does not end the
+first process of a container at all, and it ends any other process before that has removed its socket.
 """
 
 from __future__ import annotations
@@ -19,5 +19,5 @@ def hold() -> None:
 
 
 def release() -> None:
-    """Receive the signals that wait, and those to come."""
+    """Receive the signals that wait, and later ones."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)

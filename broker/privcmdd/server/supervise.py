@@ -2,9 +2,10 @@
 """The broker's life: accept, serve, reload, drain, stop.
 
 An error of one connection ends no other: an unexpected exception ends its connection and is a line in the log. The
-broker ends by signal. SIGTERM or SIGINT drains: nobody new is let in, every request that has arrived is
-answered, connections are closed as they fall idle; a second one, or the end of the time allowed, cuts the
-rest off. SIGHUP reads the configuration again, and keeps the old one when the new one is not right.
+broker ends by signal. SIGTERM or SIGINT drains: no new client is accepted, every request that has arrived is
+answered, and each connection is closed when it is idle; a second signal, or the end of the time allowed, closes
+the other connections at once. SIGHUP reads the configuration again, and keeps the old one when the new one has an
+error.
 """
 
 from __future__ import annotations
@@ -45,11 +46,12 @@ FORCED: Final = 3
 # The errnos of accept(2) when our process or host has no room; the connection waits in the backlog meanwhile.
 NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 NO_ROOM_PAUSE_S: Final = 0.1
-# The slow imports begin when those who waited for us have been answered: 50 ms each, in a thread.
+# The slow imports begin so long after the start, when the clients that waited for us have been answered: 50 ms each,
+# in a thread.
 CATCH_UP_AFTER_S: Final = 0.05
-# Descriptors that connections never get: for memory files, for handing them out, and for imports put off.
+# Descriptors that connections never get: for memory files, their copies that go to clients, and the late imports.
 RESERVED_FDS: Final = 16
-# Connections accepted before those already there have their turn.
+# Connections accepted before the connections that are already there have their turn.
 ACCEPTS_PER_TURN: Final = 16
 
 
@@ -67,8 +69,8 @@ class Supervisor:
         """Prepare a run.
 
         Args:
-            configuration: What to run with.
-            reread: Gives what it should be now; raises ConfigError.
+            configuration: The configuration to run with.
+            reread: Reads the configuration again and returns it; raises ConfigError.
             listeners: Sockets that listen already; closed at the end.
             log: Where lines go.
             notifier: The service manager.
@@ -89,7 +91,7 @@ class Supervisor:
         self._nursery: trio.Nursery
 
     async def run(self) -> int:
-        """Serve until told to stop.
+        """Serve until a signal asks to stop.
 
         Returns:
             The process's exit code: DRAINED when all that had arrived was answered, else FORCED.
@@ -126,7 +128,7 @@ class Supervisor:
         return "Serving on " + ", ".join(listener.name for listener in self._listeners)
 
     async def _catch_up(self) -> None:
-        """Do what was put off so that the first clients need not wait for it."""
+        """Write the first line and load the machine, late: the first clients need not wait for these slow imports."""
         with trio.CancelScope(shield=True):
             await trio.sleep(CATCH_UP_AFTER_S)
             await trio.to_thread.run_sync(self._say_started)
@@ -156,7 +158,7 @@ class Supervisor:
                     break
 
     def _accept_one(self, listening: socket.socket) -> bool:
-        """Take one connection from the backlog; False when there is none."""
+        """Take one connection from the backlog. Returns False when there is none."""
         try:
             sock, _ = listening.accept()
         except BlockingIOError:
@@ -170,7 +172,7 @@ class Supervisor:
             sock.close()
             return True
         about = {"pid": identity.pid, "gid": identity.gid}
-        if sock.fileno() >= self._n_fds - RESERVED_FDS:  # the kernel gives the lowest that is free
+        if sock.fileno() >= self._n_fds - RESERVED_FDS:  # the kernel gives the lowest number that is free
             problem = f"all but {RESERVED_FDS} of our {self._n_fds} descriptors are in use"
             self._log.once(identity.uid, "descriptors", "connection refused", problem=problem, **about)
             sock.close()
@@ -202,7 +204,7 @@ class Supervisor:
             finally:
                 peer.close()
             self._log.debug("disconnected", requests=session.n_requests)
-        except Exception as problem:  # noqa: BLE001 - whatever it is, it ends this connection and no other
+        except Exception as problem:  # noqa: BLE001 - any failure ends this connection and no other
             self._broker.report(problem, session)
         finally:
             del self._peers[session]
@@ -244,11 +246,12 @@ class Supervisor:
         self._notifier.ready(self._status())
 
     async def _drain(self) -> int:
-        """Answer what has arrived, and end all connections; return the exit code."""
+        """Answer what has arrived, and end all connections. Returns the exit code."""
         self._notifier.stopping(f"Draining {len(self._peers)} connections")
         for listener in self._listeners:
             listener.unlink()
-            # What waits in our own backlog has arrived. That of a socket we were handed is our successor's.
+            # What waits in the backlog of our own socket has arrived. The next process that the service manager
+            # starts serves the backlog of a socket that was handed in.
             with contextlib.suppress(OSError):
                 while listener.ours and self._accept_one(listener.sock):
                     pass

@@ -179,7 +179,7 @@ class Broker:
         except Exception as problem:  # noqa: BLE001 - a bug of our own ends this session and not the broker
             report = self.report(problem, session, request)
             where = "please report it" if report is None else f"please report it, with the broker's file {report}"
-            text = f"a fault of the broker's own; the connection ends here, {where}"
+            text = f"a bug of the broker; the connection ends here, {where}"
             details = {} if report is None else {"report": report}
             data = response_error(msgid, errno.EIO, text, stamped(session, details))
             return Reply(data, close=True, incident=problem)

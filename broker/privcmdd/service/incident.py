@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from privcmdd.wire.messages import BadRequest
 
 ABOUT: Final = (
-    "A fault of privcmdd's own. Please report it and attach this file, after a look at what it tells: names and uids "
+    "A bug of privcmdd. Please report it and attach this file, after a look at what it tells: names and uids "
     "of clients, what they had mapped, and of what the request carried the first bytes of each string of bytes."
 )
 # The most that a report holds of a long value.

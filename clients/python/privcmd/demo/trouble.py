@@ -162,7 +162,7 @@ def counters(stage: Stage, guests: Guests) -> None:
         (mappings, machine),
     )
     stage.check(mappings["ptps"] == mappings["wired_pages"] == 0, "page table pages: 0, wired pages: 0", mappings)
-    stage.check(stats["broker"]["faults"] == 0, "faults of the broker's own: 0", stats["broker"])
+    stage.check(stats["broker"]["faults"] == 0, "bugs of the broker: 0", stats["broker"])
     found = sorted({finding.kind for finding in client.findings()})
     stage.check(
         found == ["failed-frame-touched", "mapping-leaked", "zombie-domain"],
