@@ -86,6 +86,7 @@ FACES: Final[Mapping[str, Face]] = {
     "findings.clear": Face("clear_findings"),
     "space.attach": Face("attach", "space * personality probe merge", value="Space"),
     "space.fork": Face("fork"),
+    "space.list": Face("spaces", "* dom", value="SpaceRow"),
     "space.buffers": Face("buffers", read=_MEMORY),
     "mmap": Face(params="addr len prot * fixed file", value="addr"),
     "fault": Face(params="addr access", value="Fault"),

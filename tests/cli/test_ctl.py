@@ -152,6 +152,21 @@ def test_maps_of_another_process(ctl: Ctl, client: Client, guest: int) -> None:
     assert "no entries" in ctl("maps", "--space", str(space)).stdout
 
 
+def test_who_maps_what(ctl: Ctl, client: Client, guest: int) -> None:
+    """Law: `spaces` has a line for who maps a domain, by number or name, and says when nobody does."""
+    name = client.domains.info(guest).name or str(guest)
+    assert ctl("spaces", "--dom", name).stdout == f"nobody maps domain {guest}\n"
+    space = client.attach().space
+    with ForeignMemory(client) as foreign, foreign.map(guest, [1, 17], errors="keep"):
+        (row,) = document(ctl("spaces", "--dom", name, "--json"))["spaces"]
+        lines = ctl("spaces").stdout.splitlines()
+
+        assert (row["space"], row["pid"], row["dom"]) == (space, os.getpid(), guest)
+        assert (row["present"], row["writable"], row["failed"]) == (1, 1, 1)
+        assert lines[0].split()[:4] == ["space", "uid", "pid", "client"]
+        assert lines[1].split()[:3] == [str(space), str(os.getuid()), str(os.getpid())]
+
+
 def test_stats(ctl: Ctl, client: Client) -> None:
     """Law: the counters are the broker's, as a tree and as JSON."""
     stats = document(ctl("stats", "--json"))

@@ -26,6 +26,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "subscribe": {"topics": ["domain"]},
     "space.attach": {},
     "space.fork": {},
+    "space.list": {},
     "mmap": {"len": PAGE, "prot": 3},
     "munmap": {"addr": BASE, "len": PAGE},
     "mprotect": {"addr": BASE, "len": PAGE, "prot": 1},

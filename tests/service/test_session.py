@@ -134,6 +134,34 @@ def test_a_connection_gets_a_space_when_it_first_needs_one() -> None:
     assert entry["file"] == "privcmd"
 
 
+def test_who_maps_what() -> None:
+    """A row for each domain that a space has mapped, or one: for its uid, for administrators, within RESTRICT.
+
+    Asking makes no space.
+    """
+    at = Desk(settings(access=[AccessRule("admin", uids=(ROOT,)), AccessRule("write", uids=(USER, OTHER))]))
+    owner, other, root, asks = at.connect(), at.connect(OTHER), at.connect(ROOT), at.connect()
+    for dom in (1, 2):
+        at.domain(root, dom=dom)
+    at.call(other, "maps")
+    at.reserve(owner, 3)
+    at.call(owner, "privcmd.mmapbatch_v2", dom=1, addr=BASE, arr=frames(0, 1, 1000))
+    at.call(owner, "mprotect", addr=BASE, len=PAGE, prot=1)
+
+    (mine,) = at.call(asks, "space.list")["spaces"]
+
+    assert (mine["uid"], mine["personality"], mine["threads"], mine["dom"]) == (USER, "uvm", 1, 1)
+    assert [mine[key] for key in ("entries", "present", "writable", "failed")] == [2, 2, 1, 1]
+    assert [(row["uid"], row["dom"]) for row in at.call(root, "space.list")["spaces"]] == [(OTHER, None), (USER, 1)]
+    assert at.call(root, "space.list", dom=1)["spaces"] == [mine]
+    assert at.call(root, "space.list", dom=2)["spaces"] == []
+    assert at.call(other, "space.list", dom=1)["spaces"] == []
+    at.call(asks, "privcmd.restrict", dom=1)
+    assert at.call(asks, "space.list")["spaces"] == [mine]
+    at.broker.disconnect(asks)
+    assert len(list(at.broker.world.spaces)) == 2
+
+
 def test_a_fork_waits_for_somebody_to_live_in_it() -> None:
     """The child's space can be joined as long as the parent lives; joined, it lives on without it."""
     at = desk()

@@ -69,6 +69,7 @@ _EXAMPLES = {
     "domain list": "  privcmdctl domain list --json | jq '.domains[] | select(.state == \"dying\")'\n",
     "domain info": "  privcmdctl domain info 1 --frames 0x98+0x30\n  privcmdctl domain info guest\n",
     "demo": "  privcmdctl demo /usr/bin/ls\n",
+    "spaces": "  privcmdctl spaces --dom guest\n",
     "stats": "  privcmdctl stats --json | jq .mappings\n",
     "run": """\
   privcmdctl run --domain hvm:64M -- xl list
@@ -83,6 +84,15 @@ A command has an address space of its own, with nothing in it; so name the space
 answers the number to the program that has it (client.attach() in Python); the broker lets any process of
 the same uid join. The columns: file (anon or privcmd), prot and max (rwx), inherit (what a fork's child
 gets), object, domain, wired count, present pages and failed pages.
+"""
+
+_SPACES = """\
+List who maps what: one line for each address space and each domain whose frames it has mapped.
+
+One sees the spaces of one's own uid; who may administer all domains sees all. The columns: the process that made
+the space and the name that it gave itself, the connections that are its threads, the map entries with frames of the
+domain, and their pages: those that are mapped, those of them that can be written, and those whose frame failed.
+`privcmdctl maps --space N` has the entries one by one.
 """
 
 _RUN = """\
@@ -226,6 +236,20 @@ def _maps(parsed: argparse.Namespace) -> int:
     text = output.table(headings, rows, left=("file", "prot", "max", "inherit"))
     shown = {"space": parsed.space, "entries": [dataclasses.asdict(entry) for entry in entries]}
     _show(parsed, shown, text if rows else f"space {parsed.space} has no entries")
+    return 0
+
+
+def _spaces(parsed: argparse.Namespace) -> int:
+    with _client(parsed) as client:
+        dom = None if parsed.dom is None else _domid(client, parsed.dom)
+        spaces = client.spaces(dom=dom)
+    headings = (
+        "space", "uid", "pid", "client", "personality", "threads", "domain", "entries", "present", "writable", "failed",
+    )  # fmt: skip
+    rows = [tuple("-" if value in (None, "") else value for value in dataclasses.astuple(space)) for space in spaces]
+    nobody = "no address spaces" if dom is None else f"nobody maps domain {dom}"
+    text = output.table(headings, rows, left=("client", "personality")) if rows else nobody
+    _show(parsed, {"spaces": [dataclasses.asdict(space) for space in spaces]}, text)
     return 0
 
 
@@ -480,6 +504,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     maps = add(commands, "maps", _maps, "print the map entries of an address space", _MAPS)
     maps.add_argument("--space", metavar="N", type=number, required=True, help="the address space")
+    spaces = add(commands, "spaces", _spaces, "list who maps what", _SPACES)
+    spaces.add_argument("--dom", metavar="DOMID", type=domain, help="only mappings of this domain: number or name")
     stats = add(commands, "stats", _stats, "print the broker's counters")
     stats.add_argument(
         "--unanswered", action="store_true",
@@ -492,7 +518,13 @@ def _parser() -> argparse.ArgumentParser:
     add(rules, "list", _fault_list, "list the rules, and how often each has fired")
     cleared = add(rules, "clear", _fault_clear, "end a rule, or all of them")
     cleared.add_argument("rule", metavar="RULE", type=number, nargs="?", help="its number (default: all)")
-    run = add(commands, "run", _run, "run an unmodified Xen program on a simulated host", _RUN)
+    _run_options(add(commands, "run", _run, "run an unmodified Xen program on a simulated host", _RUN))
+    demo = add(commands, "demo", _demo, "start a broker and device models, and check what they promise, step by step")
+    demo.add_argument("file", metavar="FILE", nargs="?", help="a file to load into guest memory (default: this Python)")
+    return parser
+
+
+def _run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--config", metavar="FILE", help="the configuration of the broker that is started for it")
     run.add_argument(
         "--set", metavar="TABLE.KEY=VALUE", type=setting, action="append", default=[],
@@ -537,9 +569,6 @@ def _parser() -> argparse.ArgumentParser:
         help="how long what the program leaves running may go on before it is ended (default: 5)",
     )  # fmt: skip
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="what to run")
-    demo = add(commands, "demo", _demo, "start a broker and device models, and check what they promise, step by step")
-    demo.add_argument("file", metavar="FILE", nargs="?", help="a file to load into guest memory (default: this Python)")
-    return parser
 
 
 if __name__ == "__main__":

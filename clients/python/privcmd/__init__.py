@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from privcmd.evtchn import EventChannel
     from privcmd.faults import InjectedFault
     from privcmd.foreign import ForeignMemory, Mapping
-    from privcmd.results import HOLE, Batch, DomainInfo, DomainRow, Fault, Finding, MapEntry, Space
+    from privcmd.results import HOLE, Batch, DomainInfo, DomainRow, Fault, Finding, MapEntry, Space, SpaceRow
     from privcmd.version import __version__
 
 PAGE_SIZE = 4096
@@ -60,6 +60,7 @@ _HOMES = {
     "PrivateBroker": "broker",
     "PrivcmdError": "errors",
     "Space": "results",
+    "SpaceRow": "results",
     "__version__": "version",
 }
 
@@ -88,6 +89,7 @@ __all__ = [
     "PrivateBroker",
     "PrivcmdError",
     "Space",
+    "SpaceRow",
     "__version__",
 ]
 

@@ -41,6 +41,37 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
+class SpaceRow:
+    """One row of what ``space.list`` answers.
+
+    Attributes:
+        space: Number of the address space.
+        uid: The uid that it belongs to.
+        pid: The process that made it, as the kernel named it.
+        client: what that process called itself in hello.
+        personality: uvm or linux.
+        threads: Connections that live in it.
+        dom: The domain; None when the space has mapped none.
+        entries: Map entries with frames of the domain.
+        present: Pages with a page table entry.
+        writable: Those of them that lie in entries which allow writes (pages).
+        failed: Pages whose frame failed.
+    """
+
+    space: int
+    uid: int
+    pid: int
+    client: str
+    personality: str
+    threads: int
+    dom: int | None
+    entries: int
+    present: int
+    writable: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """What ``fault`` answers.
 

@@ -25,6 +25,7 @@ from privcmd.answers import (
     Populated,
     PortRow,
     Space,
+    SpaceRow,
 )
 from privcmd.call import Call, given, nothing, whole
 from privcmd.evtchn import EventChannel
@@ -142,6 +143,22 @@ def fork() -> Call[int]:
         The address space's number.
     """
     return Call("space.fork", {}, lambda answer, _: answer["space"])
+
+
+def spaces(*, dom: int | None = None) -> Call[list[SpaceRow]]:
+    """List who maps what: the address spaces, and the domains whose frames each has mapped.
+
+    A client sees the spaces of its own uid; a client that may administer all domains sees all. After
+    ``privcmd.restrict`` it sees mappings of the domain that is left to it.
+
+    Args:
+        dom: Only mappings of this domain; all when left out.
+
+    Returns:
+        A `SpaceRow` each, a row for each domain that a space has mapped, in the order of spaces and domains; without
+        dom a space that has mapped none has one row too.
+    """
+    return Call("space.list", given(dom=dom), lambda answer, _: [pick(SpaceRow, row) for row in answer["spaces"]])
 
 
 def mmap(addr: int, length: int, prot: int, *, fixed: bool = False, file: str | None = None) -> Call[int]:

@@ -17,6 +17,7 @@ from privcmd.answers import (
     Populated,
     PortRow,
     Space,
+    SpaceRow,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = [
     "PortRow",
     "SharedPages",
     "Space",
+    "SpaceRow",
 ]
 
 HOLE = 2**64 - 1

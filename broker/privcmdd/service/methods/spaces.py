@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -210,6 +211,43 @@ def fork(world: World, session: Session, _params: Params) -> Params:
     return {"space": world.spaces.fork(session, world.residence(session)).space.number}
 
 
+def listed(world: World, session: Session, params: Params) -> Params:
+    """``space.list``: who maps what."""
+    rows: list[Params] = []
+    sees_all = session.access.allows("admin", None)
+    for residence in world.spaces.residences():
+        if sees_all or residence.uid == session.identity.uid:
+            rows += mapped(residence)
+    for only in (params["dom"], session.restricted_to):
+        rows = [one for one in rows if only in (None, one["dom"])]
+    return {"spaces": rows}
+
+
+def mapped(residence: Residence) -> list[Params]:
+    """What a space has mapped of each domain; one row without a domain when it has mapped none."""
+    space = residence.space
+    about = {
+        "space": space.number,
+        "uid": residence.uid,
+        "pid": residence.pid,
+        "client": residence.client,
+        "personality": residence.settings.personality,
+        "threads": len(residence.threads),
+    }
+    sums: dict[int | None, Counter[str]] = {}
+    for entry in space.map:
+        if entry.domid is not None:
+            present = space.pmap.count(entry.page, entry.n_pages)
+            counts = sums.setdefault(entry.domid, Counter())
+            counts["entries"] += 1
+            counts["present"] += present
+            counts["writable"] += present if entry.reach & PROT_WRITE else 0
+            counts["failed"] += space.personality.n_failed(entry, present)
+    names = ("entries", "present", "writable", "failed")
+    found = sorted(sums.items(), key=lambda one: one[0] or 0) or [(None, Counter())]
+    return [{**about, "dom": dom, **{name: counts[name] for name in names}} for dom, counts in found]
+
+
 def report(session: Session) -> Params | None:
     """What the report of an incident says of the address space that a connection lives in; None when it has none."""
     residence = session.residence
@@ -233,6 +271,7 @@ def leave(world: World, session: Session) -> None:
 HANDLERS: Final = {
     "space.attach": attach,
     "space.fork": fork,
+    "space.list": listed,
     "mmap": system_call(mmap),
     "munmap": system_call(munmap),
     "mprotect": system_call(mprotect),

@@ -60,6 +60,34 @@ ROWS: Final = (
         doc="Foreign mappings are not inherited (inheritance NONE). The new space waits for one connection to attach.",
     ),
     Method(
+        "space.list",
+        "List who maps what: the address spaces, and the domains whose frames each has mapped.",
+        (Param("dom", "domid", "only mappings of this domain; all when left out", None),),
+        (
+            Field(
+                "spaces",
+                "maps",
+                "a row for each domain that a space has mapped, in the order of spaces and domains; without dom a "
+                "space that has mapped none has one row too",
+                fields=(
+                    Field("space", "int", "number of the address space"),
+                    Field("uid", "int", "the uid that it belongs to"),
+                    Field("pid", "int", "the process that made it, as the kernel named it"),
+                    Field("client", "str", "what that process called itself in hello"),
+                    Field("personality", "str", " or ".join(PERSONALITIES)),
+                    Field("threads", "int", "connections that live in it"),
+                    Field("dom", "int", "the domain; nil when the space has mapped none", nullable=True),
+                    Field("entries", "int", "map entries with frames of the domain"),
+                    Field("present", "int", "pages with a page table entry", unit="pages"),
+                    Field("writable", "int", "those of them that lie in entries which allow writes", unit="pages"),
+                    Field("failed", "int", "pages whose frame failed", unit="pages"),
+                ),
+            ),
+        ),
+        doc="A client sees the spaces of its own uid; a client that may administer all domains sees all. After "
+        "`privcmd.restrict` it sees mappings of the domain that is left to it.",
+    ),
+    Method(
         "mmap",
         "Reserve a range of the address space.",
         (
