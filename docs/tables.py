@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import rooms
 
+from privcmd.run import explain
 from privcmdd.model.findings import FindingKind
 from privcmdd.server.keys import KEYS, Key, as_toml, render
 from privcmdd.service.hypercalls import createdomain, dm_op, domctl
@@ -27,6 +28,8 @@ from privcmdd.service.hypercalls.names import NAMES, named
 ROOT: Final = Path(__file__).resolve().parent.parent
 OWN_NAME: Final = re.compile(r"^(``\w+``(?: and |, )?)+(: )?")
 PART: Final = re.compile(r"(<!-- made: ([^>]+) -->\n\n).*?(<!-- end -->\n)", re.DOTALL)
+LINK: Final = re.compile(r"(?<!!)\[((?:[^\[\]]|\[\[\w+\]\])+)\]\([^()]*\)")
+COMMENT: Final = re.compile(r"<!--.*?-->\n+", re.DOTALL)
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -122,11 +125,20 @@ def filled(text: str) -> str:
     return PART.sub(lambda part: f"{part[1]}{PARTS[part[2]]()}\n{part[3]}", text)
 
 
+def plain(text: str) -> str:
+    """Make of a page what can be read where its links lead nowhere."""
+    return LINK.sub(r"\1", COMMENT.sub("", text))
+
+
 def files() -> dict[Path, str]:
     """Make every file that has something made in it."""
     pages = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").rglob("*.md"))}
     made = {path: filled(text) for path, text in pages.items() if PART.search(text)}
-    return {**made, ROOT / "config" / "privcmdd.toml": render()}
+    carried = {
+        explain.PAGES / f"{name}.txt": plain(filled(pages[ROOT / "docs" / "reference" / f"{name}.md"]))
+        for name in (*explain.BY_SECTION, *explain.WHOLE)
+    }
+    return {**made, **carried, ROOT / "config" / "privcmdd.toml": render()}
 
 
 def main() -> int:
@@ -134,10 +146,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is stale")
     check = parser.parse_args().check
-    stale = [(path, text) for path, text in files().items() if path.read_text(encoding="utf-8") != text]
+    stale = [
+        (path, text) for path, text in files().items() if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
     for path, text in stale:
         print(f"{path.relative_to(ROOT)}: {'stale, run docs/tables.py (make generate)' if check else 'written'}")
         if not check:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
     return 1 if check and stale else 0
 

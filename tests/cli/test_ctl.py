@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from privcmd import Client, ForeignMemory, PrivateBroker
+from privcmd.run import explain
+from privcmdd.model.findings import FindingKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,6 +167,38 @@ def test_who_maps_what(ctl: Ctl, client: Client, guest: int) -> None:
         assert (row["present"], row["writable"], row["failed"]) == (1, 1, 1)
         assert lines[0].split()[:4] == ["space", "uid", "pid", "client"]
         assert lines[1].split()[:3] == [str(space), str(os.getuid()), str(os.getpid())]
+
+
+@pytest.mark.parametrize("kind", FindingKind)
+def test_every_finding_is_explained(kind: FindingKind) -> None:
+    """Law: the id of a finding is explained by its section, which reads without its links."""
+    text = explain.everything()[kind]
+
+    assert "**Instead**" in text
+    assert "](" not in text
+
+
+@pytest.mark.parametrize("word", ["EDQUOT", "edquot", "122", "-122"])
+def test_an_errno_is_explained(word: str) -> None:
+    """Law: by its name or number, of either sign, and no broker is asked."""
+    ran = run("--socket", "/nonexistent/socket", "explain", word)
+
+    assert (ran.returncode, ran.stdout.split("\n")[0]) == (0, "EDQUOT")
+    assert "raise limits.frames" in ran.stdout
+
+
+def test_what_can_be_explained() -> None:
+    """Law: without an id all of them are listed; one that is not there is 2, with what was probably meant."""
+    ids = document(run("explain", "--json"))["ids"]
+    assert {"ENOENT", "hypercalls", *FindingKind} <= set(ids)
+    assert run("explain").stdout.split() == ids
+    assert "`memory_op`" in document(run("explain", "hypercalls", "--json"))["text"]
+
+    ran = run("explain", "frame-bit-lost")
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "did you mean frame-bits-lost?" in ran.stderr
+    assert "`privcmdctl explain` lists" in run("explain", "0x-zzz").stderr
 
 
 def test_stats(ctl: Ctl, client: Client) -> None:

@@ -46,6 +46,11 @@ def test_the_library_and_the_packages_are_of_one_version(installed: Environment,
     assert installed("privcmdctl", "--version").stdout == f"privcmdctl {version}\n"
 
 
+def test_pages_are_in_it(installed: Environment) -> None:
+    """What reports point to can be read without a checkout."""
+    assert "**Instead**" in installed("privcmdctl", "explain", "frame-bits-lost").stdout
+
+
 def test_the_dropin_library_is_in_it_too(wheel: Path) -> None:
     """Beside the shim is the library that takes the place of Xen's; a wheel with them is for one platform."""
     with zipfile.ZipFile(wheel) as packed:

@@ -40,7 +40,7 @@ def test_a_run_ends_with_what_was_found(choice: str, status: int, n_lines: int) 
     if lines:
         assert lines[0].startswith("privcmdctl: frame-bits-lost: frame 0x10000000003 of domain 1 was asked for")
         assert "privcmd.mmapbatch_v2 (request " in lines[1]
-        assert lines[1].endswith("; see docs/reference/findings.md#frame-bits-lost")
+        assert lines[1].endswith("; see `privcmdctl explain frame-bits-lost`")
 
 
 def summary(*arguments: str) -> tuple[int, dict[str, Any]]:

@@ -70,6 +70,7 @@ _EXAMPLES = {
     "domain info": "  privcmdctl domain info 1 --frames 0x98+0x30\n  privcmdctl domain info guest\n",
     "demo": "  privcmdctl demo /usr/bin/ls\n",
     "spaces": "  privcmdctl spaces --dom guest\n",
+    "explain": "  privcmdctl explain frame-bits-lost\n  privcmdctl explain EDQUOT\n",
     "stats": "  privcmdctl stats --json | jq .mappings\n",
     "run": """\
   privcmdctl run --domain hvm:64M -- xl list
@@ -93,6 +94,11 @@ One sees the spaces of one's own uid; who may administer all domains sees all. T
 the space and the name that it gave itself, the connections that are its threads, the map entries with frames of the
 domain, and their pages: those that are mapped, those of them that can be written, and those whose frame failed.
 `privcmdctl maps --space N` has the entries one by one.
+"""
+
+_EXPLAIN = """\
+Print what the documentation says of a finding, of an errno (its name or number), or with `hypercalls` of all operations
+of Xen's that are answered. Without ID, list what can be explained. No broker is needed.
 """
 
 _RUN = """\
@@ -268,6 +274,21 @@ def _stats(parsed: argparse.Namespace) -> int:
 def _findings(parsed: argparse.Namespace) -> int:
     with _client(parsed) as client:
         _show(parsed, *findings.listed(client, clear=parsed.clear))
+    return 0
+
+
+def _explain(parsed: argparse.Namespace) -> int:
+    from privcmd.run import explain  # noqa: PLC0415 - no other command needs it
+
+    there = explain.everything()
+    if parsed.id is None:
+        _show(parsed, {"ids": list(there)}, "\n".join(there))
+        return 0
+    name = explain.called(parsed.id)
+    if name not in there:
+        hint = meant(name, there) or "; `privcmdctl explain` lists what can be explained"
+        return _wrong(parsed, f"nothing is written about {parsed.id!r}{hint}")
+    _show(parsed, {"id": name, "text": there[name]}, f"{name}\n\n{there[name]}")
     return 0
 
 
@@ -513,6 +534,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     found = add(commands, "findings", _findings, "list what a real host would have let pass in silence", findings.ABOUT)
     found.add_argument("--clear", action="store_true", help="forget them afterwards")
+    explained = add(commands, "explain", _explain, "print the page about a finding or an errno", _EXPLAIN)
+    explained.add_argument("id", metavar="ID", nargs="?", help="as frame-bits-lost, EFAULT, 14 or hypercalls")
     rules = group("fault", "make requests and frames fail on demand")
     faults.options(add(rules, "add", _fault_add, "add a rule", faults.ABOUT))
     add(rules, "list", _fault_list, "list the rules, and how often each has fired")

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from privcmd.run.explain import hint
+
 if TYPE_CHECKING:
     from privcmd.client import Client
     from privcmd.results import Finding
 
-PAGE: Final = "docs/reference/findings.md"
 LEAKED: Final = "mapping-leaked"
 """The kind that the report of leaks tells more about."""
 
@@ -25,5 +26,5 @@ def paragraph(finding: Finding) -> str:
     who = f"process {finding.pid} ({finding.client})" if finding.client else f"process {finding.pid}"
     return (
         f"{finding.kind}{times}: {finding.text}\n"
-        f"    {who}, {finding.method} (request {finding.request} of its connection); see {PAGE}#{finding.kind}"
+        f"    {who}, {finding.method} (request {finding.request} of its connection); see {hint(finding.kind)}"
     )

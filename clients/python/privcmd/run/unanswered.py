@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from privcmd.run.explain import hint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from privcmd.client import Client
-
-PAGE: Final = "docs/reference/hypercalls.md"
 
 
 def counts(client: Client) -> dict[str, int]:
@@ -33,4 +33,4 @@ def most_often(asked: Mapping[str, int]) -> dict[str, int]:
 def sentence(asked: Mapping[str, int]) -> str:
     """All of it in one line."""
     told = ", ".join(f"{what} ({n} times)" if n > 1 else what for what, n in asked.items())
-    return f"asked for and not answered: {told}; see {PAGE}"
+    return f"asked for and not answered: {told}; see {hint('hypercalls')}"
