@@ -290,7 +290,7 @@ def test_variables_that_a_run_does_not_heed_are_named() -> None:
     ran = ctl("run", "--no-xenstore", "--", "true", env={"PRIVCMDD_LIMITS__FRAMES": "1", "PRIVCMDD_PARANOID": "1"})
 
     assert ran.stderr == (
-        "privcmdctl: PRIVCMDD_LIMITS__FRAMES, PRIVCMDD_PARANOID are not heeded by run: use --config, --set or --host\n"
+        "privcmdctl: PRIVCMDD_LIMITS__FRAMES, PRIVCMDD_PARANOID are ignored by run: use --config, --set or --host\n"
     )
 
 

@@ -37,7 +37,7 @@ def test_a_program_that_failed_may_have_missed_something() -> None:
 
 def test_a_broker_tells_what_all_its_programs_missed(broker: PrivateBroker) -> None:
     """A table, or a document; a run tells only of what was asked meanwhile."""
-    assert stats(broker) == "all that was asked for has been answered\n"
+    assert stats(broker) == "the broker has answered all that programs asked for\n"
     for _ in range(2):
         assert run("--socket", broker.path, "--no-xenstore", "--", *python(ASKS, 1)).stderr.startswith(SENTENCE)
 

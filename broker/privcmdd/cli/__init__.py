@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Argument parsing."""
+"""The commands ``privcmdd`` and ``privcmdctl``: arguments in, text or JSON out."""

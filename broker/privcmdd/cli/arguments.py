@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What arguments of ``privcmdctl`` may look like."""
+"""The types of ``privcmdctl``'s arguments: functions from text to a value."""
 
 from __future__ import annotations
 

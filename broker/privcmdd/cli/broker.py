@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command ``privcmdd``: arguments in, an exit code out.
 
-The order of things matters here: a broker is started for every test run, so it listens as early as it can
-and imports what is slow (trio) afterwards, and numpy only when the first domain asks for it.
+The order matters here. A broker is started for every test run, so it listens as early as it can. It imports trio,
+which is slow, afterwards, and numpy only when the first domain needs it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EXIT_CODES = """\
 exit codes:
   0  stopped by SIGTERM or SIGINT; all that had arrived was answered
   1  failed while running
-  2  wrong arguments or configuration, or the socket cannot be had; nothing was served
+  2  wrong arguments or configuration, or the socket cannot be made; nothing was served
   3  stopped by a second signal, or because clients did not take their answers in time
 """
 
@@ -61,7 +61,7 @@ environment:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
+    """Run the command. Returns its exit code."""
     if not __debug__:
         print("privcmdd: refuses to run under python -O: its assertions are its leak checks", file=sys.stderr)
         return 2
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser(
         "check-config",
-        help="say what the configuration comes to, and where each value is from",
+        help="print the configuration, and where each value is from",
         description="Read the configuration as `serve` would, and print each key, its value and its origin.",
         epilog="exit codes:\n  0  it is right\n  2  it is not; the key is named",
     )
@@ -146,7 +146,7 @@ def _configured(parsed: argparse.Namespace) -> Configuration:
 
 
 def _serve(parsed: argparse.Namespace) -> int:
-    gc.disable()  # nothing of what starting makes is garbage
+    gc.disable()  # the objects that the start makes are no garbage
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads cost 5 ms and are of no use here
     from privcmdd.server import listen, signals  # noqa: PLC0415 - --help needs none of it
     from privcmdd.server.config import ConfigError  # noqa: PLC0415
@@ -162,7 +162,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     except listen.ListenError as problem:
         print(f"privcmdd: {problem}{_elsewhere(configuration)}", file=sys.stderr)
         return 2
-    # From here on clients can connect; they are answered when the rest is there.
+    # From here on clients can connect; they are answered when the slow modules are imported.
     import trio  # noqa: PLC0415 - slow
 
     from privcmdd.server import supervise  # noqa: PLC0415 - slow
@@ -194,7 +194,7 @@ def _listen(parsed: argparse.Namespace, configuration: Configuration) -> list[Li
 
 
 def _elsewhere(configuration: Configuration) -> str:
-    """What to do when a path cannot be had that is the system's because the environment names no other."""
+    """The advice when the socket cannot be made at the system's path, which is the default without XDG_RUNTIME_DIR."""
     variables = ("PRIVCMDD_SOCKET", "XDG_RUNTIME_DIR")
     if configuration.origins["server.socket_path"] != "default" or any(map(os.environ.get, variables)):
         return ""
@@ -231,7 +231,7 @@ def _check(parsed: argparse.Namespace) -> int:
 
 
 def _print_capabilities() -> int:
-    """As vhost-user back ends do (docs/interop/vhost-user.rst in QEMU, "Backend program conventions")."""
+    """Print what vhost-user back ends print (docs/interop/vhost-user.rst in QEMU, "Backend program conventions")."""
     import json  # noqa: PLC0415
 
     from privcmdd.wire.methods import FEATURES, METHODS, PROTOCOL  # noqa: PLC0415

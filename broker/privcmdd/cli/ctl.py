@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from privcmd import Client, DomainInfo, MapEntry
 
 TIMEOUT_S = 30.0
-"""How long to wait for the broker by default: it may be in the middle of batches of a million frames."""
+"""How long to wait for the broker by default; it may be busy with batches of a million frames."""
 
 _PAGE = privcmd.PAGE_SIZE
 _WISHES = ("errors", "times")  # what PRIVCMDD_SAY takes, separated by commas: clients/c/say.h
@@ -105,7 +105,7 @@ _RUN = """\
 Run a program that maps guest memory through libxenforeignmemory or /dev/xen/privcmd, unmodified, as if this were a
 Xen host. A broker of its own is started, or with --socket an existing one is joined; the shim is preloaded; the
 program's exit status, or the signal that ended it, is handed on. Mappings that it leaves behind are listed at the
-end, with the request that made each, and so is what a real host would have let pass though it does harm
+end, with the request that made each, and so is what does harm on a real host, in silence
 (`privcmdctl findings --help`). Processes that it leaves running are named, and ended after --linger.
 Where Xen's own xenstored is installed, one runs beside the program.
 
@@ -126,7 +126,7 @@ or hexadecimal with 0x.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
+    """Run the command. Returns its exit status."""
     return guarded("privcmdctl", lambda: _main(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -265,7 +265,7 @@ def _stats(parsed: argparse.Namespace) -> int:
     if parsed.unanswered:
         counts = unanswered.most_often(stats["broker"]["unanswered"])
         text = output.table(("asked for", "times"), counts.items(), left=("asked for",))
-        _show(parsed, {"unanswered": counts}, text if counts else "all that was asked for has been answered")
+        _show(parsed, {"unanswered": counts}, text if counts else "the broker has answered all that programs asked for")
     else:
         _show(parsed, stats, output.tree(stats))
     return 0
@@ -324,10 +324,10 @@ def _client(parsed: argparse.Namespace) -> Client:
 
 
 def _domid(client: Client, named: int | str) -> int:
-    """The number of a domain that is named by it or by its name.
+    """The number of a domain that is given by number or by name.
 
     Raises:
-        PrivcmdError: ESRCH, none of those that one has a right to has this name; EEXIST, several have it.
+        PrivcmdError: ESRCH, no domain that the caller has a right to has this name; EEXIST, several have it.
     """
     if isinstance(named, int):
         return named
@@ -343,7 +343,7 @@ def _domid(client: Client, named: int | str) -> int:
 
 
 def _wrong(parsed: argparse.Namespace, text: str) -> int:
-    """Say what is wrong with the usage; returns the exit status for it."""
+    """Say what is wrong with the usage. Returns the exit status for wrong usage."""
     if parsed.json:
         output.complain_as_json(errno.EINVAL, "EINVAL", text)
     else:
@@ -383,15 +383,15 @@ def _letters(prot: int) -> str:
 
 
 def _spans(start: int, frames: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Runs of names that follow each other, and of holes, as (position, pages, first name)."""
+    """Runs of consecutive frame numbers, and of holes, as (position, pages, first frame number)."""
     spans: list[tuple[int, int, int]] = []
-    for at, name in enumerate(frames, start):
+    for at, frame in enumerate(frames, start):
         if spans:
-            first, n, first_name = spans[-1]
-            if name == (privcmd.HOLE if first_name == privcmd.HOLE else first_name + n):
-                spans[-1] = (first, n + 1, first_name)
+            first, n, first_frame = spans[-1]
+            if frame == (privcmd.HOLE if first_frame == privcmd.HOLE else first_frame + n):
+                spans[-1] = (first, n + 1, first_frame)
                 continue
-        spans.append((at, 1, name))
+        spans.append((at, 1, frame))
     return spans
 
 
@@ -423,7 +423,7 @@ def _run(parsed: argparse.Namespace) -> int:
     if parsed.config is not None or settings:
         from privcmdd.server.config import ConfigError, load  # noqa: PLC0415 - no other command needs it
 
-        try:  # a mistake in it is the caller's, and is named as such
+        try:  # a mistake in the configuration is wrong usage, so it is found before the broker starts
             flags = [(one.partition("=")[0], one.partition("=")[2]) for one in settings]
             load(parsed.config, environ={}, flags=flags)
         except ConfigError as error:
@@ -452,18 +452,18 @@ def _run(parsed: argparse.Namespace) -> int:
 
 
 def _say_ignored() -> None:
-    """Say which variables configure a broker of one's own, and not the one of a run."""
+    """Say which variables of the environment configure `privcmdd serve` and not the broker of a run."""
     ignored = sorted(name for name in os.environ if name == "PRIVCMDD_PARANOID" or re.match(r"PRIVCMDD_\w+__", name))
     if ignored:
         verb = "is" if len(ignored) == 1 else "are"
-        output.complain(f"{', '.join(ignored)} {verb} not heeded by run: use --config, --set or --host")
+        output.complain(f"{', '.join(ignored)} {verb} ignored by run: use --config, --set or --host")
 
 
 # --- arguments --------------------------------------------------------------------------------------------
 
 
 def _common(*, outermost: bool) -> argparse.ArgumentParser:
-    """Options that may stand before the command and after it; the inner ones have no defaults to override."""
+    """The options that may stand before or after the command. After it they have no defaults, to keep those before."""
     default: dict[str, Any] = {} if outermost else {"argument_default": argparse.SUPPRESS}
     common = argparse.ArgumentParser(add_help=False, **default)
     common.add_argument("--socket", metavar="PATH", help="the broker's socket")
@@ -477,7 +477,7 @@ def _common(*, outermost: bool) -> argparse.ArgumentParser:
 
 
 def _epilog(path: str) -> str:
-    """What the help of a command ends with: its exit statuses and its own examples."""
+    """The end of a command's help: its exit statuses and its own examples."""
     status = _STATUS + (_RUN_STATUS if path in ("", "run") else "")
     return f"{status}\nexamples:\n{_EXAMPLES[path]}" if path in _EXAMPLES else status
 
@@ -530,9 +530,9 @@ def _parser() -> argparse.ArgumentParser:
     stats = add(commands, "stats", _stats, "print the broker's counters")
     stats.add_argument(
         "--unanswered", action="store_true",
-        help="only the operations of Xen's that programs asked for and that the broker does not have, by name",
+        help="only the operations of Xen that programs asked for and that the broker does not have, by name",
     )  # fmt: skip
-    found = add(commands, "findings", _findings, "list what a real host would have let pass in silence", findings.ABOUT)
+    found = add(commands, "findings", _findings, "list what does harm on a real host, in silence", findings.ABOUT)
     found.add_argument("--clear", action="store_true", help="forget them afterwards")
     explained = add(commands, "explain", _explain, "print the page about a finding or an errno", _EXPLAIN)
     explained.add_argument("id", metavar="ID", nargs="?", help="as frame-bits-lost, EFAULT, 14 or hypercalls")
@@ -563,15 +563,15 @@ def _run_options(run: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     run.add_argument(
         "--leaks", choices=("report", "error"), default="report",
-        help="what mappings and processes left behind are: a line each, or also exit status 99",
+        help="how to report mappings and processes left behind: a line each, or also exit status 99",
     )  # fmt: skip
     run.add_argument(
         "--findings", choices=("report", "error", "ignore"), default="report",
-        help="what findings are: a paragraph each, also exit status 98, or nothing",
+        help="how to report findings: a paragraph each, also exit status 98, or nothing",
     )  # fmt: skip
     run.add_argument(
         "--faults", choices=("report", "error"), default="report",
-        help="what a rule of --fault is that never made anything fail: a line, or also exit status 97",
+        help="how to report a rule of --fault that never made anything fail: a line, or also exit status 97",
     )  # fmt: skip
     run.add_argument(
         "--xenstore", action=argparse.BooleanOptionalAction,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules of faults on demand as ``privcmdctl`` takes and shows them.
+"""Rules of injection as ``privcmdctl`` takes and shows them.
 
 The options of ``fault add`` and the words of ``run --fault`` are the same: a SPEC is those options without their
-dashes, separated by commas, and is taken apart by the same parser.
+dashes, separated by commas, and the same parser reads it.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ SPEC: Final = "the options of `fault add` without dashes, as dom=1,gfns=0x100+16
 
 
 def add(client: Client, parsed: argparse.Namespace) -> tuple[Any, str]:
-    """``fault add``: what to print, as a document and as text."""
+    """Do ``fault add``. Returns what to print, as a document and as text."""
     made = client.faults.add(**keywords(parsed), keep=True)
     (rule,) = (one for one in client.faults.list() if one.id == made)
     return asdict(rule), f"rule {made}: {rule}"
 
 
 def listed(client: Client) -> tuple[Any, str]:
-    """``fault list``."""
+    """Do ``fault list``. Returns what to print, as a document and as text."""
     rules = client.faults.list()
     rows = [(one.id, one.seen, one.fired, until(one), one) for one in rules]
     text = output.table(("rule", "seen", "fired", "until", "what"), rows, left=("until", "what"))
@@ -53,13 +53,13 @@ def listed(client: Client) -> tuple[Any, str]:
 
 
 def clear(client: Client, rule: int | None) -> tuple[Any, str]:
-    """``fault clear``."""
+    """Do ``fault clear``. Returns what to print, as a document and as text."""
     cleared = client.faults.clear(rule)
     return {"cleared": cleared}, f"{cleared} rule{'s' * (cleared != 1)} cleared"
 
 
 def until(rule: InjectedFault) -> str:
-    """When a rule ends."""
+    """What ends a rule, for the column "until"."""
     return "cleared" if rule.connection is None else f"connection {rule.connection} ends"
 
 
@@ -89,13 +89,13 @@ def options(parser: argparse.ArgumentParser) -> None:
     whom.add_argument(
         "--method",
         metavar="NAME",
-        help="this method of the protocol; with a dot at its end all that begin so: privcmd.",
+        help="this method of the protocol; or all whose names begin with a word and a dot, as privcmd.",
     )
     when = parser.add_argument_group("when (default: always)")
     when.add_argument("--nth", metavar="N", type=number, help="from the Nth match on, counted from 1")
     when.add_argument("--times", metavar="N", type=number, help="N times at most")
     when.add_argument("--probability", metavar="P", type=probability, help="with this probability, as 0.01")
-    when.add_argument("--seed", metavar="N", type=number, help="which ones; 0 unless given")
+    when.add_argument("--seed", metavar="N", type=number, help="which matches --probability chooses (default: 0)")
 
 
 RULE: Final = (
@@ -105,7 +105,7 @@ RULE: Final = (
 
 
 def keywords(parsed: argparse.Namespace) -> dict[str, Any]:
-    """The options as arguments of ``privcmd.Client.faults.add``."""
+    """The parsed options as arguments of ``privcmd.Client.faults.add``."""
     given = {key: getattr(parsed, key) for key in RULE if getattr(parsed, key, None) is not None}
     if getattr(parsed, "gfns", None):
         given["gfns"] = [range(first, first + n_pages) for first, n_pages in parsed.gfns]
@@ -124,14 +124,14 @@ def probability(text: str) -> float:
 
 
 class Words(Parser):
-    """A parser whose errors name the option that the words were given to."""
+    """The parser of a SPEC, whose errors are errors of the option that the SPEC was given to."""
 
     def error(self, message: str) -> Never:
-        """Complain. Raises argparse.ArgumentTypeError."""
+        """Say what is wrong with the SPEC. Raises argparse.ArgumentTypeError."""
         raise argparse.ArgumentTypeError(f"{self.corrected(message).replace('--', '')}; a rule is {SPEC}")
 
     def unrecognised(self, words: Sequence[str]) -> str:
-        """As the user wrote them, without dashes."""
+        """The sentence about unknown words, which it names as the user wrote them: without dashes."""
         name = words[0].removeprefix("--").partition("=")[0]
         options = [option.removeprefix("--") for action in self._actions for option in action.option_strings]
         return f"there is no {name!r} in a rule{meant(name, options)}"

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from privcmd import Client
 
 ABOUT: Final = """\
-List what clients did that a real host would have let pass without a word, and that does harm there: one paragraph
-each, with the client, the request and the section of the documentation that explains it. Findings change no answer.
+List what clients did that a real host lets pass in silence and that does harm there: one paragraph each, with the
+client, the request and the section of the documentation that explains it. Findings change no answer.
 
-One sees those of one's own uid; who may administer all domains sees all. The broker keeps them until it ends, or
-until --clear.
+A user sees the findings of the own uid; a user with the right to administer all domains sees all. The broker keeps
+them until it ends, or until --clear.
 """
 
 
 def listed(client: Client, *, clear: bool) -> tuple[Any, str]:
-    """What to print, as a document and as text; afterwards they are forgotten, when asked for."""
+    """List the findings, and clear them if asked. Returns what to print, as a document and as text."""
     findings = client.findings()
     if clear:
         client.clear_findings()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How answers look: aligned tables and trees for people, one JSON document a command for programs."""
+"""The forms of output: aligned tables and trees for people, one JSON document for each command for programs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _KIB = 1024
 
 
 def coloured(stream: TextIO) -> bool:
-    """Whether to use colour: on a terminal, unless NO_COLOR is set or it is a dumb one."""
+    """Whether to use colour: on a terminal, unless NO_COLOR is set or the terminal is dumb."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def as_json(value: Any) -> str:
-    """The one document that ``--json`` prints."""
+    """A value as the one document that ``--json`` prints."""
     return json.dumps(value, indent=2, default=_plain)
 
 
@@ -33,7 +33,7 @@ def _plain(value: Any) -> Any:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, left: Iterable[str] = ()) -> str:
-    """Columns under headings, numbers to the right; columns named in ``left`` and text to the left."""
+    """A table of rows under headings. The columns named in ``left`` are aligned to the left, others to the right."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(headings), *cells]) for i in range(len(headings))]
     to_left = [heading in set(left) for heading in headings]
@@ -50,7 +50,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, left: It
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> str:
-    """Names and values, one a line."""
+    """Names and values, one pair on each line."""
     kept = [(name, str(value)) for name, value in pairs]
     width = max((len(name) for name, _ in kept), default=0)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in kept)
@@ -93,7 +93,7 @@ def _leaf(value: Any) -> str:
 
 
 def size(size_bytes: int) -> str:
-    """Bytes for people: "64 MiB", "1.5 GiB"."""
+    """A number of bytes for people: "64 MiB", "1.5 GiB"."""
     amount = float(size_bytes)
     for unit in ("B", "KiB", "MiB"):
         if amount < _KIB:
@@ -103,14 +103,14 @@ def size(size_bytes: int) -> str:
 
 
 def complain(text: str) -> None:
-    """A sentence to standard error."""
+    """Write a sentence to standard error."""
     red, end = (_RED, _END) if coloured(sys.stderr) else ("", "")
-    with contextlib.suppress(OSError):  # nobody is left to be told
+    with contextlib.suppress(OSError):  # standard error cannot be written: there is no other place
         print(f"privcmdctl: {red}{text}{end}", file=sys.stderr)
 
 
 def complain_as_json(number: int, name: str, text: str, details: Mapping[str, Any] | None = None) -> None:
-    """An error to standard error, under ``--json``: one line, a document of its own."""
+    """Write an error to standard error, under ``--json``: one line, a document of its own."""
     error = {"errno": number, "name": name, "text": text, "details": details or {}}
     with contextlib.suppress(OSError):
         print(json.dumps({"error": error}, default=_plain), file=sys.stderr)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parser of both commands: help that fits the terminal, and mistakes that are told with what was probably meant."""
+"""The parser of both commands: help that fits the terminal, and errors that suggest what was probably meant."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ITEM: Final = re.compile(r"( {2}(?:\d+|\S+(?:, \S+)*(?= {2})) +)\S")
 
 
 class Help(argparse.HelpFormatter):
-    """Wraps paragraphs to the terminal. Indented lines, which are examples and lists, keep their places."""
+    """Wraps paragraphs to the terminal. Indented lines, which are examples and lists, are not joined."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n\n".join(_filled(block, width, indent) for block in text.strip("\n").split("\n\n"))
@@ -36,7 +36,7 @@ def _filled(block: str, width: int, indent: str) -> str:
         return textwrap.fill(" ".join(block.split()), width, initial_indent=indent, subsequent_indent=indent)
     lines: list[str] = []
     for line in block.splitlines():
-        if lines and line.startswith("     "):  # the rest of an item
+        if lines and line.startswith("     "):  # an item goes on
             lines[-1] += " " + line.strip()
         else:
             lines.append(line)
@@ -44,7 +44,7 @@ def _filled(block: str, width: int, indent: str) -> str:
 
 
 def _item(line: str, width: int) -> list[str]:
-    """One line of a list, its rest below its text; a command, that is one line to be copied, stays one."""
+    """The lines of one list item, wrapped and indented under its text; a command stays one line, to be copied."""
     import textwrap  # noqa: PLC0415 - for help only
 
     item = _ITEM.match(line)
@@ -54,22 +54,22 @@ def _item(line: str, width: int) -> list[str]:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of a command or of one of its subcommands, which are made with the same class."""
+    """A parser of a command or of one of its subcommands; argparse makes these with the same class."""
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(**{"formatter_class": Help, "allow_abbrev": False, **keywords})
 
-    def parse_known_args(  # type: ignore[override]  # of its two signatures we need one
+    def parse_known_args(  # type: ignore[override]  # argparse has two signatures, we need one
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse; words left over are an error of the subcommand that they were given to."""
+        """Parse. Words that are left over are an error of the subcommand that they were given to."""
         found, left = super().parse_known_args(args, namespace)
         if left:
             self.error(self.unrecognised(left))
         return found, []
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
-        """Print the help; a full disk is told, as of any output."""
+        """Print the help; a full disk is reported, as for any output."""
 
         def written() -> int:
             (sys.stdout if file is None else file).write(self.format_help())  # argparse's own hides errors
@@ -79,7 +79,7 @@ class Parser(argparse.ArgumentParser):
             self.exit(status)
 
     def error(self, message: str) -> Never:
-        """Say what is wrong on standard error, as JSON when that was asked for, and end with status 2."""
+        """Say what is wrong on standard error, as JSON under ``--json``, and end with status 2."""
         text = self.corrected(message)
         if "--json" in _before_program(sys.argv[1:]):
             from privcmdd.cli import output  # noqa: PLC0415 - for a mistake only
@@ -91,7 +91,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE_STATUS)
 
     def corrected(self, message: str) -> str:
-        """Argparse's message, with what was probably meant in place of a list of everything."""
+        """Argparse's message, with a guess of what was meant in place of the list of all choices."""
         if (choice := _CHOICE.fullmatch(message)) is None:
             return message
         there = re.findall(r"[^\s',]+", choice[3])
@@ -114,7 +114,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def meant(word: str, there: Iterable[str]) -> str:
-    """A guess of what a word was to be, for the end of a sentence; empty when nothing is near."""
+    """A guess of what a word was meant to be, for the end of a sentence; empty when no word of ``there`` is near."""
     import difflib  # noqa: PLC0415 - for a mistake only
 
     near = difflib.get_close_matches(word, list(there), n=1)
@@ -122,5 +122,5 @@ def meant(word: str, there: Iterable[str]) -> str:
 
 
 def _before_program(words: Sequence[str]) -> Sequence[str]:
-    """Without the program that `run` runs, whose options are its own."""
+    """The words before the program that `run` runs, whose options are its own."""
     return words[: words.index("--")] if "--" in words else words

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What commands do about their standard output: other encodings than UTF-8, full disks, readers that have gone."""
+"""Problems of a command's standard output: other encodings than UTF-8, full disks, readers that have gone."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 UNWRITTEN: Final = 1
-"""Exit status of a command whose output was not taken."""
-# What a write says of a file that takes no more. Commands name all other failures themselves.
+"""Exit status of a command whose output could not be written."""
+# The errnos of a write to a file that takes no more. Commands name all other failures themselves.
 UNTAKEN: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def guarded(prog: str, command: Callable[[], int]) -> int:
-    """Run a command that prints, to its end.
+    """Run a command that prints. Returns its exit status.
 
-    A name that standard output cannot encode is written with escapes. Output that is not taken is one sentence and
-    status 1; a reader that has gone has read enough, and nothing is said.
+    A name that standard output cannot encode is written with escapes. When the output cannot be written, one sentence
+    says so and the status is 1; when its reader has gone, the status is 1 and nothing is said.
 
     Args:
         prog: The name of the command, for the sentence.
-        command: What to run; its exit status is handed on.
+        command: The command; returns its exit status.
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = command()
-        if sys.stdout is not None:  # started without one
+        if sys.stdout is not None:  # the process was started without one
             sys.stdout.flush()
     except OSError as problem:
         if problem.errno not in UNTAKEN:

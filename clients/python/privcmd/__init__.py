@@ -10,20 +10,20 @@ The blocking face::
             print(bytes(mapping[:64]))
 
 The face for trio is ``privcmd.trio``, with the same names (``privcmd.aio`` is its former name and goes on working);
-``privcmd.guest`` is a guest that a test scripts, ``privcmd.run.host`` a whole host. These are for users, and what
-their ``__all__`` names; the other modules are not, and change without notice. Importing this package costs next to
-nothing; each name brings its module when it is first used, and numpy and trio are never needed unless the caller has
-them.
+``privcmd.guest`` is a guest that a test scripts, ``privcmd.run.host`` a whole host. The names in the ``__all__`` of
+these modules are for users; the other modules are not, and change without notice. To import this package costs next
+to nothing: each name imports its module when it is first used. numpy is never needed, and trio only for
+``privcmd.trio``.
 """
 
 from __future__ import annotations
 
 from mmap import PROT_EXEC, PROT_READ, PROT_WRITE
 
-if __name__ != "privcmd":  # reached by way of a directory above it
+if __name__ != "privcmd":  # imported through a directory above the package
     raise ImportError(f"{__name__} would be a second copy of the package: `import privcmd`; make installs it")
 
-TYPE_CHECKING = False  # typing's own costs five times what all the rest here does
+TYPE_CHECKING = False  # to import typing's own costs five times as much as all the rest here
 if TYPE_CHECKING:
     from typing import Any
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from privcmd.version import __version__
 
 PAGE_SIZE = 4096
-"""Bytes of a page, of a frame, of everything here."""
+"""Bytes of a page and of a frame."""
 
 _HOMES = {
     "Batch": "results",

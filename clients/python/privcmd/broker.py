@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A broker of one's own for as long as a ``with`` block lasts: for tests, demonstrations and `run`."""
+"""A private broker for as long as a ``with`` block lasts: for tests, demonstrations and `run`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 START_TIMEOUT_S = 30.0
-"""How long a start may take; a healthy one takes a fifth of a second, a laden machine ten times that."""
+"""How long a start may take. It usually takes a fifth of a second, and ten times that on a busy machine."""
 
 STOP_TIMEOUT_S = 10.0
 """How long a stop may take before it is forced; longer than the broker's own ``drain_timeout_s``."""
@@ -44,16 +44,17 @@ class PrivateBroker:
         start_timeout_s: How long to wait for it to listen, in seconds.
 
     Attributes:
-        path: Its socket.
-        pid: Its process.
+        path: The broker's socket.
+        pid: The broker's process.
 
     Raises:
-        NoBroker: It ended before it listened, or did not listen in time; the message has what it said.
+        NoBroker: The broker ended before it listened, or did not listen in time; the message has its output.
 
-    It simulates the release of Xen that the tools on this machine are made for, unless ``host.xen`` says otherwise.
+    The broker simulates the release of Xen that the tools on this machine are made for, unless ``host.xen`` chooses
+    another.
 
-    The process is killed and its directory removed when the block ends, when the object goes, and at the end
-    of the interpreter. What the broker says goes to a file; see `output`.
+    When the block ends, when the object is collected, and at the end of the interpreter the process is killed and its
+    directory removed. The broker's output goes to a file; see `output`.
     """
 
     def __init__(
@@ -103,19 +104,19 @@ class PrivateBroker:
         self._finish()
 
     def client(self, *, timeout_s: float | None = None) -> Client:
-        """A new connection to it."""
+        """Make a new connection to the broker."""
         return Client(self.path, timeout_s=timeout_s)
 
     @property
     def output(self) -> str:
-        """All that it has written to its standard output and error so far."""
+        """All that the broker has written to its standard output and error so far."""
         return (self._directory / "output").read_text(encoding="utf-8", errors="replace")
 
     def terminate(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
-        """Ask it to stop (SIGTERM) and wait; after ``timeout_s`` seconds kill it.
+        """Ask the broker to stop (SIGTERM) and wait; after ``timeout_s`` seconds kill it.
 
         Returns:
-            Its exit status, negative for a signal.
+            The broker's exit status, negative for a signal.
         """
         self._process.terminate()
         try:
@@ -124,7 +125,7 @@ class PrivateBroker:
             return self.kill()
 
     def kill(self) -> int:
-        """End it at once (SIGKILL) and wait; returns -9, or its status if it had ended by itself."""
+        """End the broker at once (SIGKILL) and wait. Returns -9, or its exit status if it had ended before."""
         self._process.kill()
         return self._process.wait()
 
@@ -152,7 +153,7 @@ class PrivateBroker:
 
 
 def _finish(started: list[subprocess.Popen[bytes]], directory: str, pid: int) -> None:
-    """Whatever happens to the object; but not in a forked child, whose broker it is not."""
+    """Kill the broker and remove its directory; but not in a forked child, because the broker belongs to the parent."""
     if os.getpid() != pid:
         return
     for process in started:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One request: method, parameters, and what makes a value of the answer and its descriptors."""
+    """One request: method, parameters, and the function that makes a value of the answer and its descriptors."""
 
     method: str
     params: Mapping[str, Any]
@@ -22,19 +22,19 @@ class Call(Generic[T]):
 
 
 def whole(answer: Any, _fds: tuple[int, ...]) -> Any:
-    """Read an answer as it comes."""
+    """Read an answer as it comes: return it unchanged."""
     return answer
 
 
 def nothing(_answer: Any, _fds: tuple[int, ...]) -> None:
-    """Read an answer that says nothing but that the request was performed."""
+    """Read an answer that says only that the request was performed."""
 
 
 def plain(method: str, params: Mapping[str, Any]) -> Call[Any]:
-    """Any method by its name; the answer as it comes."""
+    """A call of any method by its name, whose value is the answer as it comes."""
     return Call(method, params, whole)
 
 
 def given(**params: Any) -> dict[str, Any]:
-    """Those parameters that are not None."""
+    """The parameters that are not None."""
     return {name: value for name, value in params.items() if value is not None}

@@ -3,7 +3,7 @@
 
 Requests of all threads go through one lock, so that what `ForeignMemory` asks of the broker and what it then
 does to this process's memory happen in the same order. A client belongs to the process that made it: after
-fork(2) the child must make its own, and is told so.
+fork(2) the child must make a client of its own, and a call of the parent's says so.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ T = TypeVar("T")
 
 
 class Client(Methods):
-    """A connection to a broker, and with it an address space of one's own.
+    """A connection to a broker, with an address space of its own.
 
     Args:
         path: The broker's socket; by default $PRIVCMDD_SOCKET, then $XDG_RUNTIME_DIR/privcmdd/broker.sock if
             it exists, then /run/privcmdd/broker.sock.
-        timeout_s: How long to wait for the broker, in seconds, per call; None is for ever. After a timeout
-            (ETIMEDOUT) in the middle of sending, or while mapping, the connection is closed, because its
-            state is unknown; otherwise it stays usable and the late answer is dropped.
+        timeout_s: How long each call waits for the broker, in seconds; None is for ever. After a timeout
+            (ETIMEDOUT) while a request is only sent in part, or while mapping, the connection is closed, because
+            its state is unknown; otherwise it stays usable and the late answer is dropped.
 
     Raises:
         NoBroker: Nothing listens there; ``errno`` is connect's.
 
-    Closing gives back everything the connection held, unless other connections share its address space.
+    To close it gives back all that the connection held, unless other connections share its address space.
 
     Attributes:
-        lock: Held across every call; hold it to make several of them one step for this client's threads.
-        notices: What the broker said unasked, after ``subscribe``; read while other calls are answered.
+        lock: Held during every call; hold it to make several calls one step for this client's threads.
+        notices: The broker's notifications, after ``subscribe``; they are read while other calls are answered.
         listeners: Called with each notice as it is read, with the lock held.
         left: Ranges (address, bytes) that closed mappings left behind, to be unmapped with the next mapping.
         pid: The process that this client belongs to.
@@ -87,26 +87,26 @@ class Client(Methods):
         return f"<privcmd.Client {self.path}{'' if self._gone is None else ' (gone)'}>"
 
     def close(self) -> None:
-        """End the connection; idempotent. In a forked child only the child's descriptor is closed."""
+        """End the connection. Idempotent. In a forked child only the child's descriptor is closed."""
         with self.lock:
             self._end(BrokerGone(errno.ENOTCONN, "this client is closed"))
 
     def fileno(self) -> int:
-        """The connection's descriptor: readable when the broker has said something. Only to be waited for."""
+        """The connection's descriptor: readable when the broker has sent something. Only to wait for, not to read."""
         return self._socket.fileno()
 
     @property
     def closed(self) -> bool:
-        """Whether the connection has ended, here or there, as far as is known."""
+        """Whether the connection has ended, closed by this client or the broker, as far as is known."""
         return self._gone is not None
 
     # --- calls -------------------------------------------------------------------------------------------
 
     def call(self, method: str, /, **params: Any) -> Any:
-        """Perform any method by its name and give its answer as it comes.
+        """Perform any method by its name. Returns the answer as it comes.
 
         Raises:
-            PrivcmdError: What the broker answered.
+            PrivcmdError: The broker answered with an error.
             BrokerGone: The connection has ended.
         """
         return self.perform(plain(method, params))
@@ -115,23 +115,23 @@ class Client(Methods):
         """Send many requests at once and wait for all their answers.
 
         Returns:
-            Their answers in order; an error stands as a `PrivcmdError` in its request's place, unraised.
+            Their answers in order; an error is a `PrivcmdError` in its request's place, not raised.
         """
         return self.exchange([plain(method, params) for method, params in requests])
 
     def perform(self, call: Call[T]) -> T:
-        """Perform one typed call; raises as `call` does."""
+        """Perform one typed call. Returns its value, raises as `call` does."""
         answer = self.exchange((call,))[0]
         if isinstance(answer, PrivcmdError):
             raise answer
         return answer  # type: ignore[no-any-return]
 
     def exchange(self, requests: Sequence[Call[Any]], *, to_the_end: bool = False) -> list[Any]:
-        """Send these calls at once; wait for all answers. Errors stand in their places, unraised.
+        """Send these calls at once. Returns all answers; an error is in its call's place, not raised.
 
         Args:
             requests: Performed by the broker in this order.
-            to_the_end: Close the connection when it cannot be waited for to the end.
+            to_the_end: Close the connection when the answers do not come in time.
         """
         if os.getpid() != self.pid:
             raise PrivcmdError(
@@ -145,7 +145,7 @@ class Client(Methods):
             try:
                 answers = self._talk(msgids, data)
             except NoAnswer:
-                # Late answers are dropped when they come.
+                # Late answers are dropped when they arrive.
                 self._conversation.forget(msgids)
                 if to_the_end:
                     self._end(BrokerGone(errno.ETIMEDOUT, "closed: a mapping was not answered in time"))
@@ -157,13 +157,13 @@ class Client(Methods):
                     BrokerGone(error.errno or errno.EIO, f"the connection failed: {error.strerror}")
                 ) from error
             except BaseException:
-                # Interrupted: a read may have been lost between the kernel and the conversation.
+                # Interrupted: bytes that were read from the kernel may not have reached the conversation.
                 self._end(BrokerGone(errno.ECONNABORTED, "closed: a call was interrupted"))
                 raise
             return [result_of(call.read, answer) for call, answer in zip(requests, answers, strict=True)]
 
     def _talk(self, msgids: list[int], data: bytes) -> list[Answer]:
-        """Send all and read until all is answered, both at once: neither side can block the other."""
+        """Send all and read all answers, both at once, so that neither side can block the other."""
         deadline = None if self.timeout_s is None else time.monotonic() + self.timeout_s
         answers: dict[int, Answer] = {}
         unsent = memoryview(data)
@@ -174,7 +174,7 @@ class Client(Methods):
                 except BlockingIOError:
                     pass
                 except (BrokenPipeError, ConnectionResetError):
-                    unsent = unsent[len(unsent) :]  # read on: what it said before it left may explain why
+                    unsent = unsent[len(unsent) :]  # go on reading: the broker may have said why
             if (unsent or deadline is not None) and not self._readable(deadline, sending=bool(unsent)):
                 continue
             received, fds = read_some(self._socket, with_fds=self._conversation.expects_fds)
@@ -195,7 +195,7 @@ class Client(Methods):
         return [answers[msgid] for msgid in msgids]
 
     def _readable(self, deadline: float | None, *, sending: bool) -> bool:
-        """Wait for the socket; True when there is something to read, False when there is room to send."""
+        """Wait for the socket. Returns True when there is something to read, False when there is room to send."""
         poller = select.poll()
         poller.register(self._socket, select.POLLIN | (select.POLLOUT if sending else 0))
         left_ms = None if deadline is None else max(0.0, (deadline - time.monotonic()) * 1000)
@@ -207,7 +207,7 @@ class Client(Methods):
         return bool(ready[0][1] & ~select.POLLOUT)
 
     def _end(self, why: BrokerGone) -> BrokerGone:
-        """Close for this reason, unless it is closed; returns the reason that holds."""
+        """Close the connection for this reason, unless it is closed. Returns the reason for which it was closed."""
         if self._gone is None:
             self._gone = why
             self._socket.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the broker's socket is, and the two system calls both faces need around it."""
+"""Where the broker's socket is, and what both faces need to connect to it and to read from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from privcmd.errors import BrokerConfused, NoBroker
 from privcmd.protocol import MAX_FDS_PER_READ
 
 READ_BYTES = 64 * 1024
-"""Asked for in one read: all answers of a pipeline of small requests; cheap to allocate."""
+"""The size of one read: enough for all answers of a pipeline of small requests, and cheap to allocate."""
 
 SYSTEM_SOCKET = "/run/privcmdd/broker.sock"
 
@@ -21,9 +21,9 @@ _SUN_PATH_BYTES = 107
 
 
 def socket_path(path: str | os.PathLike[str] | None = None) -> str:
-    """The socket to connect to: ``path``, else $PRIVCMDD_SOCKET, else the user's, else the system's.
+    """The path of the socket to connect to: ``path``, else $PRIVCMDD_SOCKET, else the user's, else the system's.
 
-    The user's is $XDG_RUNTIME_DIR/privcmdd/broker.sock; when there is only the system's, that is meant.
+    The user's socket is $XDG_RUNTIME_DIR/privcmdd/broker.sock; when only the system's exists, it is the system's.
     """
     if path is not None:
         return os.fspath(path)
@@ -39,7 +39,7 @@ def socket_path(path: str | os.PathLike[str] | None = None) -> str:
 
 
 def connect_error(path: str, error: OSError) -> NoBroker:
-    """A failed connect as a sentence that says what to do."""
+    """The exception for a failed connect, with a sentence that says what to do."""
     number = error.errno or errno.ECONNREFUSED
     if len(os.fsencode(path)) > _SUN_PATH_BYTES:
         return NoBroker(
@@ -57,10 +57,10 @@ def connect_error(path: str, error: OSError) -> NoBroker:
 
 
 def fds_of(ancillary: list[tuple[int, int, bytes]], flags: int) -> list[int]:
-    """The descriptors that a recvmsg brought.
+    """The descriptors that a recvmsg(2) brought.
 
     Raises:
-        BrokerConfused: EMFILE, the kernel had to drop some; those that came are closed.
+        BrokerConfused: EMFILE, the kernel had to drop some; the ones that came are closed.
     """
     fds = array.array("i")
     for level, kind, data in ancillary:
@@ -74,7 +74,7 @@ def fds_of(ancillary: list[tuple[int, int, bytes]], flags: int) -> list[int]:
 
 
 def read_some(sock: socket.socket, *, with_fds: bool, flags: int = 0) -> tuple[bytes, list[int]]:
-    """One read from a blocking socket; descriptors only when asked for (the kernel drops others)."""
+    """Read once from a blocking socket. Returns bytes, and descriptors if asked for (else the kernel drops them)."""
     if not with_fds:
         return sock.recv(READ_BYTES, flags), []
     data, ancillary, came, _ = sock.recvmsg(READ_BYTES, _ANCILLARY_BYTES, flags | socket.MSG_CMSG_CLOEXEC)

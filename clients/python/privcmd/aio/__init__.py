@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The face for trio under its former name, which goes on working: `privcmd.trio` says what it promises."""
+"""The face for trio under its former name, which goes on working; see `privcmd.trio`."""
 
 from privcmd.aio.client import AsyncClient
 from privcmd.aio.events import wait_event

@@ -31,11 +31,11 @@ class AsyncClient(AsyncMethods):
     Args:
         path: As for `privcmd.Client`.
 
-    Any number of tasks may use it; their calls are answered one after the other, first come first served.
+    Any number of tasks may use it; their calls are answered one after the other, in the order in which they are made.
 
     Attributes:
-        lock: Held across every call; hold it to make several of them one step for this client's tasks.
-        notices: What the broker said unasked, after ``subscribe``; read while other calls are answered.
+        lock: Held during every call; hold it to make several calls one step for this client's tasks.
+        notices: The broker's notifications, after ``subscribe``; they are read while other calls are answered.
         listeners: Called with each notice as it is read.
         left: Ranges (address, bytes) that closed mappings left behind, to be unmapped with the next mapping.
     """
@@ -75,40 +75,40 @@ class AsyncClient(AsyncMethods):
         self.close()
 
     def close(self) -> None:
-        """End the connection; idempotent. A call in flight in another task gets `BrokerGone`."""
+        """End the connection. Idempotent. A call of another task that is under way raises `BrokerGone`."""
         self._end(BrokerGone(errno.ENOTCONN, "this client is closed"))
 
     def fileno(self) -> int:
-        """The connection's descriptor: readable when the broker has said something. Only to be waited for."""
+        """The connection's descriptor: readable when the broker has sent something. Only to wait for, not to read."""
         return self._socket.fileno()
 
     @property
     def closed(self) -> bool:
-        """Whether the connection has ended, here or there, as far as is known."""
+        """Whether the connection has ended, closed by this client or the broker, as far as is known."""
         return self._gone is not None
 
     async def call(self, method: str, /, **params: Any) -> Any:
-        """Perform any method by its name and give its answer as it comes.
+        """Perform any method by its name. Returns the answer as it comes.
 
         Raises:
-            PrivcmdError: What the broker answered.
+            PrivcmdError: The broker answered with an error.
             BrokerGone: The connection has ended.
         """
         return await self.perform(plain(method, params))
 
     async def call_many(self, requests: Iterable[tuple[str, dict[str, Any]]]) -> list[Any]:
-        """Send many requests at once; their answers in order, errors unraised in their places."""
+        """Send many requests at once. Returns their answers in order; an error is in its place, not raised."""
         return await self.exchange([plain(method, params) for method, params in requests])
 
     async def perform(self, call: Call[T]) -> T:
-        """Perform one typed call; raises as `call` does."""
+        """Perform one typed call. Returns its value, raises as `call` does."""
         answer = (await self.exchange((call,)))[0]
         if isinstance(answer, PrivcmdError):
             raise answer
         return answer  # type: ignore[no-any-return]
 
     async def exchange(self, requests: Sequence[Call[Any]]) -> list[Any]:
-        """Send these calls at once; wait for all answers. Errors stand in their places, unraised."""
+        """Send these calls at once. Returns all answers; an error is in its call's place, not raised."""
         async with self.lock:
             if self._gone is not None:
                 raise self._gone.again()
@@ -133,7 +133,7 @@ class AsyncClient(AsyncMethods):
             return [result_of(call.read, answers[msgid]) for call, msgid in zip(requests, msgids, strict=True)]
 
     async def _receive(self, msgids: list[int], answers: dict[int, Answer]) -> None:
-        """Read until all have their answers or the connection has ended."""
+        """Read until all requests have their answers or the connection has ended."""
         while len(answers) < len(msgids) and self._gone is None:
             try:
                 await trio.lowlevel.wait_readable(self._socket)
@@ -158,7 +158,7 @@ class AsyncClient(AsyncMethods):
                         listener(event)
 
     def _end(self, why: BrokerGone) -> BrokerGone:
-        """Close for this reason, unless it is closed; returns the reason that holds."""
+        """Close the connection for this reason, unless it is closed. Returns the reason for which it was closed."""
         if self._gone is None:
             self._gone = why
             trio.lowlevel.notify_closing(self._socket)
@@ -190,7 +190,7 @@ class _Turn:
 
 
 class _Sending:
-    """The bytes of an exchange on their way out."""
+    """The bytes of an exchange that are still to be sent."""
 
     def __init__(self, sock: socket.socket, data: bytes) -> None:
         self._socket = sock
@@ -202,7 +202,7 @@ class _Sending:
         return len(self._data)
 
     def some(self) -> bool:
-        """Send what fits now; whether that was all. What ended the connection is for the reader to find."""
+        """Send what fits now. Returns whether all is sent; True also when the connection ended: reading says why."""
         try:
             self._data = self._data[self._socket.send(self._data, socket.MSG_NOSIGNAL) :]
         except BlockingIOError:
@@ -212,7 +212,7 @@ class _Sending:
         return not self._data
 
     async def rest(self) -> None:
-        """Send the rest as room comes."""
+        """Send the rest, waiting for room in the socket."""
         while not self.some():
             try:
                 await trio.lowlevel.wait_writable(self._socket)

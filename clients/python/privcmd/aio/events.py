@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 async def wait_event(channel: EventChannel) -> None:
     """Wait for an event of a channel and take it.
 
-    Cancelled, it has taken none. One task at a time may wait for a channel.
+    When it is cancelled, it has taken no event. One task at a time may wait for a channel.
 
     Raises:
-        OSError: EBADF, closed.
+        OSError: EBADF, the channel is closed.
         trio.BusyResourceError: Another task waits for it.
     """
     await trio.lowlevel.checkpoint()

@@ -36,10 +36,10 @@ class AsyncMapping(BaseMapping):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Unmap, here and at the broker. Idempotent; no error when the broker is gone. Not cancellable.
+        """Unmap, here and at the broker. Idempotent, not cancellable; no error when the broker is gone.
 
         Raises:
-            BufferError: A view of it is still in use; nothing was done.
+            BufferError: A view of the mapping is still in use; nothing was done.
         """
         self.unmap_here()
         await self._owner.settle()
@@ -49,7 +49,7 @@ class AsyncForeignMemory:
     """Maps guest frames; `privcmd.ForeignMemory` says what the methods do and raise.
 
     Args:
-        client: The connection to use, whose address space stands for this process; it stays open.
+        client: The connection to use; its address space stands for this process. It stays open.
     """
 
     def __init__(self, client: AsyncClient) -> None:
@@ -105,11 +105,11 @@ class AsyncForeignMemory:
         await self._drive(self._mapper.mmap_entries(domid, entries))
 
     def mappings(self) -> list[AsyncMapping]:
-        """Those that are open, in order of address."""
+        """The mappings that are open, in order of address."""
         return self._mapper.live()
 
     async def settle(self) -> None:
-        """Tell the broker what closed mappings have left behind; no error when it is gone."""
+        """Give back at the broker what closed mappings have left behind; no error when the broker is gone."""
         with trio.CancelScope(shield=True):
             try:
                 if not self.client.closed:
@@ -123,7 +123,7 @@ class AsyncForeignMemory:
         return mapping
 
     async def _drive(self, steps: Steps[T]) -> T:
-        """Perform steps, letting other tasks in only where they pause."""
+        """Perform steps; other tasks make requests only where the steps pause. Returns the steps' value."""
         answers: list[Any] | None = None
         while True:
             async with self.client.lock:
@@ -143,7 +143,7 @@ class AsyncForeignMemory:
             try:
                 await trio.sleep(step.seconds)
             except BaseException:
-                # Cancelled while waiting for paged frames: the steps undo what they did.
+                # The task is cancelled while it waits for paged frames: the steps undo what they did.
                 steps.close()
                 await self.settle()
                 raise

@@ -22,11 +22,11 @@ class AsyncGuest:
 
     Args:
         dom: The domain.
-        client: The connection to use, for this alone; it stays open.
-        vcpu: Which vcpu to be, for one task at a time.
+        client: The connection to use, only for this guest; it stays open.
+        vcpu: The vcpu to play, for one task at a time.
 
-    There is no timeout but the caller's. An operation that is cancelled while the device model works on it is waited
-    for by the next one.
+    There is no timeout but the caller's. When an operation is cancelled while the device model works on it, the next
+    operation waits for it first.
     """
 
     def __init__(self, dom: int, client: AsyncClient, *, vcpu: int = 0) -> None:
@@ -47,7 +47,7 @@ class AsyncGuest:
             self.client.listeners.remove(self.steps.notice)
 
     async def drive(self, steps: Steps[T]) -> T:
-        """Take steps to their end."""
+        """Take steps to their end. Returns their value."""
         await trio.lowlevel.checkpoint()
         answers: list[Any] | None = None
         while True:
