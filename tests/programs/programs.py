@@ -14,18 +14,23 @@ from typing import Any
 
 import pytest
 
+from privcmd import tools
+
 GUARD_S = 120
 CTL = [sys.executable, "-W", "error", "-m", "privcmdd.cli.ctl"]
-PLACES = f"/usr/sbin:/usr/lib/xen-4.17/bin:{os.environ.get('PATH', '')}"
+RELEASE = tools.release() or "4.17"
+XEN_UTILS = f"xen-utils-{RELEASE}"
+XEN = Path(f"/usr/lib/xen-{RELEASE}")
+PLACES = f"/usr/sbin:{XEN}/bin:{os.environ.get('PATH', '')}"
 PACKAGES = {
     "xl": "xen-utils-common",
-    "xen-hvmctx": "xen-utils-4.17",
-    "xen-cpuid": "xen-utils-4.17",
-    "xenstored": "xen-utils-4.17",
-    "xen-mfndump": "xen-utils-4.17",
-    "test-resource": "xen-utils-4.17",
-    "test-paging-mempool": "xen-utils-4.17",
-    "test-xenstore": "xen-utils-4.17",
+    "xen-hvmctx": XEN_UTILS,
+    "xen-cpuid": XEN_UTILS,
+    "xenstored": XEN_UTILS,
+    "xen-mfndump": XEN_UTILS,
+    "test-resource": XEN_UTILS,
+    "test-paging-mempool": XEN_UTILS,
+    "test-xenstore": XEN_UTILS,
     "xenstore-ls": "xenstore-utils",
 }
 

@@ -20,7 +20,7 @@ from privcmd.broker import PrivateBroker
 from privcmd.errors import PrivcmdError
 from privcmd.guest import PvKernel
 from privcmd.results import HOLE
-from programs.programs import GUARD_S, needs, run, sections
+from programs.programs import GUARD_S, XEN, XEN_UTILS, needs, run, sections
 from support.profiles import PROFILE
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from privcmd import Client
 
 SOURCE = Path(__file__).with_name("saverestore.c")
-VERIFY = Path("/usr/lib/xen-4.17/bin/verify-stream-v2")
+VERIFY = XEN / "bin/verify-stream-v2"
 PAGE = 4096
 HVM_OP, PARAM = 34, struct.Struct("<HHIQ")
 STORE_PFN, CONSOLE_PFN, IDENT_PT, VM86_TSS_SIZED = 1, 17, 12, 37
@@ -119,7 +119,7 @@ def restore(broker: PrivateBroker, driver: str, kind: str, max_pages: int, strea
 def verified(stream: Path) -> str:
     """What Xen's own verifier says of a stream that it accepts."""
     if not VERIFY.exists():
-        pytest.skip(f"NOT TESTED: {VERIFY} is missing (apt-get install xen-utils-4.17)")
+        pytest.skip(f"NOT TESTED: {VERIFY} is missing (apt-get install {XEN_UTILS})")
     modules = {**os.environ, "PYTHONPATH": str(VERIFY.parent.parent / "lib" / "python")}
     command = [shutil.which("python3") or sys.executable, str(VERIFY), "--verbose", "--in", str(stream)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=GUARD_S, check=False, env=modules)

@@ -22,6 +22,7 @@ QUIET_S: Final = 0.2
 """A process that ends within this is not worth a word: a pipe's other end, a shell's last command."""
 TERM_S: Final = 2.0
 """From SIGTERM to SIGKILL."""
+PF_KTHREAD: Final = 0x0020_0000  # linux/sched.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +88,31 @@ def _younger() -> Iterator[int]:
 
 def _has(pid: int, marks: list[bytes]) -> bool:
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - for each process there is
-            variables = file.read().split(b"\0")
-    except OSError:  # it has ended, or is somebody else's
+        while not (variables := _read(pid, "environ").split(b"\0"))[0] and _in_exec(pid):
+            os.sched_yield()
+    except OSError:  # it has ended, or is another user's
         return False
     return all(mark in variables for mark in marks)
 
 
+def _in_exec(pid: int) -> bool:
+    """Whether a process is on its way from one program to the next: for that moment it has no environment.
+
+    By proc(5), stat: a program's environment begins somewhere; that of a zombie and of a kernel thread does not.
+    """
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    state, flags, env_start = fields[0], int(fields[6]), int(fields[47])
+    return env_start == 0 and state not in (b"Z", b"X") and not flags & PF_KTHREAD
+
+
+def _read(pid: int, name: str) -> bytes:
+    with open(f"/proc/{pid}/{name}", "rb") as file:  # noqa: PTH123 - for each process there is
+        return file.read()
+
+
 def _command(pid: int) -> str:
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        words = _read(pid, "cmdline").rstrip(b"\0").split(b"\0")
     except OSError:
         return "it has ended"
     return b" ".join(words).decode(errors="replace")

@@ -63,7 +63,7 @@ def running(broker_path: str, *, needed: bool = False) -> Iterator[Path | None]:
                 errno.EEXIST if named else errno.ENOENT,
                 f"{min(named)} names a xenstored already"
                 if named
-                else f"{NAME} is not installed; Debian has it in xen-utils-4.17",
+                else f"{NAME} is not installed; Debian has it in xen-utils-4.17, or that of its own release of Xen",
             )
         yield None
         return
