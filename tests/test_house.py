@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = {".py": "#", ".c": "//", ".h": "//", ".mjs": "//", ".js": "//", ".pml": "//"}
 RECORDINGS = {".jsonl"}
-GIT_LISTS = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout: git cannot list the files")
+GIT_LISTS = pytest.mark.skipif(
+    not (ROOT / ".git").exists(), reason="NOT TESTED: the tree; missing: git's list of its files"
+)
 
 
 def tracked() -> list[Path]:
@@ -45,6 +48,22 @@ def test_every_source_file_names_its_licence() -> None:
     ]
 
     assert without == []
+
+
+def skips(tree: ast.AST) -> Iterator[str]:
+    """Each place where a module of tests leaves one out, as it is written."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("pytest.skip", "pytest.mark.skipif"):
+            yield ast.unparse(node)
+
+
+def test_what_is_skipped_is_said_loudly() -> None:
+    """Each skip says what is NOT TESTED, and so what is missing: `make test` lists the reasons at its end."""
+    modules = {str(path.relative_to(ROOT)): ast.parse(path.read_text("utf-8")) for path in ROOT.glob("tests/**/*.py")}
+    found = [(name, skip) for name, tree in modules.items() for skip in skips(tree)]
+
+    assert len(found) >= 30
+    assert [(name, skip) for name, skip in found if "NOT TESTED: " not in skip] == []
 
 
 def texts() -> dict[str, str]:

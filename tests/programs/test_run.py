@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ if os.geteuid() == 0:
 sys.exit(ctl.main(sys.argv[1:]))
 """
 STATIC = "/sbin/ldconfig"  # the one static program of every Debian
+SETUID = ("/bin/mount", "/bin/su", "/usr/bin/passwd")
 
 
 @pytest.fixture
@@ -48,6 +50,12 @@ def script(path: Path, text: str) -> str:
     path.write_text(text)
     path.chmod(0o755)
     return str(path)
+
+
+def setuid_of_root(path: str) -> bool:
+    """Whether a program of the distribution becomes root."""
+    program = Path(path)
+    return program.exists() and program.stat().st_uid == 0 and bool(program.stat().st_mode & stat.S_ISUID)
 
 
 @pytest.mark.parametrize("status", [0, 7, 99, 255])
@@ -128,14 +136,17 @@ def test_a_static_program_is_refused(directory: Path) -> None:
 
 def test_a_setuid_program_is_refused(directory: Path) -> None:
     """The dynamic linker ignores LD_PRELOAD for it, unless the caller is root anyway."""
-    program = directory / "setuid"
-    shutil.copy("/bin/true", program)
-    program.chmod(0o4755)
     if os.geteuid() == 0:
-        assert run("--", str(program)).returncode == 0
+        program = str(shutil.copy("/bin/true", directory / "setuid"))
+        Path(program).chmod(0o4755)
+        assert run("--", program).returncode == 0
+    else:  # a user's own setuid program changes nobody
+        program = next((path for path in SETUID if setuid_of_root(path)), "")
+        if not program:
+            pytest.skip(f"NOT TESTED: a setuid program; missing: {' or '.join(SETUID)} (apt-get install mount)")
 
     done = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, "run", "--", str(program)],
+        [sys.executable, "-c", AS_NOBODY, "run", "--", program],
         capture_output=True,
         text=True,
         timeout=GUARD_S,

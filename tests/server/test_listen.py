@@ -122,7 +122,7 @@ def test_a_stranger_with_a_full_backlog_is_alive(folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["file", "directory", "symlink"])
 def test_what_is_not_a_socket_is_never_replaced(folder: Path, kind: str) -> None:
-    """A path given by mistake costs nobody a file."""
+    """A path given by mistake costs nobody a file, and leaves none beside it."""
     target = folder / "b"
     if kind == "file":
         target.write_text("precious")
@@ -135,6 +135,7 @@ def test_what_is_not_a_socket_is_never_replaced(folder: Path, kind: str) -> None
         bound(target)
 
     assert target.lstat() == before
+    assert list(folder.iterdir()) == [target]
 
 
 def test_a_lock_that_is_a_symlink_is_not_followed(folder: Path) -> None:

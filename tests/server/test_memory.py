@@ -98,7 +98,7 @@ def test_a_read_only_descriptor_cannot_be_written_through(files: MemoryFiles, st
         assert errno_of(step, fd) == expected
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="must be root to become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: a descriptor in another user's hands; missing: root")
 @pytest.mark.parametrize(("step", "expected"), [("reopen for writing", errno.EACCES), ("widen the mode", errno.EPERM)])
 def test_another_user_cannot_turn_read_into_write(files: MemoryFiles, step: str, expected: int) -> None:
     """The way through /proc is closed by the file's mode, which is not theirs to change."""

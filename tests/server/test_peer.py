@@ -320,7 +320,7 @@ def test_handing_out_memory_leaves_no_descriptor_behind(process: Process) -> Non
         assert eventually(lambda: n_held(process) == before)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="must be root to become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: a client of another user; missing: root")
 def test_another_uid_has_its_own_rights_and_cannot_widen_them(process: Process) -> None:
     """The kernel says who it is; read is read, on the descriptor too; what is not granted is EPERM."""
     process.folder.chmod(0o755)

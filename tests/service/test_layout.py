@@ -156,7 +156,7 @@ def layouts() -> dict[str, Layout]:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     """What a C compiler says of sizes, offsets and constants, by C expression."""
     if shutil.which("cc") is None:
-        pytest.skip("there is no C compiler: install gcc to hold the layouts against Xen's headers")
+        pytest.skip("NOT TESTED: the layouts against Xen's headers; missing: cc (apt-get install gcc)")
     asked = []
     for name, layout in layouts().items():
         if name not in HEADS:
@@ -173,7 +173,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     program = directory / "layouts"
     built = subprocess.run(["cc", "-o", program, source], capture_output=True, text=True, check=False)
     if "xen/" in built.stderr and "No such file" in built.stderr:
-        pytest.skip("Xen's headers are not installed: apt-get install libxen-dev to hold the layouts against them")
+        pytest.skip("NOT TESTED: the layouts against Xen's headers; they are missing (apt-get install libxen-dev)")
     assert built.returncode == 0, built.stderr
     said = subprocess.run([program], capture_output=True, text=True, check=True).stdout
     return {text: int(number) for number, text in (line.split(" ", 1) for line in said.splitlines())}

@@ -100,6 +100,7 @@ def bind(path: str, *, mode: int, backlog: int) -> Listener:
         )
     lock = None
     try:
+        _refuse_files(path)  # before a lock is made beside what is no broker's, where it may not even be allowed
         lock = _own(path)
         _refuse_living(path)
         return Listener(_bind_and_rename(path, mode, backlog), path, path, lock)
@@ -133,14 +134,21 @@ def _own(path: str) -> int:
     return lock
 
 
-def _refuse_living(path: str) -> None:
-    """Return if there is nothing at the path, or a socket without a listener."""
+def _refuse_files(path: str) -> bool:
+    """Return whether there is a socket at the path; anything else that is there is refused."""
     try:
         kind = os.lstat(path).st_mode
     except FileNotFoundError:
-        return
+        return False
     if not stat.S_ISSOCK(kind):
         raise ListenError(errno.EEXIST, f"{path} is there and is not a socket; remove it or choose another path")
+    return True
+
+
+def _refuse_living(path: str) -> None:
+    """Return if there is nothing at the path, or a socket without a listener."""
+    if not _refuse_files(path):
+        return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
