@@ -80,6 +80,7 @@ _PAGING: Final = Face(
 
 FACES: Final[Mapping[str, Face]] = {
     "hello": Face(params="* features client", send={"protocol": "[1]"}, value=WHOLE),
+    "health": Face(value="Health"),
     "describe": Face(value=WHOLE, summary="Get the broker's table of methods, for programs."),
     "subscribe": Face(params="*topics"),
     "findings.list": Face("findings", value="Finding"),

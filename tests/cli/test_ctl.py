@@ -53,6 +53,13 @@ def test_ping(ctl: Ctl, client: Client) -> None:
     assert document(ctl("ping", "--json"))["instance"] == document(ctl("--json", "ping"))["instance"] == instance
 
 
+def test_health(ctl: Ctl) -> None:
+    """Law: 0 and `ready` when it takes clients, 3 when nobody answers; live too."""
+    assert ctl("health").stdout == "ready; clients: 1\n"
+    assert document(ctl("health", "--live", "--json")) == {"live": True, "state": "ready", "connections": 1}
+    assert run("--socket", "/nonexistent/socket", "health", "--live").returncode == 3
+
+
 def test_the_socket_can_come_from_the_environment(broker: PrivateBroker) -> None:
     """Law: PRIVCMDD_SOCKET serves as --socket does."""
     assert run("ping", PRIVCMDD_SOCKET=broker.path).returncode == 0

@@ -3,8 +3,10 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +54,24 @@ def test_the_form_follows_the_reader_unless_it_is_said(form: str, stream: io.Str
 
     assert "started" in text
     assert text.startswith("{") is not for_people
+
+
+def test_lines_of_the_journal_have_priorities(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where JOURNAL_STREAM is our very stream, each line begins with its priority; JSON follows, as ever."""
+    path = tmp_path / "journal"
+    with path.open("w") as stream:
+        about = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{about.st_dev}:{about.st_ino}")
+        Log(stream=stream).error("bad", exc_info=ZeroDivisionError("seven"))
+        Log(form="console", stream=stream).warning("odd")
+        monkeypatch.setenv("JOURNAL_STREAM", f"{about.st_dev}:{about.st_ino + 1}")
+        Log(stream=stream).info("elsewhere")
+    error, warning, elsewhere = path.read_text().splitlines()
+
+    assert error.startswith("<3>")
+    assert json.loads(error[3:])["event"] == "bad"
+    assert warning.startswith("<4>")
+    assert json.loads(elsewhere)["event"] == "elsewhere"
 
 
 def test_lines_below_the_level_are_not_written() -> None:

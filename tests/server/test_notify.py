@@ -40,6 +40,22 @@ def test_states_are_told(manager: tuple[socket.socket, str]) -> None:
     assert environ == {}
 
 
+@pytest.mark.parametrize(
+    ("usec", "pid", "watchdog_s"),
+    [("3000000", "", 3), ("3000000", "ours", 3), ("3000000", "1", 0), ("", "", 0), ("soon", "", 0)],
+)
+def test_the_watchdog_is_heeded_when_it_is_meant(usec: str, pid: str, watchdog_s: float) -> None:
+    """In the process that it names, or any; and children do not inherit it."""
+    pid = str(os.getpid()) if pid == "ours" else pid
+    environ = {"NOTIFY_SOCKET": "@nobody-is-there", "WATCHDOG_USEC": usec, "WATCHDOG_PID": pid}
+    notifier = Notifier(environ)
+    notifier.close()
+
+    assert notifier.watchdog_s == watchdog_s
+    assert environ == {}
+    assert Notifier({"WATCHDOG_USEC": usec}).watchdog_s == 0
+
+
 @pytest.mark.parametrize("address", ["", "/no/such/socket", "@nobody-is-there"])
 def test_a_missing_manager_is_no_trouble(address: str) -> None:
     """Not being supervised, or by something broken, is not our failure."""

@@ -168,6 +168,15 @@ def test_the_time_to_drain_is_bounded() -> None:
         assert "stopping with answers not taken" in process.events()
 
 
+def test_the_watchdog_is_fed() -> None:
+    """Again and again while the loop turns, where the manager asks for it."""
+    with Process(environ={"WATCHDOG_USEC": "20000"}) as process:
+        told = [process.told() for _ in range(4)]
+        assert process.stop() == 0
+
+    assert [one for one in told if "READY" not in one] == [{"WATCHDOG": "1"}] * 3
+
+
 def test_sighup_takes_a_good_configuration() -> None:
     """RELOADING, then READY; clients that are there see the new limits, and keys for a restart are named."""
     with Process(config="[limits]\nframes_per_batch = 100\n") as process:

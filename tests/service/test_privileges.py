@@ -21,6 +21,7 @@ ROLES: dict[str, Rights | None] = {"none": None, "read": "read", "write": "write
 CALLS: dict[str, dict[str, Any]] = {
     "hello": {},
     "ping": {},
+    "health": {},
     "describe": {},
     "stats": {},
     "subscribe": {"topics": ["domain"]},

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 30.0
 """How long to wait for the broker by default; it may be busy with batches of a million frames."""
+NOT_READY_STATUS = 4
+"""Exit status of ``health`` when the broker answers and takes no new clients."""
 
 _PAGE = privcmd.PAGE_SIZE
 _WISHES = ("errors", "times")  # what PRIVCMDD_SAY takes, separated by commas: clients/c/say.h
@@ -56,6 +58,9 @@ _RUN_STATUS = """\
   98 run --findings=error: the program did what harms a real host in silence
   99 run --leaks=error: the program left mappings, or processes, behind; otherwise run ends as the program does
 """
+_HEALTH_STATUS = """\
+  4  health: the broker is draining
+"""
 _EXAMPLES = {
     "": """\
   privcmdctl ping && echo it runs
@@ -63,6 +68,7 @@ _EXAMPLES = {
   privcmdctl run --domain hvm:64M -- xl list
   privcmdctl demo /usr/bin/ls
 """,
+    "health": "  privcmdctl health --timeout 5\n  privcmdctl health --live\n",
     "ping": "  privcmdctl ping && echo it runs\n",
     "domain": "  privcmdctl domain create --memory 64M && privcmdctl domain list\n",
     "domain create": "  privcmdctl domain create --kind hvm --memory 64M --hole 0xa0+0x20 --name guest\n",
@@ -85,6 +91,11 @@ A command has an address space of its own, with nothing in it; so name the space
 answers the number to the program that has it (client.attach() in Python); the broker lets any process of
 the same uid join. The columns: file (anon or privcmd), prot and max (rwx), inherit (what a fork's child
 gets), object, domain, wired count, present pages and failed pages.
+"""
+
+_HEALTH = """\
+Tell a supervisor or a probe how the broker is. It is live when it answers, and ready when it takes new clients;
+after the signal to stop it is draining: it answers what has arrived, and then ends.
 """
 
 _SPACES = """\
@@ -159,6 +170,13 @@ def _ping(parsed: argparse.Namespace) -> int:
             f"broker {instance} answers at {client.path} ({took_us} us)",
         )
     return 0
+
+
+def _health(parsed: argparse.Namespace) -> int:
+    with _client(parsed) as client:
+        health = client.health()
+    _show(parsed, {"live": True, **dataclasses.asdict(health)}, f"{health.state}; clients: {health.connections}")
+    return 0 if parsed.live or health.state == "ready" else NOT_READY_STATUS
 
 
 def _create(parsed: argparse.Namespace) -> int:
@@ -478,7 +496,8 @@ def _common(*, outermost: bool) -> argparse.ArgumentParser:
 
 def _epilog(path: str) -> str:
     """The end of a command's help: its exit statuses and its own examples."""
-    status = _STATUS + (_RUN_STATUS if path in ("", "run") else "")
+    own = {"run": _RUN_STATUS, "health": _HEALTH_STATUS, "": _HEALTH_STATUS + _RUN_STATUS}
+    status = _STATUS + own.get(path, "")
     return f"{status}\nexamples:\n{_EXAMPLES[path]}" if path in _EXAMPLES else status
 
 
@@ -502,6 +521,8 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add(commands, "ping", _ping, "ask whether the broker answers, and how fast")
+    health = add(commands, "health", _health, "tell whether the broker is live, ready or draining", _HEALTH)
+    health.add_argument("--live", action="store_true", help="succeed while it answers at all, draining too")
     domains = group("domain", "make, list, look at and destroy domains")
     create = add(domains, "create", _create, "make a domain and give it memory", _CREATE)
     create.add_argument("--kind", choices=("pv", "hvm", "pvh"), default="hvm", help="default: hvm")

@@ -19,8 +19,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
+# syslog(3)'s, which journald takes from the head of a line (sd-daemon(3)).
+PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 MAX_REASONS: Final = 10_000  # (uid, reason) pairs remembered; above it, a new pair is only counted
 
@@ -102,15 +104,36 @@ def _make(form: str, stream: TextIO) -> Any:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if form == "console" or (form == "auto" and on_terminal):
-        processors.append(structlog.dev.ConsoleRenderer(colors=on_terminal))
+        render: Callable[[Any, str, MutableMapping[str, Any]], Any] = structlog.dev.ConsoleRenderer(colors=on_terminal)
     else:
-        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        processors.append(structlog.processors.format_exc_info)
+        render = structlog.processors.JSONRenderer(default=str)
+    processors.append(_for_journal(render) if _is_journal(stream) else render)
     return structlog.wrap_logger(
         structlog.PrintLogger(stream),
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS["debug"]),
         cache_logger_on_first_use=True,
     )
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Whether the stream is the one that JOURNAL_STREAM names (systemd.exec(5)), and not one it was replaced by."""
+    try:
+        about = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # no file
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{about.st_dev}:{about.st_ino}"
+
+
+def _for_journal(render: Callable[[Any, str, MutableMapping[str, Any]], Any]) -> Callable[..., str]:
+    """The same, with its priority at the head of each line, so that ``journalctl -p warning`` finds it."""
+
+    def rendered(logger: object, name: str, event: MutableMapping[str, Any]) -> str:
+        head = f"<{PRIORITIES[event['level']]}>"
+        return "\n".join(head + line for line in str(render(logger, name, event)).split("\n"))
+
+    return rendered
 
 
 def _add_bound(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -7,6 +7,7 @@ Nothing is sent when NOTIFY_SOCKET is not set, and no failure of the manager mak
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -16,12 +17,20 @@ if TYPE_CHECKING:
 
 
 class Notifier:
-    """The connection to the service manager; it sends nothing when NOTIFY_SOCKET is not set."""
+    """The connection to the service manager; it sends nothing when NOTIFY_SOCKET is not set.
+
+    Attributes:
+        watchdog_s: Within which time the manager wants to hear that we are alive, again and again; 0: it does not ask.
+    """
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         address = environ.pop("NOTIFY_SOCKET", "")
         # An abstract address is written with an @ in place of the leading zero.
         self._address = "\0" + address[1:] if address.startswith("@") else address
+        # Only in the process that it was meant for, as sd_watchdog_enabled(3) has it.
+        usec, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
+        meant = self._address and usec.isdecimal() and pid in ("", str(os.getpid()))
+        self.watchdog_s = int(usec) / 1e6 if meant else 0.0
         self._sock: socket.socket | None = None
         if self._address:
             self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -39,6 +48,10 @@ class Notifier:
     def stopping(self, status: str) -> None:
         """Tell that no more connections are accepted, and that what has arrived is served."""
         self._tell("STOPPING=1", f"STATUS={status}")
+
+    def alive(self) -> None:
+        """Tell that the loop that serves turns."""
+        self._tell("WATCHDOG=1")
 
     def close(self) -> None:
         """Close the socket. Idempotent."""

@@ -106,6 +106,8 @@ class Supervisor:
                             accepting.start_soon(self._accept, listener)
                         self._notifier.ready(self._status())
                         self._nursery.start_soon(self._catch_up)
+                        if self._notifier.watchdog_s:
+                            self._nursery.start_soon(self._keep_alive)
                         async for number in received:
                             if number != signal.SIGHUP:
                                 break
@@ -126,6 +128,12 @@ class Supervisor:
 
     def _status(self) -> str:
         return "Serving on " + ", ".join(listener.name for listener in self._listeners)
+
+    async def _keep_alive(self) -> None:
+        """Tell the service manager at twice the rate it asks for; a loop that hangs does not."""
+        while True:
+            self._notifier.alive()
+            await trio.sleep(self._notifier.watchdog_s / 2)
 
     async def _catch_up(self) -> None:
         """Write the first line and load the machine, late: the first clients need not wait for these slow imports."""
@@ -247,6 +255,7 @@ class Supervisor:
 
     async def _drain(self) -> int:
         """Answer what has arrived, and end all connections. Returns the exit code."""
+        self._broker.world.draining = True
         self._notifier.stopping(f"Draining {len(self._peers)} connections")
         for listener in self._listeners:
             listener.unlink()

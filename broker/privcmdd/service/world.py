@@ -64,6 +64,7 @@ class World:
         n_refused: Number of requests that were answered with an error.
         n_incidents: Number of incidents: bugs of our own that were met.
         has_machine: Whether the machine has been made.
+        draining: Whether the broker is about to end: what has arrived is answered, and nobody new is let in.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class World:
         self.n_refused = 0
         self.n_incidents = 0
         self.has_machine = False
+        self.draining = False
         self._on_event = on_event
         self._makers = makers
 

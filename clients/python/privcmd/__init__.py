@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from privcmd.evtchn import EventChannel
     from privcmd.faults import InjectedFault
     from privcmd.foreign import ForeignMemory, Mapping
-    from privcmd.results import HOLE, Batch, DomainInfo, DomainRow, Fault, Finding, MapEntry, Space, SpaceRow
+    from privcmd.results import HOLE, Batch, DomainInfo, DomainRow, Fault, Finding, Health, MapEntry, Space, SpaceRow
     from privcmd.version import __version__
 
 PAGE_SIZE = 4096
@@ -52,6 +52,7 @@ _HOMES = {
     "ForeignMemory": "foreign",
     "FrameError": "errors",
     "HOLE": "results",
+    "Health": "results",
     "InjectedFault": "faults",
     "MapEntry": "results",
     "Mapping": "foreign",
@@ -81,6 +82,7 @@ __all__ = [
     "Finding",
     "ForeignMemory",
     "FrameError",
+    "Health",
     "InjectedFault",
     "MapEntry",
     "Mapping",

@@ -24,6 +24,19 @@ DESCRIPTORS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """What ``health`` answers.
+
+    Attributes:
+        state: ready, or draining: it answers what has arrived, and then ends.
+        connections: Clients that are connected.
+    """
+
+    state: str
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
 class Space:
     """What ``space.attach`` answers.
 

@@ -19,6 +19,7 @@ from privcmd.answers import (
     DomainRow,
     Fault,
     Finding,
+    Health,
     Interrupts,
     IoreqServer,
     MapEntry,
@@ -62,6 +63,11 @@ def ping() -> Call[str]:
         This run of the broker; another value means that all state is new.
     """
     return Call("ping", {}, lambda answer, _: answer["instance"])
+
+
+def health() -> Call[Health]:
+    """Ask whether the broker takes new clients."""
+    return Call("health", {}, lambda answer, _: pick(Health, answer))
 
 
 def describe() -> Call[dict[str, Any]]:

@@ -15,6 +15,7 @@ class Methods:
 
     hello: Final = blocking(calls.hello)
     ping: Final = blocking(calls.ping)
+    health: Final = blocking(calls.health)
     describe: Final = blocking(calls.describe)
     stats: Final = blocking(calls.stats)
     subscribe: Final = blocking(calls.subscribe)
@@ -90,6 +91,7 @@ class AsyncMethods:
 
     hello: Final = awaiting(calls.hello)
     ping: Final = awaiting(calls.ping)
+    health: Final = awaiting(calls.health)
     describe: Final = awaiting(calls.describe)
     stats: Final = awaiting(calls.stats)
     subscribe: Final = awaiting(calls.subscribe)

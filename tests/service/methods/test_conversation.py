@@ -64,6 +64,14 @@ def test_what_cannot_be_done_is_said(desk: Desk) -> None:
     assert session.topics == frozenset()
 
 
+def test_health(desk: Desk) -> None:
+    """Ready until the broker is told to stop; then draining, for those who are connected."""
+    session = desk.connect()
+    assert desk.call(session, "health") == {"state": "ready", "connections": 1}
+    desk.broker.world.draining = True
+    assert desk.call(session, "health")["state"] == "draining"
+
+
 def test_a_msgid_comes_back(desk: Desk) -> None:
     """In answers and in refusals."""
     session = desk.connect()

@@ -48,6 +48,11 @@ def ping(world: World, _session: Session, _params: Params) -> Params:
     return {"instance": world.instance}
 
 
+def health(world: World, _session: Session, _params: Params) -> Params:
+    """``health``: whether the broker takes new clients."""
+    return {"state": "draining" if world.draining else "ready", "connections": len(world.sessions)}
+
+
 def describe(world: World, _session: Session, _params: Params) -> Params:
     """``describe``: the table of methods."""
     return {**described(asdict(world.settings.limits)), "version": __version__}
@@ -67,6 +72,7 @@ def subscribe(_world: World, session: Session, params: Params) -> Params:
 HANDLERS: Final = {
     "hello": hello,
     "ping": ping,
+    "health": health,
     "describe": describe,
     "subscribe": subscribe,
 }

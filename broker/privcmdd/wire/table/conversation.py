@@ -41,6 +41,14 @@ ROWS: Final = (
         result=(Field("instance", "str", "this run of the broker; another value means that all state is new"),),
     ),
     Method(
+        "health",
+        "Ask whether the broker takes new clients.",
+        result=(
+            Field("state", "str", "ready, or draining: it answers what has arrived, and then ends"),
+            Field("connections", "int", "clients that are connected"),
+        ),
+    ),
+    Method(
         "describe",
         "Get this table, for programs.",
         result=(
