@@ -41,6 +41,7 @@ SESSION = [
     "space.buffers",
     "mprotect",
     "space.fork",
+    "space.list",
     "faults.add",
     "faults.list",
     "faults.clear",
@@ -62,6 +63,7 @@ SESSION = [
     "privcmd.restrict",
     "domain.destroy",
     "munmap",
+    "health",
     "stats",
     "findings.list",
     "findings.clear",
@@ -71,7 +73,9 @@ SESSION = [
 # Answers that name this run, or count what happened in it.
 OF_THIS_RUN = {
     "ping",
+    "health",
     "describe",
+    "space.list",
     "stats",
     "hello",
     "findings.list",
