@@ -54,7 +54,7 @@ class Face:
 GROUPS: Final[Mapping[str, tuple[str, str]]] = {
     "evtchn": ("Events", "Event channels: ``client.events.bind_interdomain(...)`` and so on."),
     "domain": ("Domains", "The simulated domains: ``client.domains.create(...)`` and so on."),
-    "faults": ("Rules", "Failures on demand: ``client.faults.add(...)`` and so on."),
+    "faults": ("Rules", "Injections: ``client.faults.add(...)`` and so on."),
 }
 """Methods that are called by an attribute of the client: how their names begin -> their class and its docstring."""
 

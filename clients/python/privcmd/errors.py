@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can go wrong, as exceptions that are also :class:`OSError`.
 
-Every one carries ``errno`` (Linux's number), ``name`` ("ESRCH"), ``text`` (a sentence for people) and
-``details`` (a map for programs), whether the broker said it, the kernel did, or this library. So
-``except OSError`` works as it does around the real ``/dev/xen/privcmd``.
+Every exception has ``errno`` (Linux's number), ``name`` ("ESRCH"), ``text`` (a sentence for people) and ``details``
+(a map for programs), whether the error is of the broker, the kernel or this library. So ``except OSError`` works as it
+does around the real ``/dev/xen/privcmd``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class PrivcmdError(OSError):
     """A request was refused, and nothing was changed unless the method says otherwise.
 
     Attributes:
-        errno: Linux's number.
-        name: Its name, "EINVAL".
-        text: One sentence: what was wrong and with which value.
+        errno: Linux's number of the error.
+        name: The name of the errno, as "EINVAL".
+        text: One sentence: what was wrong, and the value.
         details: More for programs, such as ``{"key": "dom"}``.
     """
 
@@ -41,7 +41,7 @@ class PrivcmdError(OSError):
 
 
 class FrameError(PrivcmdError):
-    """One frame of a mapping failed; ``errno`` is that frame's.
+    """One frame of a mapping failed; ``errno`` is the frame's.
 
     Raised by an all-or-nothing ``map`` for the first failed frame, when the whole mapping has been undone,
     and by ``Mapping.page`` for a page without a frame. ``details`` has ``index`` (in the request), ``frame``
@@ -50,7 +50,7 @@ class FrameError(PrivcmdError):
 
     @property
     def index(self) -> int:
-        """Place of the frame in the request, counted from 0."""
+        """The index of the frame in the request, counted from 0."""
         return int(self.details["index"])
 
 
@@ -63,14 +63,14 @@ class NoAnswer(PrivcmdError, TimeoutError):  # noqa: N818
 
 
 class BrokerGone(PrivcmdError, ConnectionError):  # noqa: N818
-    """The connection has ended; what was in flight may or may not have been done.
+    """The connection has ended; requests that were under way may or may not have been done.
 
     Memory that is mapped stays readable and writable here, but no broker keeps track of it any more. A new
     ``Client`` starts with nothing.
     """
 
     def again(self) -> BrokerGone:
-        """The same, to be raised once more without the traceback of the first time."""
+        """A copy of this error, to be raised once more without the traceback of the first time."""
         return type(self)(self.errno or 0, self.text, self.details)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One end of an event channel, in this process: two eventfds, and no request for what happens often."""
+"""One end of an event channel, in this process: two eventfds. To notify and to wait take no request."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Self
 class EventChannel:
     """A port and its two events.
 
-    Notifying and waiting go from process to process without the broker. Events of a port add up to one: however
-    often the other end notifies before this one looks, there is one event. Closing gives back the descriptors; the
-    port stays until ``client.events.close`` or, one of domain 0, until its connection ends.
+    Notifications go from process to process without the broker. When the other end notifies several times before this
+    end looks, there is one event. ``close`` gives back the descriptors; the port stays until ``client.events.close``,
+    and a port of domain 0 at the longest until its connection ends.
 
     Attributes:
-        port: Its number.
-        on: Whose port: 0, or a guest's domid.
+        port: The port's number.
+        on: The domain that the port belongs to: 0, or a guest's domid.
     """
 
     def __init__(self, port: int, on: int, fds: tuple[int, ...]) -> None:
-        """Take two descriptors over: the port's own event, and the other end's."""
+        """Take over two descriptors: of the port's own event, and of the other end's."""
         self.port = port
         self.on = on
         self._own, self._remote = fds
@@ -45,20 +45,20 @@ class EventChannel:
 
     @property
     def fds(self) -> tuple[int, int]:
-        """Both descriptors, its own event and the other end's, for another process to be handed."""
+        """Both descriptors, of its own event and of the other end's, to be handed to another process."""
         return self._own, self._remote
 
     def notify(self) -> None:
-        """Notify the other end; without one nothing happens.
+        """Notify the other end; nothing happens when there is no other end.
 
         Raises:
             OSError: EBADF, closed.
         """
-        with contextlib.suppress(BlockingIOError):  # it has not looked for 2^64 - 2 times
+        with contextlib.suppress(BlockingIOError):  # it has been notified 2^64 - 2 times and has not looked
             os.eventfd_write(self._remote, 1)
 
     def take(self) -> bool:
-        """Take the event, if there is one; does not wait.
+        """Take the event if there is one, without waiting. Returns whether there was one.
 
         Raises:
             OSError: EBADF, closed.
@@ -73,10 +73,10 @@ class EventChannel:
         """Wait for an event and take it.
 
         Args:
-            timeout_s: How long, in seconds; None is for ever.
+            timeout_s: How long to wait, in seconds; None is for ever.
 
         Returns:
-            Whether there was one in time.
+            Whether there was an event in time.
 
         Raises:
             OSError: EBADF, closed.

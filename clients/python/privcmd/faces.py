@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a call becomes a method of a face, so that both faces have the same names, signatures and words."""
+"""How a call becomes a method of a face, so that both faces have the same names, signatures and docstrings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Awaiting(Protocol):
 
 
 def blocking(make: Callable[P, Call[T]]) -> Callable[Concatenate[Blocking, P], T]:
-    """A method that performs what ``make`` builds."""
+    """Make a method that performs the call that ``make`` builds."""
 
     def method(self: Blocking, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.perform(make(*args, **kwargs))
@@ -41,7 +41,7 @@ def blocking(make: Callable[P, Call[T]]) -> Callable[Concatenate[Blocking, P], T
 
 
 def awaiting(make: Callable[P, Call[T]]) -> Callable[Concatenate[Awaiting, P], Coroutine[Any, Any, T]]:
-    """The same for a task."""
+    """Make a method that performs the call that ``make`` builds, in a task."""
 
     async def method(self: Awaiting, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.perform(make(*args, **kwargs))
@@ -56,18 +56,18 @@ class BlockingGroup:
         self._client = client
 
     def perform(self, call: Call[T]) -> T:
-        """As the client does."""
+        """Perform a call by the client. Returns the answer, or raises the error."""
         return self._client.perform(call)
 
 
 class AwaitingGroup:
-    """The same for a task."""
+    """Methods that are reached through an attribute of a client, for tasks."""
 
     def __init__(self, client: Awaiting) -> None:
         self._client = client
 
     async def perform(self, call: Call[T]) -> T:
-        """As the client does."""
+        """Perform a call by the client. Returns the answer, or raises the error."""
         return await self._client.perform(call)
 
 
@@ -75,7 +75,7 @@ M = TypeVar("M", bound=Callable[..., Any])
 
 
 def dressed(method: M, make: Callable[..., Any]) -> M:
-    """Name, words and signature of ``make``, with ``self`` before it and the answer instead of the call."""
+    """Give ``method`` the name, docstring and signature of ``make``, with ``self`` first and the answer's type."""
     functools.update_wrapper(method, make)
     del method.__wrapped__  # type: ignore[attr-defined]  # help() would show it without self
     signature = inspect.signature(make)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults on demand: let requests and frames fail, to see whether the code that meets them copes.
+"""Injections: rules by which requests and frames fail, to test the code that meets such failures.
 
-``client.faults.add(...)`` and its siblings; both faces have them under the same names.
+``client.faults.add(...)`` and so on; both faces have the same names.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["AsyncFaults", "Faults", "InjectedFault"]
 
 
 class Faults(Rules):
-    """Faults on demand: ``client.faults.add(...)`` and so on."""
+    """Injections: ``client.faults.add(...)`` and so on."""
 
     @contextlib.contextmanager
     def during(self, **rule: Any) -> Iterator[InjectedFault]:
-        """Have a rule for the time of a block; takes what ``add`` takes.
+        """Have a rule for the time of a block; takes the arguments of ``add``.
 
-        After the block ``seen`` and ``fired`` of what it gives say what the rule did. Not within reach any more, as
-        when the rule dropped this very connection, they stay 0.
+        After the block, ``seen`` and ``fired`` of the rule that it gives say what the rule did. They stay 0 when the
+        broker cannot be asked any more, as when the rule dropped this very connection.
 
         Raises:
             PrivcmdError: As ``add``.
@@ -42,7 +42,7 @@ class Faults(Rules):
 
 
 class AsyncFaults(AsyncRules):
-    """Faults on demand: ``await client.faults.add(...)`` and so on."""
+    """Injections: ``await client.faults.add(...)`` and so on."""
 
     @contextlib.asynccontextmanager
     async def during(self, **rule: Any) -> AsyncIterator[InjectedFault]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Foreign memory, blocking: guest frames mapped into this process, for real."""
+"""Foreign memory, blocking: guest frames mapped into this process's real memory."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Mapping(BaseMapping):
         """Unmap, here and at the broker. Idempotent; no error when the broker is gone.
 
         Raises:
-            BufferError: A view of it is still in use; nothing was done.
+            BufferError: A view of the mapping is still in use; nothing was done.
         """
-        self._owner._close(self)  # noqa: SLF001 - the two are one thing in two classes
+        self._owner._close(self)  # noqa: SLF001 - the mapping and its owner work together
 
 
 class ForeignMemory:
     """Maps guest frames, as libxenforeignmemory does.
 
     Args:
-        client: The connection to use, whose address space stands for this process; by default a new one,
-            closed together with this.
+        client: The connection to use; its address space stands for this process. By default a new connection,
+            closed together with this object.
 
     May be used from several threads. Replacements of one range by several threads happen one after the other,
     in the same order at the broker and here. After fork(2) the child has none of the mappings (their
@@ -84,23 +84,23 @@ class ForeignMemory:
         errors: Errors = None,
         paged_retries: int = PAGED_RETRIES,
     ) -> Mapping:
-        """Map frames of a domain, one page each, in the order given.
+        """Map frames of a domain in the given order, one page each.
 
         Args:
             domid: The domain.
             gfns: Frame numbers: integers in any iterable, a numpy array, or little-endian u64 bytes; mfns for
                 a PV domain.
             prot: PROT_READ or PROT_READ | PROT_WRITE.
-            addr: An address inside a live mapping of this object: that part of it gets these frames instead.
-                If that fails, the old ones stay, here and at the broker. Other threads that look at the
-                memory meanwhile see each page old or new. In a space of personality "linux" it must be the
-                whole mapping: a VMA of the device cannot be cut (ENOMEM).
-            errors: None, all or nothing: the first failed frame undoes everything and is raised. "keep": the
-                mapping is made whatever its frames do; look at its ``errors``.
+            addr: An address inside a live mapping of this object: the part of it that begins there gets these
+                frames instead. If that fails, the old frames stay, here and at the broker. Other threads that
+                read the memory meanwhile see each page old or new. In a space of personality "linux" the
+                frames must replace the whole mapping: a VMA of the device cannot be cut (ENOMEM).
+            errors: None: all or nothing, the first failed frame undoes everything and is raised. "keep": the
+                mapping is made even when frames fail; look at its ``errors``.
             paged_retries: How often to ask again, 100 microseconds apart, for frames that are paged out.
 
         Returns:
-            The mapping; with ``addr`` the one that has that address.
+            The mapping; with ``addr`` the mapping that has this address.
 
         Raises:
             FrameError: A frame failed and ``errors`` is None; nothing is mapped.
@@ -114,7 +114,7 @@ class ForeignMemory:
         return self._drive(self._mapper.map(domid, gfns, prot, addr, errors, paged_retries))
 
     def reserve(self, n_pages: int, prot: int = PROT_READ | PROT_WRITE) -> Mapping:
-        """Addresses without frames, for `mmapbatch`, `mmapbatch_v2` and `mmap_entries`.
+        """Make a mapping without frames, for `mmapbatch`, `mmapbatch_v2` and `mmap_entries`.
 
         Raises:
             PrivcmdError: ENOMEM, EDQUOT, EINVAL.
@@ -125,7 +125,7 @@ class ForeignMemory:
         """IOCTL_PRIVCMD_MMAPBATCH over part of a live mapping, as the ioctl does it: no undo, no retries.
 
         Returns:
-            The array of frames, 0xF0000000 or-ed into those that failed (0x80000000: paged out).
+            The array of frames, with 0xF0000000 or-ed into each that failed (0x80000000: paged out).
 
         Raises:
             PrivcmdError: EINVAL, E2BIG, EDQUOT, ENOMEM, EPERM.
@@ -136,7 +136,7 @@ class ForeignMemory:
         """IOCTL_PRIVCMD_MMAPBATCH_V2 over part of a live mapping, as the ioctl does it: no undo, no retries.
 
         Returns:
-            Per frame 0 or a negative errno.
+            For each frame 0 or a negative errno.
 
         Raises:
             PrivcmdError: EINVAL, E2BIG, EDQUOT, ENOMEM, EPERM.
@@ -147,13 +147,13 @@ class ForeignMemory:
         """IOCTL_PRIVCMD_MMAP: entries of (va, first frame, n_pages), each over part of a live mapping.
 
         Raises:
-            PrivcmdError: That of the first bad entry (``details["entry"]``); the entries before it are
-                mapped, those from it on are as they were.
+            PrivcmdError: The error of the first bad entry (``details["entry"]``). The entries before it are
+                mapped; nothing has changed at the addresses of this entry and the later ones.
         """
         self._drive(self._mapper.mmap_entries(domid, entries))
 
     def mappings(self) -> list[Mapping]:
-        """Those that are open, in order of address."""
+        """The mappings that are open, in order of address."""
         with self.client.lock:
             return self._mapper.live()
 
@@ -164,20 +164,20 @@ class ForeignMemory:
 
     def _close(self, mapping: Mapping) -> None:
         if os.getpid() != self.client.pid:
-            mapping.unmap_here()  # the lock may be held for ever by a thread that only the parent has
+            mapping.unmap_here()  # a thread that only the parent process has may hold the lock for ever
             return
         with self.client.lock:
             mapping.unmap_here()
             self._settle()
 
     def _settle(self) -> None:
-        """Tell the broker what closed mappings have left behind; when it is gone, so is what it held."""
+        """Give back at the broker what closed mappings have left behind; a broker that is gone holds nothing."""
         if not self.client.closed and os.getpid() == self.client.pid:
             with contextlib.suppress(BrokerGone):
                 self._drive(self._mapper.settle())
 
     def _drive(self, steps: Steps[T]) -> T:
-        """Perform steps, letting other threads in only where they pause."""
+        """Perform steps; other threads make requests only where the steps pause. Returns the steps' value."""
         answers: list[Any] | None = None
         while True:
             with self.client.lock:

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How foreign memory is mapped, for both faces: steps that say what to ask and do the rest themselves.
+"""How foreign memory is mapped, for both faces: steps that say what to ask the broker and do the rest themselves.
 
-A method here is a generator. It yields either calls, to be sent together, and gets their answers back
-(errors stand in their places), or a `Pause`. Between its answers and its next yield it changes this process's
-memory, so the face that drives them must let no other request in between: two replacements must have the same
-order at the broker and in the kernel.
+A method here is a generator. It yields either calls, to be sent together, and gets their answers back (an error is in
+its call's place), or a `Pause`. Between its answers and its next yield it changes this process's memory, so the face
+that drives it must let no other request in between: two replacements must have the same order at the broker and in
+the kernel.
 
-The broker's picture of this process uses the process's own addresses: each `BaseMapping` is reserved here
-first and then announced with a fixed ``mmap``. Addresses that a mapping leaves behind are queued and given
-back with the next request, always before those addresses can be announced again.
+The broker's model of this process uses the process's own addresses: each `BaseMapping` is reserved here first and then
+announced with a fixed ``mmap``. Addresses that a closed mapping leaves behind are queued and given back with the next
+request, always before they can be announced again.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
     from privcmd.protocol import Notice
 
 PAGED_PAUSE_S = 100e-6
-"""Between two tries for frames that are paged out; libxenforeignmemory's own."""
+"""Between two tries for frames that are paged out; the same as libxenforeignmemory's."""
 
 PAGED_RETRIES = 1000
-"""How often to try again for them; libxenforeignmemory never gives up, which hangs tests."""
+"""How often to try again for frames that are paged out; libxenforeignmemory tries for ever, which hangs tests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Let others in for a while."""
+    """Let other threads or tasks make requests for a while."""
 
     seconds: float
 
@@ -56,7 +56,7 @@ Errors: TypeAlias = Literal["keep"] | None
 
 
 class Mapper(Generic[M]):
-    """The mappings of one address space, their memory files, and what is still to be given back."""
+    """The mappings of one address space, their memory files, and the ranges that are still to be given back."""
 
     def __init__(
         self, make: Callable[[int, int, Callable[[BaseMapping], None]], M], left: deque[tuple[int, int]]
@@ -65,14 +65,14 @@ class Mapper(Generic[M]):
 
         Args:
             make: Makes a mapping of (n_pages, prot, leave).
-            left: Ranges to give back, shared by all who map through one connection: another's mapping may
+            left: Ranges to give back, shared by all mappers of one connection: a mapping of another mapper may
                 get the addresses next.
         """
         self._make = make
         self._left = left
         self._departed: deque[int] = deque()
         self._files: dict[tuple[int, bool], int] = {}  # (domid, writable) -> memory file
-        self._n_changes: dict[int, int] = {}  # domid -> how often it ended
+        self._n_changes: dict[int, int] = {}  # domid -> how often a domain of this number ended
         self._subscribed = False
         self._is_linux: bool | None = None
         self._live: dict[int, weakref.ref[M]] = {}
@@ -81,7 +81,7 @@ class Mapper(Generic[M]):
     # --- the operations ----------------------------------------------------------------------------------
 
     def reserve(self, n_pages: int, prot: int) -> Steps[M]:
-        """Addresses without frames yet, for the calls that map over what is there."""
+        """Make a mapping without frames, for the calls that map into an existing mapping."""
         mapping = self._new(n_pages, prot)
         try:
             yield from self._ask(calls.mmap(mapping.address, len(mapping), prot, fixed=True))
@@ -96,7 +96,7 @@ class Mapper(Generic[M]):
     def map(
         self, domid: int, frames: Iterable[int], prot: int, addr: int | None, errors: Errors, retries: int
     ) -> Steps[M]:
-        """A new mapping of these frames, or a replacement at ``addr``."""
+        """Make a new mapping of these frames, or replace frames at ``addr``. Gives the mapping."""
         if errors not in (None, "keep"):
             raise ValueError(f'errors must be None or "keep", not {errors!r}')
         names = frames_as_bytes(frames)
@@ -122,7 +122,7 @@ class Mapper(Generic[M]):
         return mapping
 
     def _replace(self, domid: int, names: bytes, prot: int, addr: int, errors: Errors, retries: int) -> Steps[M]:
-        """Other frames in part of a mapping. What might fail is tried at a scratch place first."""
+        """Put other frames into a part of a mapping. What may fail is tried at a scratch place first."""
         n_pages = len(names) // 8
         mapping, first = self._find(addr, n_pages)
         if prot != mapping.prot:
@@ -220,12 +220,12 @@ class Mapper(Generic[M]):
                     os.close(fd)
 
     def leave(self, mapping: BaseMapping) -> None:
-        """A mapping goes; takes no lock, because it may be called by the garbage collector."""
+        """Note that a mapping is closed. It takes no lock, because the garbage collector may call it."""
         self._left.append((mapping.address, PAGE_SIZE * mapping.n_pages))
         self._departed.append(mapping.address)
 
     def live(self) -> list[M]:
-        """Mappings that are open, in order of address."""
+        """The mappings that are open, in order of address."""
         found = [(self._live[start]()) for start in self._starts]
         return [mapping for mapping in found if mapping is not None and not mapping.closed]
 
@@ -246,7 +246,7 @@ class Mapper(Generic[M]):
         return mapping
 
     def _find(self, addr: int, n_pages: int) -> tuple[M, int]:
-        """The live mapping that all of a range lies in, and the range's first page in it."""
+        """The live mapping that contains all of a range, and the range's first page in it."""
         if addr % PAGE_SIZE:
             raise PrivcmdError(errno.EINVAL, f"address {addr:#x} is not page-aligned", {"key": "addr"})
         at = bisect.bisect_right(self._starts, addr) - 1
@@ -266,14 +266,14 @@ class Mapper(Generic[M]):
         try:
             yield from self._ask()
         except PrivcmdError:
-            # The error on its way says more than a munmap's; and a broken connection gives all back.
+            # The error that is being raised says more than a munmap's, and a broken connection gives all back.
             return
 
     def _ask(self, *asked: Call[Any], domid: int | None = None, prot: int = 0) -> Steps[list[Any]]:
         """Send calls, after what is due: ranges to give back, and the domain's memory file if it is new.
 
         Raises:
-            PrivcmdError: The first of the calls that was refused; the others were performed all the same.
+            PrivcmdError: The error of the first call that was refused; the other calls were performed all the same.
         """
         dues: list[Call[Any]] = []
         while self._left:
@@ -296,7 +296,7 @@ class Mapper(Generic[M]):
         return replies[len(dues) :]
 
     def _keep_file(self, key: tuple[int, bool], reply: Any, *, fresh: bool) -> None:
-        """Keep a memory file that came, unless its domain has ended since."""
+        """Keep a memory file that the broker sent, unless its domain has ended since."""
         if isinstance(reply, PrivcmdError):
             return
         if fresh and key not in self._files:
@@ -317,11 +317,11 @@ class Mapper(Generic[M]):
     def _resolve(
         self, domid: int, prot: int, addr: int, names: bytes, retries: int, *before: Call[Any]
     ) -> Steps[Outcome]:
-        """Batch these frames at ``addr``; ask again for those that are paged out."""
+        """Map these frames by a batch at ``addr``; ask again for frames that are paged out."""
         call = calls.privcmd_mmapbatch_v2(domid, addr, names, extents=True)
         replies = yield from self._ask(*before, call, domid=domid, prot=prot)
         outcome = Outcome.of(replies[-1], len(names) // 8)
-        # Not by the call's own result: a uvm space answers 0 whatever the frames did.
+        # The call's own result does not tell: a uvm space answers 0 also when frames fail.
         while retries > 0 and (spans := outcome.spans_of(-errno.ENOENT)):
             retries -= 1
             yield Pause(PAGED_PAUSE_S)
@@ -338,7 +338,7 @@ class Mapper(Generic[M]):
         return outcome
 
     def _linux(self) -> Steps[bool]:
-        """Whether the address space follows Linux's rules: only there can the device be mapped. Asked once."""
+        """Whether the address space has personality linux: only there can the device be mapped. Asked once."""
         if self._is_linux is None:
             try:
                 (addr,) = yield from self._ask(calls.mmap(0, PAGE_SIZE, mmap.PROT_READ, file="privcmd"))
@@ -352,7 +352,7 @@ class Mapper(Generic[M]):
         return self._is_linux
 
     def _forget_departed(self) -> None:
-        """Strike mappings that left from the list, unless another of ours has the address already."""
+        """Remove closed mappings from the list, unless another mapping has the address already."""
         while self._departed:
             start = self._departed.popleft()
             mapping = self._live[start]() if start in self._live else None

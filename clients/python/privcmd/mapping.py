@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A mapping of guest frames: real memory with the buffer protocol, and what became of each frame."""
+"""A mapping of guest frames: real memory with the buffer protocol, and an error for each frame."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _NO_FRAME = 2**64 - 1
 
 
 class BaseMapping(mmap.mmap):
-    """Guest frames in this process's memory; made by ``ForeignMemory.map``, not by itself.
+    """Guest frames in this process's memory; made by ``ForeignMemory.map``, not by a call of this class.
 
-    It is an :class:`mmap.mmap`, so it has slices, ``len``, ``find``, ``read_int`` by :mod:`struct` and
+    It is an :class:`mmap.mmap`, so it has slices, ``len``, ``find``, and works with :mod:`struct` and
     ``memoryview``; what is written is in the guest, and in every other process that maps the frame, at once.
     A mapping made with PROT_READ is read-only (TypeError). Touching a page whose frame failed kills the
     process with SIGBUS; look at ``errors``, or use ``page``.
 
     Attributes:
-        address: Where it is, here and in the broker's picture of this process.
-        prot: ``PROT_*`` bits it was made with.
-        domid: The domain mapped last into it; None before there was one.
-        gfns: The frame behind each page, as asked for (mfns of a PV domain); 2^64-1 where none was yet.
-        errors: Per page 0 or a negative errno: -EINVAL, -ENOENT (paged out), -ESRCH, ...
+        address: Its address, here and in the broker's model of this process.
+        prot: The ``PROT_*`` bits that it was made with.
+        domid: The domain that was last mapped into it; None before the first.
+        gfns: The frame of each page, as asked for (mfns of a PV domain); 2^64-1 where none was mapped yet.
+        errors: For each page 0 or a negative errno: -EINVAL, -ENOENT (paged out), -ESRCH, ...
     """
 
     address: int
@@ -42,7 +42,7 @@ class BaseMapping(mmap.mmap):
     _leave: Callable[[BaseMapping], None]
 
     def __new__(cls, n_pages: int, prot: int, leave: Callable[[BaseMapping], None]) -> Self:
-        """Reserve the addresses; ``leave`` is told when the object goes without having been closed."""
+        """Reserve the addresses; ``leave`` is called when the object is collected without having been closed."""
         if not prot & (mmap.PROT_READ | mmap.PROT_WRITE):
             raise PrivcmdError(errno.EINVAL, f"prot {prot:#x} allows neither reading nor writing")
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
@@ -68,10 +68,10 @@ class BaseMapping(mmap.mmap):
         return len(self.gfns)
 
     def page(self, index: int) -> memoryview:
-        """One page, writable if the mapping is; the view keeps the mapping open.
+        """A view of one page, writable if the mapping is; the view keeps the mapping open.
 
         Raises:
-            FrameError: The page has no frame; its errno.
+            FrameError: The page has no frame; with the frame's errno.
             IndexError: There is no such page.
         """
         if not 0 <= index < len(self.errors):
@@ -91,7 +91,7 @@ class BaseMapping(mmap.mmap):
             return whole[start : start + memory.PAGE_SIZE]
 
     def resize(self, newsize: int) -> None:
-        """Not for guest memory.
+        """Refuse: a mapping of guest memory cannot be resized.
 
         Raises:
             PrivcmdError: ENOTSUP, always.
@@ -102,12 +102,12 @@ class BaseMapping(mmap.mmap):
         """Unmap here; the broker is told with the next request. Idempotent.
 
         Raises:
-            BufferError: A view of it is still in use; nothing was done.
+            BufferError: A view of the mapping is still in use; nothing was done.
         """
         self.unmap_here()
 
     def unmap_here(self) -> None:
-        """What `close` does in this process; the face that made the mapping adds the rest."""
+        """Do the part of `close` that concerns this process; the face that made the mapping does the rest."""
         if not self.closed:
             super().close()
             self._leave(self)
@@ -116,7 +116,7 @@ class BaseMapping(mmap.mmap):
         self.close()
 
     def __del__(self) -> None:
-        # Before the memory is unmapped: so the next mapping of these addresses comes after this in the queue.
+        # Before the memory is unmapped, so that the next mapping of these addresses comes later in the queue.
         if hasattr(self, "_leave") and not self.closed:
             self._leave(self)
 

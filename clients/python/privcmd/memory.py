@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """This process's real memory: the few system calls that :mod:`mmap` does not offer, through ctypes.
 
-Everything here works on addresses inside reservations that a `Mapping` owns. What keeps promises:
+Everything here works on addresses inside reservations that a `Mapping` owns. How its promises are kept:
 
 - Pages without a frame are pages of an empty file, so touching one raises a real SIGBUS, as on Linux.
-- Foreign memory is not inherited by fork(2) (MADV_DONTFORK, which every new MAP_FIXED loses again).
+- Foreign memory is not inherited by fork(2) (MADV_DONTFORK, which has to be set again after every MAP_FIXED).
 - The kernel allows a process ``vm.max_map_count`` mappings, and each run of frames is one. `check_room`
   refuses before anything is touched, because at the limit even replacing a mapping fails.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PAGE_SIZE = 4096
 
 MAPPINGS_SPARE = 512
-"""Kernel mappings left to the rest of the process: its heap, stacks and libraries still to come."""
+"""Kernel mappings left to the rest of the process: its heap, stacks and libraries that it loads later."""
 
 _UNCOUNTED = 1024
 """For fewer runs the mappings of the process are not counted: reading /proc/self/maps costs more than the runs."""
@@ -75,7 +75,7 @@ def _no_room(what: str, details: dict[str, int] | None = None) -> PrivcmdError:
 
 
 def map_runs(base: int, prot: int, fd: int, runs: memoryview) -> None:
-    """Put runs of a file into a reservation, one MAP_SHARED|MAP_FIXED each.
+    """Map runs of a file into a reservation, by one mmap with MAP_SHARED|MAP_FIXED each.
 
     Args:
         base: Address of page 0.
@@ -84,7 +84,7 @@ def map_runs(base: int, prot: int, fd: int, runs: memoryview) -> None:
         runs: u32 triples (page of the reservation, page of the file, n_pages).
 
     Raises:
-        PrivcmdError: ENOMEM at the kernel's limit; earlier runs are in place.
+        PrivcmdError: ENOMEM at the kernel's limit; the runs before are mapped.
     """
     kernel_mmap, flags = _libc().mmap, mmap.MAP_SHARED | _MAP_FIXED
     at = iter(runs.tolist())
@@ -95,7 +95,7 @@ def map_runs(base: int, prot: int, fd: int, runs: memoryview) -> None:
 
 
 def map_failed(base: int, prot: int, gaps: Iterable[tuple[int, int]]) -> None:
-    """Make pages fail: touching one is SIGBUS, as with a foreign mapping's hole on Linux.
+    """Make pages fail: an access raises SIGBUS, as at a hole of a foreign mapping on Linux.
 
     Args:
         base: Address of page 0.
@@ -132,18 +132,18 @@ def max_mappings() -> int:
 
 
 def count_mappings() -> int:
-    """Kernel mappings that this process has now."""
+    """The number of kernel mappings that this process has now."""
     with Path("/proc/self/maps").open("rb") as maps:
         return sum(block.count(b"\n") for block in iter(lambda: maps.read(1 << 16), b""))
 
 
 def has_room(n_more: int) -> bool:
-    """Whether the kernel would allow this many more mappings; a few are taken for granted."""
+    """Whether the kernel would allow this many more mappings; for a few they are not counted."""
     return n_more <= _UNCOUNTED or count_mappings() + n_more + MAPPINGS_SPARE <= max_mappings()
 
 
 def check_room(n_more: int) -> None:
-    """Refuse what the kernel would refuse half way.
+    """Refuse at once what the kernel would refuse after a part is done.
 
     Raises:
         PrivcmdError: ENOMEM, with the limit and the numbers in ``details``.
@@ -160,7 +160,7 @@ class _Buffer(ctypes.Structure):
 
 
 def address_of(reservation: mmap.mmap) -> int:
-    """Where an mmap object is; works for a read-only one, for which ctypes has no other way."""
+    """The address of an mmap object; also of a read-only one, for which ctypes has no other way."""
     view = _Buffer()
     api = ctypes.pythonapi
     api.PyObject_GetBuffer(ctypes.py_object(reservation), ctypes.byref(view), 0)
@@ -177,10 +177,10 @@ _kept_for_ever: list[mmap.mmap] = []
 
 
 def guard_after_fork(reservation: mmap.mmap) -> None:
-    """See to it that a forked child finds inaccessible pages where this was, not memory of another mapping.
+    """Give a forked child inaccessible pages at the addresses of this reservation.
 
-    The child has the Python object but not the pages. If something else were mapped there meanwhile, the
-    object's end would unmap that.
+    The child has the Python object but not the pages. If the child mapped something else there, the end of the
+    object would unmap that.
     """
     if not _inherited and not _kept_for_ever:
         _register_fork_hook()

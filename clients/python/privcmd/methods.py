@@ -79,7 +79,7 @@ class Domains(BlockingGroup):
 
 
 class Rules(BlockingGroup):
-    """Failures on demand: ``client.faults.add(...)`` and so on."""
+    """Injections: ``client.faults.add(...)`` and so on."""
 
     add: Final = blocking(calls.faults_add)
     list: Final = blocking(calls.faults_list)
@@ -155,7 +155,7 @@ class AsyncDomains(AwaitingGroup):
 
 
 class AsyncRules(AwaitingGroup):
-    """Failures on demand: ``await client.faults.add(...)`` and so on."""
+    """Injections: ``await client.faults.add(...)`` and so on."""
 
     add: Final = awaiting(calls.faults_add)
     list: Final = awaiting(calls.faults_list)

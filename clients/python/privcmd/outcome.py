@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a batch came to: an error per frame, and the good frames as runs of the domain's memory file."""
+"""The outcome of a batch: an error for each frame, and the good frames as runs of the domain's memory file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Outcome:
         return cls(errors, batch.extents, batch.n_failed)
 
     def put(self, first: int, part: Outcome) -> None:
-        """Take over what a second try of the frames from ``first`` on came to."""
+        """Take over the outcome of a second try of the frames from ``first`` on."""
         self.errors[first : first + len(part.errors)] = part.errors
         for here, there, n_pages in _triples(part.runs):
             self.runs.extend((first + here, there, n_pages))
@@ -74,7 +74,7 @@ class Outcome:
         return gaps
 
     def refuse_failures(self, domid: int, names: bytes) -> None:
-        """For all-or-nothing.
+        """Raise an error if a frame failed, for a mapping that is all or nothing.
 
         Raises:
             FrameError: For the first frame that failed.
@@ -91,11 +91,11 @@ class Outcome:
         )
 
     def check_room(self) -> None:
-        """ENOMEM when the kernel would not allow as many mappings as this needs."""
+        """Raise ENOMEM when the kernel would not allow the mappings that this outcome needs."""
         memory.check_room(len(self.runs) // 3 + (len(self.gaps()) if self.n_failed else 0) + 2)
 
     def apply(self, mapping: BaseMapping, first: int, domid: int, names: bytes, fd: int) -> None:
-        """Make this process's memory so, from page ``first`` of the mapping on, and note it there.
+        """Map the outcome into this process's memory, from page ``first`` of the mapping on, and note it there.
 
         Raises:
             PrivcmdError: ENOMEM, other threads have used up the kernel's mappings meanwhile.
@@ -111,7 +111,7 @@ class Outcome:
 
 
 def failed_batch_v1(names: bytes, batch: Batch) -> Outcome:
-    """A batch of V1 as an outcome: its nibbles tell paged frames from all others that failed."""
+    """A batch of V1 as an outcome: its nibbles tell paged-out frames from other failed frames."""
     asked = array("Q", names)
     runs = batch.extents if batch.extents is not None else array("I")
     outcome = Outcome(array("i", bytes(4 * len(asked))), runs, batch.n_failed)

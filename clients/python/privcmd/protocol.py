@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client's half of the protocol, without any I/O: requests to bytes, bytes and descriptors to answers.
 
-Promises: answers are matched to requests whatever their order; memory is bounded by one message; a
-descriptor that arrives belongs either to the answer that declared it or is closed here; after anything that
-is not the protocol the conversation is over. An answer that no caller waits for any more (`forget`) is thrown
-away when it comes, so that giving up never puts the stream out of step.
+Promises: answers are matched to requests in any order; memory is bounded by one message; a descriptor that arrives
+belongs to the answer that declared it, or is closed here; the conversation ends after a message that the protocol does
+not allow. An answer that no caller waits for any more (`forget`) is dropped when it comes, so that later answers are
+still matched to their requests.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024 + 64 * 1024
-"""Longest message either side sends: the answer to a batch of a million frames, and its envelope."""
+"""The longest message that either side sends: the answer to a batch of a million frames, and its envelope."""
 
 MAX_FDS_PER_READ = 8
-"""Descriptors that one read may bring; the broker sends one a message."""
+"""Descriptors that one read may bring."""
 
 MAX_NOTICES = 4096
 """Notices that a client keeps until its ``notices`` are read; older ones are dropped."""
@@ -38,7 +38,7 @@ _MSGIDS = 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back for one request: a result and its descriptors (the caller's to close), or an error."""
+    """The answer to one request: a result and its descriptors, which the caller closes, or an error."""
 
     msgid: int
     result: Any
@@ -48,14 +48,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something the broker said unasked, after ``subscribe``."""
+    """A notification of the broker, after ``subscribe``."""
 
     topic: str
     body: dict[str, Any]
 
 
 class Conversation:
-    """State of one connection: which requests are open, and the bytes of an unfinished answer."""
+    """The state of one connection: the requests that are open, and the bytes of an unfinished answer."""
 
     def __init__(self) -> None:
         self._next_msgid = 0
@@ -68,7 +68,7 @@ class Conversation:
 
     @property
     def n_open(self) -> int:
-        """Requests without an answer yet, the forgotten ones too."""
+        """The number of requests without an answer yet, forgotten ones included."""
         return len(self._open)
 
     @property
@@ -83,7 +83,7 @@ class Conversation:
             Its msgid and the bytes to send.
 
         Raises:
-            PrivcmdError: EINVAL, a parameter is no value that can be sent.
+            PrivcmdError: EINVAL, a parameter has a value that cannot be sent.
         """
         msgid = self._next_msgid
         try:
@@ -97,7 +97,7 @@ class Conversation:
         return msgid, data
 
     def requests(self, wanted: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[list[int], bytes]:
-        """Open several, or none when one cannot be sent; raises as `request`."""
+        """Open several requests, or none when one cannot be sent; raises as `request`."""
         msgids: list[int] = []
         parts: list[bytes] = []
         try:
@@ -116,10 +116,10 @@ class Conversation:
         self._forgotten.update(msgid for msgid in msgids if msgid in self._open)
 
     def receive(self, data: bytes, fds: Iterable[int] = ()) -> list[Answer | Notice]:
-        """Take what was read; give what is complete, in the order in which the broker said it.
+        """Take what was read. Returns the messages that are complete, in the order in which the broker sent them.
 
         Raises:
-            BrokerConfused: EPROTO, this is not the protocol. All descriptors held are closed.
+            BrokerConfused: EPROTO, the protocol does not allow a message. All descriptors held are closed.
         """
         self._fds.extend(fds)
         events: list[Answer | Notice] = []
@@ -158,7 +158,7 @@ class Conversation:
             raise ValueError(f"a message of more than {MAX_MESSAGE_BYTES} bytes")
 
     def _take(self, message: Any) -> Answer | Notice | None:
-        """Sort one decoded message; ValueError when it is none of ours."""
+        """Make one decoded message an answer or a notice; None when it is dropped. Raises ValueError when it is bad."""
         if not isinstance(message, list) or not message:
             raise ValueError("not a MessagePack-RPC array")
         if message[0] == _RESPONSE and len(message) == 4:
@@ -185,7 +185,7 @@ class Conversation:
 
 
 def error_from_wire(error: Any) -> PrivcmdError:
-    """``[errno, "ENAME: text", {details}]`` as an exception; ValueError when it is something else."""
+    """``[errno, "ENAME: text", {details}]`` as an exception. Raises ValueError when it has another form."""
     number, text, details = error
     if not isinstance(number, int) or not isinstance(text, str) or not isinstance(details, dict):
         raise ValueError("an error that is not [errno, text, details]")  # noqa: TRY004
@@ -194,7 +194,7 @@ def error_from_wire(error: Any) -> PrivcmdError:
 
 
 def result_of(read: Callable[[Any, tuple[int, ...]], Any], answer: Answer) -> Any:
-    """The answer as ``read`` makes a value of it, or its error, unraised."""
+    """The value that ``read`` makes of the answer, or its error, not raised."""
     if answer.error is not None:
         return answer.error
     try:
@@ -210,5 +210,5 @@ def close_all(fds: Iterable[int]) -> None:
 
 
 def _unpacker() -> msgpack.Unpacker:
-    # Bytes beyond the bound are a ValueError of ours or a BufferFull of its; it grows only as data comes.
+    # Bytes beyond the bound are a ValueError of ours or msgpack's BufferFull. The buffer grows only as data comes.
     return msgpack.Unpacker(strict_map_key=True, max_buffer_size=2 * MAX_MESSAGE_BYTES)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the broker answers, as values. Keys that a newer broker adds are ignored."""
+"""The broker's answers as values. Keys that a newer broker adds are ignored."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ HOLE = 2**64 - 1
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """A domain's memory file: the descriptor is the receiver's to close."""
+    """A domain's memory file, as a descriptor that the receiver closes."""
 
     fd: int
     size_bytes: int
@@ -57,13 +57,13 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class SharedPages:
-    """Pages of domain 0's own that another domain may map.
+    """Pages of domain 0 that another domain may map.
 
     Attributes:
-        refs: Their grants, side by side in the file.
-        fd: The memory file, to be mapped shared; the descriptor is the receiver's to close.
-        page: The page of the file that the first is.
-        prot: What they may be mapped for.
+        refs: Their grants; the pages lie in the file in this order.
+        fd: The memory file, to be mapped shared, as a descriptor that the receiver closes.
+        page: The page of the file at which the first page lies.
+        prot: The protection that they may be mapped with.
     """
 
     refs: list[int]
@@ -74,11 +74,11 @@ class SharedPages:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The answer to a batch: ``ret`` as the ioctl's (0, or -2 when a frame is paged out).
+    """The answer to a batch: ``ret`` is the ioctl's (0, or -2 when a frame is paged out).
 
     Attributes:
         n_failed: How many frames failed.
-        frames: V2: a negative errno per frame; V1: the array with its nibbles; None when none failed.
+        frames: V2: 0 or a negative errno for each frame; V1: the array with its nibbles; None when none failed.
         extents: Good frames as (first index, page in the memory file, n_pages) runs, flat; None when not
             asked for.
     """

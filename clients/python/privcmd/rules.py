@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules by which requests and frames fail, as values, and the forms in which they travel."""
+"""Rules of injection as values, and their forms in the protocol."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PPM = 1_000_000
 
 @dataclass(slots=True)
 class InjectedFault:
-    """A rule, and what it has done.
+    """A rule of injection, and how often it has fired.
 
     Attributes:
-        id: Its number.
+        id: The rule's number.
         seen: Matches so far: good frames that were looked up, or requests.
-        fired: How many of them it took.
-        connection: The connection that it ends with; None when it is kept.
-        rule: What it was made of, as it travels.
+        fired: How many of the matches it made fail.
+        connection: The connection with which the rule ends; None when it is kept.
+        rule: The rule in its form in the protocol.
     """
 
     id: int
@@ -37,12 +37,12 @@ class InjectedFault:
 
 
 def errno_name(errno: str | int) -> str:
-    """An errno by its name, as it travels."""
+    """The name of an errno, as the protocol has it."""
     return errnos.errorcode.get(errno, str(errno)) if isinstance(errno, int) else errno
 
 
 def runs(frames: Iterable[int | range]) -> list[dict[str, int]]:
-    """Frames as ranges; those that follow each other become one."""
+    """Frames as ranges; consecutive frames become one range."""
     found: list[dict[str, int]] = []
     for part in [frames] if isinstance(frames, range) and frames.step == 1 else frames:
         frame, n_frames = (part.start, len(part)) if isinstance(part, range) else (part, 1)
@@ -54,7 +54,7 @@ def runs(frames: Iterable[int | range]) -> list[dict[str, int]]:
 
 
 def words(key: str, value: Any) -> list[str]:
-    """A part of a rule, as an option without its dashes."""
+    """A part of a rule as options without dashes."""
     if key == "gfns":
         return [f"gfns={run['gfn']:#x}+{run['npages']:#x}" for run in value]
     if key == "probability_ppm":
@@ -65,7 +65,7 @@ def words(key: str, value: Any) -> list[str]:
 
 
 def settle(rule: InjectedFault, rules: list[InjectedFault]) -> None:
-    """Take over what a rule has done in the end."""
+    """Copy the last ``seen`` and ``fired`` of a rule into ``rule``, if ``rules`` still has it."""
     for one in rules:
         if one.id == rule.id:
             rule.seen, rule.fired, rule.connection, rule.rule = one.seen, one.fired, one.connection, one.rule

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signals are put off while a process is being started, until the caller knows of it and can end it."""
+"""Delay of signals while a process is being started, until the caller has its number and can end it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ENDING: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-"""Those that end a program, and that a handler may turn into an exception at any instruction."""
+"""The signals that end a program. A handler may turn one into an exception at any instruction."""
 
 
 @contextlib.contextmanager
 def put_off() -> Iterator[None]:
-    """Take signals that end us after the block, as they would have been taken within it.
+    """Handle the signals that end the program after the block, with the handlers that they have within it.
 
-    Blocking them would not do: a process started meanwhile would have them blocked too. Python runs handlers in the
-    main thread only; in every other thread nothing can come in between, and nothing is done.
+    To block the signals is not enough: a process that is started meanwhile would have them blocked too. Python runs
+    handlers only in the main thread, so in every other thread this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

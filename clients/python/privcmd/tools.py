@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which Xen the tools on this machine are made for.
+"""The release of Xen that the tools on this machine are made for.
 
-libxenctrl, xl and QEMU carry the version of the interface that they were built with, and a Xen of another release
-refuses them. So a broker that is started for programs of this machine simulates the Xen that these are made for.
+libxenctrl, xl and QEMU contain the version of the interface that they were built with, and a Xen of another release
+refuses them. So a broker that is started for programs of this machine simulates the release that they are made for.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 RELEASES: Final = ("4.17", "4.20")
 """The releases that a broker can simulate."""
 PLACES: Final = ("/usr/local/lib", f"/usr/lib/{os.uname().machine}-linux-gnu", "/usr/lib64", "/usr/lib")
-"""Where distributions have shared libraries."""
+"""The directories where distributions have shared libraries."""
 
 
 def release(places: Iterable[str] | None = None) -> str | None:
-    """Say for which release of Xen libxenctrl is installed; the newest that can be simulated when there are several.
+    """Find the release of Xen whose libxenctrl is installed; of several the newest that can be simulated.
 
     Args:
-        places: Directories to look into; by default those of ``LD_LIBRARY_PATH``, and ``PLACES``.
+        places: Directories to look into; by default the ones of ``LD_LIBRARY_PATH``, and ``PLACES``.
 
     Returns:
-        It, as "4.17"; None without libxenctrl, or with one that is made for none of ``RELEASES``.
+        The release, as "4.17"; None without libxenctrl, or when it is made for none of ``RELEASES``.
     """
     if places is None:
         places = (*filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(":")), *PLACES)
@@ -39,13 +39,13 @@ def release(places: Iterable[str] | None = None) -> str | None:
 
 
 def setting(config: str | None) -> dict[str, str]:
-    """Make the variable that has a broker simulate that release; none when its configuration chooses one."""
+    """The environment variable by which a broker simulates that release; none when its configuration chooses one."""
     its = release()
     return {} if its is None or (config is not None and _chooses(config)) else {"PRIVCMDD_HOST__XEN": its}
 
 
 def _chooses(config: str) -> bool:
-    """Whether a configuration sets ``host.xen``; the broker says what is wrong with one that cannot be read."""
+    """Whether a configuration sets ``host.xen``; False when it cannot be read, which the broker reports."""
     try:
         host = tomllib.loads(config).get("host")
     except tomllib.TOMLDecodeError:

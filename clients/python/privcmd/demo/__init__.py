@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demonstration: a real broker, real device-model processes, real memory; every claim checked.
 
-Nothing is mocked and nothing sleeps: processes wait for each other's words.
+Nothing is mocked and nothing sleeps: processes wait for each other's messages.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ def demonstrate(file: str | None = None, *, as_json: bool = False, colour: bool 
     """Run all steps on a broker of its own.
 
     Args:
-        file: What to load into guest memory; by default the running Python.
-        as_json: One JSON document at the end instead of text.
-        colour: For a terminal.
+        file: The file to load into guest memory; by default the running Python.
+        as_json: Print one JSON document at the end instead of text.
+        colour: Print colours, for a terminal.
 
     Returns:
-        0; or 1 when a check failed, which is named on standard error.
+        The exit status: 0, or 1 when a check failed; standard error names the check.
 
     Raises:
-        BrokenPipeError: Standard output's reader has gone.
+        BrokenPipeError: The reader of standard output has gone.
     """
     stage = Stage(as_json=as_json, colour=colour)
     try:
         _run(stage, Path(file if file is not None else sys.executable).resolve())
     except BrokenPipeError:
-        raise  # the reader has gone: for the caller, who owns standard output
+        raise  # the reader has gone: the caller handles it, because it owns standard output
     except (CheckFailed, PrivcmdError, OSError) as error:
         stage.close(str(error))
         sys.stderr.write(f"the demonstration failed: {error}\n")

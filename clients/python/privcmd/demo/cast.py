@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Device models as the director has them: processes that do what they are told, and can be killed."""
+"""Device models as the demonstration controls them: processes that take commands, and can be killed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ END_TIMEOUT_S = 10.0
 
 
 class Actor:
-    """A device model process. Leaving the block ends it, and sees to it that it ended well."""
+    """A device model process. The end of the block ends it, and checks that its exit status is 0."""
 
     def __init__(self, path: str) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own command
@@ -48,7 +48,7 @@ class Actor:
                 stream.close()
 
     def do(self, what: str, **arguments: Any) -> Any:
-        """Give a command and wait for its answer."""
+        """Give a command. Returns its answer."""
         self.tell(what, **arguments)
         return self.answer()
 
@@ -56,7 +56,7 @@ class Actor:
         """Give a command.
 
         Raises:
-            CheckFailed: It has ended.
+            CheckFailed: The process has ended.
         """
         assert self._process.stdin is not None
         try:
@@ -66,10 +66,10 @@ class Actor:
             raise self._ended() from None
 
     def answer(self) -> Any:
-        """Wait for the answer to a command.
+        """Wait for the answer to a command, and return it.
 
         Raises:
-            CheckFailed: It ended instead.
+            CheckFailed: The process ended instead.
         """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -82,16 +82,16 @@ class Actor:
         return CheckFailed(f"device model {self.pid} ended with status {status}, unasked")
 
     def expect(self, said: str) -> None:
-        """Wait until it says this."""
+        """Wait for the next line of the process, which has to be this one."""
         heard = self.answer()
         if heard != said:
             raise CheckFailed(f"device model {self.pid} said {heard!r}, not {said!r}")
 
     def end(self) -> int:
-        """Wait for its end; its exit status, negative for a signal."""
+        """Wait for the end of the process. Returns its exit status, negative for a signal."""
         return self._process.wait(END_TIMEOUT_S)
 
     def kill(self) -> int:
-        """SIGKILL, and its end."""
+        """Kill the process (SIGKILL) and wait. Returns its exit status."""
         self._process.kill()
         return self._process.wait(END_TIMEOUT_S)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A device model: a process of its own that maps guest memory through the client library, on command.
 
-It reads one JSON command a line from standard input and answers each with one JSON line. Everything it does
-to guest memory it does through `privcmd`, as a program of the user's would.
+It reads one JSON command on each line of standard input and answers each with one JSON line. It uses guest memory only
+through `privcmd`, as a user's program would.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PAGE = privcmd.PAGE_SIZE
 
 
 class DeviceModel:
-    """The commands; ``name`` is always that of a mapping made before."""
+    """The commands; ``name`` is always the name of a mapping that was made before."""
 
     def __init__(self, path: str) -> None:
         self.client: Client = Client(path)
@@ -31,12 +31,12 @@ class DeviceModel:
         self.mappings: dict[str, Mapping] = {}
 
     def attach(self, **settings: Any) -> dict[str, Any]:
-        """Settle the address space."""
+        """Choose the settings of the address space. Returns the broker's answer."""
         space = self.client.attach(**settings)
         return {"space": space.space, "pid": os.getpid()}
 
     def map(self, name: str, domid: int, ranges: list[list[int]], *, write: bool = True) -> dict[str, Any]:
-        """Map frames, whatever becomes of them: what is MMAPBATCH_V2 underneath."""
+        """Map frames by MMAPBATCH_V2, and keep the mapping also when frames fail."""
         prot = privcmd.PROT_READ | (privcmd.PROT_WRITE if write else 0)
         mapping = self.foreign.map(domid, _frames(ranges), prot, errors="keep")
         self.mappings[name] = mapping
@@ -44,27 +44,27 @@ class DeviceModel:
         return {"address": mapping.address, "n_pages": mapping.n_pages, "n_failed": n_failed}
 
     def reserve(self, name: str, n_pages: int) -> dict[str, Any]:
-        """Addresses for the ioctls that map over what is there."""
+        """Reserve addresses for the ioctls that map into an existing mapping."""
         mapping = self.mappings[name] = self.foreign.reserve(n_pages)
         return {"address": mapping.address}
 
     def batch(self, name: str, version: int, domid: int, ranges: list[list[int]]) -> list[int]:
-        """One MMAPBATCH over the whole mapping; V1's array or V2's errors."""
+        """Make one MMAPBATCH over the whole mapping. Returns V1's array or V2's errors."""
         ioctl = self.foreign.mmapbatch if version == 1 else self.foreign.mmapbatch_v2
         return list(ioctl(domid, self.mappings[name].address, _frames(ranges)))
 
     def entries(self, name: str, domid: int, entries: list[list[int]]) -> None:
-        """One MMAP: entries of (page of the mapping, first frame, n_pages)."""
+        """Make one MMAP with entries of (page of the mapping, first frame, n_pages)."""
         base = self.mappings[name].address
         self.foreign.mmap_entries(domid, [(base + page * PAGE, mfn, n) for page, mfn, n in entries])
 
     def digest(self, name: str, size_bytes: int) -> str:
-        """SHA-256 of the first bytes."""
+        """The SHA-256 of the mapping's first bytes."""
         with memoryview(self.mappings[name]) as whole:
             return hashlib.sha256(whole[:size_bytes]).hexdigest()
 
     def peek(self, name: str, at: int, size_bytes: int) -> str:
-        """Bytes of real memory, in hexadecimal."""
+        """Read real memory. Returns the bytes in hexadecimal."""
         return self.mappings[name][at : at + size_bytes].hex()
 
     def poke(self, name: str, at: int, data: str) -> None:
@@ -73,7 +73,7 @@ class DeviceModel:
         self.mappings[name][at : at + len(raw)] = raw
 
     def fault(self, name: str, page: int) -> str:
-        """Touch a page through the broker; the errno's name, or "entered"."""
+        """Access a page through the broker. Returns the errno's name, or "entered"."""
         try:
             self.client.fault(self.mappings[name].address + page * PAGE)
         except privcmd.PrivcmdError as error:
@@ -81,7 +81,7 @@ class DeviceModel:
         return "entered"
 
     def replace(self, name: str, domid: int, ranges: list[list[int]]) -> str:
-        """Replace from the mapping's start on, all or nothing; the errno's name, or "replaced"."""
+        """Replace frames from the mapping's start on, all or nothing. Returns the errno's name, or "replaced"."""
         try:
             self.foreign.map(domid, _frames(ranges), addr=self.mappings[name].address)
         except privcmd.PrivcmdError as error:
@@ -89,7 +89,7 @@ class DeviceModel:
         return "replaced"
 
     def overreach(self, name: str, domid: int, ranges: list[list[int]]) -> str:
-        """One bare batch at the mapping's address, longer than what is mapped there; the errno's name."""
+        """Make a batch that is longer than the mapping at whose address it begins. Returns the errno's name."""
         try:
             self.client.privcmd_mmapbatch_v2(domid, self.mappings[name].address, _frames(ranges))
         except privcmd.PrivcmdError as error:
@@ -97,7 +97,7 @@ class DeviceModel:
         return "replaced"
 
     def storm(self, name: str, domid: int, ranges: list[list[int]], n_each: int) -> dict[str, Any]:
-        """One thread a range replaces the whole mapping by it, over and over; one more reads real memory."""
+        """For each range a thread replaces the whole mapping by it, again and again; one more reads real memory."""
         mapping = self.mappings[name]
         done = threading.Event()
         seen: set[int] = set()
@@ -127,7 +127,7 @@ class DeviceModel:
     def watch(self, address: int, size_bytes: int) -> dict[str, Any]:
         """Read a range of the space in one request, again and again, until the next line comes.
 
-        Every look must show one value all over: all of the old mapping or all of the new one.
+        Each time all pages must have the same value: all of the old mapping or all of the new one.
         """
         seen: dict[int, int] = {}
         n_mixed = 0
@@ -144,7 +144,7 @@ class DeviceModel:
                 return {"n_looks": sum(seen.values()) + n_mixed, "n_mixed": n_mixed, "seen": sorted(seen)}
 
     def flood(self, domid: int, n_frames: int, n_batches: int) -> None:
-        """Many huge batches in one send. Whoever asks for this kills the process in the middle of it."""
+        """Send many huge batches at once. The demonstration kills the process in the middle of them."""
         names = array("Q", range(n_frames)).tobytes()
         addr = self.client.mmap(0, n_frames * PAGE, privcmd.PROT_READ | privcmd.PROT_WRITE)
         batch = ("privcmd.mmapbatch_v2", {"dom": domid, "addr": addr, "arr": names})
@@ -169,7 +169,7 @@ def _say(value: Any) -> None:
 
 
 def main() -> None:
-    """Obey until standard input ends."""
+    """Carry out commands until standard input ends."""
     model = DeviceModel(sys.argv[1])
     _say("ready")
     # readline, not iteration: `watch` reads the same stream, and iteration would read ahead of it.

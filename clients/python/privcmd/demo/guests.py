@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Step 1: the guests that the rest of the demonstration is about."""
+"""Step 1: the guests that the rest of the demonstration uses."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ PAGE = privcmd.PAGE_SIZE
 HVM_PAGES = 64 * 256
 PV_PAGES = 256
 HOLES = ((0xA0, 0x20), (0x2000, 0x80))
-"""Where the HVM guest has no memory: below 1 MiB as a PC's VGA, and one further up."""
+"""Where the HVM guest has no memory: below 1 MiB, where a PC has its VGA, and at one more place above."""
 
 FILE_AT = HOLES[0][0] - 2
 FILE_PAGES_MOST = 24 * 256
-"""More than Python has; what is left of the guest is for the other steps."""
+"""More pages than the file of Python has; the other steps use the rest of the guest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guests:
-    """The broker, the director's own connection, and what was made in step 1.
+    """The broker, the demonstration's own connection, and the guests that step 1 makes.
 
     Attributes:
         ranges: Where the HVM guest has memory: (first gfn, n_pages).
-        n_bytes: How much of the file is in guest memory.
-        sha256: Of that part.
-        n_free_frames: The machine's before there was any guest.
+        n_bytes: How many bytes of the file are in guest memory.
+        sha256: The SHA-256 of these bytes.
+        n_free_frames: The machine's free frames before there was any guest.
     """
 
     broker: PrivateBroker
@@ -50,7 +50,7 @@ class Guests:
 
     @classmethod
     def make(cls, stage: Stage, broker: PrivateBroker, client: Client, file: Path, content: bytes) -> Self:
-        """Make them and load the file."""
+        """Make the guests and load the file."""
         instance = client.ping()
         stage.check(True, f"broker {instance} (process {broker.pid}) listens on a private socket")
         n_free_frames = client.stats()["machine"]["free_frames"]
@@ -85,11 +85,11 @@ class Guests:
 
     @property
     def file_pages(self) -> int:
-        """Pages of guest memory that hold the file, the last one perhaps in part."""
+        """The number of pages of guest memory that hold the file; the last page may be used in part."""
         return max(1, -(-self.n_bytes // PAGE))
 
     def spans(self, n_pages: int, first: int = 0) -> list[list[int]]:
-        """The guest's memory from page ``first`` of it on, as ranges of gfns that step over the holes."""
+        """The guest's memory from its page ``first`` on, as ranges of gfns around the holes."""
         spans = []
         for gfn, n in self.ranges:
             if first >= n:
@@ -107,15 +107,15 @@ class Guests:
         return self.spans(self.file_pages, first=FILE_AT)
 
     def file_gfns(self) -> list[int]:
-        """The same, one by one."""
+        """The gfns of the file, one by one."""
         return [gfn for first, n in self.file_spans() for gfn in range(first, first + n)]
 
     def mfns(self, n_pages: int) -> list[int]:
-        """The PV guest's first frames."""
+        """The mfns of the PV guest's first frames."""
         return list(self.client.domains.info(self.pv, start=0, num=n_pages).frames or ())
 
     def device_model(self) -> Actor:
-        """One more process on this broker."""
+        """Start one more device model on this broker."""
         return Actor(self.broker.path)
 
 

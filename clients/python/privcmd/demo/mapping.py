@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps 2 to 4: what mapping means when nothing goes wrong but frames."""
+"""Steps 2 to 4: mapping, with frames that fail and no other trouble."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ V1_FAILED = 0xF0000000
 
 
 def share(stage: Stage, guests: Guests) -> None:
-    """Step 2."""
+    """Step 2: two device models share memory."""
     spans = guests.file_spans()
     over = ", over a hole" if len(spans) > 1 else ""
     with guests.device_model() as first, guests.device_model() as second:
@@ -59,10 +59,10 @@ def share(stage: Stage, guests: Guests) -> None:
 
 
 def absent_frames(stage: Stage, guests: Guests) -> None:
-    """Step 3."""
+    """Step 3: a batch with absent frames."""
     hole, n_hole = HOLES[0]
     beyond = guests.ranges[-1][0] + guests.ranges[-1][1]
-    # Good, hole, good, far beyond, good.
+    # Good frames, a hole, good frames, frames far beyond the guest's memory, good frames.
     asked = [[hole - 2, 4], [hole + n_hole - 1, 3], [beyond, 1], [0, 2]]
     gfns = [gfn for first, n in asked for gfn in range(first, first + n)]
     absent = [index for index, gfn in enumerate(gfns) if hole <= gfn < hole + n_hole or gfn >= beyond]
@@ -103,9 +103,9 @@ def absent_frames(stage: Stage, guests: Guests) -> None:
 
 
 def entries(stage: Stage, guests: Guests) -> None:
-    """Step 4."""
+    """Step 4: MMAP with several entries."""
     mfns = guests.mfns(8)
-    # Two that follow each other in addresses and in frames; two that follow nothing.
+    # Two entries that are contiguous in addresses and in frames, and two that are contiguous with nothing.
     asked = [[0, mfns[0], 2], [2, mfns[2], 1], [6, mfns[3], 2], [9, mfns[7], 1]]
     pages = [page for page, _, n in asked for page in range(page, page + n)]
     outcomes: list[dict[str, Any]] = []

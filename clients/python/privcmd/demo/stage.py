@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the audience sees: steps with checks, each of which holds or ends the demonstration."""
+"""The demonstration's output: steps with checks. A check that does not hold ends the demonstration."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _GREEN, _RED, _BOLD, _DIM, _END = "\x1b[32m", "\x1b[31m", "\x1b[1m", "\x1b[2m", 
 
 
 class CheckFailed(Exception):  # noqa: N818 - what happened
-    """A check did not hold; names it."""
+    """A check did not hold; the text names it."""
 
 
 @dataclass(slots=True)
 class Check:
-    """Something that was looked at, in words, and whether it was so."""
+    """One check: what has to be true, in words, and whether it is."""
 
     text: str
     ok: bool
@@ -51,7 +51,7 @@ class Stage:
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """One step; numbered by itself."""
+        """Begin a step, which gets the next number; the end of the block ends it."""
         step = Step(len(self.steps) + 1, title)
         self.steps.append(step)
         self._say(f"\n{self._paint(_BOLD, f'{step.number}. {title}')}")
@@ -63,10 +63,10 @@ class Stage:
         self._say(self._paint(_DIM, f"   {step.seconds:.2f} s"))
 
     def check(self, ok: object, text: str, found: object = "") -> None:
-        """What ``text`` says is so, or the demonstration ends.
+        """Check that what ``text`` says is true; if not, the demonstration ends.
 
         Raises:
-            CheckFailed: ``ok`` is false; says what was found instead.
+            CheckFailed: ``ok`` is false; the text says what was found instead.
         """
         check = Check(text, bool(ok), str(found))
         self.steps[-1].checks.append(check)
@@ -78,11 +78,11 @@ class Stage:
         raise CheckFailed(f"step {self.steps[-1].number}: {text}{instead}")
 
     def show(self, lines: str) -> None:
-        """Something to look at that is no check."""
+        """Print lines that are no check."""
         self._say("\n".join(f"     {self._paint(_DIM, line)}" for line in lines.splitlines()))
 
     def close(self, error: str | None) -> None:
-        """Say how it went."""
+        """Print the result of the demonstration."""
         n_checks = sum(len(step.checks) for step in self.steps)
         seconds = sum(step.seconds for step in self.steps)
         if self._as_json:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps 5 to 7: concurrency, sudden death, and whether everything comes back."""
+"""Steps 5 to 7: concurrency, killed processes, and whether everything is given back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from privcmd.demo.stage import Stage
 
 WAIT_S = 20.0
-"""How long the broker may take to notice something; it is asked until then."""
+"""How long the broker may take to notice a change; it is asked again and again until then."""
 
 RANGE_PAGES = 64
 N_EACH = 25
@@ -27,7 +27,7 @@ N_BATCHES = 8
 
 
 def replacements(stage: Stage, guests: Guests) -> None:
-    """Step 5."""
+    """Step 5: threads replace one range again and again."""
     spans = [guests.spans(RANGE_PAGES, first=8192 + n * RANGE_PAGES)[0] for n in range(len(TAGS))]
     with ForeignMemory(guests.client) as foreign:
         for tag, (gfn, n) in zip(TAGS, spans, strict=True):
@@ -83,7 +83,7 @@ def replacements(stage: Stage, guests: Guests) -> None:
 
 
 def killed(stage: Stage, guests: Guests) -> None:
-    """Step 6, first half."""
+    """Step 6, first half: a device model is killed in the middle of a batch."""
     client = guests.client
     big = client.domains.create("hvm", BATCH_FRAMES, name="big")
     before = _holdings(client.stats())
@@ -115,7 +115,7 @@ def killed(stage: Stage, guests: Guests) -> None:
 
 
 def dying(stage: Stage, guests: Guests) -> None:
-    """Step 6, second half."""
+    """Step 6, second half: a guest is destroyed while it is mapped."""
     client = guests.client
     dom = client.domains.create("pvh", 64, name="short-lived")
     with guests.device_model() as first, guests.device_model() as second:
@@ -144,11 +144,11 @@ def dying(stage: Stage, guests: Guests) -> None:
 
 
 def counters(stage: Stage, guests: Guests) -> None:
-    """Step 7."""
+    """Step 7: the counters at the end."""
     client = guests.client
     for dom in (guests.hvm, guests.pv):
         client.domains.destroy(dom)
-    # The device models have ended; the broker may still be reading that they have.
+    # The device models have ended, but the broker may not have noticed yet.
     stats = _until(guests, lambda stats: stats["broker"]["connections"] == 1, "all others gone")
     objects, mappings, machine = stats["objects"], stats["mappings"], stats["machine"]
     stage.check(
@@ -179,7 +179,7 @@ def _in_flight(stats: dict[str, Any]) -> int:
 
 
 def _holdings(stats: dict[str, Any]) -> dict[str, Any]:
-    """What clients hold, without the counters that only grow."""
+    """The counters of what clients hold, without the counters that only grow."""
     return {
         "objects": stats["objects"]["alive"],
         "mappings": stats["mappings"],
@@ -189,7 +189,7 @@ def _holdings(stats: dict[str, Any]) -> dict[str, Any]:
 
 
 def _until(guests: Guests, so: Any, what: str) -> dict[str, Any]:
-    """Ask the broker until its counters say so; every answer is a turn for it to get there."""
+    """Ask the broker again and again until its counters are as wanted. Returns the counters."""
     deadline = time.monotonic() + WAIT_S
     while True:
         stats = guests.client.stats()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest that a test can script: what its vcpu does to devices, and what it sees of them.
+"""A guest that a test can script: accesses of its vcpus to devices, its grants and its interrupts.
 
 >>> from privcmd.guest import Guest, bdf
 >>> with Guest(dom=1) as guest:                   # doctest: +SKIP

@@ -21,18 +21,18 @@ ANSWER_TIMEOUT_S = 10.0
 
 
 class Guest:
-    """A guest that does what it is told: a vcpu without a processor, to drive a device model with.
+    """A guest that carries out operations: a vcpu without a processor, to drive a device model.
 
-    Ports, memory and PCI configuration go to the device model through the real ioreq pages and event channels; the
-    broker has no part in it once they are set up. What no device model emulates reads as ones, as on Xen.
+    Accesses to ports, memory and PCI configuration go to the device model through the real ioreq pages and event
+    channels; once these are set up, the broker takes no part. What no device model emulates reads as ones, as on Xen.
 
     Args:
         dom: The domain, which must be HVM or PVH; the caller needs the right to write to it.
-        client: The connection to use, for this alone; by default a new one, closed together with this.
-        vcpu: Which vcpu to be. Several may be played at the same time, each by one thread.
+        client: The connection to use, only for this guest; by default a new one, closed together with the guest.
+        vcpu: The vcpu to play. Several may be played at the same time, each by a thread and a `Guest` of its own.
         timeout_s: How long a device model may take to answer, in seconds; None is for ever.
 
-    Operations raise PrivcmdError: ETIMEDOUT, with a sentence that says what was waited for; ESRCH, EPERM.
+    Operations raise PrivcmdError: ETIMEDOUT, with a sentence that says what they waited for; ESRCH, EPERM.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Guest:
             self.client.close()
 
     def drive(self, steps: Steps[T]) -> T:
-        """Take steps to their end."""
+        """Take steps to their end. Returns their value."""
         answers: list[Any] | None = None
         while True:
             try:

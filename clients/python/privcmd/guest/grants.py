@@ -28,7 +28,7 @@ class Entry:
 
     @property
     def flags(self) -> int:
-        """The entry's flags now; Xen changes them when the page is mapped."""
+        """The entry's flags as they are now; Xen changes them when the page is mapped."""
         return int(FLAGS.unpack_from(self._page, self._at)[0])
 
     @property
@@ -42,5 +42,5 @@ class Entry:
         FLAGS.pack_into(self._page, self._at, PERMIT_ACCESS | (READ_ONLY if readonly else 0))
 
     def end(self) -> None:
-        """Grant nothing any more."""
+        """End the grant."""
         FLAGS.pack_into(self._page, self._at, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a vcpu and a device model write to each other (xen/include/public/hvm/ioreq.h)."""
+"""The requests that a vcpu and a device model write into shared pages (xen/include/public/hvm/ioreq.h)."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ class Ioreq:
 
     Attributes:
         addr: Port, guest physical address, or for PCI_CONFIG function << 32 | register.
-        data: What is written; or where in the guest's memory it is, when ``is_pointer``.
+        data: The data to write; with ``is_pointer`` the address of the data in the guest's memory.
         size: Bytes of one access: 1, 2, 4 or 8.
-        count: Accesses, one after the other.
-        descending: Later ones are at lower addresses.
+        count: How many accesses, one after the other.
+        descending: Whether later accesses are at lower addresses.
     """
 
     type: Type
@@ -73,7 +73,7 @@ class Ioreq:
 
     @property
     def span(self) -> tuple[int, int]:
-        """The first and the last byte that memory accesses touch, or the ports of an access to one."""
+        """The first and the last address that the request accesses: bytes of memory, or ports."""
         if self.type is Type.PIO:
             return self.addr, self.addr + self.size - 1
         behind = (self.count - 1) * self.size
@@ -90,12 +90,12 @@ class Slot:
 
     @property
     def state(self) -> State:
-        """Whose turn it is. What a device model that is astray has written there counts as in process."""
+        """The state of the slot. A value that no state has, written by a bad device model, counts as in process."""
         bits = self._page[self._offset + BITS_OFFSET] & STATE_BITS
         return State(bits) if bits <= State.ANSWERED else State.IN_PROCESS
 
     def put(self, request: Ioreq) -> None:
-        """Write a request: its state last, which hands it over."""
+        """Write a request. Its state is written last, because that hands the request over."""
         at = self._offset
         self._page[at : at + REQUEST.size] = REQUEST.pack(request.addr, request.data, request.count, request.size)
         self._page[at + TYPE_OFFSET] = request.type
@@ -103,18 +103,18 @@ class Slot:
         self._page[at + BITS_OFFSET] = flags | State.READY
 
     def take(self) -> int:
-        """The data of an answer; the slot is free afterwards."""
+        """Take an answer and free the slot. Returns the answer's data."""
         (data,) = DATA.unpack_from(self._page, self._offset + DATA_OFFSET)
         self._page[self._offset + BITS_OFFSET] = State.NONE
         return int(data)
 
 
 def put_buffered(page: mmap.mmap, address: int, size: int, data: int) -> bool:
-    """Write a buffered memory write; False when the ring is full.
+    """Put a memory write into the ring of buffered requests. Returns False when the ring is full.
 
     Args:
         page: The page of buffered requests.
-        address: Guest physical, below 1 MiB.
+        address: Guest physical address, below 1 MiB.
         size: 1, 2 or 4 bytes.
         data: What is written.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest can be told to do, for both faces: each a function from a vcpu to its steps."""
+"""The operations of a guest, for both faces: each is a function from a vcpu to its steps."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def port_read(vcpu: Vcpu, port: int, size: int = 1) -> Steps[int]:
 
 
 def port_write(vcpu: Vcpu, port: int, data: int, size: int = 1) -> Steps[None]:
-    """Write an I/O port (out); returns when the device model has done it."""
+    """Write an I/O port (out), and wait until the device model has done it."""
     yield from vcpu.request(Ioreq(Type.PIO, port, size, data))
 
 
 def mmio_read(vcpu: Vcpu, addr: int, size: int = 4) -> Steps[int]:
-    """Read memory that a device model emulates, at a guest physical address; all ones when none does."""
+    """Read memory that a device model emulates, at a guest physical address; all ones when no device model does."""
     return vcpu.request(Ioreq(Type.COPY, addr, size, read=True))
 
 
@@ -38,19 +38,19 @@ def mmio_write(vcpu: Vcpu, addr: int, data: int, size: int = 4) -> Steps[None]:
 
 
 def buffered_write(vcpu: Vcpu, addr: int, data: int, size: int = 1) -> Steps[bool]:
-    """Write without waiting, as Xen does to the VGA's memory; False when none takes it or the ring is full."""
+    """Write without waiting, as Xen does to the VGA's memory; False when no server takes it or the ring is full."""
     return vcpu.buffered_write(addr, data, size)
 
 
 def rep_ins(vcpu: Vcpu, port: int, addr: int, count: int, size: int = 2, *, descending: bool = False) -> Steps[None]:
-    """Read a port many times, into the guest's memory (rep ins): the device model writes there itself.
+    """Read a port many times into the guest's memory (rep ins); the device model writes to the memory itself.
 
     Args:
         port: Its number.
         addr: Guest physical address of the first item.
         count: How many.
         size: Bytes of each: 1, 2 or 4.
-        descending: Go down from there (the direction flag).
+        descending: Whether later items are at lower addresses (the direction flag).
     """
     request = Ioreq(Type.PIO, port, size, addr, count, read=True, is_pointer=True, descending=descending)
     yield from vcpu.request(request)
@@ -90,13 +90,13 @@ def write(vcpu: Vcpu, addr: int, data: bytes) -> Steps[None]:
     """Write to the guest's memory.
 
     Raises:
-        PrivcmdError: EFAULT, a guest frame is not there; what is before its chunk of 4 MiB has been written.
+        PrivcmdError: EFAULT, a guest frame is not there; the chunks of 4 MiB before its chunk have been written.
     """
     return vcpu.write_memory(addr, data)
 
 
 def interrupts(vcpu: Vcpu) -> Steps[Interrupts]:
-    """The interrupt lines, as the device models drive them."""
+    """The interrupt lines as the device models drive them."""
     return vcpu.interrupts()
 
 
@@ -111,13 +111,13 @@ def invalidate_mapcache(vcpu: Vcpu) -> Steps[None]:
 
 
 def grant(vcpu: Vcpu, gfn: int, ref: int, *, to: int = 0, readonly: bool = False) -> Steps[None]:
-    """Grant a frame in the guest's grant table (version 1), over what the entry said before.
+    """Grant a frame in the guest's grant table (version 1), in place of what the entry granted before.
 
     Args:
         gfn: The guest frame.
-        ref: The grant's number. Those below 8 are Xen's by custom.
+        ref: The grant's number. By custom the numbers below 8 are Xen's.
         to: The domain that may map it.
-        readonly: It may not be written to.
+        readonly: Whether the frame may only be read.
 
     Raises:
         PrivcmdError: EINVAL, the table has no such entry.
@@ -127,7 +127,7 @@ def grant(vcpu: Vcpu, gfn: int, ref: int, *, to: int = 0, readonly: bool = False
 
 
 def end_grant(vcpu: Vcpu, ref: int) -> Steps[None]:
-    """Take a grant back, as a front end does.
+    """End a grant, as a front end does.
 
     Raises:
         PrivcmdError: EBUSY, the granted page is mapped: the grant stays.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel of a PV guest, as far as toolstacks look at it: its p2m, its start info page, its registers.
 
-A PV domain of ``domain.create`` is bare memory: what a builder leaves, and what its kernel then lays out, is not
-there, and ``xl dump-core`` and libxenguest find nothing to go by. This lays it into the domain's last pages.
+A PV domain of ``domain.create`` is bare memory. It lacks the pages that a domain builder and then the guest's kernel
+write, and that ``xl dump-core`` and libxenguest read. `PvKernel` writes these into the domain's last pages.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ CONTEXT_CR3: Final = 4984 + 3 * 8
 
 
 class PvKernel:
-    """What the kernel of a PV guest keeps, in the last pages that the guest has.
+    """The pages that the kernel of a PV guest keeps, written into the last pages that the guest has.
 
     Args:
-        client: Who may administer the domain.
+        client: A connection with the right to administer the domain.
         dom: A PV domain that is paused.
 
     Attributes:
-        n_pages: How many of its pages this takes.
+        n_pages: How many of the domain's pages are used.
         start_info, store, console: Pseudo-physical frame numbers of those pages.
 
     Raises:
-        PrivcmdError: EINVAL, it is not PV; ENOMEM, it has too few pages; as the requests.
+        PrivcmdError: EINVAL, the domain is not PV; ENOMEM, it has too few pages; and the errors of the requests.
     """
 
     def __init__(self, client: Client, dom: int) -> None:
@@ -94,14 +94,14 @@ class PvKernel:
         self._tell(self._frames[self.store], self._frames[self.console])
 
     def suspend(self) -> None:
-        """Do what a kernel does before it asks to be suspended: its pages are named by numbers that stay true.
+        """Do what a kernel does before it suspends: name pages by pfns, because the mfns change when it is restored.
 
-        ``SCHEDOP_shutdown`` itself is for the toolstack to make (``xc_domain_shutdown``).
+        It does not make ``SCHEDOP_shutdown``; the toolstack does that (``xc_domain_shutdown``).
         """
         self._tell(self.store, self.console)
 
     def _tell(self, store: int, console: int) -> None:
-        """Write the start info page, and registers that lead to it and to the page tables."""
+        """Write the start info page, and the registers that point to it and to the page tables."""
         page = bytearray(PAGE)
         page[:32] = b"xen-3.0-x86_64".ljust(32, b"\0")
         struct.pack_into("<2Q", page, START_PAGES, len(self._frames), self._shared_info * PAGE)
@@ -116,7 +116,7 @@ class PvKernel:
             self._domctl(at, SET_CONTEXT, struct.pack("<I4xQ", 0, at + PAGE))
 
     def _put(self, pfns: Sequence[int], numbers: Sequence[int]) -> None:
-        """Fill pages with frame numbers; ``HOLE`` behind the last, zeros when there are none."""
+        """Fill pages with frame numbers, then with ``HOLE``; with zeros when there are no numbers."""
         rest = HOLE if numbers else 0
         for index, pfn in enumerate(pfns):
             part = list(numbers[index * PER_PAGE : (index + 1) * PER_PAGE])
@@ -156,7 +156,7 @@ class PvKernel:
 
     @contextlib.contextmanager
     def _buffers(self) -> Iterator[int]:
-        """Memory that hypercalls can point to."""
+        """Have memory that hypercalls can point to, for the time of a block."""
         addr = self._client.mmap(0, BUFFER_PAGES * PAGE, READ_WRITE, file="hypercall")
         try:
             yield addr

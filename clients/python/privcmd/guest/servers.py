@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which device model a request goes to, as Xen chooses it (xen/common/ioreq.c, ioreq_server_select)."""
+"""The choice of the device model that gets a request, as Xen does it (xen/common/ioreq.c, ioreq_server_select)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ CONFIG_ENABLED = 1 << 31
 
 @dataclass
 class Connected:
-    """An ioreq server, and our end of it.
+    """An ioreq server, and the guest's end of the connection to it.
 
     Attributes:
-        server: What the broker says of it.
-        pages: Its page of requests, and that of buffered ones when it has one.
-        channel: How this vcpu's requests are announced.
-        buffered: How buffered ones are.
+        server: The server as the broker describes it.
+        pages: Its page of requests, and its page of buffered requests if it has one.
+        channel: The event channel that announces this vcpu's requests.
+        buffered: The event channel that announces buffered requests.
     """
 
     server: IoreqServer
@@ -39,7 +39,7 @@ class Connected:
     buffered: EventChannel | None
 
     def slot(self, vcpu: int) -> Slot:
-        """Where a vcpu's requests go."""
+        """The slot of a vcpu's requests."""
         return Slot(self.pages[0], vcpu * SLOT_BYTES)
 
     def close(self) -> None:
@@ -52,7 +52,7 @@ class Connected:
 
 
 def map_pages(fd: int, file_pages: Iterable[int]) -> list[mmap.mmap]:
-    """Map single pages of a domain's memory file; closes the descriptor."""
+    """Map single pages of a domain's memory file, and close the descriptor. Returns the mappings."""
     try:
         return [mmap.mmap(fd, PAGE_SIZE, offset=page * PAGE_SIZE) for page in file_pages]
     finally:
@@ -60,15 +60,15 @@ def map_pages(fd: int, file_pages: Iterable[int]) -> list[mmap.mmap]:
 
 
 def chosen(connected: Iterable[Connected], request: Ioreq, config_address: int) -> tuple[Connected, Ioreq] | None:
-    """The server that a port or memory access goes to, and the request as it is told.
+    """The server that a port or memory access goes to, and the request that it gets.
 
     Args:
-        connected: The servers that are enabled; of those that claim it the one with the highest number is asked.
+        connected: The servers that are enabled; of the servers that claim the access, the highest number gets it.
         request: The access.
-        config_address: What was last written to port 0xcf8.
+        config_address: The value that was last written to port 0xcf8.
 
     Returns:
-        None when no device model emulates it.
+        Server and request; None when no device model emulates the access.
     """
     as_config = config_access(request, config_address)
     for one in sorted(connected, key=lambda one: one.server.id, reverse=True):
@@ -83,7 +83,7 @@ def chosen(connected: Iterable[Connected], request: Ioreq, config_address: int) 
 
 
 def config_access(request: Ioreq, config_address: int) -> Ioreq | None:
-    """An access to port 0xcfc and the three after it, while 0xcf8 selects a function: to that function's registers."""
+    """An access to ports 0xcfc to 0xcff as one to the PCI function that port 0xcf8 selects; None when it is none."""
     if request.type is not Type.PIO or request.addr & ~3 != CONFIG_DATA or not config_address & CONFIG_ENABLED:
         return None
     function = config_address >> 8 & 0xFFFF
@@ -92,5 +92,5 @@ def config_access(request: Ioreq, config_address: int) -> Ioreq | None:
 
 
 def contains(ranges: Iterable[list[int]], first: int, last: int) -> bool:
-    """Whether one of some ranges has all of this one."""
+    """Whether one of ``ranges`` contains all of the range from ``first`` to ``last``."""
     return any(low <= first and last <= high for low, high in ranges)

@@ -22,22 +22,22 @@ class Stepping(Protocol):
     steps: Vcpu
 
     def drive(self, steps: Steps[T]) -> T:
-        """Ask and wait for what the steps want; their value."""
+        """Make the calls that the steps ask for, and wait as they say. Returns their value."""
         ...
 
 
 class SteppingAsync(Protocol):
-    """The same in a task."""
+    """An object that has a vcpu and can take steps to their end in a task."""
 
     steps: Vcpu
 
     async def drive(self, steps: Steps[T]) -> T:
-        """Ask and wait for what the steps want; their value."""
+        """Make the calls that the steps ask for, and wait as they say. Returns their value."""
         ...
 
 
 def stepping(make: Callable[Concatenate[Vcpu, P], Steps[T]]) -> Callable[Concatenate[Stepping, P], T]:
-    """A method that takes the steps that ``make`` begins."""
+    """Make a method that takes the steps of ``make``."""
 
     def method(self: Stepping, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.drive(make(self.steps, *args, **kwargs))
@@ -48,7 +48,7 @@ def stepping(make: Callable[Concatenate[Vcpu, P], Steps[T]]) -> Callable[Concate
 def stepping_async(
     make: Callable[Concatenate[Vcpu, P], Steps[T]],
 ) -> Callable[Concatenate[SteppingAsync, P], Coroutine[Any, Any, T]]:
-    """The same for a task."""
+    """Make a method that takes the steps of ``make``, in a task."""
 
     async def method(self: SteppingAsync, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.drive(make(self.steps, *args, **kwargs))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a vcpu does, for both faces: steps that say what to ask and what to wait for.
+"""The operations of a vcpu, for both faces: steps that say what to ask the broker and what to wait for.
 
-A method is a generator. It yields calls, to be sent together, and gets their answers back (errors stand in their
-places), or a ``Readable`` to be waited for.
+A method is a generator. It yields calls, to be sent together, and gets their answers back (an error is in its call's
+place), or a ``Readable``, to be waited for.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from privcmd.results import Interrupts, IoreqServer
 
 SIZES = (1, 2, 4, 8)
-# Where the broker's picture of this process has guest memory for the length of one access.
+# The address at which the broker's model of this process has guest memory during one access.
 SCRATCH = 0x1000_0000
 CHUNK_PAGES = 1024
 READ_WRITE = 3
@@ -39,7 +39,7 @@ class Readable:
 
     Attributes:
         fd: The descriptor.
-        what: What is waited for, for people.
+        what: The name of what is waited for, for messages.
     """
 
     fd: int
@@ -51,15 +51,15 @@ Steps: TypeAlias = Generator[Sequence[Call[Any]] | Readable, list[Any], T]
 
 
 class Vcpu:
-    """One vcpu of a domain, without a processor: what it does is what its caller says."""
+    """One vcpu of a domain, without a processor: its caller says what it does."""
 
     def __init__(self, dom: int, vcpu: int, fileno: int) -> None:
-        """Begin to play it.
+        """Begin to play a vcpu.
 
         Args:
             dom: The domain.
-            vcpu: Which of its vcpus.
-            fileno: The connection's descriptor: readable when the broker has said something.
+            vcpu: The vcpu's number.
+            fileno: The connection's descriptor: readable when the broker has sent something.
         """
         self.dom = dom
         self.vcpu = vcpu
@@ -72,13 +72,13 @@ class Vcpu:
         self._n_heard = 0
 
     def notice(self, notice: Notice) -> None:
-        """Take note of a notification of the broker."""
+        """Note what a notification of the broker says."""
         self._n_heard += 1
         if notice.topic == "ioreq" and notice.body["dom"] == self.dom:
             self._stale = True
 
     def close(self) -> None:
-        """Give back what is held of ioreq servers and the grant table. Idempotent."""
+        """Give back the pages and event channels of ioreq servers, and the grant table. Idempotent."""
         for connected in self._connected.values():
             connected.close()
         self._connected.clear()
@@ -89,7 +89,7 @@ class Vcpu:
     # --- requests ----------------------------------------------------------------------------------------
 
     def request(self, request: Ioreq) -> Steps[int]:
-        """Make an access: its answer's data, cut to its size; all ones when no device model emulates it."""
+        """Make an access. Gives the answer's data, cut to the size; all ones when no device model emulates it."""
         if request.size not in SIZES or request.count < 1:
             raise PrivcmdError(errno.EINVAL, f"{request.count} accesses of {request.size} bytes: sizes are 1, 2, 4, 8")
         yield from self._follow()
@@ -102,13 +102,13 @@ class Vcpu:
         return (yield from self._exchange(*found)) & ones
 
     def invalidate_mapcache(self) -> Steps[None]:
-        """Tell every device model that the guest's memory has changed: it must unmap what it keeps mapped."""
+        """Tell every device model that the guest's memory has changed, so that it unmaps what it keeps mapped."""
         yield from self._follow()
         for connected in list(self._connected.values()):
             yield from self._exchange(connected, Ioreq(Type.INVALIDATE, addr=0, data=(1 << 64) - 1, size=4))
 
     def buffered_write(self, addr: int, data: int, size: int) -> Steps[bool]:
-        """Write to memory without waiting, as Xen does to the VGA's; False when none takes it or the ring is full.
+        """Write without waiting, as Xen does to the VGA's memory; False when no server takes it or the ring is full.
 
         Raises:
             PrivcmdError: EINVAL, such an address or size cannot be buffered.
@@ -126,7 +126,7 @@ class Vcpu:
         return True
 
     def _exchange(self, connected: Connected, request: Ioreq) -> Steps[int]:
-        """Hand a request over and wait for its answer; one that an earlier caller gave up on is waited for first."""
+        """Hand a request over and wait for its answer; first for the answer that an earlier caller did not wait for."""
         slot = connected.slot(self.vcpu)
         if slot.state is not State.NONE:
             yield from self._answered(connected, "the answer to an earlier request that was given up")
@@ -147,9 +147,9 @@ class Vcpu:
     # --- ioreq servers -----------------------------------------------------------------------------------
 
     def _follow(self) -> Steps[None]:
-        """Know the ioreq servers as they are: what one claims while it answers counts for the next request."""
+        """Update the ioreq servers: a range that a server claims while it answers counts for the next request."""
         if self._subscribed and is_readable(self._fileno):
-            yield from ask(calls.ping())  # brings what the broker has said
+            yield from ask(calls.ping())  # reads the notifications that the broker has sent
         if not self._subscribed:
             yield from ask(calls.subscribe("ioreq", "interrupt"))
             self._subscribed = True
@@ -171,7 +171,7 @@ class Vcpu:
                 self._connected[number] = yield from self._connect(server)
 
     def _connect(self, server: IoreqServer) -> Steps[Connected]:
-        """Map the pages of a server, and have its event channels."""
+        """Map the pages of a server, and bind its event channels."""
         first = 0 if server.bufioreq else 1
         pages = yield from self._map_resource(0, server.id, first, 2 - first)
         pages.reverse()
@@ -182,7 +182,7 @@ class Vcpu:
         return Connected(server, pages, channel, buffered)
 
     def _map_resource(self, kind: int, number: int, first: int, n_pages: int) -> Steps[list[mmap.mmap]]:
-        """Map pages of a resource; the broker's picture of this process has them for a moment only."""
+        """Map pages of a resource; the broker's model of this process has them only for a moment."""
         space = calls.mmap(SCRATCH, n_pages * PAGE_SIZE, READ_WRITE, fixed=True)
         resource = calls.mmap_resource(self.dom, kind, number, idx=first, num=n_pages, addr=SCRATCH, extents=True)
         back = calls.munmap(SCRATCH, n_pages * PAGE_SIZE)
@@ -193,7 +193,7 @@ class Vcpu:
     # --- grants ------------------------------------------------------------------------------------------
 
     def grant_entry(self, ref: int) -> Steps[Entry]:
-        """An entry of the guest's grant table, which is mapped when it is first asked for."""
+        """An entry of the guest's grant table; the table is mapped when an entry is first needed."""
         index = ref // ENTRIES_PER_PAGE
         if index not in self._table:
             (self._table[index],) = yield from self._map_resource(1, 0, index, 1)
@@ -224,14 +224,14 @@ class Vcpu:
         """Write to the guest's memory.
 
         Raises:
-            PrivcmdError: EFAULT, a guest frame is not there; what is before its chunk of 4 MiB has been written.
+            PrivcmdError: EFAULT, a guest frame is not there; the chunks of 4 MiB before its chunk have been written.
         """
         for at, size in chunks(addr, len(data)):
             part = bytes(data[at - addr : at - addr + size])
             yield from self._with_frames(at, size, calls.write(SCRATCH + at % PAGE_SIZE, part))
 
     def _with_frames(self, addr: int, size: int, access: Call[T]) -> Steps[T]:
-        """Make an access to guest frames that are mapped for its length alone: nothing is held in between."""
+        """Make an access to guest frames, which are mapped only as long as it takes."""
         first, last = addr // PAGE_SIZE, (addr + size - 1) // PAGE_SIZE
         n_pages = last - first + 1
         replies = yield [
@@ -254,7 +254,7 @@ class Vcpu:
     # --- interrupts --------------------------------------------------------------------------------------
 
     def interrupts(self) -> Steps[Interrupts]:
-        """The interrupt lines, as the device models drive them."""
+        """The interrupt lines as the device models drive them."""
         (lines,) = yield from ask(calls.interrupts(self.dom))
         return lines  # type: ignore[no-any-return]
 
@@ -265,7 +265,7 @@ class Vcpu:
             n_heard = self._n_heard
             if irq in (yield from self.interrupts()).isa:
                 return
-            if self._n_heard == n_heard:  # else something has changed behind that answer, and been read with it
+            if self._n_heard == n_heard:  # else a change was read together with that answer
                 yield Readable(self._fileno, f"ISA interrupt {irq} of domain {self.dom}")
 
     # --- PCI ---------------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ class Vcpu:
             register: 0 to 255.
             size: 1, 2 or 4 bytes.
             data: What is written.
-            read: Or it is a read.
+            read: True: read; False: write ``data``.
         """
         address = CONFIG_ENABLED | function << 8 | (register & 0xFC)
         yield from self.request(Ioreq(Type.PIO, CONFIG_ADDRESS, 4, address))
@@ -286,14 +286,14 @@ class Vcpu:
 
 
 def is_readable(fd: int) -> bool:
-    """Whether there is anything to read, without waiting."""
+    """Whether there is something to read, without waiting."""
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     return bool(poller.poll(0))
 
 
 def ask(*wanted: Call[Any]) -> Steps[list[Any]]:
-    """Ask for several things at once; the first error is raised."""
+    """Send several calls at once. Gives their answers, or raises the first error."""
     replies = yield wanted
     for reply in replies:
         if isinstance(reply, PrivcmdError):
@@ -308,7 +308,7 @@ def pages_of(extents: bytes) -> list[int]:
 
 
 def chunks(addr: int, length: int) -> list[tuple[int, int]]:
-    """An access in pieces of whole pages but for its ends: (address, bytes) each."""
+    """The pieces of an access, as (address, bytes): whole pages except at its ends."""
     found = []
     end = addr + length
     while addr < end:
