@@ -11,7 +11,7 @@ PROFILE ?= default
 SEEDS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants bench generate history model-check coverage lock image install wheel site pictures clean
+.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants bench generate history model-check coverage lock image install wheel site manuals pictures clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -107,6 +107,9 @@ site: $(READY) ## the documentation as a site, build/site/index.html; each link 
 	$(SPHINX) $(SITE)
 	$(SPHINX) -b doctest $(SITE)/.doctest
 	$(BIN)/python docs/site/links.py $(SITE)
+
+manuals: $(READY) ## man pages and completion for bash, zsh and fish, from the parsers, below PREFIX=build/manuals
+	$(BIN)/python docs/commands.py $(or $(PREFIX),build/manuals)
 
 pictures: $(READY) ## run the demo, and draw the picture of the README anew from what it prints
 	$(BIN)/python docs/pictures.py

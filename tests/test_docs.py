@@ -138,7 +138,9 @@ def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
                 yield from commands(each)
 
 
-PARSERS = {parser.prog: parser for root in (broker_command._parser(), ctl._parser()) for parser in commands(root)}
+PARSERS = {
+    parser.prog: parser for root in (broker_command.command_line(), ctl.command_line()) for parser in commands(root)
+}
 
 
 @pytest.mark.parametrize("command", PARSERS)

@@ -68,9 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The conventions of vhost-user back ends: other options and arguments are ignored.
     if "--print-capabilities" in (sys.argv[1:] if arguments is None else arguments):
         return guarded("privcmdd", _print_capabilities)
-    parsed = _parser().parse_args(arguments)
+    parsed = command_line().parse_args(arguments)
     if parsed.run is None:
-        _parser().print_help(sys.stderr)
+        command_line().print_help(sys.stderr)
         return 2
     run: Callable[[argparse.Namespace], int] = parsed.run
     if run is _check:
@@ -78,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(parsed)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Make the parser of the command."""
     parser = Parser(
         prog="privcmdd",
         description=DESCRIPTION,

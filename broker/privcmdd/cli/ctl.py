@@ -143,9 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str]) -> int:
     if not arguments:
-        _parser().print_help(sys.stderr)
+        command_line().print_help(sys.stderr)
         return USAGE_STATUS
-    parsed = _parser().parse_args(arguments)
+    parsed = command_line().parse_args(arguments)
     try:
         return int(parsed.run(parsed))
     except privcmd.PrivcmdError as error:
@@ -501,7 +501,8 @@ def _epilog(path: str) -> str:
     return f"{status}\nexamples:\n{_EXAMPLES[path]}" if path in _EXAMPLES else status
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Make the parser of the command."""
     parser = Parser(prog="privcmdctl", description=_ABOUT, epilog=_epilog(""), parents=[_common(outermost=True)])
     parser.add_argument("--version", action="version", version=f"privcmdctl {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
