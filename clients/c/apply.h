@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the broker answers to a request for frames becomes mappings of the process: each extent is one mmap. */
+/* The broker's answer to a request for frames becomes mappings of the process: each extent is one mmap. */
 #ifndef PRIVCMDD_APPLY_H
 #define PRIVCMDD_APPLY_H
 

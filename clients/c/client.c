@@ -40,7 +40,7 @@ void client_unlock(const struct client_hold *hold)
     pthread_sigmask(SIG_SETMASK, &hold->signals, NULL);
 }
 
-/* Gives the connection up, for good. Returns ENXIO. */
+/* Closes the connection for as long as the process lives. Returns ENXIO. */
 static int gone(const char *why)
 {
     fds_drop(here.fd);
@@ -121,7 +121,7 @@ static void note_host(struct mp_in result)
     }
 }
 
-/* Tells the broker who we are, for logs and reports: the program's name, and what $PRIVCMDD_CLIENT adds to it. */
+/* Tells the broker the client's name, for logs and reports: the program's name, and the text of $PRIVCMDD_CLIENT. */
 static int hello(struct connection *connection)
 {
     char name[64];

@@ -3,16 +3,16 @@
  * The connection of the process to the broker. Its threads share it.
  *
  * What it promises:
- * - One lock. It is held across a request and what is done with its answer, so that no other thread sees a mapping
+ * - One lock. It is held during a request and until its answer is carried out, so that no other thread sees a mapping
  *   that the broker has and the process has not, or the other way round. Signals are blocked meanwhile: a handler may
  *   call anything that a program may call, and leave with longjmp.
- * - No thread, no malloc, no signal of its own, nothing on SIGPIPE.
+ * - No thread, no malloc, no signal of its own, and no SIGPIPE.
  * - A fork's child has a connection and an address space of its own, the broker's copy of its parent's. The connection
- *   is made before the fork, so that a parent that exits at once takes nothing away.
+ *   is made before the fork, so that the child has it also when the parent exits at once.
  * - When the broker goes away, every later call fails with ENXIO, for as long as the process lives: a new broker knows
- *   nothing of what is mapped, and a restricted file must not come back unrestricted. Nothing waits for a new broker.
+ *   nothing of what is mapped, and a restricted file must not become unrestricted. Nothing waits for a new broker.
  *
- * All functions need the lock, but for client_lock.
+ * All functions need the lock, except client_lock.
  */
 #ifndef PRIVCMDD_CLIENT_H
 #define PRIVCMDD_CLIENT_H
@@ -31,8 +31,8 @@ void client_lock(struct client_hold *hold);
 void client_unlock(const struct client_hold *hold);
 
 /*
- * Connects if that has not been done, to $PRIVCMDD_SOCKET, else $XDG_RUNTIME_DIR/privcmdd/broker.sock, else
- * /run/privcmdd/broker.sock, and takes an address space of personality linux. Returns 0 or ENXIO.
+ * Connects if the process is not connected yet, to $PRIVCMDD_SOCKET, else $XDG_RUNTIME_DIR/privcmdd/broker.sock, else
+ * /run/privcmdd/broker.sock, and gets an address space of personality linux. Returns 0 or ENXIO.
  */
 int client_connect(void);
 /* Whether there is or was a connection: only then can a broker know anything of this process. */
@@ -41,12 +41,12 @@ bool client_was_connected(void);
 /* The host that the broker simulates; known once connected. */
 struct client_host {
     bool pvh;     /* dom0 is PVH */
-    char xen[16]; /* its version, as 4.17 */
+    char xen[16]; /* Xen's version, as 4.17 */
 };
 
 const struct client_host *client_host(void);
 
-/* Begins a request. Its parameters are to be written into what it returns. */
+/* Begins a request. Returns it; the caller writes its parameters into it. */
 struct request *client_begin(const char *method);
 
 /*
@@ -56,12 +56,12 @@ struct request *client_begin(const char *method);
 int client_call(struct answer *answer);
 
 /*
- * Opens one more connection of this process and tells the broker whose it is. It has no address space. Returns 0 or
- * ENXIO.
+ * Opens one more connection of this process and tells the broker which program it is. The connection has no address
+ * space. Returns 0 or ENXIO.
  */
 int client_dial(struct connection *connection);
 
-/* What fork.c calls. */
+/* fork.c calls these. */
 void client_before_fork(void);
 void client_after_fork(bool in_child);
 

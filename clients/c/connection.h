@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * One stream to the broker: requests out, answers in. All connections of the process share the buffers, and only one
- * makes a request at a time. With the client's lock held.
+ * makes a request at a time. All functions need the client's lock.
  */
 #ifndef PRIVCMDD_CONNECTION_H
 #define PRIVCMDD_CONNECTION_H
@@ -13,12 +13,12 @@ struct connection {
     uint32_t msgid;
 };
 
-/* No answer brings more descriptors. */
+/* The most descriptors that an answer brings. */
 #define ANSWER_FDS 2
 
 struct answer {
-    struct mp_in result; /* a map: the result, or the details of an error; good until the next request */
-    int fds[ANSWER_FDS]; /* the descriptors that came, close-on-exec, the caller's; or -1 */
+    struct mp_in result; /* a map: the result, or the details of an error; valid until the next request */
+    int fds[ANSWER_FDS]; /* the descriptors that came, close-on-exec, closed by the caller; or -1 */
 };
 
 #define ANSWER_NONE ((struct answer){.fds = {-1, -1}})
@@ -28,11 +28,11 @@ void answer_drop_fds(struct answer *answer);
 
 /* Connects to the broker's socket. Returns a descriptor, kept (fds.h), or -1 with an error text. */
 int connection_dial(void);
-/* Begins a request. Its parameters are to be written into what it returns. */
+/* Begins a request. Returns it; the caller writes its parameters into it. */
 struct request *connection_begin(struct connection *connection, const char *method);
 /*
- * Sends the request that was begun and waits for its answer. Returns 0, the errno of the broker's error, or -1: the
- * connection is of no use any more.
+ * Sends the request that was begun and waits for its answer. Returns 0, the errno of the broker's error, or -1 when the
+ * connection cannot be used any more.
  */
 int connection_call(struct connection *connection, struct answer *answer);
 

@@ -19,7 +19,7 @@ static const char *const names[] = {
 #define DEVICES (sizeof names / sizeof *names)
 
 /*
- * A cache of the devices that memfds stand for: inode number * 8 + device, with DEVICE_NONE for other people's memfds.
+ * A cache of the devices that memfds stand for: inode number * 8 + device; DEVICE_NONE for memfds that are not ours.
  * The kernel uses no inode number of a memfd twice.
  */
 static _Atomic uint64_t seen[SLOTS];

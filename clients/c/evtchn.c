@@ -189,7 +189,7 @@ static struct request *begin(struct file *file, const char *method)
     return connection_begin(&file->connection, method);
 }
 
-/* Connects a file to the broker. Whoever waits for its events is woken when the broker hangs up. */
+/* Connects a file to the broker. A thread that waits for its events is woken when the broker hangs up. */
 static int dial(struct file *file, int fd)
 {
     if (file->connection.fd >= 0)
@@ -200,7 +200,7 @@ static int dial(struct file *file, int fd)
     return error;
 }
 
-/* A connection that is no longer good is kept, hung up: its ports were those of that broker, and reads are to fail. */
+/* A broken connection is kept, so that reads fail: the file's ports were ports of the broker that has gone. */
 static int call(struct file *file, struct answer *answer)
 {
     int error = connection_call(&file->connection, answer);
@@ -324,8 +324,8 @@ int64_t evtchn_ioctl(int fd, uint32_t command, uint64_t argument)
 }
 
 /*
- * Takes the events that epoll reported. Writes the ports that are still bound and whose event no other thread took; returns
- * how many they are.
+ * Takes the events that epoll reported. Writes the ports that are still bound and whose event no other thread has taken.
+ * Returns how many they are.
  */
 static size_t take_events(int fd, const struct epoll_event *events, int n, uint32_t *ports)
 {

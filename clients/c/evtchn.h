@@ -19,7 +19,7 @@
 int evtchn_open(int flags);
 /* Whether a descriptor is such a file. */
 bool evtchn_is(int fd);
-/* Whether it should be one, by what the program did with its descriptors. Costs nothing; evtchn_is asks the kernel. */
+/* Whether a descriptor should be such a file, by the program's calls so far. Cheap; evtchn_is asks the kernel. */
 bool evtchn_expected(int fd);
 /* Returns a port, 0, or a negative errno. */
 int64_t evtchn_ioctl(int fd, uint32_t command, uint64_t argument);
@@ -28,7 +28,7 @@ ssize_t evtchn_read(int fd, void *data, size_t size);
 /* Unmasks ports. */
 ssize_t evtchn_write(int fd, const void *data, size_t size);
 
-/* The program's descriptors are followed, so that a file is given up with the last of them. */
+/* Note that the program copied or closed descriptors: a file is closed with the last of its descriptors. */
 void evtchn_copied(int from, int to);
 void evtchn_closed(unsigned first, unsigned last);
 

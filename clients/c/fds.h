@@ -2,7 +2,7 @@
 /*
  * Descriptors of our own inside an unmodified program: its connection, memory files.
  *
- * They are kept high, out of the way of select() and of programs that count on low numbers, and known, so that the
+ * Their numbers are high, because select() and some programs count on low numbers. They are remembered, so that the
  * preload library can keep a program that closes "all" descriptors from closing them.
  */
 #ifndef PRIVCMDD_FDS_H
@@ -12,7 +12,7 @@
 
 /* Moves a descriptor up and remembers it. Returns its new number; the old one is closed. Never fails: -1 stays -1. */
 int fds_keep(int fd);
-/* Closes a descriptor that fds_keep returned; -1 is fine. */
+/* Closes a descriptor that fds_keep returned; nothing happens for -1. */
 void fds_drop(int fd);
 bool fds_is_kept(int fd);
 /* Whether any descriptor from first to last is kept; *which is the lowest. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Files that are mapped: domains' memory, hypercall buffers, and one with nothing in it. With the lock held. */
+/* Files that are mapped: domains' memory, hypercall buffers, and an empty one. All functions need the client's lock. */
 #ifndef PRIVCMDD_FILES_H
 #define PRIVCMDD_FILES_H
 

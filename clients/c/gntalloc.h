@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * /dev/xen/gntalloc: pages that another domain may map. A file is asked for them first, and mmap maps them afterwards,
- * at the offset that it answered. The layouts are the kernel's (include/uapi/xen/gntalloc.h), in our own words.
+ * at the offset that the first call answered. The layouts are the kernel's (include/uapi/xen/gntalloc.h), written anew.
  */
 #ifndef PRIVCMDD_GNTALLOC_H
 #define PRIVCMDD_GNTALLOC_H

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * /dev/xen/gntdev: a file is asked for grants first, and mmap maps them afterwards, at the offset that it answered. The
- * broker says what is granted; here is only which offset stands for which grants. The layouts are the kernel's
- * (include/uapi/xen/gntdev.h), in our own words.
+ * /dev/xen/gntdev: a file is asked for grants first, and mmap maps them afterwards, at the offset that the first call
+ * answered. The broker knows what is granted; this file only knows which offset stands for which grants. The layouts
+ * are the kernel's (include/uapi/xen/gntdev.h), written anew.
  */
 #ifndef PRIVCMDD_GNTDEV_H
 #define PRIVCMDD_GNTDEV_H

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What gntdev and gntalloc share: a file is asked for grants first, and mmap maps them afterwards, at the offset that
- * it answered. The layouts are the kernel's (include/uapi/xen), in our own words. With the client's lock held.
+ * the first call answered. The layouts are the kernel's (include/uapi/xen), written anew. All functions need the
+ * client's lock.
  */
 #ifndef PRIVCMDD_GRANTS_H
 #define PRIVCMDD_GRANTS_H
@@ -20,7 +21,7 @@ struct grants_range {
     uint32_t pad;
 };
 
-/* What is to be done when a page is unmapped: a byte is cleared, an event is sent, or both. */
+/* What happens when a page is unmapped: a byte is cleared, an event is sent, or both. */
 struct grants_notify {
     uint64_t index;
     uint32_t action;
@@ -32,19 +33,19 @@ struct grants_notify {
 /* Reads the argument of SET_UNMAP_NOTIFY. Returns 0 or an errno. */
 int grants_read_notify(uint64_t argument, struct grants_notify *notify);
 
-/* What one request to the broker holds, at most. */
+/* The most grants in one request to the broker. */
 #define GRANTS_MOST 1024
 
 /*
- * Maps pages that a process of domain 0 has shared into an area; own: this process made them. Returns 0 or an errno:
- * then the caller unmaps.
+ * Maps pages that a process of domain 0 has shared into an area; own: this process made them. Returns 0 or an errno;
+ * after an errno the caller unmaps.
  */
 int grants_map_shared(uint64_t addr, const uint32_t *refs, uint32_t n, int prot, bool own);
 
 /* Maps grants of a file at an address. Returns 0 or an errno. */
 typedef int grants_fill(void *grants, uint64_t addr, int prot);
 
-/* mmap of one of the devices: maps an area, and fills it. The address, or a negative errno: then nothing is mapped. */
+/* mmap of one of the devices: maps an area and fills it. Returns the address, or a negative errno with no mapping. */
 int64_t grants_mmap(enum device device, int fd, uint64_t addr, uint64_t size, int prot, int flags, grants_fill *fill,
                     void *grants);
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * MessagePack, as much of it as the protocol speaks (docs/reference/protocol.md): no floats, no extensions.
+ * MessagePack, the part of it that the protocol uses (docs/reference/protocol.md): no floats, no extensions.
  *
- * Our own and not msgpack-c, because the preload library is put into programs that run in containers and chroots
- * where no library of ours is installed, and because it may not call malloc: an ioctl may be called from a signal
+ * We do not use msgpack-c, because the preload library is put into programs that run in containers and chroots where
+ * no other library of ours is installed, and because it may not call malloc: an ioctl may be called from a signal
  * handler or between fork and exec.
  *
- * Writing goes into memory that grows by mremap up to MP_MOST bytes; a failure is remembered in the buffer and
- * needs to be looked at once, at the end. Reading never goes past the end of what it is given, takes no memory,
- * does not recurse, and looks at no more than MP_VALUES values.
+ * Messages are written into memory that grows by mremap up to MP_MOST bytes; a failure is remembered in the buffer, and
+ * the caller looks at it once, at the end. Reading never goes past the end of its input, takes no memory, does not
+ * recurse, and looks at no more than MP_VALUES values.
  */
 #ifndef PRIVCMDD_MSGPACK_H
 #define PRIVCMDD_MSGPACK_H
@@ -17,9 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The broker refuses longer messages: a bin of 16 MiB, and room for what is around it. */
+/* The longest message that the broker takes: a bin of 16 MiB, and room for the rest of the message. */
 #define MP_MOST ((size_t)16 * 1024 * 1024 + 64 * 1024)
-/* Values in one message, containers' heads included; twice what the broker takes. */
+/* The most values in one message, heads of containers included; twice as many as the broker takes. */
 #define MP_VALUES 16384
 
 /* A message being written. All zeros is an empty one. */
@@ -41,13 +41,13 @@ void mp_bool(struct mp_out *out, bool value);
 void mp_nil(struct mp_out *out);
 void mp_str(struct mp_out *out, const char *text);
 void mp_bin(struct mp_out *out, const void *data, uint32_t size);
-/* The head of a bin, and room for its bytes: where they are to be written, or NULL. */
+/* Writes the head of a bin and makes room for its bytes. Returns where the caller writes them, or NULL. */
 uint8_t *mp_bin_room(struct mp_out *out, uint32_t size);
 
-/* MP_BAD: there is no value there. MP_SHORT: one may be, but more bytes are needed. */
+/* MP_BAD: the bytes are no value. MP_SHORT: they may be the beginning of a value, but more bytes are needed. */
 enum mp_type { MP_BAD, MP_SHORT, MP_NIL, MP_BOOL, MP_INT, MP_STR, MP_BIN, MP_ARRAY, MP_MAP };
 
-/* Where reading is. */
+/* A message being read: what is left of it. */
 struct mp_in {
     const uint8_t *at;
     const uint8_t *end;
@@ -65,7 +65,7 @@ struct mp_value {
 struct mp_value mp_next(struct mp_in *in);
 /* Steps over one value with all that is in it; false when it is bad or incomplete. */
 bool mp_skip(struct mp_in *in);
-/* Looks a key up in the map that begins at in: true, and *value stands at the key's value. */
+/* Looks up a key in the map that begins at in. If it returns true, *value stands at the key's value. */
 bool mp_find(struct mp_in in, const char *key, struct mp_in *value);
 
 /* A key's value when it is of that type, else the fallback. */
@@ -73,7 +73,7 @@ int64_t mp_find_int(struct mp_in map, const char *key, int64_t fallback);
 /* A key's bin; all zeros when there is none. */
 struct mp_value mp_find_bin(struct mp_in map, const char *key);
 
-/* How long the message is that begins here: 0 when more bytes are needed, -1 when it is none. */
+/* The length of the message that begins at data: 0 when more bytes are needed, -1 when it is no message. */
 long mp_length(const uint8_t *data, size_t size);
 
 #endif

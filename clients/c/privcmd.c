@@ -13,7 +13,7 @@
 #include "tell.h"
 #include "usermem.h"
 
-/* Frames that one message can hold. The broker's limit is lower, and its answer better. */
+/* Frames that one message can hold. The broker's limit is lower, and its error says more. */
 #define FRAMES_MOST ((MP_MOST - 64 * 1024) / 8)
 #define ENTRIES_MOST 1024
 /* Entries read at a time: a signal handler's stack may be small. */
@@ -280,7 +280,7 @@ static int64_t ioctl_restrict(uint64_t file, uint64_t argument)
     return -client_call(&answer);
 }
 
-/* Asks the broker. lent: memory outside the hypercall buffers, which the broker said that it wants; else NULL. */
+/* Asks the broker. lent: memory outside the hypercall buffers that the broker has asked for, or NULL. */
 static int ask_hypercall(uint64_t file, const struct privcmd_hypercall *call, uint64_t lent_at, const void *lent,
                          uint32_t lent_size, struct answer *answer)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The ioctls of /dev/xen/privcmd. Nothing is decided here but what only the process itself can know: whether a pointer
- * of its own is good. The layouts are the kernel's (include/uapi/xen/privcmd.h), in our own words.
+ * The ioctls of /dev/xen/privcmd. The broker decides everything except what only the process can know: whether one of
+ * its pointers is good. The layouts are the kernel's (include/uapi/xen/privcmd.h), written anew.
  */
 #ifndef PRIVCMDD_PRIVCMD_H
 #define PRIVCMDD_PRIVCMD_H
@@ -72,7 +72,7 @@ struct privcmd_mmap_resource {
 #define PRIVCMD_MMAP_RESOURCE PRIVCMD_IOCTL(7, sizeof(struct privcmd_mmap_resource))
 
 /*
- * Does what the ioctl does. file says which open file of the device asks (its inode), 0 for none in particular.
+ * Does what the ioctl does. file is the inode of the device's open file that the ioctl is called on, or 0.
  * argument is the address of the structure. Returns what the ioctl returns, or a negative errno; ENOTTY for an ioctl
  * that the device does not have.
  */

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A request that is written: [0, msgid, method, [parameters]]. The parameters are a map. Its head holds the number of
- * its keys and is filled in with each key that is written, so that nobody counts them.
+ * A request that is being written: [0, msgid, method, [parameters]]. The parameters are a map. Its head holds the
+ * number of its keys, and is updated with each key that is written, so that callers need not count the keys.
  */
 #ifndef PRIVCMDD_REQUEST_H
 #define PRIVCMDD_REQUEST_H
 
 #include "msgpack.h"
 
-/* The largest number that travels. What is larger is wrong in the same way at the largest. */
+/* The largest number that is sent. A larger one is sent as this one, which the broker refuses for the same reason. */
 #define REQUEST_UINT_MOST (((uint64_t)1 << 53) - 1)
-/* A map's head is one byte, and holds no more keys. */
+/* A map's head is one byte, which has room for so many keys. */
 #define REQUEST_KEYS_MOST 15
 
 /* A failure, also more than REQUEST_KEYS_MOST keys, is remembered in out. */
 struct request {
     struct mp_out out;
-    size_t map; /* where the head of the map is that keys go into */
+    size_t map; /* the offset of the head of the map that keys are added to */
 };
 
 void request_begin(struct request *request, uint32_t msgid, const char *method);
@@ -28,7 +28,7 @@ void request_bool(struct request *request, const char *key, bool value);
 void request_str(struct request *request, const char *key, const char *value);
 void request_uints(struct request *request, const char *key, const uint32_t *values, uint32_t n);
 /*
- * Begins a map inside a list: keys go into it from now on. Returns the outer map, to which request_map_end goes back.
+ * Begins a map inside a list; later keys are added to this map. Returns the outer map, which request_map_end takes.
  */
 size_t request_map(struct request *request);
 void request_map_end(struct request *request, size_t outer);

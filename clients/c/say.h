@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What the client says to people: the text of the last error, and lines on the standard error. No lock is needed.
+ * Messages to people: the text of the last error, and lines on the standard error. No lock is needed.
  *
- * $PRIVCMDD_SAY asks for more lines: "errors", each refusal in the broker's words; "times", when the process ends, how
- * long it has waited for the broker.
+ * $PRIVCMDD_SAY asks for more lines. "errors": the broker's text of each refusal. "times": how long the process has
+ * waited for the broker, when the process ends.
  */
 #ifndef PRIVCMDD_SAY_H
 #define PRIVCMDD_SAY_H
@@ -19,7 +19,7 @@ void say_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 enum say_wish { SAY_ERRORS = 1, SAY_TIMES = 2 };
 
-/* Whether $PRIVCMDD_SAY asks for it. */
+/* Whether $PRIVCMDD_SAY asks for these lines. */
 bool say_wishes(enum say_wish wish);
 
 #endif

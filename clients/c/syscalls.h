@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * System calls, past libc's functions of the same names, which the preload library replaces. Errors as libc's: -1,
- * errno.
+ * System calls, without libc's functions of the same names, because the preload library replaces these. Errors are as
+ * libc's: -1 and errno.
  *
- * What the kernel takes as a whole register is passed to syscall(2) as a long: of an int among its variable arguments
- * the upper half is undefined, and clang leaves rubbish there.
+ * Arguments that the kernel reads from a whole register are passed to syscall(2) as a long: the upper half of an int
+ * among variable arguments is undefined, and clang leaves other bits there.
  */
 #ifndef PRIVCMDD_SYSCALLS_H
 #define PRIVCMDD_SYSCALLS_H

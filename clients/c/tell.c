@@ -54,7 +54,7 @@ int tell_access(uint64_t addr, bool write)
     return client_call(&answer);
 }
 
-/* Pages looked at: who asks for more is told by the first of them. */
+/* The most pages that are looked at in a range; the broker is told of memory among the first of them. */
 #define OWN_MOST 64
 
 /* The first part of a range that no area covers; false when there is none. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What the broker is told of the process' memory: mappings that were made and unmapped, and accesses. With the lock
- * held.
+ * Requests that tell the broker about the process' memory: mappings that are made and unmapped, and accesses. All
+ * functions need the client's lock.
  */
 #ifndef PRIVCMDD_TELL_H
 #define PRIVCMDD_TELL_H
@@ -9,8 +9,8 @@
 #include "areas.h"
 
 /*
- * Tell of a system call on an area. Return 0, or the broker's errno: then the call is not made. *page is where the
- * mapping begins in the file of hypercall buffers; page may be NULL.
+ * Tell of a system call on an area. Return 0, or the broker's errno: then the call is not made. *page is the page of
+ * the file of hypercall buffers at which the mapping begins; page may be NULL.
  */
 int tell_mmap(const struct area *area, uint64_t *page);
 int tell_munmap(uint64_t addr, uint64_t size);
@@ -21,7 +21,7 @@ int tell_access(uint64_t addr, bool write);
 
 /*
  * Tells of memory in a range that is not a device's, before a request that a real kernel would carry out there. Returns
- * whether there is any. After the request untell_own takes back what is left of it.
+ * whether there is such memory. After the request, untell_own takes back what is left of it.
  */
 bool tell_own(uint64_t start, uint64_t end);
 void untell_own(uint64_t start, uint64_t end);

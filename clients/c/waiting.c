@@ -13,7 +13,7 @@
 
 #define SIGNALS 64
 #define BIT(number) ((uint64_t)1 << ((number) - 1))
-/* Signals that an instruction raises: to keep one back ends the process. */
+/* Signals that an instruction raises: when such a signal is blocked, the kernel ends the process. */
 #define SYNCHRONOUS (BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGILL) | BIT(SIGFPE) | BIT(SIGTRAP) | BIT(SIGSYS))
 #define NEVER_CAUGHT (BIT(SIGKILL) | BIT(SIGSTOP))
 
@@ -62,7 +62,7 @@ int waiting_for(int fd)
     bool any_interrupts;
     uint64_t before = 0, kept_back = to_keep_back(&any_interrupts);
     syscall(SYS_rt_sigprocmask, (long)SIG_BLOCK, NULL, &before, sizeof before);
-    /* What the program itself blocks is not to be seen: it may be pending for ever. */
+    /* Signals that the program itself blocks are left out: they may be pending for ever. */
     kept_back &= ~before;
     struct pollfd wanted[] = {{fd, POLLIN, 0}, {-1, POLLIN, 0}};
     if (kept_back)
@@ -73,7 +73,7 @@ int waiting_for(int fd)
         sys_close(wanted[1].fd);
     if (error != EINTR)
         return error;
-    /* It may have been one that we did not know of: the program can set handlers past us. */
+    /* The signal's handler may be unknown to us: the program can set handlers by a system call of its own. */
     waiting_handlers_changed();
     to_keep_back(&any_interrupts);
     return any_interrupts ? EINTR : 0;

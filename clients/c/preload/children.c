@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * `privcmdctl run` preloads the runtime of the program's sanitizer before us. It is for this program: a shell or a
- * compiler that this one starts would be reported on too.
+ * `privcmdctl run` preloads the runtime of the program's sanitizer before us. Only this program is to have it: else the
+ * sanitizer would also report on a shell or a compiler that the program starts.
  */
 #include <stdlib.h>
 #include <string.h>

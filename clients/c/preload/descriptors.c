@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The program cannot close our own descriptors, nor read, write or seek those that stand for devices. */
+/* The program cannot close our own descriptors, nor read, write or seek descriptors that stand for devices. */
 #include <stdarg.h>
 #include <sys/uio.h>
 
@@ -47,7 +47,7 @@ EXPORT int dup(int fd)
     return copy;
 }
 
-/* A number that is one of ours is taken. */
+/* The number of one of our own descriptors cannot be the target: EBUSY. */
 EXPORT int dup3(int from, int to, int flags)
 {
     if (fds_is_kept(to)) {
@@ -85,7 +85,7 @@ int fcntl64(int, int, ...);
 FCNTL(fcntl)
 FCNTL(fcntl64)
 
-/* Closes all but ours. */
+/* Closes all descriptors of the range except our own. */
 EXPORT int close_range(unsigned first, unsigned last, int flags)
 {
     unsigned ours;

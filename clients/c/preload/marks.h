@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Which of the program's descriptors may concern us. A mark is made when a descriptor is opened or copied, and the
- * descriptor is asked what it is: a mark that is wrong does no harm, and a descriptor that came another way (by exec or
- * SCM_RIGHTS) is only missing.
+ * Which of the program's descriptors may be ours. A descriptor is marked when it is opened or copied. A marked
+ * descriptor is asked what it is, so a wrong mark does no harm. A descriptor that came another way (by exec or
+ * SCM_RIGHTS) has no mark.
  */
 #ifndef PRIVCMDD_MARKS_H
 #define PRIVCMDD_MARKS_H
@@ -14,7 +14,7 @@
 void marks_add_device(int fd);
 /* The device of a marked descriptor, else DEVICE_NONE. */
 enum device marks_device(int fd);
-/* A descriptor that was copied from another. */
+/* Marks a descriptor that was copied from another. */
 void marks_copy(int from, int to);
 
 /* Files of /proc. */

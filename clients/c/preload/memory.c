@@ -29,7 +29,7 @@ static const int refused[] = {
     25 /* MADV_COLLAPSE */,
 };
 
-/* Whether a range is wholly or partly memory of a device. Leaves errno alone. */
+/* Whether a range is wholly or partly memory of a device. Does not change errno. */
 static bool concerned(const void *addr, size_t size)
 {
     uint64_t start = (uint64_t)addr, end = start + size;

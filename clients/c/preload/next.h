@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What each function of libprivcmdd-preload.so is made with. It has the name of one of libc's and does what that does,
- * unless it is about one of Xen's paths, a descriptor that stands for one of Xen's devices, memory mapped from one, or
- * a descriptor of our own.
+ * The parts that each function of libprivcmdd-preload.so uses. Such a function has the name of a function of libc and
+ * does the same, unless it is called for one of Xen's paths, a descriptor that stands for one of Xen's devices, memory
+ * mapped from one, or a descriptor of our own.
  */
 #ifndef PRIVCMDD_NEXT_H
 #define PRIVCMDD_NEXT_H
@@ -20,7 +20,7 @@
 /* Looks the function up, once. */
 void *next_function(const char *name, _Atomic(void *) *where);
 
-/* A result of ours, as libc gives it. */
+/* A result or negative errno, returned as libc returns it: -1 and errno. */
 static inline int64_t next_result(int64_t result)
 {
     if (result >= 0 || result < -4095)

@@ -58,7 +58,7 @@ bool paths_find(const char *path, struct xen_path *found)
     return false;
 }
 
-/* A port at which domain 0's kernel waits for its xenstored: a new one for each that asks, as there may be several. */
+/* A port at which domain 0's kernel waits for its xenstored: a new port for each xenstored, as there may be several. */
 static int64_t kernel_port(void)
 {
     struct answer answer;
@@ -132,7 +132,7 @@ int paths_open(const struct xen_path *found, int flags)
         return proc_open(found->proc, flags);
     if (found->text)
         return open_text(found->text, flags);
-    /* The devices belong to their owner (mode 0600): a process that has changed its uid cannot open them any more. */
+    /* Only their owner may open the devices (mode 0600): a process that has changed its uid cannot any more. */
     if (geteuid() != owner && geteuid() != 0) {
         errno = EACCES;
         return -1;

@@ -16,7 +16,7 @@ struct xen_path {
 
 /* Whether a path is one of them, and what is there. */
 bool paths_find(const char *path, struct xen_path *found);
-/* Opens it with the flags of open(2). Returns a descriptor, or -1 with errno. */
+/* Opens what is at a path, with the flags of open(2). Returns a descriptor, or -1 with errno. */
 int paths_open(const struct xen_path *found, int flags);
 
 #endif

@@ -20,13 +20,13 @@ DECLARE_NEXT(access);
 DECLARE_NEXT(faccessat);
 DECLARE_NEXT(statx);
 
-/* The files of /proc are there without us. */
+/* Whether a path is one that only we provide: the files of /proc exist without us. */
 static bool ours(const char *path, struct xen_path *found)
 {
     return paths_find(path, found) && !found->proc;
 }
 
-/* Nobody may execute a file, or write to a text. */
+/* access(2) to a file that we provide: no file may be executed, and no text may be written to. */
 static int allowed(const struct xen_path *found, int mode)
 {
     if (mode & X_OK || (found->text && mode & W_OK)) {
