@@ -324,7 +324,7 @@ int64_t evtchn_ioctl(int fd, uint32_t command, uint64_t argument)
 }
 
 /*
- * Takes the events that epoll reported. Writes the ports that are still bound and whose event no other thread has taken.
+ * Takes the events that epoll reported. Writes the ports that are still bound and whose event no other thread took.
  * Returns how many they are.
  */
 static size_t take_events(int fd, const struct epoll_event *events, int n, uint32_t *ports)
