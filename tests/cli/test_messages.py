@@ -337,3 +337,13 @@ def test_unknown_wishes_are_refused(value: str, status: int) -> None:
 
     assert ran.returncode == status
     assert ("PRIVCMDD_SAY is" in ran.stderr and "did you mean" in ran.stderr) == bool(status)
+
+
+@pytest.mark.parametrize(("device", "number", "name"), [("privcmd", 0x5063, "ENOTTY"), ("evtchn", 0x4563, "ENOSYS")])
+def test_an_unknown_ioctl_is_said(device: str, number: int, name: str) -> None:
+    """Law: PRIVCMDD_SAY=errors says an ioctl that the device does not have, which no broker ever sees."""
+    program = f"import fcntl, os; fcntl.ioctl(os.open('/dev/xen/{device}', os.O_RDWR), {number})"
+
+    ran = ctl("run", "--no-xenstore", "--", sys.executable, "-c", program, env={"PRIVCMDD_SAY": "errors"})
+
+    assert f"privcmdd: {name}: the device has no ioctl {number:#x}\n" in ran.stderr
