@@ -24,7 +24,7 @@ def bystander(target: Target) -> Iterator[RawClient]:
 
 
 def settled(bystander: RawClient, target: Target, n_fds: int) -> bool:
-    """Whether the broker has let go of all but so many descriptors, after at most a thousand turns of its loop.
+    """Whether the broker has closed all but so many descriptors, after at most a thousand turns of its loop.
 
     Fewer are fine: while it starts, it has files of modules open.
     """

@@ -21,6 +21,7 @@ from privcmdd.model.machine import lifecycle, memory, paging
 from privcmdd.model.machine.domain import DomainKind
 from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.access import touch
+from privcmdd.model.privcmd.linux import Linux
 from privcmdd.model.privcmd.requests import MmapEntry, Part
 from privcmdd.model.units import PAGE_SIZE
 from support.small_machine import PERSONALITIES, ROOMY, World, privcmd
@@ -124,7 +125,7 @@ class Walk:
     def fitting(self, space: AddressSpace, n: int) -> tuple[int, int]:
         """Where the next request should go: linux wants a whole VMA that is fresh, and cuts none."""
         addr, _ = self.range()
-        if self.personality.name != "linux" or self.random.random() < 0.2:
+        if not isinstance(self.personality, Linux) or self.random.random() < 0.2:
             return addr, n
         for entry in [*space.map.touching(addr, addr + n * PAGE_SIZE)]:
             syscalls.munmap(space, entry.start, entry.end - entry.start)

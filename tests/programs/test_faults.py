@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults on demand as unmodified programs see them, under ``privcmdctl run --fault``."""
+"""Injections as unmodified programs see them, under ``privcmdctl run --fault``."""
 
 from __future__ import annotations
 

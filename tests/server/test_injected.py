@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults on demand through a real socket: what waits keeps nobody else waiting, and what is dropped ends there."""
+"""Injections through a real socket: what waits keeps nobody else waiting, and what is dropped ends there."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Under ``paranoid`` all laws are held after each request, and who broke one pays for it: once, and nobody else."""
+"""Under ``paranoid`` all laws are checked after each request. A broken law ends its own session, once, and no other."""
 
 from __future__ import annotations
 

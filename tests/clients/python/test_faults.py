@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults on demand from the client library: rules made, counted, ended, and what callers see."""
+"""Injections from the client library: rules made, counted, ended, and what callers see."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_what_waits_can_be_given_back() -> None:
 
 
 def test_what_is_given_back_fills_the_cache() -> None:
-    """As long as more wait than it has frames for; a frame that is mapped is let go as ever."""
+    """As long as more wait than it has frames for; a frame that is mapped is put."""
     world, domain = demanding(8)
     total = domain.tot_pages
     space = world.space(Linux(), n_pages=1)

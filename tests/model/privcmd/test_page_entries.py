@@ -97,7 +97,7 @@ def test_mmap_and_resources_without_access_hold_nothing() -> None:
 
 @pytest.mark.parametrize("n", [4, N])
 def test_what_mprotect_has_taken_away_is_no_hole(n: int) -> None:
-    """Frames are let go and their pages lost; what was a hole before can be filled, with what is allowed by then."""
+    """Frames are put and their pages are lost; what was a hole before can be filled, with what is allowed by then."""
     world = World()
     space = world.space(Linux(), n_pages=n)
     batch(space, 1, BASE, [*range(2), HOLE, *[7] * (n - 3)])

@@ -192,7 +192,7 @@ def test_a_domain_is_shut_down_for_one_reason() -> None:
 
 
 def test_relocated_frames_take_their_content_along() -> None:
-    """What lay at the new place is let go; overlapping moves go one after the other; a hole ends it, EINVAL."""
+    """Frames at the new place are put; overlapping moves go one after the other; a hole ends it, EINVAL."""
     machine = Machine()
     at = machine.desk.reserve(machine.session, 32)
     asked = {"dom": machine.dom, "addr": at, "arr": frames(*range(32))}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults on demand: what a rule does to requests and frames, and who may add and end one."""
+"""Injections: what a rule does to requests and frames, and who may add and end one."""
 
 from __future__ import annotations
 

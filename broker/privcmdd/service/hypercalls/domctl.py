@@ -189,13 +189,13 @@ def frame_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, 
     """``XEN_DOMCTL_getpageframeinfo3``: each frame number is replaced by the page type of that frame."""
     if values["num"] > MOST_FRAME_INFO:
         raise ModelError(errno.E2BIG, f"num is {values['num']}, at most {MOST_FRAME_INFO} frames may be asked for")
-    names = call.memory.numbers(values["array"], values["num"])
-    errors = foreign.look(call.machine, domain.domid, names)
-    types = np.full(len(names), NO_TABLE, dtype=np.uint64)
+    gmfns = call.memory.numbers(values["array"], values["num"])
+    errors = foreign.look(call.machine, domain.domid, gmfns)
+    types = np.full(len(gmfns), NO_TABLE, dtype=np.uint64)
     if errors is not None:
         types[np.asarray(errors) != 0] = NO_PAGE
     for mfn, level in domain.tables.items():
-        types[names == mfn] = PINNED | level << TABLE_SHIFT
+        types[gmfns == mfn] = PINNED | level << TABLE_SHIFT
     call.memory.put_numbers(values["array"], types)
     return values
 

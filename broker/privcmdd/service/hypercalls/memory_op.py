@@ -159,9 +159,9 @@ def increase_reservation(call: Call, address: int) -> int:
 
 def decrease_reservation(call: Call, address: int) -> int:
     """``XENMEM_decrease_reservation``: how many extents were given back."""
-    asked, names = reservation(call, address)
+    asked, gmfns = reservation(call, address)
     order: int = asked["extent_order"]
-    return memory.decrease_reservation(call.machine, asked["domid"], pages_of(names, order)).n_done >> order
+    return memory.decrease_reservation(call.machine, asked["domid"], pages_of(gmfns, order)).n_done >> order
 
 
 def maximum_ram_page(call: Call, _address: int) -> int:
