@@ -132,7 +132,7 @@ def test_a_name_that_is_no_text_is_refused(broker: PrivateBroker) -> None:
     ("arguments", "sentence"),
     [
         (("pnig",), "privcmdctl: error: there is no command 'pnig'; did you mean ping?"),
-        (("xyzzy",), "privcmdctl: error: there is no command 'xyzzy', there are: ping, domain, "),
+        (("xyzzy",), "privcmdctl: error: there is no command 'xyzzy', there are: ping, health, "),
         (("domain", "crate"), "privcmdctl domain: error: there is no command 'crate'; did you mean create?"),
         (("stats", "--unanswerd"), "unrecognized arguments: --unanswerd; did you mean --unanswered?"),
         (("run", "--domian", "hvm:4M", "--", "true"), "--domian; did you mean --domain?"),
