@@ -20,8 +20,9 @@ from privcmd.run import unanswered
 from privcmdd import __version__
 from privcmdd.cli import faults, findings, output
 from privcmdd.cli.arguments import domain, guest, memory, number, of_host, setting, span, utf8
-from privcmdd.cli.parser import USAGE_STATUS, Parser, meant
+from privcmdd.cli.parser import USAGE_STATUS, Parser
 from privcmdd.cli.streams import guarded
+from privcmdd.service.suggest import meant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Never
 
 from privcmdd.cli import output
 from privcmdd.cli.arguments import number, span
-from privcmdd.cli.parser import Parser, meant
+from privcmdd.cli.parser import Parser
+from privcmdd.service.suggest import meant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

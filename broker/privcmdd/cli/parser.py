@@ -7,9 +7,11 @@ import argparse
 import errno
 import re
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any, Final, Never
 
 from privcmdd.cli.streams import guarded
+from privcmdd.service.suggest import meant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,8 +32,6 @@ class Help(argparse.HelpFormatter):
 
 
 def _filled(block: str, width: int, indent: str) -> str:
-    import textwrap  # noqa: PLC0415 - for help only
-
     if not re.search(r"^ ", block, re.MULTILINE):
         return textwrap.fill(" ".join(block.split()), width, initial_indent=indent, subsequent_indent=indent)
     lines: list[str] = []
@@ -45,8 +45,6 @@ def _filled(block: str, width: int, indent: str) -> str:
 
 def _item(line: str, width: int) -> list[str]:
     """The lines of one list item, wrapped and indented under its text; a command stays one line, to be copied."""
-    import textwrap  # noqa: PLC0415 - for help only
-
     item = _ITEM.match(line)
     if item is None:
         return [line]
@@ -111,14 +109,6 @@ class Parser(argparse.ArgumentParser):
             isinstance(action, argparse._SubParsersAction) and set(choices) <= action.choices.keys()  # noqa: SLF001
             for action in self._actions
         )
-
-
-def meant(word: str, there: Iterable[str]) -> str:
-    """A guess of what a word was meant to be, for the end of a sentence; empty when no word of ``there`` is near."""
-    import difflib  # noqa: PLC0415 - for a mistake only
-
-    near = difflib.get_close_matches(word, list(there), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _before_program(words: Sequence[str]) -> Sequence[str]:

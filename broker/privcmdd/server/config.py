@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from privcmdd.model.host import Host
 from privcmdd.server.keys import BY_PATH, ENVIRONMENT_PREFIX, KEYS, Key, Value
 from privcmdd.service.settings import AccessRule, Limits, MachineSize, Settings, SpaceDefaults
+from privcmdd.service.suggest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -167,26 +168,23 @@ def _known(dotted: str, origin: str) -> Key:
         return key
     if dotted == "access":
         raise ConfigError(f"{origin}: access rules can only be written in a file, as [[access]]")
-    import difflib  # noqa: PLC0415 - only for a mistake
-
     table, dot, name = dotted.rpartition(".")
     of_table = [key.name for key in KEYS if key.table == table]
     if dot and of_table:
-        near = [f"{table}.{one}" for one in difflib.get_close_matches(name, of_table, n=1, cutoff=0.5)]
+        near = nearest(name, of_table)
+        near = near and f"{table}.{near}"
         there = f"; [{table}] has {', '.join(of_table)}"
     else:
-        near = difflib.get_close_matches(dotted, BY_PATH, n=1, cutoff=0.5)
+        near = nearest(dotted, BY_PATH)
         there = "; `privcmdd check-config` lists the keys"
-    raise ConfigError(f"{origin}: unknown key {dotted}{f'; did you mean {near[0]}?' if near else there}")
+    raise ConfigError(f"{origin}: unknown key {dotted}{f'; did you mean {near}?' if near else there}")
 
 
 def _unknown_table(name: str, origin: str) -> ConfigError:
     """The error about a table that does not exist."""
-    import difflib  # noqa: PLC0415 - only for a mistake
-
     tables = [*dict.fromkeys(key.table for key in KEYS if key.table), "access"]
-    near = difflib.get_close_matches(name, tables, n=1, cutoff=0.5)
-    hint = f"did you mean [{near[0]}]?" if near else "there are " + ", ".join(tables)
+    near = nearest(name, tables)
+    hint = f"did you mean [{near}]?" if near else "there are " + ", ".join(tables)
     return ConfigError(f"{origin}: unknown table [{name}]; {hint}")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from privcmdd.model.errors import ModelError
 from privcmdd.model.injection import CERTAIN_PPM, MOST_TRIES, InjectionKind, Injections, Rule
 from privcmdd.service.injection import EXEMPT
+from privcmdd.service.suggest import meant
 from privcmdd.wire.limits import SAFE_INTEGER
 from privcmdd.wire.methods import METHODS
 
@@ -134,10 +135,7 @@ def check_method(name: str | None) -> None:
     if name is None or (not name.startswith(EXEMPT) and name in METHODS):
         return
     if not name.endswith(".") or name == EXEMPT or not any(method.startswith(name) for method in METHODS):
-        import difflib  # noqa: PLC0415 - only for a mistake
-
-        near = difflib.get_close_matches(name, [method for method in METHODS if not method.startswith(EXEMPT)], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = meant(name, [method for method in METHODS if not method.startswith(EXEMPT)])
         raise ModelError(
             errno.EINVAL,
             f"method is {name!r}, expected a method's name, or the beginning of several with its dot, as privcmd.; "
