@@ -79,7 +79,7 @@ def _answers(calls: Iterable[Function]) -> str:
 
 _CALLS_HEAD: Final = f'''{_MADE}"""Every method of the broker as a typed call: what to send, and how to read the answer.
 
-A `Call` is a value and does nothing by itself. Both faces, ``privcmd.Client`` and ``privcmd.aio.AsyncClient``,
+A `Call` is a value and does nothing by itself. Both faces, ``privcmd.Client`` and ``privcmd.trio.AsyncClient``,
 have these functions as methods, and perform what they build. Addresses and lengths are in bytes, frames are gfns
 (HVM, PVH) or mfns (PV), protections are the ``PROT_*`` of :mod:`mmap`.
 

@@ -21,9 +21,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BASE: Final = re.findall(r"^ARG BASE=(\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0]
-"""The image that ours is made from."""
-OFFICIAL: Final = f"docker.io/library/{BASE}"
-"""Its full name, which no stand-in has."""
+"""The image that ours is made from; each engine knows which registry it is from."""
 
 CHECKOUT: Final = f"{zlib.crc32(os.fsencode(ROOT)):08x}"
 """Tells images of this checkout from those of another on the same machine."""
@@ -53,7 +51,7 @@ class Engine:
     """
 
     command: tuple[str, ...]
-    base: str = OFFICIAL
+    base: str = BASE
     build_options: tuple[str, ...] = ()
     run_options: tuple[str, ...] = ()
 
@@ -118,12 +116,12 @@ def _unfit(engine: Engine) -> str | None:
     except (AssertionError, subprocess.TimeoutExpired) as error:
         return f"`{name} info` failed: {error}"
     try:
-        engine("image", "inspect", OFFICIAL)
+        engine("image", "inspect", BASE)
     except AssertionError:
         try:
-            engine("pull", OFFICIAL, timeout_s=BUILD_S)
+            engine("pull", BASE, timeout_s=BUILD_S)
         except (AssertionError, subprocess.TimeoutExpired) as error:
-            return f"`{name} pull {OFFICIAL}` failed: {error}"
+            return f"`{name} pull {BASE}` failed: {error}"
     return None
 
 

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from privcmd import Client
-from privcmd.aio import AsyncClient, wait_event
 from privcmd.errors import PrivcmdError
+from privcmd.trio import AsyncClient, wait_event
 
 if TYPE_CHECKING:
     from privcmd.broker import PrivateBroker

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from privcmd import BrokerGone, Client, ForeignMemory, FrameError, InjectedFault, NoAnswer, PrivcmdError
-from privcmd.aio import AsyncClient
 from privcmd.rules import runs
+from privcmd.trio import AsyncClient
 
 if TYPE_CHECKING:
     from privcmd import PrivateBroker

@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from privcmd import Client, PrivcmdError
-from privcmd.aio import AsyncClient, AsyncGuest
 from privcmd.guest import Guest
+from privcmd.trio import AsyncClient, AsyncGuest
 
 if TYPE_CHECKING:
     from privcmd.broker import PrivateBroker

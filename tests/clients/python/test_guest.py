@@ -10,11 +10,11 @@ import pytest
 import trio
 
 from privcmd import Client
-from privcmd.aio import AsyncClient, AsyncGuest
 from privcmd.errors import PrivcmdError
 from privcmd.guest import Guest, bdf
 from privcmd.guest.ioreq import Type
 from privcmd.guest.steps import Readable
+from privcmd.trio import AsyncClient, AsyncGuest
 from support.device_model import MEMORY, PCI, PORT, DeviceModel
 
 if TYPE_CHECKING:

@@ -54,6 +54,6 @@ def test_every_module_imports() -> None:
 def test_methods_show_their_signatures() -> None:
     """Law: help() on a method of either face shows its parameters, answer and words."""
     inspect = importlib.import_module("inspect")
-    for face in (privcmd.Client, importlib.import_module("privcmd.aio").AsyncClient):
+    for face in (privcmd.Client, importlib.import_module("privcmd.trio").AsyncClient):
         assert str(inspect.signature(face.munmap)) == "(self, /, addr: 'int', length: 'int') -> 'None'"
         assert "EINVAL" in (inspect.getdoc(face.munmap) or "")

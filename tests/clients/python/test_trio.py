@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-import privcmd.aio
+import privcmd.trio
 from privcmd import PAGE_SIZE, BrokerGone, Client, FrameError, NoBroker, PrivcmdError
-from privcmd.aio import AsyncClient, AsyncForeignMemory
 from privcmd.broker import PrivateBroker
 from privcmd.faults import AsyncFaults, Faults
 from privcmd.methods import Domains, Events
+from privcmd.trio import AsyncClient, AsyncForeignMemory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,8 +37,8 @@ async def aclient(broker: PrivateBroker) -> AsyncIterator[AsyncClient]:
     [
         (AsyncClient, privcmd.Client),
         (AsyncForeignMemory, privcmd.ForeignMemory),
-        (privcmd.aio.AsyncDomains, Domains),
-        (privcmd.aio.AsyncEvents, Events),
+        (privcmd.trio.AsyncDomains, Domains),
+        (privcmd.trio.AsyncEvents, Events),
         (AsyncFaults, Faults),
     ],
     ids=["client", "foreign", "domains", "events", "faults"],
@@ -210,3 +210,11 @@ async def test_when_the_broker_goes() -> None:
                 pass
     with pytest.raises(BrokerGone, match="not connected"):
         await AsyncClient(broker.path).ping()
+
+
+def test_the_former_name_goes_on_working() -> None:
+    """Law: ``privcmd.aio`` has what ``privcmd.trio`` has."""
+    import privcmd.aio  # noqa: PLC0415 - beside the other, as a program that has not followed yet
+
+    assert privcmd.aio.__all__ == privcmd.trio.__all__
+    assert all(getattr(privcmd.aio, name) is getattr(privcmd.trio, name) for name in privcmd.trio.__all__)

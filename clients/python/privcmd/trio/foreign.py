@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Callable, Iterable, Sequence
 
-    from privcmd.aio.client import AsyncClient
+    from privcmd.trio.client import AsyncClient
 
 T = TypeVar("T")
 

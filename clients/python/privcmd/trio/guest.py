@@ -12,7 +12,7 @@ from privcmd.guest.stepping import stepping_async
 from privcmd.guest.steps import Readable, Steps, Vcpu
 
 if TYPE_CHECKING:
-    from privcmd.aio.client import AsyncClient
+    from privcmd.trio.client import AsyncClient
 
 T = TypeVar("T")
 
