@@ -57,13 +57,13 @@ bool user_write(uint64_t to, const void *from, uint64_t size)
     return copy(to, (uint64_t)from, size);
 }
 
-/* Valgrind's memcheck preloads a library of its own into the program that it runs. */
+/* Valgrind preloads a library of its own into the program that it runs. */
 bool user_is_checked(void)
 {
     static int known;
     const char *preloaded = known ? NULL : getenv("LD_PRELOAD");
     if (!known)
-        known = preloaded && strstr(preloaded, "vgpreload_memcheck") ? 1 : -1;
+        known = preloaded && strstr(preloaded, "vgpreload_") ? 1 : -1;
     return known > 0;
 }
 

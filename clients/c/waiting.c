@@ -10,6 +10,7 @@
 
 #include "client.h"
 #include "syscalls.h"
+#include "usermem.h"
 
 #define SIGNALS 64
 #define BIT(number) ((uint64_t)1 << ((number) - 1))
@@ -68,7 +69,16 @@ int waiting_for(int fd)
     if (kept_back)
         wanted[1].fd = (int)syscall(SYS_signalfd4, -1L, &kept_back, sizeof kept_back, (long)SFD_CLOEXEC);
     uint64_t during = wanted[1].fd < 0 ? before : before | kept_back;
-    int error = syscall(SYS_ppoll, wanted, 2L, NULL, &during, sizeof during) < 0 ? errno : 0;
+    /*
+     * The mask is ppoll's, so that a handler which leaves by longjmp leaves none of it behind. But valgrind 3.19 begins a
+     * ppoll anew, after a signal that came just before it, with a pointer to a mask of valgrind's own: EFAULT.
+     */
+    bool apart = user_is_checked();
+    if (apart)
+        syscall(SYS_rt_sigprocmask, (long)SIG_SETMASK, &during, NULL, sizeof during);
+    int error = syscall(SYS_ppoll, wanted, 2L, NULL, apart ? NULL : &during, sizeof during) < 0 ? errno : 0;
+    if (apart)
+        syscall(SYS_rt_sigprocmask, (long)SIG_SETMASK, &before, NULL, sizeof before);
     if (wanted[1].fd >= 0)
         sys_close(wanted[1].fd);
     if (error != EINTR)

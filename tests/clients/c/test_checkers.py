@@ -22,8 +22,7 @@ TIMEOUT_S = 100
 # Those that touch nothing that is not mapped: for valgrind that is an error, however much it is meant.
 UNDER_VALGRIND = [
     *(("raw.c", case) for case in ("batch_v1", "mmap", "restrict", "fork", "threads")),
-    # A timer of two milliseconds leaves a slow machine under valgrind no time between its ticks.
-    *(("events.c", case) for case in EVENT_CASES if case not in ("refusals", "a_timer_restarts")),
+    *(("events.c", case) for case in EVENT_CASES if case != "refusals"),
 ]
 
 
