@@ -32,6 +32,8 @@ PACKAGES = {
     "test-paging-mempool": XEN_UTILS,
     "test-xenstore": XEN_UTILS,
     "xenstore-ls": "xenstore-utils",
+    "cc": "gcc",
+    "perf": "linux-perf",
 }
 
 # What a program does with the device, by ctypes: no compiler is needed, and no library of ours.
@@ -64,7 +66,7 @@ def needs(name: str) -> str:
     """Where a program is; the test is skipped, with its package's name, when it is not there."""
     path = shutil.which(name, path=PLACES)
     if path is None:
-        pytest.skip(f"NOT TESTED: {name} is missing (apt-get install {PACKAGES[name]})")
+        pytest.skip(f"NOT TESTED: {name} is missing (apt-get install {PACKAGES.get(name, name)})")
     return path
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from programs.programs import GUARD_S, XEN_UTILS, command, run
+from programs.programs import GUARD_S, command, needs, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     def one(source: str, *arguments: str, compiler: str = "cc") -> str:
         key = (compiler, source, *arguments)
         if key not in programs:
-            needs_tool(compiler, "gcc" if compiler == "cc" else compiler)
+            needs(compiler)
             if set(LIBRARIES) & {*arguments} and not HEADER.exists():
                 pytest.skip(f"NOT TESTED: {source}; Xen's headers are missing (apt-get install libxen-dev)")
             program = tmp_path_factory.mktemp("bin") / Path(source).stem
@@ -48,17 +48,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     return one
 
 
-def needs_tool(name: str, package: str | None = None) -> str:
-    """Where a tool is; the test is skipped, with its package's name, when it is not there."""
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"NOT TESTED: {name} is missing (apt-get install {package or name})")
-    return path
-
-
 def test_valgrind_finds_nothing_in_a_correct_program(compiled: Callable[..., str]) -> None:
     """Errors of frames, results of hypercalls, ports of events: what is read has been set, and memcheck knows it."""
-    valgrind = [needs_tool("valgrind"), "-q", "--error-exitcode=9", "--leak-check=full"]
+    valgrind = [needs("valgrind"), "-q", "--error-exitcode=9", "--leak-check=full"]
 
     done = run("--domain", "hvm:64M", "--leaks=error", "--", *valgrind, compiled("correct.c", *LIBRARIES))
 
@@ -123,7 +115,7 @@ def test_a_command_of_the_page_works(line: str, tmp_path: Path, compiled: Callab
     words = shlex.split(line)
     tool = words[words.index("--") + 1]
     if "/" not in tool:
-        needs_tool(tool, {"perf": "linux-perf"}.get(tool))
+        needs(tool)
     for name, option in (("asan", "address"), ("tsan", "thread"), ("ubsan", "undefined")):
         if f"./device-model-{name}" in words:
             shutil.copy(compiled("correct.c", f"-fsanitize={option}", *LIBRARIES), tmp_path / f"device-model-{name}")
@@ -140,7 +132,7 @@ def test_a_command_of_the_page_works(line: str, tmp_path: Path, compiled: Callab
 )
 def test_a_debugger_may_come_and_go(tool: str, arguments: tuple[str, ...], compiled: Callable[..., str]) -> None:
     """To attach and detach does not end a read that waits for an event."""
-    path = needs_tool(tool)
+    path = needs(tool)
     program = command("--no-xenstore", "--", compiled("correct.c", *LIBRARIES), "wait")
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
@@ -183,7 +175,7 @@ def test_the_death_of_qemu_is_reported(tmp_path: Path) -> None:
     """How it ended, before the program did; its first serial port is COM1 and the only one."""
     if not any(Path("/").glob("usr/li*/**/*qemu-system-i386")):
         pytest.skip("NOT TESTED: QEMU's Xen device model; it is missing (apt-get install qemu-system-xen)")
-    needs_tool("xenstored", XEN_UTILS)
+    needs("xenstored")
     of_run = "for pid in $(cat /proc/$PPID/task/$PPID/children); do"
     gone = "until grep -q 'State:.Z' /proc/$pid/status; do :; done"
     seen = "grep -q qemu /proc/$pid/comm && tr '\\0' ' ' < /proc/$pid/cmdline"
