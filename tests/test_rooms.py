@@ -92,6 +92,7 @@ COVERED_BY = {
     "__main__": "server/test_supervise.py",
     "cli/*": "cli/test_ctl.py",
     "cli/broker": "server/test_config.py",
+    "cli/run": "programs/test_run.py",
     "model/errors": "model/test_error_paths.py",
     "model/files": "model/test_error_paths.py",
     "model/findings": "service/methods/test_findings.py",

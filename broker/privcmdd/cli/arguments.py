@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 from typing import TYPE_CHECKING
@@ -93,3 +94,14 @@ def utf8(text: str) -> str:
         return os.fsencode(text).decode()
     except UnicodeDecodeError:
         raise argparse.ArgumentTypeError(f"{text!a} is not UTF-8") from None
+
+
+def seconds(text: str) -> float:
+    """A time that is not negative. Raises argparse.ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, as 5 or 0.5")
+    return value

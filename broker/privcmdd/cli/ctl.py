@@ -6,21 +6,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import errno
-import math
-import os
-import re
-import shlex
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import privcmd
 from privcmd.run import unanswered
 from privcmdd import __version__
-from privcmdd.cli import faults, findings, output
-from privcmdd.cli.arguments import domain, guest, memory, number, of_host, setting, span, utf8
-from privcmdd.cli.parser import USAGE_STATUS, Parser
+from privcmdd.cli import faults, findings, output, run
+from privcmdd.cli.arguments import domain, memory, number, span, utf8
+from privcmdd.cli.parser import USAGE_STATUS, Parser, wrong
 from privcmdd.cli.streams import guarded
 from privcmdd.service.suggest import meant
 
@@ -35,7 +30,6 @@ NOT_READY_STATUS = 4
 """Exit status of ``health`` when the broker answers and takes no new clients."""
 
 _PAGE = privcmd.PAGE_SIZE
-_WISHES = ("errors", "times")  # what PRIVCMDD_SAY takes, separated by commas: clients/c/say.h
 
 _ABOUT = """\
 Look at a privcmdd broker and its simulated domains, make and destroy domains, and see the whole at work.
@@ -53,11 +47,6 @@ exit status:
      demonstration failed, or the output could not be written
   2  wrong usage: nothing was asked of the broker
   3  no broker answers there, or it went away
-"""
-_RUN_STATUS = """\
-  97 run --faults=error: a rule of --fault never made anything fail
-  98 run --findings=error: the program did what harms a real host in silence
-  99 run --leaks=error: the program left mappings, or processes, behind; otherwise run ends as the program does
 """
 _HEALTH_STATUS = """\
   4  health: the broker is draining
@@ -111,21 +100,6 @@ domain, and their pages: those that are mapped, those of them that can be writte
 _EXPLAIN = """\
 Print what the documentation says of a finding, of an errno (its name or number), or with `hypercalls` of all operations
 of Xen's that are answered. Without ID, list what can be explained. No broker is needed.
-"""
-
-_RUN = """\
-Run a program that maps guest memory through libxenforeignmemory or /dev/xen/privcmd, unmodified, as if this were a
-Xen host. A broker of its own is started, or with --socket an existing one is joined; the shim is preloaded; the
-program's exit status, or the signal that ended it, is handed on. Mappings that it leaves behind are listed at the
-end, with the request that made each, and so is what does harm on a real host, in silence
-(`privcmdctl findings --help`). Processes that it leaves running are named, and ended after --linger.
-Where Xen's own xenstored is installed, one runs beside the program.
-
-With --json all that `run` itself has to say of the program is one line of JSON on standard error, the last one, and
-always a line of its own (an empty one comes before it, as the program may not have ended its last line):
-status, signal, leaks, findings, faults, unanswered, running. Standard output is the program's.
-
-Programs that are statically linked or setuid cannot be preloaded into, and are refused with the reason.
 """
 
 _CREATE = """\
@@ -306,7 +280,7 @@ def _explain(parsed: argparse.Namespace) -> int:
     name = explain.called(parsed.id)
     if name not in there:
         hint = meant(name, there) or "; `privcmdctl explain` lists what can be explained"
-        return _wrong(parsed, f"nothing is written about {parsed.id!r}{hint}")
+        return wrong(f"nothing is written about {parsed.id!r}{hint}", as_json=parsed.json)
     _show(parsed, {"id": name, "text": there[name]}, f"{name}\n\n{there[name]}")
     return 0
 
@@ -361,15 +335,6 @@ def _domid(client: Client, named: int | str) -> int:
     raise privcmd.PrivcmdError(errno.ESRCH, f"there is no domain called {named!r}{hint}")
 
 
-def _wrong(parsed: argparse.Namespace, text: str) -> int:
-    """Say what is wrong with the usage. Returns the exit status for wrong usage."""
-    if parsed.json:
-        output.complain_as_json(errno.EINVAL, "EINVAL", text)
-    else:
-        output.complain(text)
-    return USAGE_STATUS
-
-
 def _show(parsed: argparse.Namespace, value: Any, text: str) -> None:
     print(output.as_json(value) if parsed.json else text, flush=True)
 
@@ -414,70 +379,6 @@ def _spans(start: int, frames: Sequence[int]) -> list[tuple[int, int, int]]:
     return spans
 
 
-def _seconds(text: str) -> float:
-    """A time that is not negative."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, as 5 or 0.5")
-    return value
-
-
-def _run(parsed: argparse.Namespace) -> int:
-    from privcmd import run  # noqa: PLC0415 - no other command needs it
-
-    command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
-    if not command:
-        return _wrong(parsed, "nothing to run: privcmdctl run [OPTIONS] -- PROGRAM ARGUMENTS")
-    for wish in filter(None, os.environ.get("PRIVCMDD_SAY", "").split(",")):
-        if wish not in _WISHES:
-            there = " or ".join(_WISHES)
-            return _wrong(parsed, f"PRIVCMDD_SAY is {wish!r}, expected {there}, or both{meant(wish, _WISHES)}")
-    config = None
-    settings = [*parsed.set, *(one for each in parsed.host for one in each)]
-    if parsed.socket is not None and (parsed.config is not None or settings):
-        return _wrong(parsed, "--config, --set and --host are for the broker that run starts: leave out --socket")
-    if parsed.config is not None or settings:
-        from privcmdd.server.config import ConfigError, load  # noqa: PLC0415 - no other command needs it
-
-        try:  # a mistake in the configuration is wrong usage, so it is found before the broker starts
-            flags = [(one.partition("=")[0], one.partition("=")[2]) for one in settings]
-            load(parsed.config, environ={}, flags=flags)
-        except ConfigError as error:
-            return _wrong(parsed, str(error))
-        if parsed.config is not None:
-            config = Path(parsed.config).read_text(encoding="utf-8")
-    if not parsed.json:
-        _say_ignored()
-    return run.run(
-        run.Options(
-            command,
-            parsed.socket,
-            config,
-            parsed.domain,
-            parsed.leaks,
-            parsed.xenstore,
-            faults=parsed.fault,
-            findings=parsed.findings,
-            never_fired=parsed.faults,
-            as_json=parsed.json,
-            device_model=parsed.qemu,
-            settings=settings,
-            linger_s=parsed.linger,
-        )
-    )
-
-
-def _say_ignored() -> None:
-    """Say which variables of the environment configure `privcmdd serve` and not the broker of a run."""
-    ignored = sorted(name for name in os.environ if name == "PRIVCMDD_PARANOID" or re.match(r"PRIVCMDD_\w+__", name))
-    if ignored:
-        verb = "is" if len(ignored) == 1 else "are"
-        output.complain(f"{', '.join(ignored)} {verb} ignored by run: use --config, --set or --host")
-
-
 # --- arguments --------------------------------------------------------------------------------------------
 
 
@@ -497,7 +398,7 @@ def _common(*, outermost: bool) -> argparse.ArgumentParser:
 
 def _epilog(path: str) -> str:
     """The end of a command's help: its exit statuses and its own examples."""
-    own = {"run": _RUN_STATUS, "health": _HEALTH_STATUS, "": _HEALTH_STATUS + _RUN_STATUS}
+    own = {"run": run.STATUS, "health": _HEALTH_STATUS, "": _HEALTH_STATUS + run.STATUS}
     status = _STATUS + own.get(path, "")
     return f"{status}\nexamples:\n{_EXAMPLES[path]}" if path in _EXAMPLES else status
 
@@ -564,57 +465,10 @@ def command_line() -> argparse.ArgumentParser:
     add(rules, "list", _fault_list, "list the rules, and how often each has fired")
     cleared = add(rules, "clear", _fault_clear, "end a rule, or all of them")
     cleared.add_argument("rule", metavar="RULE", type=number, nargs="?", help="its number (default: all)")
-    _run_options(add(commands, "run", _run, "run an unmodified Xen program on a simulated host", _RUN))
+    run.options(add(commands, "run", run.perform, "run an unmodified Xen program on a simulated host", run.ABOUT))
     demo = add(commands, "demo", _demo, "start a broker and device models, and check what they promise, step by step")
     demo.add_argument("file", metavar="FILE", nargs="?", help="a file to load into guest memory (default: this Python)")
     return parser
-
-
-def _run_options(run: argparse.ArgumentParser) -> None:
-    run.add_argument("--config", metavar="FILE", help="the configuration of the broker that is started for it")
-    run.add_argument(
-        "--set", metavar="TABLE.KEY=VALUE", type=setting, action="append", default=[],
-        help="set one key of that configuration; may be given again",
-    )  # fmt: skip
-    run.add_argument(
-        "--host", metavar="KEY=VALUE,...", type=of_host, action="append", default=[],
-        help="the host that is simulated, as xen=4.20,dom0=pvh: keys of the table host",
-    )  # fmt: skip
-    run.add_argument(
-        "--domain", metavar="KIND:SIZE[:NAME]", type=guest, action="append", default=[],
-        help="a domain to make first, as hvm:64M or hvm:64M,hole=0xa0+0x20:name; may be given again",
-    )  # fmt: skip
-    run.add_argument(
-        "--leaks", choices=("report", "error"), default="report",
-        help="how to report mappings and processes left behind: a line each, or also exit status 99",
-    )  # fmt: skip
-    run.add_argument(
-        "--findings", choices=("report", "error", "ignore"), default="report",
-        help="how to report findings: a paragraph each, also exit status 98, or nothing",
-    )  # fmt: skip
-    run.add_argument(
-        "--faults", choices=("report", "error"), default="report",
-        help="how to report a rule of --fault that never made anything fail: a line, or also exit status 97",
-    )  # fmt: skip
-    run.add_argument(
-        "--xenstore", action=argparse.BooleanOptionalAction,
-        help="run Xen's xenstored beside the program, or do not (default: where it is installed and XENSTORED_RUNDIR "
-        "names no other)",
-    )  # fmt: skip
-    run.add_argument(
-        "--qemu", metavar="ARGUMENTS", type=shlex.split,
-        help="run QEMU's Xen device model for the first hvm domain, with these arguments as well, and wait until it is "
-        "running; as --qemu='-drive file=disk.img,if=ide,format=raw'",
-    )  # fmt: skip
-    run.add_argument(
-        "--fault", metavar="SPEC", type=faults.rule_of, action="append", default=[],
-        help=f"make requests or frames of the program fail: {faults.SPEC}; may be given again",
-    )  # fmt: skip
-    run.add_argument(
-        "--linger", metavar="SECONDS", type=_seconds, default=5.0,
-        help="how long what the program leaves running may go on before it is ended (default: 5)",
-    )  # fmt: skip
-    run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="what to run")
 
 
 if __name__ == "__main__":

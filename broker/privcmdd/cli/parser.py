@@ -80,13 +80,9 @@ class Parser(argparse.ArgumentParser):
         """Say what is wrong on standard error, as JSON under ``--json``, and end with status 2."""
         text = self.corrected(message)
         if "--json" in _before_program(sys.argv[1:]):
-            from privcmdd.cli import output  # noqa: PLC0415 - for a mistake only
-
-            output.complain_as_json(errno.EINVAL, "EINVAL", text)
-        else:
-            self.print_usage(sys.stderr)
-            sys.stderr.write(f"{self.prog}: error: {text}\n")
-        self.exit(USAGE_STATUS)
+            self.exit(wrong(text, as_json=True))
+        self.print_usage(sys.stderr)
+        self.exit(USAGE_STATUS, f"{self.prog}: error: {text}\n")
 
     def corrected(self, message: str) -> str:
         """Argparse's message, with a guess of what was meant in place of the list of all choices."""
@@ -114,3 +110,14 @@ class Parser(argparse.ArgumentParser):
 def _before_program(words: Sequence[str]) -> Sequence[str]:
     """The words before the program that `run` runs, whose options are its own."""
     return words[: words.index("--")] if "--" in words else words
+
+
+def wrong(text: str, *, as_json: bool) -> int:
+    """Say what is wrong with the usage, on standard error. Returns the exit status for that."""
+    from privcmdd.cli import output  # noqa: PLC0415 - for a mistake only
+
+    if as_json:
+        output.complain_as_json(errno.EINVAL, "EINVAL", text)
+    else:
+        output.complain(text)
+    return USAGE_STATUS
