@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +33,8 @@ GUARD_S: Final = 60.0
 
 STAND_IN_TOOLS: Final = ("podman", "runc", "debootstrap")
 STAND_IN_PACKAGES: Final = "python3,python3-venv,python3-pip,ca-certificates"
-STAND_IN_NAME: Final = f"localhost/{BASE}"
+STAND_INS: Final = "localhost/"
+STAND_IN_NAME: Final = f"{STAND_INS}{BASE}"
 STORAGE: Final = "/var/tmp/privcmdd-containers"
 HOST_FILES: Final = ("/etc/pip.conf", "/etc/ssl/certs")
 """What a build without the official image needs of the host, to find the same package index as the host does."""
@@ -95,19 +96,18 @@ def find() -> Engine | str:
     """Return an engine that has the base image, or the reasons why there is none."""
     reasons = []
     for name in ("podman", "docker"):
-        engine = Engine((name,))
-        reason = _unfit(engine)
-        if reason is None:
-            return engine
-        reasons.append(reason)
+        found = _with_base(Engine((name,)))
+        if isinstance(found, Engine):
+            return found
+        reasons.append(found)
     missing = [tool for tool in STAND_IN_TOOLS if shutil.which(tool) is None]
     if os.geteuid() != 0 or missing:
         return "; ".join([*reasons, f"a stand-in for {BASE} needs root, and {', '.join(STAND_IN_TOOLS)}"])
     return _with_stand_in()
 
 
-def _unfit(engine: Engine) -> str | None:
-    """Return why an engine cannot build the image, or None if it can."""
+def _with_base(engine: Engine) -> Engine | str:
+    """Return an engine that has the base image, by its full name, or why it cannot build ours."""
     (name,) = engine.command
     if shutil.which(name) is None:
         return f"{name} is not on PATH"
@@ -116,13 +116,20 @@ def _unfit(engine: Engine) -> str | None:
     except (AssertionError, subprocess.TimeoutExpired) as error:
         return f"`{name} info` failed: {error}"
     try:
-        engine("image", "inspect", BASE)
+        tags = _tags(engine, BASE)
     except AssertionError:
-        try:
-            engine("pull", BASE, timeout_s=BUILD_S)
-        except (AssertionError, subprocess.TimeoutExpired) as error:
-            return f"`{name} pull {BASE}` failed: {error}"
-    return None
+        tags = []
+    try:
+        tags = tags or _tags(engine, engine("pull", "--quiet", BASE, timeout_s=BUILD_S))
+        return replace(engine, base=tags[0])
+    except (AssertionError, subprocess.TimeoutExpired) as error:
+        return f"`{name} pull {BASE}` failed: {error}"
+
+
+def _tags(engine: Engine, image: str) -> list[str]:
+    """Return the full names of an image, without those of a stand-in, which has the same short name."""
+    tags = engine("image", "inspect", "--format", '{{join .RepoTags " "}}', image).split()
+    return [tag for tag in tags if not tag.startswith(STAND_INS)]
 
 
 def _with_stand_in() -> Engine:
