@@ -194,7 +194,9 @@ class AddressSpace:
         """
         objects = self.objects
         (self._tally.afford if at_once else self._tally.pay)(
-            len(self.map) + max(0, n_entries), objects.made - objects.freed + n_objects, self.pmap.n_entries + n_frames
+            self.map.n_entries + max(0, n_entries),
+            objects.made - objects.freed + n_objects,
+            self.pmap.n_entries + n_frames,
         )
         if not at_once:
             self.pending = Replacement(start, end, self.map.generation)
@@ -357,7 +359,7 @@ class AddressSpace:
 
     def _pay(self) -> None:
         """Pay for exactly what is there. That is never more than was reserved, so this cannot fail."""
-        self._tally.pay(len(self.map), self.objects.made - self.objects.freed, self.pmap.n_entries)
+        self._tally.pay(self.map.n_entries, self.objects.made - self.objects.freed, self.pmap.n_entries)
 
     def new_object(self, domid: int, gmfns: Gmfns) -> UvmObject:
         """Return a new object. It is counted once an entry refers to it."""

@@ -116,14 +116,17 @@ class VmMap:
     """Sorted entries.
 
     Attributes:
+        n_entries: How many entries it has, for the accounts, which ask several times in each request; ``len`` counts
+            them.
         generation: Counts changes: a request that has prepared a change sees by it whether the map is still the same.
     """
 
-    __slots__ = ("_asked", "_entries", "_span_asked", "_starts", "generation")
+    __slots__ = ("_asked", "_entries", "_span_asked", "_starts", "generation", "n_entries")
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
         self._starts: list[int] = []
+        self.n_entries = 0
         self.generation = 0
         self._asked = (0, 0, -1)
         self._span_asked = (0, 0)
@@ -225,6 +228,7 @@ class VmMap:
             dead[0].start = start
         self._entries[first:last] = fresh
         self._starts[first:last] = [entry.start for entry in fresh]
+        self.n_entries = len(self._entries)
         return dead
 
     def find_space(self, size: int) -> int | None:
