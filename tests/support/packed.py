@@ -18,7 +18,11 @@ BUILD_S = 600.0
 
 
 def run(
-    command: Sequence[str | Path], environ: Mapping[str, str] | None = None, *, status: int | None = 0
+    command: Sequence[str | Path],
+    environ: Mapping[str, str] | None = None,
+    *,
+    status: int | None = 0,
+    cwd: str | Path = "/",
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, from a directory that is not the checkout, and see how it ended.
 
@@ -26,12 +30,13 @@ def run(
         command: What to run.
         environ: Added to the environment, in which nothing of ours is left.
         status: The expected exit status; None for any but 0.
+        cwd: Where, if not at the root.
     """
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PRIVCMDD_", "PYTHON"))}
     done = subprocess.run(
         command,
         env={**clean, **(environ or {})},
-        cwd="/",
+        cwd=cwd,
         capture_output=True,
         text=True,
         check=False,
