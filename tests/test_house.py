@@ -232,15 +232,3 @@ def test_everything_that_is_installed_is_locked() -> None:
     assert locked["dev"].items() >= locked["run"].items() | locked["build"].items(), "run `make lock`"
     assert "--require-hashes" in (ROOT / ".ci/setup").read_text(encoding="utf-8")
     assert (ROOT / "Dockerfile").read_text(encoding="utf-8").count("--require-hashes") == 2
-
-
-def test_the_readme_of_an_index_leads_nowhere_that_it_does_not_have() -> None:
-    """What PyPI shows has no picture and no link of the tree, and is the README otherwise."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    shown = (ROOT / "README.md").read_text(encoding="utf-8")
-    for rule in project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
-        shown = re.sub(rule["pattern"], rule["replacement"], shown)
-
-    assert "readme" in project["project"]["dynamic"]
-    assert [link for link in re.findall(r"\]\(([^)]*)\)", shown) if not link.startswith("https://")] == []
-    assert "device models, virtio back ends" in shown
