@@ -11,7 +11,7 @@ PROFILE ?= default
 SEEDS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants bench generate history model-check coverage lock image install wheel site manuals pictures clean
+.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants bench generate history model-check coverage lock image install wheel site manuals news pictures clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -98,6 +98,7 @@ image: $(READY) ## build the container image, labelled, its base pinned by diges
 
 lock: $(READY) ## pin anew what the image, .venv and CI install (requirements); LOCK=--upgrade takes newer versions
 	@.ci/lock $(BIN)/python $(LOCK)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
 	@touch $(READY)
 
 SITE := build/site
@@ -110,6 +111,9 @@ site: $(READY) ## the documentation as a site, build/site/index.html; each link 
 
 manuals: $(READY) ## man pages and completion for bash, zsh and fish, from the parsers, below PREFIX=build/manuals
 	$(BIN)/python docs/commands.py $(or $(PREFIX),build/manuals)
+
+news: $(READY) ## what the changelog of the next release will say, from changelog.d
+	@$(BIN)/towncrier build --draft --version next 2>/dev/null
 
 pictures: $(READY) ## run the demo, and draw the picture of the README anew from what it prints
 	$(BIN)/python docs/pictures.py

@@ -24,7 +24,7 @@ project_copyright = "the authors of privcmdd"
 release = metadata.version("privcmdd")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.doctest", "sphinx.ext.viewcode"]
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/**.md", "bench/README.md", "clients/c/README.md"]
+include_patterns = ["*.md", "docs/**.md", "bench/README.md", "changelog.d/README.md", "clients/c/README.md"]
 exclude_patterns = [".*", "*/build", "build", "broker", "tests", "clients/python", "clients/protocol", "config"]
 source_suffix = {".md": "markdown"}
 
