@@ -47,7 +47,7 @@ def test_the_fragments_are_well_formed() -> None:
     assert [name for name, text in texts.items() if not is_entry(text)] == []
 
 
-@pytest.mark.parametrize("name", ["+a.feature.md", "a.md", "+a.txt"])
+@pytest.mark.parametrize("name", ["+a.feature.md", "+a.md", "+a.txt"])
 def test_a_fragment_with_a_wrong_name_is_an_error(name: str, tree: Path) -> None:
     """Law: none is left out silently, as one of a kind that does not exist."""
     (tree / "changelog.d" / name).write_text("Something.\n")
