@@ -20,6 +20,7 @@ from privcmdd.wire.methods import METHODS
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = Path(__file__).resolve().parent
 BROKER = ROOT / "broker" / "privcmdd"
+CLIENT = ROOT / "clients" / "python" / "privcmd"
 ROWS_ONLY = {"common"}  # what several files of the table share
 
 
@@ -98,7 +99,7 @@ COVERED_BY = {
     "model/findings": "service/methods/test_findings.py",
     "model/grants/copy": "service/methods/test_gntdev.py",
     "model/grants/entry": "model/grants/test_in_use.py",
-    "model/keys": "service/test_backing.py",
+    "model/file_keys": "service/test_backing.py",
     "model/machine/domain": "model/machine/test_lifecycle.py",
     "model/machine/gntalloc": "service/methods/test_gntalloc.py",
     "model/machine/interrupts": "service/hypercalls/test_dm_op.py",
@@ -119,7 +120,7 @@ COVERED_BY = {
     "model/privcmd/personality": "model/privcmd/test_personalities.py",
     "model/ranges": "service/hypercalls/test_dm_op.py",
     "model/units": "model/mm/test_laws_ranges.py",
-    "server/events": "service/methods/test_evtchn.py",
+    "server/event_files": "service/methods/test_evtchn.py",
     "server/host_files": "service/test_backing.py",
     "server/keys": "server/test_config.py",
     "server/signals": "server/test_supervise.py",
@@ -128,7 +129,7 @@ COVERED_BY = {
     "service/dispatch": "service/test_privileges.py",
     "service/domain_files": "service/test_effects.py",
     "service/findings": "service/methods/test_findings.py",
-    "service/hypercalls/call": "service/hypercalls/test_hypercall.py",
+    "service/hypercalls/context": "service/hypercalls/test_hypercall.py",
     "service/hypercalls/cpu_policy": "service/hypercalls/test_hvm_context.py",
     "service/hypercalls/dm_*": "service/hypercalls/test_dm_op.py",
     "service/hypercalls/grant_table_op": "service/methods/test_gntdev.py",
@@ -205,3 +206,26 @@ def imported(node: ast.AST) -> list[str]:
     if isinstance(node, ast.ImportFrom):
         return [f"{node.module}.{alias.name}" for alias in node.names]
     return []
+
+
+PAIRS = {
+    "Batch": "what MMAPBATCH did, and its answer",
+    "Finding": "a finding, and the answer that describes it",
+    "Guest": "a guest that a program plays, and one that a run makes",
+    "Host": "what a host is, and one that is up",
+    "Interrupts": "a domain's interrupts, and the answer that describes them",
+    "Notification": "a notification as the broker sends it, and as a client gets it",
+    "IoreqServer": "an ioreq server, and the answer that describes it",
+}
+
+
+def test_a_name_of_a_class_means_one_thing() -> None:
+    """No two classes have one name, except the same thing on two floors: with the broker, and with its client."""
+    where: dict[str, list[str]] = {}
+    for package in (BROKER, CLIENT):
+        for file in package.rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.ClassDef):
+                    where.setdefault(node.name, []).append(file.relative_to(ROOT).parts[0])
+
+    assert {name for name, floors in where.items() if len(floors) > 1} == set(PAIRS)

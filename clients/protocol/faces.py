@@ -70,7 +70,7 @@ WORDS: Final = {common.ARR: "the frames, one a page", common.PROT: "bits of ``PR
 HOLDERS: Final = evtchn.EVENTS
 """What the table says of descriptors, left out where an object of the library holds the descriptors."""
 
-_MEMORY: Final = ("Memory", 'Memory(fds[0], answer["size_bytes"])')
+_MEMORY: Final = ("MemoryFile", 'MemoryFile(fds[0], answer["size_bytes"])')
 _CHANNEL: Final = ("EventChannel", 'EventChannel(answer["port"], on, fds)')
 _EXTENTS: Final = 'numbers(answer.get("extents"), "I")'
 _BATCH: Final = 'Batch(answer["ret"], answer["n_failed"], numbers(answer["{}"], "{}"), ' + _EXTENTS + ")"

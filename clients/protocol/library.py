@@ -95,7 +95,7 @@ from privcmd.answers import {{rows}}
 from privcmd.call import Call, given, nothing, whole
 from privcmd.evtchn import EventChannel
 from privcmd.forms import as_maps, frames_as_bytes, grant_segments, hypercall_arguments, numbers, pick
-from privcmd.results import Batch, Memory, SharedPages
+from privcmd.results import Batch, MemoryFile, SharedPages
 from privcmd.rules import PPM, InjectedFault, errno_name, runs
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from privcmd import Client, PrivateBroker
 from privcmd.errors import PrivcmdError
 from privcmd.guest import Guest
-from privcmd.guest.ioreq import BITS_OFFSET, State
+from privcmd.guest.ioreq import BITS_OFFSET, IoreqState
 from support.device_model import PORT, DeviceModel
 from support.profiles import PROFILE
 
@@ -62,11 +62,11 @@ class Writer(DeviceModel):
     rubbish: list[tuple[int, int, bytes]]
 
     def _answer(self, channel: EventChannel) -> None:
-        if self._page[BITS_OFFSET] & 0xF != State.READY:
+        if self._page[BITS_OFFSET] & 0xF != IoreqState.READY:
             return
         for page, offset, data in self.rubbish:
             (self._buffers, self._page)[page][offset : offset + len(data)] = data[: PAGE - offset]
-        self._page[BITS_OFFSET] = self._page[BITS_OFFSET] & 0xF0 | State.ANSWERED
+        self._page[BITS_OFFSET] = self._page[BITS_OFFSET] & 0xF0 | IoreqState.ANSWERED
         channel.notify()
 
     def _drain(self) -> None:
@@ -153,7 +153,7 @@ def test_rubbish_of_a_guest(writer: tuple[Writer, Guest], pair: Pair, rubbish: l
     for enabled in (0, 1):
         model.op(5, "<HBB", model.id, enabled, 0)
     assert int.from_bytes(model._page[24:28], "little") == server.ports[0]
-    model._page[BITS_OFFSET] = State.NONE
+    model._page[BITS_OFFSET] = IoreqState.NONE
     assert guest.client.ioreq_servers(HOSTILE) == before
     assert guest.port_read(0x60) <= 0xFF
     assert pair.works()

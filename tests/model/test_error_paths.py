@@ -15,7 +15,7 @@ from privcmdd.model.machine.domain import DomainKind, DomainState
 from privcmdd.model.machine.effects import BuffersGone
 from privcmdd.model.machine.frames import FIRST_RAM
 from privcmdd.model.machine.machine import Machine
-from privcmdd.model.machine.resources import IOREQ_FRAMES, Type
+from privcmdd.model.machine.resources import IOREQ_FRAMES, ResourceType
 from privcmdd.model.mm import syscalls
 from privcmdd.model.privcmd.requests import Part
 from privcmdd.model.units import PAGE_SIZE
@@ -41,7 +41,7 @@ def test_a_resource_without_room_in_the_file_makes_no_frames() -> None:
 
     def one_more(at: int) -> None:
         number = ioreq.create(world.machine, 1, 1)
-        part = Part(1, Type.IOREQ_SERVER, number, 0, IOREQ_FRAMES)
+        part = Part(1, ResourceType.IOREQ_SERVER, number, 0, IOREQ_FRAMES)
         privcmd(space).mmap_resource(space, part, BASE + at * IOREQ_FRAMES * PAGE_SIZE)
         ioreq.destroy(world.machine, 1, number)
 

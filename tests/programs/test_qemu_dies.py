@@ -17,8 +17,8 @@ import pytest
 from privcmd import Client
 from privcmd.errors import PrivcmdError
 from privcmd.guest import Guest, bdf
-from privcmd.guest.ioreq import BITS_OFFSET, COUNTERS, READ, TYPE_OFFSET, State
-from privcmd.guest.steps import pages_of
+from privcmd.guest.ioreq import BITS_OFFSET, COUNTERS, READ, TYPE_OFFSET, IoreqState
+from privcmd.guest.vcpu import pages_of
 from privcmd.run import host, qemu
 from programs.programs import needs
 
@@ -113,7 +113,7 @@ def write_rubbish(client: Client, dom: int, kind: str) -> None:
     else:
         buffered[:] = dice.randbytes(4096)
         requests[:] = dice.randbytes(4096)
-    requests[BITS_OFFSET] = READ | State.READY
+    requests[BITS_OFFSET] = READ | IoreqState.READY
     for port in (server.ports[0], server.bufioreq_port):
         with client.events.attach(port, on=dom) as channel:
             channel.notify()

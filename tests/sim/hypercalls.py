@@ -7,7 +7,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from privcmdd.model.units import PAGE_SIZE as PAGE
-from privcmdd.service.hypercalls import createdomain, domctl, events, hvm_op, memory_op, paging, sysctl
+from privcmdd.service.hypercalls import createdomain, domctl, event_channel_op, hvm_op, memory_op, paging, sysctl
 from privcmdd.service.hypercalls import dm_op as device_model
 from privcmdd.service.layout import Bytes, Layout
 
@@ -99,8 +99,8 @@ def choose(rng: Random, xen: str) -> Hypercall:
         data = hvm_op.PARAM.pack(values(rng, hvm_op.PARAM))
         return Hypercall(HVM_OP, (rng.choice((0, 1)), BUFFERS, 0, 0, 0), ((BUFFERS, data),))
     if which < 0.95:
-        command = rng.choice(sorted(events.COMMANDS))
-        layout = events.COMMANDS[command][0]
+        command = rng.choice(sorted(event_channel_op.COMMANDS))
+        layout = event_channel_op.COMMANDS[command][0]
         return Hypercall(EVENTS, (command, BUFFERS, 0, 0, 0), ((BUFFERS, layout.pack(values(rng, layout))),))
     return Hypercall(rng.randrange(60), (0, BUFFERS, rng.choice((0, 1, 2**64 - 1)), 0, 0))
 

@@ -24,7 +24,7 @@ from sim.snapshot import differences, snapshot
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
-    from privcmdd.model.keys import FileKey
+    from privcmdd.model.file_keys import FileKey
 
 RUNS = [(personality, name) for name, case in CASES.items() for personality in case.personalities]
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from collections.abc import Set as AbstractSet
 
-    from privcmdd.model.keys import FileKey
+    from privcmdd.model.file_keys import FileKey
     from privcmdd.service.reply import Reply
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause

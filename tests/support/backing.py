@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from privcmdd.model.keys import FileKey
+    from privcmdd.model.file_keys import FileKey
 
 ZEROS = bytes(PAGE_SIZE)
 

@@ -21,10 +21,10 @@ from privcmd.guest.ioreq import (
     REQUEST,
     STATE_BITS,
     TYPE_OFFSET,
-    State,
-    Type,
+    IoreqState,
+    IoreqType,
 )
-from privcmd.guest.steps import pages_of
+from privcmd.guest.vcpu import pages_of
 
 if TYPE_CHECKING:
     from privcmd.broker import PrivateBroker
@@ -52,7 +52,7 @@ class DeviceModel:
         self.ports: dict[int, int] = {}
         self.memory: dict[int, int] = {}
         self.config: dict[tuple[int, int], int] = {}
-        self.seen: list[Type] = []
+        self.seen: list[IoreqType] = []
         self.buffered: list[tuple[int, int, int]] = []
         self.silent = False
         self._stop, self._stopped = os.pipe()
@@ -122,22 +122,22 @@ class DeviceModel:
 
     def _answer(self, channel: EventChannel) -> None:
         bits = self._page[BITS_OFFSET]
-        if bits & STATE_BITS != State.READY or self.silent:
+        if bits & STATE_BITS != IoreqState.READY or self.silent:
             return
         addr, data, count, size = REQUEST.unpack_from(self._page, 0)
-        kind = Type(self._page[TYPE_OFFSET])
+        kind = IoreqType(self._page[TYPE_OFFSET])
         self.seen.append(kind)
-        if kind is not Type.INVALIDATE:
+        if kind is not IoreqType.INVALIDATE:
             self._do(kind, bits, addr, data, count, size)
-        self._page[BITS_OFFSET] = bits & ~STATE_BITS | State.ANSWERED
+        self._page[BITS_OFFSET] = bits & ~STATE_BITS | IoreqState.ANSWERED
         channel.notify()
 
-    def _do(self, kind: Type, bits: int, addr: int, data: int, count: int, size: int) -> None:
+    def _do(self, kind: IoreqType, bits: int, addr: int, data: int, count: int, size: int) -> None:
         store: dict[object, int]
         store, key = {  # type: ignore[assignment]
-            Type.PIO: (self.ports, addr),
-            Type.COPY: (self.memory, addr),
-            Type.PCI_CONFIG: (self.config, (addr >> 32, addr & 0xFF)),
+            IoreqType.PIO: (self.ports, addr),
+            IoreqType.COPY: (self.memory, addr),
+            IoreqType.PCI_CONFIG: (self.config, (addr >> 32, addr & 0xFF)),
         }[kind]
         if not bits & DATA_IS_POINTER:
             if bits & READ:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from privcmdd.model.keys import BufferFile
+from privcmdd.model.file_keys import BufferFile
 from support.backing import MemoryBacking
 from support.tool import Tool
 
 if TYPE_CHECKING:
-    from privcmdd.model.keys import FileKey
+    from privcmdd.model.file_keys import FileKey
 
 
 class CountingBacking(MemoryBacking):

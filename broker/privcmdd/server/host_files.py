@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from privcmdd.server.events import EventFiles
-from privcmdd.server.memory import MemoryFiles
+from privcmdd.server.event_files import EventFiles
+from privcmdd.server.memory_files import MemoryFiles
 
 
 class HostFiles(MemoryFiles, EventFiles):

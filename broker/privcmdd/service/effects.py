@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.file_keys import BufferFile, SharedFile
 from privcmdd.model.findings import Found
 from privcmdd.model.grants.in_use import GTF_READING, GTF_WRITING, in_use
-from privcmdd.model.keys import BufferFile, SharedFile
 from privcmdd.model.machine import effects
 from privcmdd.model.machine.domain import DomainState
 from privcmdd.service import findings, vm_event

@@ -14,7 +14,7 @@ from privcmdd.service.turnstile import Turnstile
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from privcmdd.model.keys import SharedFile
+    from privcmdd.model.file_keys import SharedFile
     from privcmdd.model.ledger import Account, Charge
     from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.mm.vm_map import Maker

@@ -31,7 +31,7 @@ from privcmd.answers import (
 from privcmd.call import Call, given, nothing, whole
 from privcmd.evtchn import EventChannel
 from privcmd.forms import as_maps, frames_as_bytes, grant_segments, hypercall_arguments, numbers, pick
-from privcmd.results import Batch, Memory, SharedPages
+from privcmd.results import Batch, MemoryFile, SharedPages
 from privcmd.rules import PPM, InjectedFault, errno_name, runs
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ def maps() -> Call[list[MapEntry]]:
     return Call("maps", {}, lambda answer, _: [pick(MapEntry, row) for row in answer["entries"]])
 
 
-def buffers() -> Call[Memory]:
+def buffers() -> Call[MemoryFile]:
     """Get the file that holds the hypercall buffers of the address space.
 
     A memfd of fixed size comes with the first byte of the answer. ``mmap`` with file ``hypercall`` says which pages of
@@ -305,7 +305,7 @@ def buffers() -> Call[Memory]:
         PrivcmdError:
             ENOMEM: the broker has no descriptor left.
     """
-    return Call("space.buffers", {}, lambda answer, fds: Memory(fds[0], answer["size_bytes"]))
+    return Call("space.buffers", {}, lambda answer, fds: MemoryFile(fds[0], answer["size_bytes"]))
 
 
 def privcmd_mmap(dom: int, entry: Sequence[tuple[int, int, int]], *, extents: bool = False) -> Call[array[int] | None]:
@@ -922,7 +922,7 @@ def domain_info(dom: int, *, start: int = 0, num: int | None = None) -> Call[Dom
     )
 
 
-def domain_memory(dom: int, *, write: bool = False) -> Call[Memory]:
+def domain_memory(dom: int, *, write: bool = False) -> Call[MemoryFile]:
     """Get the memory file of a domain.
 
     One descriptor comes with the first byte of the answer: a memfd, sealed against changes of its size, and open for
@@ -938,7 +938,9 @@ def domain_memory(dom: int, *, write: bool = False) -> Call[Memory]:
             EPERM: the caller does not have this right on the domain, or RESTRICT named another domain.
             ENOMEM: the broker has no descriptors left.
     """
-    return Call("domain.memory", {"dom": dom, "write": write}, lambda answer, fds: Memory(fds[0], answer["size_bytes"]))
+    return Call(
+        "domain.memory", {"dom": dom, "write": write}, lambda answer, fds: MemoryFile(fds[0], answer["size_bytes"])
+    )
 
 
 def domain_populate(dom: int, gfns: Iterable[int]) -> Call[Populated]:

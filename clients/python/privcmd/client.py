@@ -22,7 +22,7 @@ from privcmd.connect import connect_error, read_some, socket_path
 from privcmd.errors import BrokerGone, NoAnswer, PrivcmdError
 from privcmd.faults import Faults
 from privcmd.methods import Domains, Events, Methods
-from privcmd.protocol import MAX_NOTICES, Answer, Conversation, Notice, result_of
+from privcmd.protocol import MAX_NOTICES, Answer, Conversation, Notification, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -62,8 +62,8 @@ class Client(Methods):
         self.events: Events = Events(self)
         self.domains: Domains = Domains(self)
         self.faults: Faults = Faults(self)
-        self.notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
-        self.listeners: list[Callable[[Notice], None]] = []
+        self.notices: deque[Notification] = deque(maxlen=MAX_NOTICES)
+        self.listeners: list[Callable[[Notification], None]] = []
         self.left: deque[tuple[int, int]] = deque()
         self.pid: int = os.getpid()
         self._conversation = Conversation()
@@ -186,7 +186,7 @@ class Client(Methods):
                 self._end(gone)
                 raise
             for event in events:
-                if isinstance(event, Notice):
+                if isinstance(event, Notification):
                     self.notices.append(event)
                     for listener in self.listeners:
                         listener(event)

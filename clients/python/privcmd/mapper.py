@@ -24,16 +24,16 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
-from privcmd import calls, memory
+from privcmd import calls, mman
 from privcmd.call import Call
 from privcmd.errors import FrameError, PrivcmdError
 from privcmd.forms import frames_as_bytes
 from privcmd.mapping import BaseMapping
-from privcmd.memory import PAGE_SIZE
+from privcmd.mman import PAGE_SIZE
 from privcmd.outcome import Outcome, failed_batch_v1, runs_of
 
 if TYPE_CHECKING:
-    from privcmd.protocol import Notice
+    from privcmd.protocol import Notification
 
 PAGED_PAUSE_S = 100e-6
 """Between two tries for frames that are paged out; the same as libxenforeignmemory's."""
@@ -86,8 +86,8 @@ class Mapper(Generic[M]):
         try:
             yield from self._ask(calls.mmap(mapping.address, len(mapping), prot, fixed=True))
             if (yield from self._linux()):
-                memory.map_failed(mapping.address, prot, ((0, n_pages),))
-                memory.forbid_fork(mapping.address, len(mapping))
+                mman.map_failed(mapping.address, prot, ((0, n_pages),))
+                mman.forbid_fork(mapping.address, len(mapping))
         except PrivcmdError:
             yield from self._undo(mapping)
             raise
@@ -131,7 +131,7 @@ class Mapper(Generic[M]):
                 f"the mapping has prot {mapping.prot}; a part of it cannot get {prot}",
                 {"key": "prot"},
             )
-        if errors is None or not memory.has_room(2 * n_pages):
+        if errors is None or not mman.has_room(2 * n_pages):
             scratch = self._new(n_pages, prot)
             try:
                 announce = calls.mmap(scratch.address, len(scratch), prot, fixed=True)
@@ -209,7 +209,7 @@ class Mapper(Generic[M]):
 
     # --- what the face tells -----------------------------------------------------------------------------
 
-    def notice(self, notice: Notice) -> None:
+    def notice(self, notice: Notification) -> None:
         """A domain that ends takes its memory files along: its domid may come back with other memory."""
         if notice.topic == "domain" and notice.body.get("state") in ("dying", "gone"):
             domid = notice.body["dom"]

@@ -8,7 +8,7 @@ import mmap
 from array import array
 from typing import TYPE_CHECKING, Self
 
-from privcmd import memory
+from privcmd import mman
 from privcmd.errors import FrameError, PrivcmdError
 
 if TYPE_CHECKING:
@@ -47,19 +47,19 @@ class BaseMapping(mmap.mmap):
             raise PrivcmdError(errno.EINVAL, f"prot {prot:#x} allows neither reading nor writing")
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         try:
-            self = super().__new__(cls, -1, n_pages * memory.PAGE_SIZE, flags=flags, prot=prot)
+            self = super().__new__(cls, -1, n_pages * mman.PAGE_SIZE, flags=flags, prot=prot)
         except OSError as error:
             raise PrivcmdError(
                 error.errno or errno.ENOMEM, f"no room to reserve {n_pages} pages of addresses"
             ) from error
-        self.address = memory.address_of(self)
+        self.address = mman.address_of(self)
         self.prot = prot
         self.domid = None
         self.gfns = array("Q", b"\xff" * (8 * n_pages))
         self.errors = array("i", bytes(4 * n_pages))
         self._leave = leave
-        memory.forbid_fork(self.address, len(self))
-        memory.guard_after_fork(self)
+        mman.forbid_fork(self.address, len(self))
+        mman.guard_after_fork(self)
         return self
 
     @property
@@ -86,9 +86,9 @@ class BaseMapping(mmap.mmap):
                 else f"page {index} has no frame: none was mapped there yet",
                 {"index": index, "frame": frame, "dom": self.domid},
             )
-        start = index * memory.PAGE_SIZE
+        start = index * mman.PAGE_SIZE
         with memoryview(self) as whole:
-            return whole[start : start + memory.PAGE_SIZE]
+            return whole[start : start + mman.PAGE_SIZE]
 
     def resize(self, newsize: int) -> None:
         """Refuse: a mapping of guest memory cannot be resized.

@@ -8,9 +8,9 @@ import os
 from array import array
 from typing import TYPE_CHECKING, Self
 
-from privcmd import memory
+from privcmd import mman
 from privcmd.errors import FrameError, PrivcmdError
-from privcmd.memory import PAGE_SIZE
+from privcmd.mman import PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,7 @@ class Outcome:
 
     def check_room(self) -> None:
         """Raise ENOMEM when the kernel would not allow the mappings that this outcome needs."""
-        memory.check_room(len(self.runs) // 3 + (len(self.gaps()) if self.n_failed else 0) + 2)
+        mman.check_room(len(self.runs) // 3 + (len(self.gaps()) if self.n_failed else 0) + 2)
 
     def apply(self, mapping: BaseMapping, first: int, domid: int, names: bytes, fd: int) -> None:
         """Map the outcome into this process's memory, from page ``first`` of the mapping on, and note it there.
@@ -101,10 +101,10 @@ class Outcome:
             PrivcmdError: ENOMEM, other threads have used up the kernel's mappings meanwhile.
         """
         base = mapping.address + first * PAGE_SIZE
-        memory.map_runs(base, mapping.prot, fd, memoryview(self.runs))
+        mman.map_runs(base, mapping.prot, fd, memoryview(self.runs))
         if self.n_failed:
-            memory.map_failed(base, mapping.prot, self.gaps())
-        memory.forbid_fork(base, len(self.errors) * PAGE_SIZE)
+            mman.map_failed(base, mapping.prot, self.gaps())
+        mman.forbid_fork(base, len(self.errors) * PAGE_SIZE)
         mapping.domid = domid
         mapping.gfns[first : first + len(self.errors)] = array("Q", names)
         mapping.errors[first : first + len(self.errors)] = self.errors

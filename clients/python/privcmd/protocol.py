@@ -47,7 +47,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Notification:
     """A notification of the broker, after ``subscribe``."""
 
     topic: str
@@ -115,14 +115,14 @@ class Conversation:
         """Forget requests that no caller waits for: their answers are dropped when they come."""
         self._forgotten.update(msgid for msgid in msgids if msgid in self._open)
 
-    def receive(self, data: bytes, fds: Iterable[int] = ()) -> list[Answer | Notice]:
+    def receive(self, data: bytes, fds: Iterable[int] = ()) -> list[Answer | Notification]:
         """Take what was read. Returns the messages that are complete, in the order in which the broker sent them.
 
         Raises:
             BrokerConfused: EPROTO, the protocol does not allow a message. All descriptors held are closed.
         """
         self._fds.extend(fds)
-        events: list[Answer | Notice] = []
+        events: list[Answer | Notification] = []
         try:
             self._unpacker.feed(data)
             self._n_undecoded += len(data)
@@ -157,7 +157,7 @@ class Conversation:
         if self._n_undecoded > MAX_MESSAGE_BYTES:
             raise ValueError(f"a message of more than {MAX_MESSAGE_BYTES} bytes")
 
-    def _take(self, message: Any) -> Answer | Notice | None:
+    def _take(self, message: Any) -> Answer | Notification | None:
         """Make one decoded message an answer or a notice; None when it is dropped. Raises ValueError when it is bad."""
         if not isinstance(message, list) or not message:
             raise ValueError("not a MessagePack-RPC array")
@@ -180,7 +180,7 @@ class Conversation:
             body = params[0] if params else {}
             if not isinstance(topic, str) or not isinstance(body, dict):
                 raise ValueError("a notification that is not [2, topic, [map]]")
-            return Notice(topic, body)
+            return Notification(topic, body)
         raise ValueError(f"a message of type {message[0]!r} and length {len(message)}")
 
 

@@ -35,7 +35,7 @@ __all__ = [
     "Interrupts",
     "IoreqServer",
     "MapEntry",
-    "Memory",
+    "MemoryFile",
     "Populated",
     "PortRow",
     "SharedPages",
@@ -48,7 +48,7 @@ HOLE = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MemoryFile:
     """A domain's memory file, as a descriptor that the receiver closes."""
 
     fd: int

@@ -12,8 +12,8 @@ import trio
 from privcmd import Client
 from privcmd.errors import PrivcmdError
 from privcmd.guest import Guest, bdf
-from privcmd.guest.ioreq import Type
-from privcmd.guest.steps import Readable
+from privcmd.guest.ioreq import IoreqType
+from privcmd.guest.vcpu import Readable
 from privcmd.trio import AsyncClient, AsyncGuest
 from support.device_model import MEMORY, PCI, PORT, DeviceModel
 
@@ -62,7 +62,7 @@ def test_accesses_reach_the_device_model(guest: Guest, model: DeviceModel) -> No
     assert guest.pci_read(bdf(3, 1), 0x41, 1) == 0x77
     assert model.ports == {0x62: 0xBEEF}
     assert model.config == {(bdf(3, 1), 0x41): 0x77}
-    assert Type.PCI_CONFIG in model.seen
+    assert IoreqType.PCI_CONFIG in model.seen
 
 
 def test_what_nobody_emulates_reads_as_ones(guest: Guest, model: DeviceModel) -> None:
@@ -128,7 +128,7 @@ def test_a_guest_tells_device_models_to_let_go(guest: Guest, model: DeviceModel)
     """The request that Xen makes when memory has moved: every enabled server gets it."""
     guest.invalidate_mapcache()
 
-    assert model.seen == [Type.INVALIDATE]
+    assert model.seen == [IoreqType.INVALIDATE]
 
 
 def test_interrupts_are_seen(guest: Guest, model: DeviceModel) -> None:

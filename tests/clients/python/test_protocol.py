@@ -15,7 +15,7 @@ import pytest
 
 from privcmd.errors import BrokerConfused, FrameError, PrivcmdError
 from privcmd.forms import frames_as_bytes
-from privcmd.protocol import MAX_MESSAGE_BYTES, Answer, Conversation, Notice
+from privcmd.protocol import MAX_MESSAGE_BYTES, Answer, Conversation, Notification
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +42,7 @@ def test_whole_and_bytewise_feeding_are_the_same() -> None:
         [1, 0, [3, "ESRCH: no domain 7", {"dom": 7}], None],
         [1, 1, None, {"data": bytes(3000)}],
     )
-    one_by_one: list[Answer | Notice] = []
+    one_by_one: list[Answer | Notification] = []
     bytewise = conversation(3)
     for i in range(len(data)):
         one_by_one += bytewise.receive(data[i : i + 1])

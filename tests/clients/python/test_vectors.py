@@ -15,7 +15,7 @@ from privcmd import calls
 from privcmd.answers import DESCRIPTORS
 from privcmd.errors import PrivcmdError
 from privcmd.evtchn import EventChannel
-from privcmd.protocol import Answer, Conversation, Notice, close_all, result_of
+from privcmd.protocol import Answer, Conversation, Notification, close_all, result_of
 from privcmdd.wire.methods import METHODS, validate
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def test_notices_are_understood(vector: dict[str, Any]) -> None:
     """Law: a notification becomes a notice with its topic and body."""
     _, topic, params = from_json(vector["value"])
 
-    assert Conversation().receive(bytes.fromhex(vector["bytes"])) == [Notice(topic, params[0])]
+    assert Conversation().receive(bytes.fromhex(vector["bytes"])) == [Notification(topic, params[0])]
 
 
 def test_every_method_of_the_table_has_a_call() -> None:

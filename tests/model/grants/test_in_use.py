@@ -13,7 +13,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.grants.entry import GTF_PERMIT_ACCESS, V1
 from privcmdd.model.machine import resources
 from privcmdd.model.machine.gntalloc import Holder
-from privcmdd.model.machine.resources import Type
+from privcmdd.model.machine.resources import ResourceType
 from privcmdd.model.mm import syscalls
 from privcmdd.model.privcmd import gntdev
 from privcmdd.model.privcmd.gntdev import map_grants
@@ -34,7 +34,7 @@ class Walk:
         self.random = random.Random(seed)
         self.world = World()
         self.domid = self.world.hvm.domid
-        resources.mfns_of(self.world.machine, self.domid, Type.GRANT_TABLE, 0, 0, 1)
+        resources.mfns_of(self.world.machine, self.domid, ResourceType.GRANT_TABLE, 0, 0, 1)
         self.spaces = [self.world.space(PERSONALITIES["linux"]) for _ in range(2)]
 
         maps = (self.map, self.map, self.again, self.share, self.map_share)

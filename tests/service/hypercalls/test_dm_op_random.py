@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privcmdd.service.hypercalls import dm_ioreq, events
+from privcmdd.service.hypercalls import dm_ioreq, event_channel_op
 from privcmdd.service.hypercalls.dm_op import HEAD, REQUESTS
 from privcmdd.service.settings import AccessRule
 from privcmdd.wire.methods import METHODS
@@ -115,7 +115,7 @@ class Crowd:
             desk.broker.disconnect(self.clients[who])
             self.clients[who] = self.connect(who)
         elif method == "reset":
-            self.tool.put(events.RESET.pack(params))
+            self.tool.put(event_channel_op.RESET.pack(params))
             assert self.tool.call(EVENTS, 10, BUFFERS) == 0
         elif method in ("server", "destroy server"):
             op, layout = (1, dm_ioreq.CREATE) if method == "server" else (6, dm_ioreq.DESTROY)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from privcmdd.model.keys import BufferFile
+from privcmdd.model.file_keys import BufferFile
 from support.desk import Desk
 from support.tool import HVM, PV, Tool
 from support.watching import CountingBacking, WatchingTool
 
 if TYPE_CHECKING:
-    from privcmdd.model.keys import FileKey
+    from privcmdd.model.file_keys import FileKey
 
 
 class FetchingTwice(CountingBacking):

@@ -12,8 +12,8 @@ import pytest
 from privcmdd.model.errors import ModelError
 from privcmdd.model.host import Host
 from privcmdd.service.hypercalls import domctl, info
-from privcmdd.service.hypercalls.call import Call
-from privcmdd.service.hypercalls.memory import CallerMemory
+from privcmdd.service.hypercalls.caller_memory import CallerMemory
+from privcmdd.service.hypercalls.context import Hypercall
 from support.tool import BUFFERS, HVM, PV, PVH, Tool
 
 KINDS = (HVM, PV, PVH)
@@ -33,7 +33,7 @@ def test_the_refusal_of_a_version_names_the_setting(
     """Tools for another release are told which Xen to ask for."""
     world = tool.desk.broker.world
     world.machine.host = Host(xen=xen)
-    call = Call(world, tool.session, CallerMemory(world.residence(tool.session).space, world.backing, 0, b""))
+    call = Hypercall(world, tool.session, CallerMemory(world.residence(tool.session).space, world.backing, 0, b""))
     tool.put(domctl.HEAD.pack({"cmd": 5, "interface_version": version}).ljust(domctl.DOMCTL_BYTES, b"\0"))
 
     with pytest.raises(ModelError, match=re.escape(f"the caller has version {version:#x} of domctl, {advice}")) as told:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privcmdd.service.hypercalls import createdomain, domctl, events, hvm_op, memory_op, paging, sysctl
+from privcmdd.service.hypercalls import createdomain, domctl, event_channel_op, hvm_op, memory_op, paging, sysctl
 from support.desk import PAGE, Desk, Refused
 from support.profiles import PROFILE
 from support.random_arguments import DOMAINS, NUMBERS, state, values_of
@@ -107,7 +107,7 @@ def test_random_domctls_and_sysctls(data: st.DataObject) -> None:
     check(tool, before, tool.call(DOMCTL if is_domctl else SYSCTL, BUFFERS))
 
 
-@given(st.sampled_from([0, 1, 15]), values_of(hvm_op.PARAM), values_of(events.ALLOC_UNBOUND))
+@given(st.sampled_from([0, 1, 15]), values_of(hvm_op.PARAM), values_of(event_channel_op.ALLOC_UNBOUND))
 @PROFILE.law
 def test_random_parameters_and_ports(command: int, param: dict[str, Any], port: dict[str, Any]) -> None:
     """The rest."""
@@ -116,7 +116,7 @@ def test_random_parameters_and_ports(command: int, param: dict[str, Any], port: 
     tool.put(hvm_op.PARAM.pack(param))
     check(tool, before, tool.call(HVM_OP, command, BUFFERS))
     before = state(tool)
-    tool.put(events.ALLOC_UNBOUND.pack(port))
+    tool.put(event_channel_op.ALLOC_UNBOUND.pack(port))
     check(tool, before, tool.call(EVENTS, 6, BUFFERS))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from privcmdd.model.errors import ModelError
-from privcmdd.service.hypercalls import events
+from privcmdd.service.hypercalls import event_channel_op
 from privcmdd.service.settings import AccessRule
 from support.desk import OTHER, ROOT, USER, Desk, Refused, result, settings
 from support.tool import Tool
@@ -221,16 +221,16 @@ def test_a_toolstack_asks_through_hypercalls() -> None:
         ret = tool.call(32, command, 0x20_0000_0000)
         return ret, layout.unpack(tool.get(layout.size))
 
-    assert call(6, events.ALLOC_UNBOUND, dom=dom, remote_dom=0x7FF0)[1]["port"] == 1
-    assert call(5, events.STATUS, dom=dom, port=1)[1]["status"] == 1
+    assert call(6, event_channel_op.ALLOC_UNBOUND, dom=dom, remote_dom=0x7FF0)[1]["port"] == 1
+    assert call(5, event_channel_op.STATUS, dom=dom, port=1)[1]["status"] == 1
     ours = ask(desk, tool.session, "bind_interdomain", dom=dom, port=1)["port"]
-    ret, status = call(5, events.STATUS, dom=0, port=ours)
+    ret, status = call(5, event_channel_op.STATUS, dom=0, port=ours)
     assert (ret, status["status"], status["u"]) == (0, 2, {"first": dom, "second": 1})
-    assert call(5, events.STATUS, dom=dom, port=2)[1]["status"] == 0
-    assert call(5, events.STATUS, dom=dom, port=4096)[0] == -22
-    assert call(6, events.ALLOC_UNBOUND, dom=0, remote_dom=dom)[0] == -38
-    assert call(10, events.RESET, dom=dom)[0] == 0
-    assert call(5, events.STATUS, dom=dom, port=1)[1]["status"] == 0
+    assert call(5, event_channel_op.STATUS, dom=dom, port=2)[1]["status"] == 0
+    assert call(5, event_channel_op.STATUS, dom=dom, port=4096)[0] == -22
+    assert call(6, event_channel_op.ALLOC_UNBOUND, dom=0, remote_dom=dom)[0] == -38
+    assert call(10, event_channel_op.RESET, dom=dom)[0] == 0
+    assert call(5, event_channel_op.STATUS, dom=dom, port=1)[1]["status"] == 0
 
 
 def test_a_reset_leaves_xens_own_ports() -> None:
@@ -242,7 +242,7 @@ def test_a_reset_leaves_xens_own_ports() -> None:
     assert made["ret"] == 0
     ask(desk, tool.session, "alloc_unbound", on=dom, remote=0)
 
-    tool.put(events.RESET.pack({"dom": dom}))
+    tool.put(event_channel_op.RESET.pack({"dom": dom}))
     assert tool.call(32, 10, 0x20_0000_0000) == 0
 
     desk.broker.check()

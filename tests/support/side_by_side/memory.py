@@ -9,7 +9,7 @@ import numpy as np
 
 from privcmdd.model.machine import page_types, pod
 from privcmdd.model.machine.pod import CRASHED
-from privcmdd.model.machine.resources import GrantId, Type
+from privcmdd.model.machine.resources import GrantId, ResourceType
 from privcmdd.model.mm import access
 from privcmdd.model.privcmd.requests import Part
 from support.side_by_side.pair import SideBySide
@@ -52,7 +52,7 @@ class WithMemory(SideBySide):
 
     def map_grants(self, pair: Pair, domid: int, addr: int, first: int, n: int) -> None:
         """MMAP_RESOURCE of part of a grant table."""
-        part = Part(dom=domid, type=Type.GRANT_TABLE, id=GrantId.SHARED, idx=first, num=n)
+        part = Part(dom=domid, type=ResourceType.GRANT_TABLE, id=GrantId.SHARED, idx=first, num=n)
         answer, frames = self.both(
             lambda: privcmd(pair.real).mmap_resource(pair.real, part, addr),
             lambda: pair.naive.map_grants(domid, addr, first, n),

@@ -38,7 +38,7 @@ class Segment(NamedTuple):
     dest_offset: int
 
 
-class Memory(Protocol):
+class FileBytes(Protocol):
     """The bytes of domains' memory files."""
 
     def read(self, domid: int, at: int, size: int) -> bytes:
@@ -69,7 +69,7 @@ def check(segments: Sequence[Segment]) -> None:
                 )
 
 
-def copy(machine: Machine, segment: Segment, own: bytes, memory: Memory) -> tuple[Status, bytes]:
+def copy(machine: Machine, segment: Segment, own: bytes, memory: FileBytes) -> tuple[Status, bytes]:
     """Copy one segment.
 
     Args:
@@ -96,7 +96,7 @@ def copy(machine: Machine, segment: Segment, own: bytes, memory: Memory) -> tupl
     return Status.OKAY, data
 
 
-def place(machine: Machine, segment: Segment, memory: Memory, *, writes: bool) -> int:
+def place(machine: Machine, segment: Segment, memory: FileBytes, *, writes: bool) -> int:
     """Return at which byte of its domain's file an end of a segment lies.
 
     The reference to the frame is put before this returns, because no other request runs until the bytes are copied.

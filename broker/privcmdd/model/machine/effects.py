@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from privcmdd.model.file_keys import SharedFile
     from privcmdd.model.files import BufferPages
     from privcmdd.model.findings import Found
-    from privcmdd.model.keys import SharedFile
     from privcmdd.model.machine.domain import DomainState
     from privcmdd.model.machine.frames import Mfns
 

@@ -14,7 +14,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.keys import SharedFile
+from privcmdd.model.file_keys import SharedFile
 from privcmdd.model.machine.effects import ByteCleared, Raised, SharedFileGone
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Holder(NamedTuple):
     page: int = 0
 
 
-class Notice(NamedTuple):
+class UnmapNotify(NamedTuple):
     """What is done when a page is unmapped or given up (SET_UNMAP_NOTIFY of gntdev and gntalloc).
 
     Attributes:
@@ -81,7 +81,7 @@ class Share:
     uid: int
     owners: set[Holder]
     mappers: set[Holder] = field(default_factory=set)
-    notice: Notice | None = None
+    notice: UnmapNotify | None = None
 
 
 class Shares:
@@ -146,7 +146,7 @@ class Shares:
         share = self.share(ref)
         (share.owners if owned else share.mappers).add(holder)
 
-    def notify(self, ref: int, notice: Notice) -> None:
+    def notify(self, ref: int, notice: UnmapNotify) -> None:
         """Set what is done when the maker gives a share up, in place of what was set before.
 
         Raises:

@@ -31,7 +31,7 @@ NO_GFN: Final = (1 << 32) - 1
 STATUS_INDEX: Final = 1 << 31  # XENMAPIDX_grant_table_status
 
 
-class Type(IntEnum):
+class ResourceType(IntEnum):
     """XENMEM_resource_*, of which Xen looks at 16 bits."""
 
     IOREQ_SERVER = 0
@@ -52,14 +52,14 @@ def max_frames(machine: Machine, domid: int, kind: int, number: int) -> int:
     Args:
         machine: The simulated machine.
         domid: The domain that has the resource.
-        kind: A ``Type``, in 16 bits; higher bits are dropped.
+        kind: A ``ResourceType``, in 16 bits; higher bits are dropped.
         number: The id of the resource.
 
     Raises:
         ModelError: ESRCH; EPERM, domain 0; EINVAL, no such resource.
     """
     size = _existing_size(machine, domid, kind, number)
-    if kind & 0xFFFF not in {*Type}:
+    if kind & 0xFFFF not in {*ResourceType}:
         machine.found(
             FindingKind.RESOURCE_SIZE_BOGUS,
             f"there is no resource of type {kind:#x}, and asked for its size Xen {machine.host.xen} says {size:#x} "
@@ -87,14 +87,14 @@ def _remote(machine: Machine, domid: int) -> Domain:
 
 
 def _max_frames(machine: Machine, domain: Domain, kind: int, number: int) -> int:
-    if kind == Type.GRANT_TABLE:
+    if kind == ResourceType.GRANT_TABLE:
         if number == GrantId.SHARED:
             return domain.grants.max_frames
         return -(-domain.grants.max_frames // STATUS_PER_SHARED) if number == GrantId.STATUS else 0
-    if kind == Type.IOREQ_SERVER:
+    if kind == ResourceType.IOREQ_SERVER:
         return IOREQ_FRAMES if domain.kind.translated else 0
     # Xen 4.17 stores -EOPNOTSUPP in an unsigned count (xen/common/memory.c, resource_max_frames).
-    return 0 if kind == Type.VMTRACE_BUF or machine.host.xen != "4.17" else (1 << 32) - errno.EOPNOTSUPP
+    return 0 if kind == ResourceType.VMTRACE_BUF or machine.host.xen != "4.17" else (1 << 32) - errno.EOPNOTSUPP
 
 
 def mfns_of(machine: Machine, domid: int, kind: int, number: int, first: int, n_frames: int) -> npt.NDArray[np.uint32]:
@@ -110,12 +110,12 @@ def mfns_of(machine: Machine, domid: int, kind: int, number: int, first: int, n_
         raise ModelError(
             errno.EINVAL, f"frames {first} to {first + n_frames} are asked for, there are {size}", key="idx"
         )
-    if kind not in (Type.GRANT_TABLE, Type.IOREQ_SERVER):
+    if kind not in (ResourceType.GRANT_TABLE, ResourceType.IOREQ_SERVER):
         raise ModelError(errno.EOPNOTSUPP, f"there is no type of resource {kind}", key="type")
     domain = machine.domains[domid]
     if not domain.alive:
         raise ModelError(errno.EBUSY, f"domain {domid} is dying: its resources cannot be mapped", dom=domid)
-    if kind == Type.GRANT_TABLE:
+    if kind == ResourceType.GRANT_TABLE:
         frames = _grant_frames(machine, domain, number, first + n_frames)
     else:
         frames = _ioreq_frames(machine, domain, number, first)
@@ -199,7 +199,7 @@ def add_to_physmap(machine: Machine, domid: int, space: int, index: int, gfn: in
     else:
         number = GrantId.STATUS if index & STATUS_INDEX else GrantId.SHARED
         frame = index & (STATUS_INDEX - 1)
-        mfn = int(mfns_of(machine, domid, Type.GRANT_TABLE, number, frame, 1)[0])
+        mfn = int(mfns_of(machine, domid, ResourceType.GRANT_TABLE, number, frame, 1)[0])
     domain.reach(gfn + 1)
     old = int(machine.frames.gfn[mfn])
     machine.frames.refs_of[mfn] += 1

@@ -10,7 +10,7 @@ from privcmdd.model.machine.gntalloc import Holder, Shared
 from privcmdd.model.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
-    from privcmdd.model.machine.gntalloc import Notice
+    from privcmdd.model.machine.gntalloc import UnmapNotify
     from privcmdd.model.machine.machine import Machine
 
 
@@ -30,7 +30,7 @@ class GrantedPages:
         self.machine = machine
         self.number = number
         self.refs: dict[int, Held | Shared] = {}
-        self.notices: dict[int, Notice] = {}
+        self.notices: dict[int, UnmapNotify] = {}
 
     def unmapped(self, start: int, end: int) -> None:
         """Put the grants of a range of addresses that is unmapped, and carry out the notices of its pages."""

@@ -17,7 +17,7 @@ from privcmdd.model.grants.entry import Read, granted
 from privcmdd.model.grants.in_use import Held, pin, unpin
 from privcmdd.model.machine import foreign, resources
 from privcmdd.model.machine.effects import GrantsInUse
-from privcmdd.model.machine.gntalloc import Holder, Notice, Shared
+from privcmdd.model.machine.gntalloc import Holder, Shared, UnmapNotify
 from privcmdd.model.mm.vm_map import File
 from privcmdd.model.privcmd.linux import VmaData
 from privcmdd.model.privcmd.requests import Batch, Ready, as_it_is, check_rights, give_up
@@ -26,7 +26,7 @@ from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PROT_WRITE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from privcmdd.model.keys import SharedFile
+    from privcmdd.model.file_keys import SharedFile
     from privcmdd.model.mm.space import AddressSpace
 
 
@@ -108,7 +108,7 @@ def notify(space: AddressSpace, addr: int, event: tuple[int, int] | None, *, cle
         file, file_page = held.domid, int(space.machine.frames.page[space.pmap.get(page)])
     if clear and not held.writes:
         raise ModelError(errno.EINVAL, f"a byte is to be cleared at {addr:#x}, which is mapped read-only", key="addr")
-    space.granted.notices[page] = Notice((file, file_page, offset) if clear else None, event)
+    space.granted.notices[page] = UnmapNotify((file, file_page, offset) if clear else None, event)
 
 
 def share(space: AddressSpace, addr: int, refs: Sequence[int], prot: int, *, owned: bool) -> None:

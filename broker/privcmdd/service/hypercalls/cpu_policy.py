@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.machine.domain import Domain
     from privcmdd.model.machine.records import CpuidLeaf
-    from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.hypercalls.context import Hypercall
 
 DOMAIN_POLICY: Final = Layout(
     "struct xen_domctl_cpu_policy",
@@ -115,19 +115,19 @@ class PolicyError(ModelError):
         self.place = {"err_leaf": leaf[0], "err_subleaf": leaf[1], "err_msr": msr}
 
 
-def get_domain_policy(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def get_domain_policy(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_get_cpu_policy``."""
     return put_policy(call, values, {**PROCESSOR, **domain.traits.leaves}, {**MSRS, **domain.traits.msrs})
 
 
-def get_system_policy(call: Call, values: dict[str, Any]) -> dict[str, Any]:
+def get_system_policy(call: Hypercall, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_get_cpu_policy``."""
     if values["_rsvd"] or values["index"] >= N_POLICIES:
         raise ModelError(errno.EINVAL, f"there are policies 0 to {N_POLICIES - 1}, asked for {values['index']}")
     return put_policy(call, values, PROCESSOR, MSRS)
 
 
-def get_featureset(call: Call, values: dict[str, Any]) -> dict[str, Any]:
+def get_featureset(call: Hypercall, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_get_cpu_featureset``: how many words there are when the caller does not say where to put them."""
     if values["index"] >= N_POLICIES:
         raise ModelError(errno.EINVAL, f"there are featuresets 0 to {N_POLICIES - 1}, asked for {values['index']}")
@@ -142,7 +142,7 @@ def get_featureset(call: Call, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def put_policy(
-    call: Call, values: dict[str, Any], leaves: Mapping[tuple[int, int], CpuidLeaf], msrs: Mapping[int, int]
+    call: Hypercall, values: dict[str, Any], leaves: Mapping[tuple[int, int], CpuidLeaf], msrs: Mapping[int, int]
 ) -> dict[str, Any]:
     """Write a policy to the caller's buffers; without buffers, answer how large a policy can be.
 
@@ -173,7 +173,7 @@ def put_policy(
     return answer
 
 
-def set_domain_policy(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def set_domain_policy(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_set_cpu_policy``: leaves and MSRs that are not given stay as they are."""
     if values["nr_leaves"] > MOST_LEAVES or values["nr_msrs"] > len(MSRS):
         raise PolicyError(errno.E2BIG, f"at most {MOST_LEAVES} leaves and {len(MSRS)} MSRs can be told")

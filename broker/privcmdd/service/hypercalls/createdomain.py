@@ -16,7 +16,7 @@ from privcmdd.service.layout import Bytes, Layout, Row
 
 if TYPE_CHECKING:
     from privcmdd.model.host import Host
-    from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.hypercalls.context import Hypercall
 
 NAME: Final = "struct xen_domctl_createdomain"
 BEGINNING: Final[tuple[Row, ...]] = (
@@ -52,7 +52,7 @@ GRANT_VERSIONS: Final = (1, 2)
 MEMPOOL_BYTES: Final = 1 << 20  # what Xen gives a translated domain to begin with (hap_enable)
 
 
-def create(call: Call, wanted: int, values: dict[str, Any]) -> int:
+def create(call: Hypercall, wanted: int, values: dict[str, Any]) -> int:
     """``XEN_DOMCTL_createdomain``: the new domain's number."""
     kind = check_create(values, call.machine.host)
     domid = wanted if 0 < wanted < DOMID_FIRST_RESERVED else None

@@ -17,7 +17,7 @@ from privcmdd.model.machine import foreign, ioreq, lifecycle, memory
 from privcmdd.model.machine.records import TSC_KHZ, Tsc
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 from privcmdd.service.hypercalls import hvm_context, info
-from privcmdd.service.hypercalls.call import is_self, versioned
+from privcmdd.service.hypercalls.context import is_self, versioned
 from privcmdd.service.hypercalls.cpu_policy import DOMAIN_POLICY, PolicyError, get_domain_policy, set_domain_policy
 from privcmdd.service.hypercalls.createdomain import CREATE, create
 from privcmdd.service.hypercalls.info import DOMAIN_INFO
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from privcmdd.model.machine.domain import Domain
-    from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.hypercalls.context import Hypercall
 
 INTERFACE_VERSIONS: Final = {"4.17": 0x15, "4.20": 0x17}
 
@@ -97,7 +97,7 @@ VCPU_CONTEXT_BYTES: Final = 5168  # vcpu_guest_context_x86_64
 MOST_PAGES: Final = 1 << 40  # more than any machine has; a number that can still travel
 
 
-def domctl(call: Call, arguments: tuple[int, ...]) -> int:
+def domctl(call: Hypercall, arguments: tuple[int, ...]) -> int:
     """The structure is the first argument; what a command changes in it is written back.
 
     Raises:
@@ -134,7 +134,7 @@ def domctl(call: Call, arguments: tuple[int, ...]) -> int:
     return 0
 
 
-def next_domain(call: Call, first: int) -> dict[str, Any]:
+def next_domain(call: Hypercall, first: int) -> dict[str, Any]:
     """``XEN_DOMCTL_getdomaininfo``: of the domain with this number, or in Xen 4.17 of the next higher one.
 
     Raises:
@@ -152,7 +152,7 @@ def next_domain(call: Call, first: int) -> dict[str, Any]:
     return found[0]
 
 
-def info_list(call: Call, first: int, most: int) -> list[dict[str, Any]]:
+def info_list(call: Hypercall, first: int, most: int) -> list[dict[str, Any]]:
     """The information about domains from a number on that the caller may see, at most ``most`` of them."""
     machine = call.machine
     return [
@@ -161,31 +161,31 @@ def info_list(call: Call, first: int, most: int) -> list[dict[str, Any]]:
     ]
 
 
-def listed(call: Call, first: int, most: int) -> list[int]:
+def listed(call: Hypercall, first: int, most: int) -> list[int]:
     """The numbers of these domains; to ask for information about them may make a page of theirs."""
     shown = sorted(domid for domid in call.machine.domains if domid >= first and call.session.sees(domid))
     return ([0] * (first == 0) + shown)[:most]
 
 
-def destroy(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def destroy(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_destroydomain``."""
     lifecycle.destroy(call.machine, domain.domid)
     return values
 
 
-def pause(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def pause(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_pausedomain``."""
     lifecycle.pause(call.machine, domain.domid)
     return values
 
 
-def unpause(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def unpause(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_unpausedomain``."""
     lifecycle.unpause(call.machine, domain.domid)
     return values
 
 
-def frame_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def frame_info(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_getpageframeinfo3``: each frame number is replaced by the page type of that frame."""
     if values["num"] > MOST_FRAME_INFO:
         raise ModelError(errno.E2BIG, f"num is {values['num']}, at most {MOST_FRAME_INFO} frames may be asked for")
@@ -200,19 +200,19 @@ def frame_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, 
     return values
 
 
-def max_mem(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def max_mem(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_max_mem``: set the maximum reservation; a domain keeps frames that it has above it."""
     memory.set_max_pages(call.machine, domain.domid, min(values["max_memkb"] >> 2, MOST_PAGES))
     return values
 
 
-def max_vcpus(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def max_vcpus(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_max_vcpus``: makes them all, which must be as many as the domain was made for."""
     ioreq.make_vcpus(call.machine, domain.domid, values["max"])
     return values
 
 
-def get_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def get_context(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_getvcpucontext``: the registers as they were set; zeros when they were not."""
     vcpu = values["vcpu"]
     lifecycle.check_vcpu(call.machine, domain.domid, vcpu)
@@ -222,7 +222,7 @@ def get_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str,
     return values
 
 
-def set_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def set_context(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_setvcpucontext``: kept, and the vcpu is online."""
     lifecycle.check_vcpu(call.machine, domain.domid, values["vcpu"])
     registers = call.memory.read(values["ctxt"], VCPU_CONTEXT_BYTES) if values["ctxt"] else None
@@ -230,14 +230,14 @@ def set_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str,
     return values
 
 
-def vcpu_info(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def vcpu_info(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_getvcpuinfo``: no vcpu runs or blocks here."""
     vcpu = values["vcpu"]
     lifecycle.check_vcpu(call.machine, domain.domid, vcpu)
     return {"vcpu": vcpu, "online": int(vcpu < domain.traits.n_online)}
 
 
-def get_extended_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def get_extended_context(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_get_ext_vcpucontext``: the state as it was set; zeros when it was not."""
     vcpu = values["vcpu"]
     lifecycle.check_vcpu(call.machine, domain.domid, vcpu)
@@ -245,7 +245,7 @@ def get_extended_context(call: Call, domain: Domain, values: dict[str, Any]) -> 
     return {**found, "vcpu": vcpu, "size": EXTENDED_CONTEXT.size}
 
 
-def set_extended_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def set_extended_context(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_set_ext_vcpucontext``: kept."""
     lifecycle.check_vcpu(call.machine, domain.domid, values["vcpu"])
     if values["size"] < EXTENDED_CONTEXT.members[-1].offset:
@@ -254,37 +254,37 @@ def set_extended_context(call: Call, domain: Domain, values: dict[str, Any]) -> 
     return values
 
 
-def no_xsave_area(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def no_xsave_area(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_getvcpuextstate``: the processor has no XSAVE, so there is no such area."""
     lifecycle.check_vcpu(call.machine, domain.domid, values["vcpu"])
     return {**values, "xfeature_mask": 0, "size": 0}
 
 
-def no_msrs(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def no_msrs(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_get_vcpu_msrs``: no MSR differs from its value after a reset."""
     lifecycle.check_vcpu(call.machine, domain.domid, values["vcpu"])
     return {**values, "msr_count": 0}
 
 
-def set_handle(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def set_handle(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_setdomainhandle``."""
     lifecycle.set_handle(call.machine, domain.domid, values["handle"])
     return values
 
 
-def get_address_size(_call: Call, _domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def get_address_size(_call: Hypercall, _domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_get_address_size``: all guests have 64 bits."""
     return {**values, "size": 64}
 
 
-def set_address_size(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def set_address_size(_call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_set_address_size``: of a PV guest, and only to 64 bits."""
     if domain.kind.translated or values["size"] != 64:
         raise ModelError(errno.EINVAL, f"size is {values['size']}, expected 64, of a PV domain")
     return values
 
 
-def get_tsc(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def get_tsc(_call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_gettscinfo``: zeros for a TSC that is never emulated."""
     tsc = domain.traits.tsc
     never = tsc.mode == TSC_NEVER_EMULATED
@@ -297,7 +297,7 @@ def get_tsc(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, An
     }
 
 
-def set_tsc(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def set_tsc(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_settscinfo``: a new incarnation begins; without a frequency the TSC has that of the processor."""
     if values["tsc_mode"] >= TSC_MODES:
         raise ModelError(errno.EINVAL, f"tsc_mode is {values['tsc_mode']}, expected 0 to {TSC_MODES - 1}")
@@ -307,20 +307,20 @@ def set_tsc(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any
     return values
 
 
-def resume(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def resume(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_resumedomain``: the domain is no longer shut down."""
     lifecycle.resume(call.machine, domain.domid)
     return values
 
 
-def no_llc_colors(_call: Call, _domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def no_llc_colors(_call: Hypercall, _domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_set_llc_colors``: the processor's cache has no colours."""
     if values["pad"]:
         raise ModelError(errno.EINVAL, f"pad is {values['pad']}, expected 0")
     raise ModelError(errno.EOPNOTSUPP, "cache colouring is off")
 
 
-def accepted(_call: Call, _domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def accepted(_call: Hypercall, _domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """Accepted, without effect."""
     return values
 
@@ -329,7 +329,7 @@ def accepted(_call: Call, _domain: Domain, values: dict[str, Any]) -> dict[str, 
 CREATEDOMAIN: Final = 1
 GETDOMAININFO: Final = 5
 NOTHING: Final = Layout("no structure")
-COMMANDS: Final[dict[int, tuple[Layout, Callable[[Call, Domain, dict[str, Any]], dict[str, Any]]]]] = {
+COMMANDS: Final[dict[int, tuple[Layout, Callable[[Hypercall, Domain, dict[str, Any]], dict[str, Any]]]]] = {
     2: (NOTHING, destroy),
     3: (NOTHING, pause),
     4: (NOTHING, unpause),
@@ -362,7 +362,7 @@ COMMANDS: Final[dict[int, tuple[Layout, Callable[[Call, Domain, dict[str, Any]],
     85: (MEMPOOL, get_mempool),
     86: (MEMPOOL, set_mempool),
 }
-SINCE_4_20: Final[dict[int, tuple[Layout, Callable[[Call, Domain, dict[str, Any]], dict[str, Any]]]]] = {
+SINCE_4_20: Final[dict[int, tuple[Layout, Callable[[Hypercall, Domain, dict[str, Any]], dict[str, Any]]]]] = {
     88: (NOTHING, accepted),  # gsi_permission
     89: (Layout("LLC colours", ("num_llc_colors", "u32"), ("pad", "u32"), ("llc_colors", "u64")), no_llc_colors),
 }

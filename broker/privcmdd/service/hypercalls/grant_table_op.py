@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.grants.entry import Status
-from privcmdd.service.hypercalls.call import is_self
+from privcmdd.service.hypercalls.context import is_self
 from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.hypercalls.context import Hypercall
 
 QUERY_SIZE: Final = Layout(
     "struct gnttab_query_size", ("dom", "u16"), ("nr_frames", "u32"), ("max_nr_frames", "u32"), ("status", "i16")
@@ -26,7 +26,7 @@ GET_VERSION: Final = Layout("struct gnttab_get_version", ("dom", "u16"), ("versi
 MOST_OPERATIONS: Final = 1024
 
 
-def grant_table_op(call: Call, arguments: tuple[int, ...]) -> int:
+def grant_table_op(call: Hypercall, arguments: tuple[int, ...]) -> int:
     """The subcommand, an array of structures, and how many.
 
     Raises:
@@ -46,7 +46,7 @@ def grant_table_op(call: Call, arguments: tuple[int, ...]) -> int:
     return 0
 
 
-def query_size(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
+def query_size(call: Hypercall, asked: dict[str, Any]) -> dict[str, Any]:
     """``GNTTABOP_query_size``: a domain that is not there is a status, not an error."""
     if is_self(asked["dom"]):
         raise call.unanswered("grant_table_op", 6, " of dom0")
@@ -59,7 +59,7 @@ def query_size(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
     return {**asked, "nr_frames": len(grants.shared), "max_nr_frames": grants.max_frames, "status": Status.OKAY}
 
 
-def get_version(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
+def get_version(call: Hypercall, asked: dict[str, Any]) -> dict[str, Any]:
     """``GNTTABOP_get_version``: 1 or 2, as the guest has chosen."""
     if is_self(asked["dom"]):
         raise call.unanswered("grant_table_op", 10, " of dom0")
@@ -67,7 +67,7 @@ def get_version(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 # GNTTABOP_* of xen/include/public/grant_table.h: the structure, and what is done.
-COMMANDS: Final[dict[int, tuple[Layout, Callable[[Call, dict[str, Any]], dict[str, Any]]]]] = {
+COMMANDS: Final[dict[int, tuple[Layout, Callable[[Hypercall, dict[str, Any]], dict[str, Any]]]]] = {
     6: (QUERY_SIZE, query_size),
     10: (GET_VERSION, get_version),
 }

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from privcmdd.model.machine.domain import Domain
-    from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.hypercalls.context import Hypercall
 
 CONTEXT: Final = Layout("struct xen_domctl_hvmcontext", ("size", "u32"), ("buffer", "u64"))
 PARTIAL: Final = Layout(
@@ -113,7 +113,7 @@ def records_of(xen: str) -> Mapping[int, Record]:
     return RECORDS if xen == "4.17" else {**RECORDS, **SINCE_4_20}
 
 
-def get_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def get_context(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_gethvmcontext``: all records; without a buffer, their size."""
     check_hvm(domain)
     content = content_of(call, domain)
@@ -131,7 +131,7 @@ def get_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str,
     return {**values, "size": len(data)}
 
 
-def get_one_record(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def get_one_record(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_gethvmcontext_partial``: one record; without a buffer, its size."""
     check_hvm(domain)
     key = values["type"], values["instance"]
@@ -147,7 +147,7 @@ def get_one_record(call: Call, domain: Domain, values: dict[str, Any]) -> dict[s
     return {**values, "bufsz": len(data)}
 
 
-def set_context(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def set_context(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_sethvmcontext``: vcpus without registers in it are offline.
 
     After a bad record nothing is loaded here; Xen has loaded the records before it.
@@ -211,7 +211,7 @@ def read_records(data: bytes, code: int) -> Iterator[tuple[int, int, bytes]]:
     raise ModelError(code, "the context does not begin with a header, or does not end with an empty record")
 
 
-def content_of(call: Call, domain: Domain) -> dict[tuple[int, int], bytes]:
+def content_of(call: Hypercall, domain: Domain) -> dict[tuple[int, int], bytes]:
     """All records of a domain: new ones, over them those that were loaded, over them its interrupt lines."""
     return {**blank(call.machine.host.xen, domain), **domain.traits.records, **lines_saved(domain)}
 

@@ -11,7 +11,7 @@ from privcmdd.model.machine import lifecycle, p2m
 from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
-    from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.hypercalls.context import Hypercall
 
 PARAM: Final = Layout("struct xen_hvm_param", ("domid", "u16"), ("pad", "u16"), ("index", "u32"), ("value", "u64"))
 MEM_TYPE: Final = Layout(
@@ -23,7 +23,7 @@ GET_MEM_TYPE: Final = 15
 N_PARAMS: Final = 39  # HVM_NR_PARAMS
 
 
-def hvm_op(call: Call, arguments: tuple[int, ...]) -> int:
+def hvm_op(call: Hypercall, arguments: tuple[int, ...]) -> int:
     """The subcommand is the first argument.
 
     Raises:
@@ -37,7 +37,7 @@ def hvm_op(call: Call, arguments: tuple[int, ...]) -> int:
     raise call.unanswered("hvm_op", command)
 
 
-def param(call: Call, address: int, *, is_set: bool) -> int:
+def param(call: Hypercall, address: int, *, is_set: bool) -> int:
     """``HVMOP_set_param`` and ``HVMOP_get_param``."""
     asked = call.memory.get(PARAM, address)
     if asked["index"] >= N_PARAMS:
@@ -52,7 +52,7 @@ def param(call: Call, address: int, *, is_set: bool) -> int:
     return 0
 
 
-def mem_type(call: Call, address: int) -> int:
+def mem_type(call: Hypercall, address: int) -> int:
     """``HVMOP_get_mem_type``: RAM, or left to the device model."""
     asked = call.memory.get(MEM_TYPE, address)
     domain = call.domain(asked["domid"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.service.hypercalls.domctl import domctl as do_domctl
-from privcmdd.service.hypercalls.events import event_channel_op as do_event_channel_op
+from privcmdd.service.hypercalls.event_channel_op import event_channel_op as do_event_channel_op
 from privcmdd.service.hypercalls.grant_table_op import grant_table_op as do_grant_table_op
 from privcmdd.service.hypercalls.hvm_op import hvm_op as do_hvm_op
 from privcmdd.service.hypercalls.memory_op import memory_op as do_memory_op
@@ -20,10 +20,10 @@ from privcmdd.service.hypercalls.multicall import NUMBER as MULTICALL
 from privcmdd.service.hypercalls.multicall import multicall as do_multicall
 from privcmdd.service.hypercalls.sched_op import sched_op as do_sched_op
 from privcmdd.service.hypercalls.sysctl import sysctl as do_sysctl
-from privcmdd.service.hypercalls.version import xen_version as do_xen_version
+from privcmdd.service.hypercalls.xen_version import xen_version as do_xen_version
 
 if TYPE_CHECKING:
-    from privcmdd.service.hypercalls.call import Call, Handler
+    from privcmdd.service.hypercalls.context import Handler, Hypercall
 
 
 # __HYPERVISOR_* of xen/include/public/xen.h.
@@ -40,7 +40,7 @@ TABLE: Final[dict[int, Handler]] = {
 }
 
 
-def perform(call: Call, number: int, arguments: tuple[int, ...]) -> int:
+def perform(call: Hypercall, number: int, arguments: tuple[int, ...]) -> int:
     """Perform a hypercall.
 
     Returns:

@@ -14,7 +14,7 @@ from privcmdd.model.machine import memory, p2m, pod, resources
 from privcmdd.model.machine.memory import pages_of
 from privcmdd.model.units import DOMID_SELF
 from privcmdd.service import machine_files
-from privcmdd.service.hypercalls.call import is_self
+from privcmdd.service.hypercalls.context import is_self
 from privcmdd.service.hypercalls.paging import paging_op
 from privcmdd.service.layout import Layout
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from privcmdd.model.machine.domain import Domain
-    from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.hypercalls.context import Hypercall
 
 RESERVATION: Final = Layout(
     "struct xen_memory_reservation",
@@ -87,7 +87,7 @@ DOM0_PAGES: Final = 262_144  # what domain 0 says it has: 1 GiB
 NO_FRAMES: Final[npt.NDArray[np.uint64]] = np.zeros(0, dtype=np.uint64)
 
 
-def memory_op(call: Call, arguments: tuple[int, ...]) -> int:
+def memory_op(call: Hypercall, arguments: tuple[int, ...]) -> int:
     """The subcommand is the first argument, its structure the second.
 
     Raises:
@@ -101,7 +101,7 @@ def memory_op(call: Call, arguments: tuple[int, ...]) -> int:
     return do(call, address)
 
 
-def reservation(call: Call, address: int) -> tuple[dict[str, Any], npt.NDArray[np.uint64]]:
+def reservation(call: Hypercall, address: int) -> tuple[dict[str, Any], npt.NDArray[np.uint64]]:
     """Read the structure of a reservation and the list it points to; one of the caller's own domain has no answer here.
 
     Raises:
@@ -120,7 +120,7 @@ def reservation(call: Call, address: int) -> tuple[dict[str, Any], npt.NDArray[n
     return asked, call.memory.numbers(asked["extent_start"], n)
 
 
-def populate_physmap(call: Call, address: int) -> int:
+def populate_physmap(call: Hypercall, address: int) -> int:
     """``XENMEM_populate_physmap``: how many extents were populated; PV callers learn their machine frames."""
     asked, gfns = reservation(call, address)
     domid, start = asked["domid"], asked["extent_start"]
@@ -138,7 +138,7 @@ def populate_physmap(call: Call, address: int) -> int:
     return len(mfns)
 
 
-def increase_reservation(call: Call, address: int) -> int:
+def increase_reservation(call: Hypercall, address: int) -> int:
     """``XENMEM_increase_reservation``: machine frames for a PV domain."""
     asked = call.memory.get(RESERVATION, address)
     if is_self(asked["domid"]):
@@ -157,23 +157,23 @@ def increase_reservation(call: Call, address: int) -> int:
     return len(mfns)
 
 
-def decrease_reservation(call: Call, address: int) -> int:
+def decrease_reservation(call: Hypercall, address: int) -> int:
     """``XENMEM_decrease_reservation``: how many extents were given back."""
     asked, gmfns = reservation(call, address)
     order: int = asked["extent_order"]
     return memory.decrease_reservation(call.machine, asked["domid"], pages_of(gmfns, order)).n_done >> order
 
 
-def maximum_ram_page(call: Call, _address: int) -> int:
+def maximum_ram_page(call: Hypercall, _address: int) -> int:
     """``XENMEM_maximum_ram_page``: the number of the last frame plus one."""
     return call.machine.frames.n_frames
 
 
-def of_domain(number: Callable[[Call, int], int]) -> Callable[[Call, int], int]:
+def of_domain(number: Callable[[Hypercall, int], int]) -> Callable[[Hypercall, int], int]:
     """A question about one domain, which may be the caller's own."""
 
     @functools.wraps(number)
-    def handler(call: Call, address: int) -> int:
+    def handler(call: Hypercall, address: int) -> int:
         domid = call.memory.get(DOMAIN, address)["domid"]
         if is_self(domid):
             return DOM0_PAGES
@@ -183,18 +183,18 @@ def of_domain(number: Callable[[Call, int], int]) -> Callable[[Call, int], int]:
     return handler
 
 
-def current_reservation(call: Call, domid: int) -> int:
+def current_reservation(call: Hypercall, domid: int) -> int:
     """``XENMEM_current_reservation``: frames that a domain has."""
     domain = call.machine.domain(domid)
     return domain.tot_pages + domain.n_cached
 
 
-def maximum_reservation(call: Call, domid: int) -> int:
+def maximum_reservation(call: Hypercall, domid: int) -> int:
     """``XENMEM_maximum_reservation``: frames that a domain may have."""
     return call.machine.domain(domid).max_pages
 
 
-def maximum_gpfn(call: Call, domid: int) -> int:
+def maximum_gpfn(call: Hypercall, domid: int) -> int:
     """``XENMEM_maximum_gpfn``: a PV guest says itself how far its p2m goes, in its shared_info page."""
     domain = call.machine.domain(domid)
     if domain.kind.translated:
@@ -206,7 +206,7 @@ def maximum_gpfn(call: Call, domid: int) -> int:
     return min(max(n_pfns, 1) - 1, MOST_PFNS)
 
 
-def machphys_mfn_list(call: Call, address: int) -> int:
+def machphys_mfn_list(call: Hypercall, address: int) -> int:
     """``XENMEM_machphys_mfn_list``: the frames of the machine-to-phys table, 2 MiB each."""
     asked = call.memory.get(MACHPHYS, address)
     first, n_frames = call.machine.frames.machphys
@@ -216,7 +216,7 @@ def machphys_mfn_list(call: Call, address: int) -> int:
     return 0
 
 
-def machphys_mapping(call: Call, address: int) -> int:
+def machphys_mapping(call: Hypercall, address: int) -> int:
     """``XENMEM_machphys_mapping``: where a PV guest sees that table."""
     start = 0xFFFF_8000_0000_0000
     values = {"v_start": start, "v_end": start + (1 << 38), "max_mfn": (1 << 35) - 1}
@@ -224,7 +224,7 @@ def machphys_mapping(call: Call, address: int) -> int:
     return 0
 
 
-def add_to_physmap(call: Call, address: int) -> int:
+def add_to_physmap(call: Hypercall, address: int) -> int:
     """``XENMEM_add_to_physmap``: a guest frame, or a page that Xen keeps for the domain, at a guest frame."""
     asked = call.memory.get(ADD_TO_PHYSMAP, address)
     domain = call.domain(asked["domid"])
@@ -237,14 +237,14 @@ def add_to_physmap(call: Call, address: int) -> int:
     raise ModelError(errno.ENOSYS, f"add_to_physmap of space {asked['space']} is not there")
 
 
-def remove_from_physmap(call: Call, address: int) -> int:
+def remove_from_physmap(call: Hypercall, address: int) -> int:
     """``XENMEM_remove_from_physmap``."""
     asked = call.memory.get(REMOVE_FROM_PHYSMAP, address)
     p2m.remove(call.machine, call.domain(asked["domid"]).domid, asked["gpfn"])
     return 0
 
 
-def set_pod_target(call: Call, address: int) -> int:
+def set_pod_target(call: Hypercall, address: int) -> int:
     """``XENMEM_set_pod_target``: the answer has the numbers that result."""
     asked = call.memory.get(POD_TARGET, address)
     domain = call.domain(asked["domid"])
@@ -253,13 +253,13 @@ def set_pod_target(call: Call, address: int) -> int:
     return tell_pod_target(call, address, asked, domain)
 
 
-def get_pod_target(call: Call, address: int) -> int:
+def get_pod_target(call: Hypercall, address: int) -> int:
     """``XENMEM_get_pod_target``."""
     asked = call.memory.get(POD_TARGET, address)
     return tell_pod_target(call, address, asked, call.domain(asked["domid"]))
 
 
-def tell_pod_target(call: Call, address: int, asked: dict[str, Any], domain: Domain) -> int:
+def tell_pod_target(call: Hypercall, address: int, asked: dict[str, Any], domain: Domain) -> int:
     """Write the numbers of a domain's PoD cache and entries into the caller's structure."""
     if not domain.kind.translated:
         raise ModelError(errno.EINVAL, f"domain {domain.domid} is PV: nothing is populated on demand there")
@@ -272,12 +272,12 @@ def tell_pod_target(call: Call, address: int, asked: dict[str, Any], domain: Dom
     return 0
 
 
-def nothing_shared(_call: Call, _address: int) -> int:
+def nothing_shared(_call: Hypercall, _address: int) -> int:
     """``XENMEM_get_sharing_freed_pages`` and ``_shared_pages``: domains share no frames here."""
     return 0
 
 
-def acquire_resource(call: Call, address: int) -> int:
+def acquire_resource(call: Hypercall, address: int) -> int:
     """``XENMEM_acquire_resource``: the machine frames of a resource, or its size."""
     asked = call.memory.get(ACQUIRE_RESOURCE, address)
     domid = asked["domid"]
@@ -300,13 +300,13 @@ def acquire_resource(call: Call, address: int) -> int:
     return 0
 
 
-def access_op(call: Call, address: int) -> int:
+def access_op(call: Hypercall, address: int) -> int:
     """``XENMEM_access_op``: the recorded host has an AMD processor, whose nested page tables cannot do it."""
     domain = call.domain(call.memory.get(ACCESS_OP, address)["domid"])
     raise ModelError(errno.EINVAL, f"accesses to domain {domain.domid} cannot be watched")
 
 
-def claim_pages(call: Call, address: int) -> int:
+def claim_pages(call: Hypercall, address: int) -> int:
     """``XENMEM_claim_pages``: succeeds when so many frames are free; nothing is set aside for the domain."""
     asked = call.memory.get(RESERVATION, address)
     call.domain(asked["domid"])
@@ -318,7 +318,7 @@ def claim_pages(call: Call, address: int) -> int:
 
 
 # XENMEM_* of xen/include/public/memory.h.
-COMMANDS: Final[dict[int, Callable[[Call, int], int]]] = {
+COMMANDS: Final[dict[int, Callable[[Hypercall, int], int]]] = {
     0: increase_reservation,
     1: decrease_reservation,
     2: maximum_ram_page,

@@ -12,11 +12,11 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.machine import page_types
 from privcmdd.model.mm import access
 from privcmdd.model.units import PAGE_SIZE
-from privcmdd.service.hypercalls.call import is_self
+from privcmdd.service.hypercalls.context import is_self
 from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
-    from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.hypercalls.context import Hypercall
     from privcmdd.service.processes import Spaces
     from privcmdd.service.world import World
 
@@ -26,7 +26,7 @@ UNPIN: Final = 4
 MOST_OPERATIONS: Final = 1024
 
 
-def mmuext_op(call: Call, arguments: tuple[int, ...]) -> int:
+def mmuext_op(call: Hypercall, arguments: tuple[int, ...]) -> int:
     """Operations, how many, where to put how many were done, and whose frames they are about.
 
     Raises:

@@ -12,7 +12,7 @@ from privcmdd.service.layout import Layout
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.hypercalls.context import Hypercall
 
 NUMBER: Final = 13
 
@@ -27,7 +27,9 @@ RESULT_OFFSET: Final = 8
 MOST_ENTRIES: Final = 1024
 
 
-def multicall(call: Call, arguments: tuple[int, ...], perform: Callable[[Call, int, tuple[int, ...]], int]) -> int:
+def multicall(
+    call: Hypercall, arguments: tuple[int, ...], perform: Callable[[Hypercall, int, tuple[int, ...]], int]
+) -> int:
     """Perform the calls in order; one that fails does not stop those after it. Returns 0.
 
     Raises:

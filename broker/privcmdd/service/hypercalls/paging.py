@@ -16,7 +16,7 @@ from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
     from privcmdd.model.machine.domain import Domain
-    from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.hypercalls.context import Hypercall
 
 EVENT_OP: Final = Layout("struct xen_domctl_vm_event_op", ("op", "u32"), ("mode", "u32"), ("u", "u32"))
 PAGING_OP: Final = Layout(
@@ -26,7 +26,7 @@ PAGING_MODE: Final = 1
 RING_PARAM: Final = 27  # HVM_PARAM_PAGING_RING_PFN
 
 
-def event_op(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def event_op(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_vm_event_op``, for a pager: the answer is an event channel."""
     if values["mode"] != PAGING_MODE:
         raise call.unanswered("domctl", 56, f" of mode {values['mode']}")
@@ -42,7 +42,7 @@ def event_op(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, An
     return values
 
 
-def paging_op(call: Call, address: int) -> int:
+def paging_op(call: Hypercall, address: int) -> int:
     """``XENMEM_paging_op``: nominate a frame, evict it, or load it, from a page of the caller's when it gives one."""
     asked = call.memory.get(PAGING_OP, address)
     domain = call.domain(asked["domain"])

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.machine import lifecycle
-from privcmdd.service.hypercalls.call import is_self
+from privcmdd.service.hypercalls.context import is_self
 from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
-    from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.hypercalls.context import Hypercall
 
 SHUTDOWN: Final = Layout("struct sched_remote_shutdown", ("domain_id", "u16"), ("reason", "u32"))
 REMOTE_SHUTDOWN: Final = 4
 
 
-def sched_op(call: Call, arguments: tuple[int, ...]) -> int:
+def sched_op(call: Hypercall, arguments: tuple[int, ...]) -> int:
     """``SCHEDOP_remote_shutdown``; the others are about the caller's own domain.
 
     Raises:

@@ -14,7 +14,7 @@ from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
     from privcmdd.model.machine.domain import Domain
-    from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.hypercalls.context import Hypercall
 
 SHADOW_OP: Final = Layout(
     "struct xen_domctl_shadow_op",
@@ -39,7 +39,7 @@ ENABLE_LOG_DIRTY: Final = 1 << 2
 MIB_SHIFT: Final = 20
 
 
-def shadow_op(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def shadow_op(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_shadow_op``: log-dirty mode, and the size of the pool in MiB."""
     op, mode = values["op"], values["mode"]
     if op in (SHADOW_LOGDIRTY, SHADOW_OFF) or (op == SHADOW_ENABLE and mode == ENABLE_LOG_DIRTY):
@@ -62,13 +62,13 @@ def shadow_op(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, A
     return {**values, "pages": n_pages, "stats": {"dirty_count": int(np.count_nonzero(dirty))}}
 
 
-def get_mempool(_call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def get_mempool(_call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_get_paging_mempool_size``."""
     check_paged(domain)
     return {**values, "size": domain.traits.mempool_bytes}
 
 
-def set_mempool(call: Call, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
+def set_mempool(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_set_paging_mempool_size``: whole pages."""
     check_paged(domain)
     if values["size"] & 0xFFF:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.machine.records import TSC_KHZ
-from privcmdd.service.hypercalls.call import versioned
+from privcmdd.service.hypercalls.context import versioned
 from privcmdd.service.hypercalls.cpu_policy import FEATURESET, SYSTEM_POLICY, get_featureset, get_system_policy
 from privcmdd.service.hypercalls.domctl import info_list, listed
 from privcmdd.service.hypercalls.info import DOMAIN_INFO
@@ -17,7 +17,7 @@ from privcmdd.service.layout import Bytes, Layout
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.hypercalls.context import Hypercall
 
 INTERFACE_VERSIONS: Final = {"4.17": 0x15, "4.20": 0x15}
 
@@ -92,7 +92,7 @@ PAGE_SHIFT: Final = 12
 MOST_DOMAINS: Final = 32_752
 
 
-def sysctl(call: Call, arguments: tuple[int, ...]) -> int:
+def sysctl(call: Hypercall, arguments: tuple[int, ...]) -> int:
     """The structure is the first argument; what a command changes in it is written back.
 
     Raises:
@@ -110,12 +110,12 @@ def sysctl(call: Call, arguments: tuple[int, ...]) -> int:
     return 0
 
 
-def read_console(_call: Call, values: dict[str, Any]) -> dict[str, Any]:
+def read_console(_call: Hypercall, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_readconsole``: the console is empty."""
     return {**values, "count": 0}
 
 
-def physical_info(call: Call, _values: dict[str, Any]) -> dict[str, Any]:
+def physical_info(call: Hypercall, _values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_physinfo``."""
     frames = call.machine.frames
     return {
@@ -131,12 +131,12 @@ def physical_info(call: Call, _values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def scheduler(_call: Call, values: dict[str, Any]) -> dict[str, Any]:
+def scheduler(_call: Hypercall, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_sched_id``."""
     return {**values, "sched_id": SCHED_CREDIT2}
 
 
-def domain_info_list(call: Call, values: dict[str, Any]) -> dict[str, Any]:
+def domain_info_list(call: Hypercall, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_getdomaininfolist``: those that the caller has a right to, domain 0 first."""
     first, most = values["first_domain"], min(values["max_domains"], MOST_DOMAINS)
     call.memory.check(values["buffer"], DOMAIN_INFO.size * len(listed(call, first, most)))
@@ -145,26 +145,26 @@ def domain_info_list(call: Call, values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "num_domains": len(found)}
 
 
-def cpu_info(call: Call, values: dict[str, Any]) -> dict[str, Any]:
+def cpu_info(call: Hypercall, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_getcpuinfo``: one processor that never idled."""
     n_cpus = min(1, values["max_cpus"])
     call.memory.write(values["info"], bytes(8 * n_cpus))
     return {**values, "nr_cpus": n_cpus}
 
 
-def available_heap(call: Call, values: dict[str, Any]) -> dict[str, Any]:
+def available_heap(call: Hypercall, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_availheap``."""
     return {**values, "avail_bytes": call.machine.frames.n_free << PAGE_SHIFT}
 
 
-def cpu_topology(call: Call, values: dict[str, Any]) -> dict[str, Any]:
+def cpu_topology(call: Hypercall, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_cputopoinfo``: core 0 of socket 0 of node 0."""
     if values["cputopo"]:
         call.memory.write(values["cputopo"], bytes(12 * min(1, values["num_cpus"])))
     return {**values, "num_cpus": 1}
 
 
-def node_info(call: Call, values: dict[str, Any]) -> dict[str, Any]:
+def node_info(call: Hypercall, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_numainfo``: all memory is in one node, at distance 10 from itself."""
     frames = call.machine.frames
     if values["num_nodes"]:
@@ -176,7 +176,7 @@ def node_info(call: Call, values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "num_nodes": 1}
 
 
-def cpupool(call: Call, values: dict[str, Any]) -> dict[str, Any]:
+def cpupool(call: Hypercall, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_cpupool_op``: information about pool 0, which has the processor."""
     if values["op"] not in (POOL_INFO, POOL_FREE_INFO):
         raise call.unanswered("cpupool_op", values["op"])
@@ -190,7 +190,7 @@ def cpupool(call: Call, values: dict[str, Any]) -> dict[str, Any]:
 
 
 # XEN_SYSCTL_* of xen/include/public/sysctl.h: the structure, and what is done.
-COMMANDS: Final[dict[int, tuple[Layout, Callable[[Call, dict[str, Any]], dict[str, Any]]]]] = {
+COMMANDS: Final[dict[int, tuple[Layout, Callable[[Hypercall, dict[str, Any]], dict[str, Any]]]]] = {
     1: (READCONSOLE, read_console),
     3: (PHYSINFO, physical_info),
     4: (SCHED_ID, scheduler),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Slot
-from privcmdd.model.machine.gntalloc import MOST_SHARES, Holder, Notice
+from privcmdd.model.machine.gntalloc import MOST_SHARES, Holder, UnmapNotify
 from privcmdd.model.privcmd import gntdev
 from privcmdd.model.units import PAGE_SIZE, PROT_READ, PROT_WRITE
 from privcmdd.service.methods.gntdev import CLEAR_BYTE, event_of
@@ -17,7 +17,7 @@ from privcmdd.service.reply import WithDescriptors
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from privcmdd.model.keys import SharedFile
+    from privcmdd.model.file_keys import SharedFile
     from privcmdd.model.machine.gntalloc import Share, Shares
     from privcmdd.service.backing import Backing
     from privcmdd.service.session import Session
@@ -92,7 +92,7 @@ def notify(world: World, session: Session, params: Params) -> Params:
     if offset >= PAGE_SIZE:
         raise ModelError(errno.EINVAL, f"offset is {offset}, and a page has {PAGE_SIZE} bytes", key="offset")
     byte = (share.file, share.page, offset) if params["action"] & CLEAR_BYTE else None
-    world.machine.shares.notify(params["ref"], Notice(byte, event))
+    world.machine.shares.notify(params["ref"], UnmapNotify(byte, event))
     return {}
 
 

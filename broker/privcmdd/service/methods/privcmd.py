@@ -22,10 +22,10 @@ from privcmdd.model.machine.frames import FEW, NO_FRAME
 from privcmdd.model.privcmd.requests import MmapEntry, Part, Stopped, with_nibbles
 from privcmdd.model.units import DOMID_FIRST_RESERVED, DOMID_INVALID
 from privcmdd.service import detect
-from privcmdd.service.hypercalls.call import Call
+from privcmdd.service.hypercalls.caller_memory import CallerMemory
+from privcmdd.service.hypercalls.context import Hypercall
 from privcmdd.service.hypercalls.dm_op import device_model
 from privcmdd.service.hypercalls.hypercall import perform
-from privcmdd.service.hypercalls.memory import CallerMemory
 from privcmdd.service.machine_files import OWNERS, file_of, prepare
 from privcmdd.service.session import authorise, check_file
 from privcmdd.service.steps import CHECKPOINT
@@ -351,7 +351,7 @@ def hypercall(world: World, session: Session, params: dict[str, Any]) -> dict[st
             errno.EINVAL, f"arg holds {len(params['arg'])} bytes, expected {HYPERCALL_BYTES}: five u64", key="arg"
         )
     memory = CallerMemory(residence.space, world.backing, params["lent_addr"], params["lent"] or b"")
-    ret = perform(Call(world, session, memory), params["op"], ARGUMENTS.unpack(params["arg"]))
+    ret = perform(Hypercall(world, session, memory), params["op"], ARGUMENTS.unpack(params["arg"]))
     if ret == -errno.EFAULT and memory.wanted is not None:
         return {"ret": ret, "want_addr": memory.wanted[0], "want_bytes": memory.wanted[1]}
     return {"ret": ret}

@@ -10,8 +10,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.file_keys import BufferFile
 from privcmdd.model.files import N_PAGES
-from privcmdd.model.keys import BufferFile
 from privcmdd.model.mm import access, syscalls
 from privcmdd.model.mm.vm_map import File
 from privcmdd.model.units import PAGE_SHIFT, PAGE_SIZE, PROT_READ, PROT_WRITE
@@ -24,8 +24,8 @@ from privcmdd.service.settings import SpaceDefaults
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from privcmdd.model.file_keys import FileKey
     from privcmdd.model.files import BufferPages
-    from privcmdd.model.keys import FileKey
     from privcmdd.model.mm.access import FileRun
     from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.mm.vm_map import Entry

@@ -11,7 +11,7 @@ from privcmd.client import Client
 from privcmd.errors import PrivcmdError
 from privcmd.guest import operations
 from privcmd.guest.stepping import stepping
-from privcmd.guest.steps import Readable, Steps, Vcpu
+from privcmd.guest.vcpu import Readable, Steps, Vcpu
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -19,7 +19,7 @@ ENTRY_BYTES = 8
 ENTRIES_PER_PAGE = 512
 
 
-class Entry:
+class GrantEntry:
     """One entry of a page of the table."""
 
     def __init__(self, page: mmap.mmap, ref: int) -> None:

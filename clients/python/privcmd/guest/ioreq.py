@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import mmap
 
 
-class Type(IntEnum):
+class IoreqType(IntEnum):
     """IOREQ_TYPE_*."""
 
     PIO = 0
@@ -21,7 +21,7 @@ class Type(IntEnum):
     INVALIDATE = 8
 
 
-class State(IntEnum):
+class IoreqState(IntEnum):
     """STATE_IOREQ_*, STATE_IORESP_*."""
 
     NONE = 0
@@ -62,7 +62,7 @@ class Ioreq:
         descending: Whether later accesses are at lower addresses.
     """
 
-    type: Type
+    type: IoreqType
     addr: int
     size: int = 0
     data: int = 0
@@ -74,14 +74,14 @@ class Ioreq:
     @property
     def span(self) -> tuple[int, int]:
         """The first and the last address that the request accesses: bytes of memory, or ports."""
-        if self.type is Type.PIO:
+        if self.type is IoreqType.PIO:
             return self.addr, self.addr + self.size - 1
         behind = (self.count - 1) * self.size
         first = self.addr - behind if self.descending else self.addr
         return first, first + behind + self.size - 1
 
 
-class Slot:
+class IoreqSlot:
     """Where one vcpu's requests are, in a page that it shares with a device model."""
 
     def __init__(self, page: mmap.mmap, offset: int) -> None:
@@ -89,10 +89,10 @@ class Slot:
         self._offset = offset
 
     @property
-    def state(self) -> State:
+    def state(self) -> IoreqState:
         """The state of the slot. A value that no state has, written by a bad device model, counts as in process."""
         bits = self._page[self._offset + BITS_OFFSET] & STATE_BITS
-        return State(bits) if bits <= State.ANSWERED else State.IN_PROCESS
+        return IoreqState(bits) if bits <= IoreqState.ANSWERED else IoreqState.IN_PROCESS
 
     def put(self, request: Ioreq) -> None:
         """Write a request. Its state is written last, because that hands the request over."""
@@ -100,12 +100,12 @@ class Slot:
         self._page[at : at + REQUEST.size] = REQUEST.pack(request.addr, request.data, request.count, request.size)
         self._page[at + TYPE_OFFSET] = request.type
         flags = (READ * request.read) | (DATA_IS_POINTER * request.is_pointer) | (DESCENDING * request.descending)
-        self._page[at + BITS_OFFSET] = flags | State.READY
+        self._page[at + BITS_OFFSET] = flags | IoreqState.READY
 
     def take(self) -> int:
         """Take an answer and free the slot. Returns the answer's data."""
         (data,) = DATA.unpack_from(self._page, self._offset + DATA_OFFSET)
-        self._page[self._offset + BITS_OFFSET] = State.NONE
+        self._page[self._offset + BITS_OFFSET] = IoreqState.NONE
         return int(data)
 
 
@@ -121,7 +121,7 @@ def put_buffered(page: mmap.mmap, address: int, size: int, data: int) -> bool:
     read, written = COUNTERS.unpack_from(page, 0)
     if (written - read) & 0xFFFF_FFFF >= N_BUFFERED:
         return False
-    first = Type.COPY | BUFFERED_SIZES[size] << 10 | address << 12
+    first = IoreqType.COPY | BUFFERED_SIZES[size] << 10 | address << 12
     BUFFERED.pack_into(page, COUNTERS.size + written % N_BUFFERED * BUFFERED.size, first, data)
     struct.pack_into("<I", page, 4, (written + 1) & 0xFFFF_FFFF)
     return True

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from privcmd.guest.ioreq import Ioreq, Type
+from privcmd.guest.ioreq import Ioreq, IoreqType
 
 if TYPE_CHECKING:
-    from privcmd.guest.steps import Steps, Vcpu
+    from privcmd.guest.vcpu import Steps, Vcpu
     from privcmd.results import Interrupts
 
 
@@ -19,22 +19,22 @@ def port_read(vcpu: Vcpu, port: int, size: int = 1) -> Steps[int]:
         port: Its number.
         size: 1, 2 or 4 bytes.
     """
-    return vcpu.request(Ioreq(Type.PIO, port, size, read=True))
+    return vcpu.request(Ioreq(IoreqType.PIO, port, size, read=True))
 
 
 def port_write(vcpu: Vcpu, port: int, data: int, size: int = 1) -> Steps[None]:
     """Write an I/O port (out), and wait until the device model has done it."""
-    yield from vcpu.request(Ioreq(Type.PIO, port, size, data))
+    yield from vcpu.request(Ioreq(IoreqType.PIO, port, size, data))
 
 
 def mmio_read(vcpu: Vcpu, addr: int, size: int = 4) -> Steps[int]:
     """Read memory that a device model emulates, at a guest physical address; all ones when no device model does."""
-    return vcpu.request(Ioreq(Type.COPY, addr, size, read=True))
+    return vcpu.request(Ioreq(IoreqType.COPY, addr, size, read=True))
 
 
 def mmio_write(vcpu: Vcpu, addr: int, data: int, size: int = 4) -> Steps[None]:
     """Write to memory that a device model emulates."""
-    yield from vcpu.request(Ioreq(Type.COPY, addr, size, data))
+    yield from vcpu.request(Ioreq(IoreqType.COPY, addr, size, data))
 
 
 def buffered_write(vcpu: Vcpu, addr: int, data: int, size: int = 1) -> Steps[bool]:
@@ -52,13 +52,13 @@ def rep_ins(vcpu: Vcpu, port: int, addr: int, count: int, size: int = 2, *, desc
         size: Bytes of each: 1, 2 or 4.
         descending: Whether later items are at lower addresses (the direction flag).
     """
-    request = Ioreq(Type.PIO, port, size, addr, count, read=True, is_pointer=True, descending=descending)
+    request = Ioreq(IoreqType.PIO, port, size, addr, count, read=True, is_pointer=True, descending=descending)
     yield from vcpu.request(request)
 
 
 def rep_outs(vcpu: Vcpu, port: int, addr: int, count: int, size: int = 2, *, descending: bool = False) -> Steps[None]:
     """Write a port many times, from the guest's memory (rep outs)."""
-    yield from vcpu.request(Ioreq(Type.PIO, port, size, addr, count, is_pointer=True, descending=descending))
+    yield from vcpu.request(Ioreq(IoreqType.PIO, port, size, addr, count, is_pointer=True, descending=descending))
 
 
 def pci_read(vcpu: Vcpu, function: int, register: int, size: int = 4) -> Steps[int]:

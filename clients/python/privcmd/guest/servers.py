@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from privcmd.guest.ioreq import SLOT_BYTES, Ioreq, Slot, Type
+from privcmd.guest.ioreq import SLOT_BYTES, Ioreq, IoreqSlot, IoreqType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,9 +38,9 @@ class Connected:
     channel: EventChannel
     buffered: EventChannel | None
 
-    def slot(self, vcpu: int) -> Slot:
+    def slot(self, vcpu: int) -> IoreqSlot:
         """The slot of a vcpu's requests."""
-        return Slot(self.pages[0], vcpu * SLOT_BYTES)
+        return IoreqSlot(self.pages[0], vcpu * SLOT_BYTES)
 
     def close(self) -> None:
         """Give back pages and descriptors. Idempotent."""
@@ -77,18 +77,18 @@ def chosen(connected: Iterable[Connected], request: Ioreq, config_address: int) 
             function = as_config.addr >> 32
             if contains(ranges["pci"], function, function):
                 return one, as_config
-        elif contains(ranges["port" if request.type is Type.PIO else "memory"], *request.span):
+        elif contains(ranges["port" if request.type is IoreqType.PIO else "memory"], *request.span):
             return one, request
     return None
 
 
 def config_access(request: Ioreq, config_address: int) -> Ioreq | None:
     """An access to ports 0xcfc to 0xcff as one to the PCI function that port 0xcf8 selects; None when it is none."""
-    if request.type is not Type.PIO or request.addr & ~3 != CONFIG_DATA or not config_address & CONFIG_ENABLED:
+    if request.type is not IoreqType.PIO or request.addr & ~3 != CONFIG_DATA or not config_address & CONFIG_ENABLED:
         return None
     function = config_address >> 8 & 0xFFFF
     register = (config_address & 0xFC) | (request.addr & 3)
-    return replace(request, type=Type.PCI_CONFIG, addr=function << 32 | register)
+    return replace(request, type=IoreqType.PCI_CONFIG, addr=function << 32 | register)
 
 
 def contains(ranges: Iterable[list[int]], first: int, last: int) -> bool:

@@ -10,7 +10,7 @@ from privcmd.faces import dressed
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from privcmd.guest.steps import Steps, Vcpu
+    from privcmd.guest.vcpu import Steps, Vcpu
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from privcmd.client import Client
-    from privcmd.protocol import Notice
+    from privcmd.protocol import Notification
 
 SETTLE_S: Final = 5.0
 """How long the broker may take to notice that a process has gone."""
@@ -69,7 +69,7 @@ class Watch:
             self.client.ping()
         return self.leaks
 
-    def _notice(self, notice: Notice) -> None:
+    def _notice(self, notice: Notification) -> None:
         if notice.topic != "space" or self.token not in notice.body["client"]:
             return
         body = notice.body

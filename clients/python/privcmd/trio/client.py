@@ -15,7 +15,7 @@ from privcmd.connect import connect_error, read_some, socket_path
 from privcmd.errors import BrokerGone, PrivcmdError
 from privcmd.faults import AsyncFaults
 from privcmd.methods import AsyncDomains, AsyncEvents, AsyncMethods
-from privcmd.protocol import MAX_NOTICES, Answer, Conversation, Notice, result_of
+from privcmd.protocol import MAX_NOTICES, Answer, Conversation, Notification, result_of
 
 if TYPE_CHECKING:
     import os
@@ -48,8 +48,8 @@ class AsyncClient(AsyncMethods):
         self.events: AsyncEvents = AsyncEvents(self)
         self.domains: AsyncDomains = AsyncDomains(self)
         self.faults: AsyncFaults = AsyncFaults(self)
-        self.notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
-        self.listeners: list[Callable[[Notice], None]] = []
+        self.notices: deque[Notification] = deque(maxlen=MAX_NOTICES)
+        self.listeners: list[Callable[[Notification], None]] = []
         self.left: deque[tuple[int, int]] = deque()
         self._conversation = Conversation()
         self._gone: BrokerGone | None = BrokerGone(errno.ENOTCONN, "not connected yet: use `async with`")

@@ -9,7 +9,7 @@ import trio
 
 from privcmd.guest import operations
 from privcmd.guest.stepping import stepping_async
-from privcmd.guest.steps import Readable, Steps, Vcpu
+from privcmd.guest.vcpu import Readable, Steps, Vcpu
 
 if TYPE_CHECKING:
     from privcmd.trio.client import AsyncClient

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from privcmdd.model.machine.domain import Domain
     from privcmdd.model.machine.machine import Machine
-    from privcmdd.service.hypercalls.memory import CallerMemory
+    from privcmdd.service.hypercalls.caller_memory import CallerMemory
     from privcmdd.service.layout import Layout
     from privcmdd.service.session import Session
     from privcmdd.service.world import World
 
-    Handler = Callable[["Call", tuple[int, ...]], int]
+    Handler = Callable[["Hypercall", tuple[int, ...]], int]
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Hypercall:
     """A hypercall that is being performed.
 
     Attributes:
@@ -58,7 +58,7 @@ class Call:
 
 
 def versioned(
-    call: Call, address: int, size_bytes: int, head: Layout, versions: Mapping[str, int], what: str
+    call: Hypercall, address: int, size_bytes: int, head: Layout, versions: Mapping[str, int], what: str
 ) -> tuple[bytearray, dict[str, Any]]:
     """Read a structure whose head has the interface's version, as domctl's and sysctl's do.
 

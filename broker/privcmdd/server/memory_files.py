@@ -16,7 +16,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.keys import SharedFile
+from privcmdd.model.file_keys import SharedFile
 from privcmdd.model.units import PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from privcmdd.model.keys import FileKey
+    from privcmdd.model.file_keys import FileKey
 
 # linux/memfd.h and linux/falloc.h; Python has no names for these.
 MFD_NOEXEC_SEAL: Final = 0x0008

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from privcmdd.model.errors import ModelError
-from privcmdd.server.memory import MemoryFiles
+from privcmdd.server.memory_files import MemoryFiles
 from sim.scarcity import SCARCITY
 
 PAGE = 4096

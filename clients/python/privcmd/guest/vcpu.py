@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from privcmd import calls
 from privcmd.call import Call
 from privcmd.errors import PrivcmdError
-from privcmd.guest.grants import ENTRIES_PER_PAGE, Entry
-from privcmd.guest.ioreq import BUFFERED_ADDRESSES, BUFFERED_SIZES, Ioreq, State, Type, put_buffered
+from privcmd.guest.grants import ENTRIES_PER_PAGE, GrantEntry
+from privcmd.guest.ioreq import BUFFERED_ADDRESSES, BUFFERED_SIZES, Ioreq, IoreqState, IoreqType, put_buffered
 from privcmd.guest.servers import CONFIG_ADDRESS, CONFIG_DATA, CONFIG_ENABLED, PAGE_SIZE, Connected, chosen, map_pages
 
 if TYPE_CHECKING:
     import mmap
 
-    from privcmd.protocol import Notice
+    from privcmd.protocol import Notification
     from privcmd.results import Interrupts, IoreqServer
 
 SIZES = (1, 2, 4, 8)
@@ -71,7 +71,7 @@ class Vcpu:
         self._config_address = 0
         self._n_heard = 0
 
-    def notice(self, notice: Notice) -> None:
+    def notice(self, notice: Notification) -> None:
         """Note what a notification of the broker says."""
         self._n_heard += 1
         if notice.topic == "ioreq" and notice.body["dom"] == self.dom:
@@ -94,7 +94,7 @@ class Vcpu:
             raise PrivcmdError(errno.EINVAL, f"{request.count} accesses of {request.size} bytes: sizes are 1, 2, 4, 8")
         yield from self._follow()
         ones = (1 << 8 * request.size) - 1
-        if request.type is Type.PIO and not request.read and (request.addr, request.size) == (CONFIG_ADDRESS, 4):
+        if request.type is IoreqType.PIO and not request.read and (request.addr, request.size) == (CONFIG_ADDRESS, 4):
             self._config_address = request.data
         found = chosen(self._connected.values(), request, self._config_address)
         if found is None:
@@ -105,7 +105,7 @@ class Vcpu:
         """Tell every device model that the guest's memory has changed, so that it unmaps what it keeps mapped."""
         yield from self._follow()
         for connected in list(self._connected.values()):
-            yield from self._exchange(connected, Ioreq(Type.INVALIDATE, addr=0, data=(1 << 64) - 1, size=4))
+            yield from self._exchange(connected, Ioreq(IoreqType.INVALIDATE, addr=0, data=(1 << 64) - 1, size=4))
 
     def buffered_write(self, addr: int, data: int, size: int) -> Steps[bool]:
         """Write without waiting, as Xen does to the VGA's memory; False when no server takes it or the ring is full.
@@ -116,7 +116,7 @@ class Vcpu:
         if size not in BUFFERED_SIZES or not 0 <= addr < BUFFERED_ADDRESSES:
             raise PrivcmdError(errno.EINVAL, f"{size} bytes at {addr:#x}: 1, 2 or 4 below 1 MiB can be buffered")
         yield from self._follow()
-        found = chosen(self._connected.values(), Ioreq(Type.COPY, addr, size, data), 0)
+        found = chosen(self._connected.values(), Ioreq(IoreqType.COPY, addr, size, data), 0)
         if found is None or found[0].buffered is None:
             return False
         connected, channel = found[0], found[0].buffered
@@ -128,7 +128,7 @@ class Vcpu:
     def _exchange(self, connected: Connected, request: Ioreq) -> Steps[int]:
         """Hand a request over and wait for its answer; first for the answer that an earlier caller did not wait for."""
         slot = connected.slot(self.vcpu)
-        if slot.state is not State.NONE:
+        if slot.state is not IoreqState.NONE:
             yield from self._answered(connected, "the answer to an earlier request that was given up")
             slot.take()
         slot.put(request)
@@ -140,7 +140,7 @@ class Vcpu:
     def _answered(self, connected: Connected, what: str) -> Steps[None]:
         slot = connected.slot(self.vcpu)
         who = f"ioreq server {connected.server.id} of domain {self.dom}"
-        while slot.state is not State.ANSWERED:
+        while slot.state is not IoreqState.ANSWERED:
             yield Readable(connected.channel.fileno(), f"{what} from {who}")
             connected.channel.take()
 
@@ -192,12 +192,12 @@ class Vcpu:
 
     # --- grants ------------------------------------------------------------------------------------------
 
-    def grant_entry(self, ref: int) -> Steps[Entry]:
+    def grant_entry(self, ref: int) -> Steps[GrantEntry]:
         """An entry of the guest's grant table; the table is mapped when an entry is first needed."""
         index = ref // ENTRIES_PER_PAGE
         if index not in self._table:
             (self._table[index],) = yield from self._map_resource(1, 0, index, 1)
-        return Entry(self._table[index], ref)
+        return GrantEntry(self._table[index], ref)
 
     def end_grant(self, ref: int) -> Steps[None]:
         """End a grant that is not in use."""
@@ -281,8 +281,8 @@ class Vcpu:
             read: True: read; False: write ``data``.
         """
         address = CONFIG_ENABLED | function << 8 | (register & 0xFC)
-        yield from self.request(Ioreq(Type.PIO, CONFIG_ADDRESS, 4, address))
-        return (yield from self.request(Ioreq(Type.PIO, CONFIG_DATA + register % 4, size, data, read=read)))
+        yield from self.request(Ioreq(IoreqType.PIO, CONFIG_ADDRESS, 4, address))
+        return (yield from self.request(Ioreq(IoreqType.PIO, CONFIG_DATA + register % 4, size, data, read=read)))
 
 
 def is_readable(fd: int) -> bool:

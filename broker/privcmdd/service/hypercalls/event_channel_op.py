@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.machine.evtchn import PortState
 from privcmdd.model.units import DOMID_SELF
-from privcmdd.service.hypercalls.call import is_self
+from privcmdd.service.hypercalls.context import is_self
 from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.hypercalls.context import Hypercall
 
 ALLOC_UNBOUND: Final = Layout("struct evtchn_alloc_unbound", ("dom", "u16"), ("remote_dom", "u16"), ("port", "u32"))
 STATUS: Final = Layout(
@@ -32,7 +32,7 @@ RESET: Final = Layout("struct evtchn_reset", ("dom", "u16"))
 STATUSES: Final = {PortState.UNBOUND: 1, PortState.INTERDOMAIN: 2, PortState.VIRQ: 4}
 
 
-def event_channel_op(call: Call, arguments: tuple[int, ...]) -> int:
+def event_channel_op(call: Hypercall, arguments: tuple[int, ...]) -> int:
     """The subcommand is the first argument.
 
     Raises:
@@ -49,7 +49,7 @@ def event_channel_op(call: Call, arguments: tuple[int, ...]) -> int:
     return 0
 
 
-def alloc_unbound(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
+def alloc_unbound(call: Hypercall, asked: dict[str, Any]) -> dict[str, Any]:
     """``EVTCHNOP_alloc_unbound``: the port is the answer."""
     if is_self(asked["dom"]):
         raise call.unanswered("event_channel_op", 6, " of dom0")
@@ -58,7 +58,7 @@ def alloc_unbound(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
     return {**asked, "port": call.machine.events.alloc_unbound(domain.domid, remote)}
 
 
-def status(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
+def status(call: Hypercall, asked: dict[str, Any]) -> dict[str, Any]:
     """``EVTCHNOP_status``: what a port is for."""
     domid = 0 if is_self(asked["dom"]) else call.domain(asked["dom"]).domid
     port = call.machine.events.ports(domid).get(asked["port"])
@@ -69,7 +69,7 @@ def status(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
     return {**asked, "status": STATUSES[port.state], "vcpu": port.vcpu, "u": told}
 
 
-def reset(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
+def reset(call: Hypercall, asked: dict[str, Any]) -> dict[str, Any]:
     """``EVTCHNOP_reset``: close all ports of a domain."""
     if is_self(asked["dom"]):
         raise call.unanswered("event_channel_op", 10, " of dom0")
@@ -78,7 +78,7 @@ def reset(call: Call, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 # EVTCHNOP_* of xen/include/public/event_channel.h: the structure, and what is done.
-COMMANDS: Final[dict[int, tuple[Layout, Callable[[Call, dict[str, Any]], dict[str, Any]]]]] = {
+COMMANDS: Final[dict[int, tuple[Layout, Callable[[Hypercall, dict[str, Any]], dict[str, Any]]]]] = {
     5: (STATUS, status),
     6: (ALLOC_UNBOUND, alloc_unbound),
     10: (RESET, reset),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from privcmdd.model.host import Host
-    from privcmdd.service.hypercalls.call import Call
+    from privcmdd.service.hypercalls.context import Hypercall
 
 COMPILE_INFO: Final = Layout(
     "struct xen_compile_info",
@@ -52,7 +52,7 @@ RELEASES: Final = {
 }
 
 
-def xen_version(call: Call, arguments: tuple[int, ...]) -> int:
+def xen_version(call: Hypercall, arguments: tuple[int, ...]) -> int:
     """The subcommand is the first argument, where to put the answer the second.
 
     Raises:
@@ -76,7 +76,7 @@ def xen_version(call: Call, arguments: tuple[int, ...]) -> int:
     return 0
 
 
-def features(call: Call, address: int, host: Host) -> int:
+def features(call: Hypercall, address: int, host: Host) -> int:
     """``XENVER_get_features``."""
     asked = call.memory.get(FEATURE_INFO, address)
     submap = FEATURES[host.dom0] if asked["submap_idx"] == 0 else 0
@@ -86,7 +86,7 @@ def features(call: Call, address: int, host: Host) -> int:
     return 0
 
 
-def build_id(call: Call, address: int) -> int:
+def build_id(call: Hypercall, address: int) -> int:
     """``XENVER_build_id``: its size, and the bytes when there is room for them."""
     if not address:
         return len(BUILD)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.keys import BufferFile
+from privcmdd.model.file_keys import BufferFile
 from privcmdd.model.mm.vm_map import File
 from privcmdd.model.units import PAGE_MASK, PAGE_SHIFT, PROT_READ, PROT_WRITE, VM_MAX_ADDRESS
 from privcmdd.wire.limits import LENT_BYTES

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from privcmdd.service.hypercalls import events
+from privcmdd.service.hypercalls import event_channel_op
 from support.tool import (
     BUFFERS,
     EVENTS,
@@ -17,8 +17,8 @@ def test_event_channels_are_numbered(tool: Tool) -> None:
 
     ports = []
     for _ in range(2):
-        tool.put(events.ALLOC_UNBOUND.pack({"dom": dom, "remote_dom": 0}))
+        tool.put(event_channel_op.ALLOC_UNBOUND.pack({"dom": dom, "remote_dom": 0}))
         assert tool.call(EVENTS, 6, BUFFERS) == 0
-        ports.append(events.ALLOC_UNBOUND.unpack(tool.get(8))["port"])
+        ports.append(event_channel_op.ALLOC_UNBOUND.unpack(tool.get(8))["port"])
 
     assert ports == [1, 2]
