@@ -11,7 +11,7 @@ PROFILE ?= default
 SEEDS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants bench generate history model-check coverage lock image install wheel site manuals news pictures clean
+.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants bench generate history model-check coverage lock image install zig wheel site manuals news pictures clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -76,7 +76,10 @@ shim: ## the C client and the preload library
 install: ## put the C parts below PREFIX=/usr/local, with pkg-config files; DESTDIR= for packages
 	@$(MAKE) -s --no-print-directory -C clients/c install $(if $(PREFIX),PREFIX=$(PREFIX)) $(if $(DESTDIR),DESTDIR=$(DESTDIR))
 
-wheel: $(READY) ## the wheel, the client's wheel and the sdists into dist, for the oldest glibc that they run with
+zig: $(READY) ## the C compiler of what is published, into .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements/release.txt
+
+wheel: zig ## the wheels and sdists of privcmdd and privcmdd-client into dist, for glibc 2.17 and later
 	@.ci/wheel $(BIN)/python
 
 generate: $(READY) ## make the generated files anew

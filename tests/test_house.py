@@ -219,6 +219,7 @@ def test_everything_that_is_installed_is_locked() -> None:
     asked = {
         "run": project["project"]["dependencies"],
         "build": project["build-system"]["requires"],
+        "release": [*groups(project, "release")],
         "dev": [*project["project"]["dependencies"], *project["build-system"]["requires"], *groups(project, "dev")],
     }
     locked = {name: requirements(name) for name in asked}
