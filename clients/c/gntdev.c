@@ -215,8 +215,7 @@ static int copy_batch(struct copy_segment *segments, uint32_t n)
     struct answer answer;
     uint32_t n_own = 0;
     struct request *request = client_begin("gntdev.copy");
-    request_key(request, "segments");
-    mp_array(&request->out, n);
+    request_list(request, "segments", n);
     for (uint32_t i = 0; i < n; i++) {
         const struct copy_segment *segment = &segments[i];
         if (!is_copy(segment))
@@ -230,8 +229,7 @@ static int copy_batch(struct copy_segment *segments, uint32_t n)
         write_end(request, dest, &segment->dest, segment->flags & COPY_DEST_GREF);
         request_map_end(request, outer);
     }
-    request_key(request, "data");
-    uint8_t *own = mp_bin_room(&request->out, n_own);
+    uint8_t *own = request_bin_room(request, "data", n_own);
     for (uint32_t i = 0; own && i < n; i++)
         if (!(segments[i].flags & COPY_SOURCE_GREF)) {
             if (!user_read(own, segments[i].source.virt, segments[i].len))
@@ -331,8 +329,7 @@ static int map_all(const struct grants *grants, uint64_t addr, int prot)
         request_uint(request, "dom", refs->dom);
         request_uint(request, "addr", base);
         request_bool(request, "extents", true);
-        request_key(request, "arr");
-        uint8_t *to = mp_bin_room(&request->out, n * 8);
+        uint8_t *to = request_bin_room(request, "arr", n * 8);
         for (uint32_t i = 0; to && i < n; i++) {
             uint64_t ref = refs[i].ref;
             memcpy(to + 8 * (size_t)i, &ref, sizeof ref);

@@ -24,20 +24,12 @@
 /* Writes the caller's frame numbers, or nil when they cannot be read. Returns 0 or an errno. */
 static int write_frames(struct request *request, uint64_t from, uint32_t n)
 {
-    struct mp_out *out = &request->out;
-    request_key(request, "arr");
-    if (n > FRAMES_MOST) {
-        if (user_readable(from, (uint64_t)n * 8))
-            return say_error(E2BIG, "%u frames are asked for in one call, a message holds %zu", n, FRAMES_MOST);
-        mp_nil(out);
-        return 0;
-    }
-    size_t before = out->used;
-    uint8_t *to = mp_bin_room(out, n * 8);
-    if (to && !user_read(to, from, (uint64_t)n * 8)) {
-        out->used = before;
-        mp_nil(out);
-    }
+    bool fits = n <= FRAMES_MOST;
+    if (!fits && user_readable(from, (uint64_t)n * 8))
+        return say_error(E2BIG, "%u frames are asked for in one call, a message holds %zu", n, FRAMES_MOST);
+    uint8_t *to = request_bin_room(request, "arr", fits ? n * 8 : 0);
+    if (!fits || (to && !user_read(to, from, (uint64_t)n * 8)))
+        request_nil(request);
     return 0;
 }
 
@@ -126,8 +118,7 @@ static int ask_right(const char *method, const char *list, uint64_t file, uint16
     struct request *request = client_begin(method);
     request_uint(request, "file", file);
     request_uint(request, "dom", dom);
-    request_key(request, list);
-    mp_array(&request->out, 0);
+    request_list(request, list, 0);
     return client_call(&answer);
 }
 
@@ -135,8 +126,7 @@ static int ask_right(const char *method, const char *list, uint64_t file, uint16
 static bool write_entries(struct request *request, uint64_t from, uint32_t n, uint64_t *first, uint64_t *n_pages)
 {
     struct privcmd_mmap_entry entries[ENTRIES_READ];
-    request_key(request, "entry");
-    mp_array(&request->out, n);
+    request_list(request, "entry", n);
     for (uint32_t i = 0; i < n; i++) {
         uint32_t part = n - i < ENTRIES_READ ? n - i : ENTRIES_READ;
         if (i % ENTRIES_READ == 0 && !user_read(entries, from + i * sizeof *entries, part * sizeof *entries))
@@ -287,12 +277,10 @@ static int ask_hypercall(uint64_t file, const struct privcmd_hypercall *call, ui
     struct request *request = client_begin("privcmd.hypercall");
     request_uint(request, "file", file);
     request_uint(request, "op", call->op);
-    request_key(request, "arg");
-    mp_bin(&request->out, call->arg, sizeof call->arg);
+    request_bin(request, "arg", call->arg, sizeof call->arg);
     if (lent) {
         request_uint(request, "lent_addr", lent_at);
-        request_key(request, "lent");
-        mp_bin(&request->out, lent, lent_size);
+        request_bin(request, "lent", lent, lent_size);
     }
     return client_call(answer);
 }
@@ -332,12 +320,11 @@ static int64_t ioctl_hypercall(uint64_t file, uint64_t argument)
 /* Writes the caller's buffers. Returns 0 or an errno. */
 static int write_buffers(struct request *request, const struct privcmd_dm_op_buf *bufs, unsigned n)
 {
-    request_key(request, "bufs");
-    mp_array(&request->out, n);
+    request_list(request, "bufs", n);
     for (unsigned i = 0; i < n; i++) {
         if (bufs[i].size > DM_OP_BYTES)
             return E2BIG;
-        uint8_t *to = mp_bin_room(&request->out, (uint32_t)bufs[i].size);
+        uint8_t *to = request_list_bin_room(request, (uint32_t)bufs[i].size);
         if (!to)
             return ENOMEM;
         if (!user_read(to, bufs[i].data, bufs[i].size))

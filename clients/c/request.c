@@ -28,7 +28,7 @@ void request_begin(struct request *request, uint32_t msgid, const char *method)
     request_map(request);
 }
 
-void request_key(struct request *request, const char *key)
+static void request_key(struct request *request, const char *key)
 {
     mp_str(&request->out, key);
     if (request->out.failed)
@@ -38,6 +38,7 @@ void request_key(struct request *request, const char *key)
         request->out.failed = true;
     else
         ++*head;
+    request->value = request->out.used;
 }
 
 void request_uint(struct request *request, const char *key, uint64_t value)
@@ -64,4 +65,35 @@ void request_uints(struct request *request, const char *key, const uint32_t *val
     mp_array(&request->out, n);
     for (uint32_t i = 0; i < n; i++)
         mp_uint(&request->out, values[i]);
+}
+
+void request_bin(struct request *request, const char *key, const void *data, uint32_t size)
+{
+    request_key(request, key);
+    mp_bin(&request->out, data, size);
+}
+
+uint8_t *request_bin_room(struct request *request, const char *key, uint32_t size)
+{
+    request_key(request, key);
+    return mp_bin_room(&request->out, size);
+}
+
+void request_nil(struct request *request)
+{
+    if (request->out.failed)
+        return;
+    request->out.used = request->value;
+    mp_nil(&request->out);
+}
+
+void request_list(struct request *request, const char *key, uint32_t n)
+{
+    request_key(request, key);
+    mp_array(&request->out, n);
+}
+
+uint8_t *request_list_bin_room(struct request *request, uint32_t size)
+{
+    return mp_bin_room(&request->out, size);
 }

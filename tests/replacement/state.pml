@@ -90,7 +90,7 @@ byte ent[SPACES * PAGES];       // what each page belongs to; adjacent pages of 
 byte pte[SPACES * PAGES];       // the frame that each page has, or 0
 bit hidden_[SPACES];            // the entries allow no access
 byte orefs[SPACES * OBJECTS];   // UvmObject.refs
-bit base[SPACES * OBJECTS];     // an object's names: page x is gfn (x + base) % GFNS
+bit base[SPACES * OBJECTS];     // an object's gfns: page x is (x + base) % GFNS
 byte bad[SPACES * OBJECTS];     // and these of them failed, a bit each
 bit pending[SPACES];
 byte was[CLIENTS * PAGES];      // the map as it was when the replacement began that a client prepares

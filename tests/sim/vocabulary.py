@@ -43,7 +43,7 @@ class Vocabulary:
     """What there is to say, and what was learnt from answers.
 
     Attributes:
-        names: By domain: numbers under which its frames were once found.
+        gmfns: By domain: gmfns that had a frame once.
         spaces: Address spaces that were heard of.
         ports: By domain: event channels that were heard of.
         waiting: Those of guests that domain 0 may bind to, as (domain, port).
@@ -55,7 +55,7 @@ class Vocabulary:
         self._xen = xen
         self._methods = list(weights)
         self._weights = list(weights.values())
-        self.names: dict[int, list[int]] = {}
+        self.gmfns: dict[int, list[int]] = {}
         self.spaces: list[int] = []
         self.ports: dict[int, list[int]] = {}
         self.waiting: list[tuple[int, int]] = []
@@ -76,9 +76,9 @@ class Vocabulary:
         """Remember what an answer said."""
         if method == "domain.info" and result.get("frames"):
             frames = struct.unpack(f"<{len(result['frames']) // 8}Q", result["frames"])
-            self.names[params["dom"]] = [name for name in frames if name < 2**32]
+            self.gmfns[params["dom"]] = [gmfn for gmfn in frames if gmfn < 2**32]
         elif method == "domain.destroy":
-            self.names.pop(params["dom"], None)
+            self.gmfns.pop(params["dom"], None)
             self.ports.pop(params["dom"], None)
         elif "port" in result:
             self._hear_of(params.get("on", 0), [result["port"]], waits=params.get("remote") == 0)
@@ -108,7 +108,7 @@ class Vocabulary:
     def frames(self, dom: int, n: int) -> list[int]:
         """Names of a domain's frames, some of which are not there."""
         rng = self._rng
-        known = self.names.get(dom)
+        known = self.gmfns.get(dom)
         if known and rng.random() < 0.9:
             at = rng.randrange(len(known))
             return [known[(at + i) % len(known)] for i in range(n)]
@@ -117,12 +117,12 @@ class Vocabulary:
 
     def first(self, dom: int, n: int) -> int:
         """The first of a run of frames, whose end may not be there."""
-        known = self.names.get(dom)
+        known = self.gmfns.get(dom)
         return known[self._rng.randrange(max(1, len(known) - n))] if known else self._rng.randrange(40)
 
-    def listed(self, names: list[int]) -> bytes | list[int]:
+    def listed(self, gmfns: list[int]) -> bytes | list[int]:
         """A frame list in one of its two forms."""
-        return names if self._rng.random() < 0.2 else struct.pack(f"<{len(names)}Q", *names)
+        return gmfns if self._rng.random() < 0.2 else struct.pack(f"<{len(gmfns)}Q", *gmfns)
 
     def place(self) -> Params:
         """A range, mapped anew for what comes then: linux wants it fresh and filled as a whole."""
@@ -131,13 +131,13 @@ class Vocabulary:
     def domain(self) -> int:
         """One that lives, if there is one that is known."""
         rng = self._rng
-        return rng.choice(sorted(self.names)) if self.names and rng.random() < 0.85 else rng.choice(DOMAINS)
+        return rng.choice(sorted(self.gmfns)) if self.gmfns and rng.random() < 0.85 else rng.choice(DOMAINS)
 
     def batch(self, method: str) -> list[Ask]:
         """``privcmd.mmapbatch`` and ``_v2``."""
         place, dom = self.place(), self.domain()
-        names = self.frames(dom, place["len"] // PAGE)
-        params: Params = {"dom": dom, "addr": place["addr"], "arr": self.listed(names)}
+        gmfns = self.frames(dom, place["len"] // PAGE)
+        params: Params = {"dom": dom, "addr": place["addr"], "arr": self.listed(gmfns)}
         if self._rng.random() < 0.3:
             params["extents"] = True
         return [*([Ask("mmap", place)] if self._rng.random() < 0.6 else []), Ask(method, params)]
@@ -225,7 +225,7 @@ class Vocabulary:
         rng = self._rng
         dom = self.domain()
         n = rng.choice((1, 2, 4))
-        rows = b"".join(struct.pack("<HHI", 1, 0, name & 0xFFFF_FFFF) for name in self.frames(dom, n))
+        rows = b"".join(struct.pack("<HHI", 1, 0, gmfn & 0xFFFF_FFFF) for gmfn in self.frames(dom, n))
         table = {"addr": BASE + rng.randrange(N_PAGES) * PAGE, "len": PAGE, "prot": 3, "fixed": True}
         map_them = Ask("gntdev.map", {"dom": dom, "addr": GRANTS, "arr": struct.pack(f"<{n}Q", *range(n))})
         if rng.random() < 0.5:

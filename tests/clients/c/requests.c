@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The client's writing of requests. Reads lines, each one step of writing: begin MSGID METHOD, then keys with values
- * (uint KEY N, bool KEY N, str KEY TEXT, uints KEY N N ...), keys alone with values after them (key KEY, then nil, int
- * N, bin HEX, array N, map), "end" at the end of a map, and "done", which prints the bytes, or "failed".
+ * (uint KEY N, bool KEY N, str KEY TEXT, uints KEY N N ..., bin KEY HEX, room KEY HEX, nil KEY HEX, list KEY N), the
+ * elements of a list (element HEX, or map and its keys and "end"), and "done", which prints the bytes, or "failed".
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,14 +22,25 @@ static bool is(const char *step, const char *name)
     return !strcmp(step, name);
 }
 
-static void write_bin(const char *digits)
+static uint32_t size_of(const char *digits)
 {
-    size_t size = strlen(digits) / 2;
-    uint8_t *to = mp_bin_room(&request.out, (uint32_t)size);
-    for (size_t i = 0; to && i < size; i++) {
+    return (uint32_t)(strlen(digits) / 2);
+}
+
+/* to: NULL when there is no room. */
+static void write_bytes(uint8_t *to, const char *digits)
+{
+    for (size_t i = 0; to && i < size_of(digits); i++) {
         char byte[3] = {digits[2 * i], digits[2 * i + 1], 0};
         to[i] = (uint8_t)strtoul(byte, NULL, 16);
     }
+}
+
+static void write_bin(const char *key, const char *digits)
+{
+    static uint8_t bytes[LINE];
+    write_bytes(bytes, digits);
+    request_bin(&request, key, bytes, size_of(digits));
 }
 
 static void write_uints(const char *key, char *numbers)
@@ -61,16 +72,17 @@ static void step(const char *name, const char *word, char *rest)
         request_str(&request, word, rest);
     else if (is(name, "uints"))
         write_uints(word, rest);
-    else if (is(name, "key"))
-        request_key(&request, word);
-    else if (is(name, "nil"))
-        mp_nil(&request.out);
-    else if (is(name, "int"))
-        mp_uint(&request.out, strtoull(word, NULL, 10));
     else if (is(name, "bin"))
-        write_bin(word);
-    else if (is(name, "array"))
-        mp_array(&request.out, (uint32_t)strtoul(word, NULL, 10));
+        write_bin(word, rest);
+    else if (is(name, "room"))
+        write_bytes(request_bin_room(&request, word, size_of(rest)), rest);
+    else if (is(name, "nil")) {
+        write_bytes(request_bin_room(&request, word, size_of(rest)), rest);
+        request_nil(&request);
+    } else if (is(name, "list"))
+        request_list(&request, word, (uint32_t)strtoul(rest, NULL, 10));
+    else if (is(name, "element"))
+        write_bytes(request_list_bin_room(&request, size_of(word)), word);
     else if (is(name, "map"))
         outer[depth++] = request_map(&request);
     else if (is(name, "end"))

@@ -36,19 +36,11 @@ def run(compiled: Callable[..., Path], steps: Sequence[str]) -> list[str]:
     return done.stdout.splitlines()
 
 
-def item(value: Any) -> Iterator[str]:
-    """The steps that write a value which has no key."""
+def element(value: Any) -> Iterator[str]:
+    """The steps that write an element of a list."""
     match value:
-        case None:
-            yield "nil"
-        case int():
-            yield f"int {value}"
         case bytes():
-            yield f"bin {value.hex()}"
-        case list():
-            yield f"array {len(value)}"
-            for inner in value:
-                yield from item(inner)
+            yield f"element {value.hex()}"
         case dict():
             yield "map"
             yield from pairs(value)
@@ -61,17 +53,24 @@ def pairs(params: Mapping[str, Any]) -> Iterator[str]:
     """The steps that write keys with their values."""
     for key, value in params.items():
         match value:
+            case None:
+                yield f"nil {key} 0102"
             case bool():
                 yield f"bool {key} {int(value)}"
             case int():
                 yield f"uint {key} {value}"
             case str():
                 yield f"str {key} {value}"
+            case bytes():
+                yield f"{'room' if len(value) % 2 else 'bin'} {key} {value.hex()}"
             case [int(), *_]:
                 yield f"uints {key} {' '.join(map(str, value))}"
+            case list():
+                yield f"list {key} {len(value)}"
+                for inner in value:
+                    yield from element(inner)
             case _:
-                yield f"key {key}"
-                yield from item(value)
+                raise NotImplementedError(value)
 
 
 def steps(msgid: int, method: str, params: Mapping[str, Any]) -> list[str]:

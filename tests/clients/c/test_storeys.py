@@ -111,3 +111,15 @@ def test_the_check_sees_calls() -> None:
     }
     without_includes = {path: INCLUDE.sub("", text) for path, text in texts["client"].items()}
     assert {"connection", "say", "fds"} <= set(known("client", without_includes, owner))
+
+
+def test_requests_are_written_in_one_file() -> None:
+    """Only ``request`` puts MessagePack together; all others give it keys and values."""
+    writers = {
+        name
+        for name, texts in sources().items()
+        for text in texts.values()
+        if re.search(r"\bmp_(?:array|map|uint|bool|nil|str|bin|bin_room)\(", NOT_CODE.sub(" ", text))
+    }
+
+    assert writers == {"msgpack", "request"}

@@ -32,7 +32,7 @@ class Thing:
     gmfns: list[int] = field(default_factory=list)
     failed: set[int] = field(default_factory=set)
     used: bool = False  # a privcmd VMA: an ioctl has filled it once
-    frames: list[Frame] | None = None  # uvm: part of a resource, whose names are its machine frames
+    frames: list[Frame] | None = None  # uvm: part of a resource, whose gmfns are its machine frames
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Batch:
     def advance(self, n_frames: int) -> None:
         """Look up the next frames; good ones stay referenced until the batch ends."""
         at = len(self.found)
-        for name in self.gmfns[at : at + n_frames]:
-            self.found.append(self.space.look_up(self.domid, name, self.prot))
+        for gmfn in self.gmfns[at : at + n_frames]:
+            self.found.append(self.space.look_up(self.domid, gmfn, self.prot))
 
     def abandon(self) -> None:
         self.space.host.batches.remove(self)
@@ -86,13 +86,13 @@ class Space:
         self.barred: set[int] = set()  # linux: pages whose entry is there and not present: no frame, and no hole
         host.spaces.append(self)
 
-    def look_up(self, domid: int, name: int, prot: int) -> Frame | int:
-        """The frame of this name, or its errno; 0 when it is mapped without access (linux) and never looked at."""
+    def look_up(self, domid: int, gmfn: int, prot: int) -> Frame | int:
+        """The frame of this gmfn, or its errno; 0 when it is mapped without access (linux) and never looked at."""
         if self.kind == "linux" and domid in NOBODYS:
-            return 0 if prot == 0 else self.host.look_up_nobodys(domid, name)
+            return 0 if prot == 0 else self.host.look_up_nobodys(domid, gmfn)
         if self.kind == "linux" and prot == 0 and domid in self.host.domains:
             return 0
-        found = self.host.look_up(domid, name)
+        found = self.host.look_up(domid, gmfn)
         domain = self.host.domains.get(domid)
         if self.kind == "linux" and prot & WRITE and domain is not None and found in domain.tables:
             return errno.EBUSY
@@ -333,8 +333,8 @@ class Space:
         _, mfn, n = entry
         start, prot = self.check_entry_uvm(entry, may_write)
         found = []
-        for at, name in enumerate(range(mfn, mfn + n)):
-            frame = self.host.look_up(domid, name) if looked_up is None else looked_up[at]
+        for at, gmfn in enumerate(range(mfn, mfn + n)):
+            frame = self.host.look_up(domid, gmfn) if looked_up is None else looked_up[at]
             if not isinstance(frame, Frame):
                 raise Refused(frame)
             found.append(frame)
@@ -376,7 +376,7 @@ class Space:
         expected, vma = self.check_entry_linux(domid, entry, last, may_write)
         gmfns = range(mfn, mfn + n)
         self.fill(
-            expected, [self.look_up(domid, name, self.pages[vpn].prot) for vpn, name in enumerate(gmfns, expected)]
+            expected, [self.look_up(domid, gmfn, self.pages[vpn].prot) for vpn, gmfn in enumerate(gmfns, expected)]
         )
         return expected + n, 0, vma
 

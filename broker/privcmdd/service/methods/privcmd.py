@@ -105,7 +105,7 @@ def batch(
         if params["num"] == 0:
             raise ModelError(errno.EINVAL, "num is 0, expected at least one frame", key="num")
         raise ModelError(errno.EFAULT, "arr is nil: the caller's array cannot be read", key="arr")
-    gmfns = named(asked)
+    gmfns = gmfns_of(asked)
     check_counts(world.settings.limits, params["num"], len(gmfns), "arr")
     if domid >= DOMID_FIRST_RESERVED:
         file_of(world, domid)  # made before anything is mapped: the host may refuse it
@@ -237,7 +237,7 @@ def check_counts(limits: Limits, num: int | None, n: int, key: str) -> None:
         )
 
 
-def named(frames: Frames) -> Gmfns:
+def gmfns_of(frames: Frames) -> Gmfns:
     """The gmfns of a request in the form that the model is fastest with: a list of few, an array of many."""
     if len(frames.data) <= 8 * FEW:
         return memoryview(frames.data).cast("Q").tolist()
