@@ -110,6 +110,7 @@ FACES: Final[Mapping[str, Face]] = {
         never=("EINVAL",),
     ),
     "privcmd.dm_op": Face("dm_op", value="ret bufs"),
+    "privcmd.unknown_ioctl": Face("unknown_ioctl", value="ret"),
     "gntdev.map": Face(
         "map_grants", names={"arr": "refs"}, types={"arr": "Sequence[int]"}, send={"arr": "list(refs)"}, value=WHOLE
     ),

@@ -38,6 +38,7 @@ SESSION = [
     "privcmd.mmap_resource",
     "privcmd.hypercall",
     "privcmd.dm_op",
+    "privcmd.unknown_ioctl",
     "space.buffers",
     "mprotect",
     "space.fork",

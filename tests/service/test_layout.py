@@ -109,6 +109,7 @@ HVM_RECORDS = [
 PREFIXES = {
     "hypercall": "__HYPERVISOR_",
     "memory_op": "XENMEM_",
+    "xen_version": "XENVER_",
     "mmuext_op": "MMUEXT_",
     "sched_op": "SCHEDOP_",
     "grant_table_op": "GNTTABOP_",

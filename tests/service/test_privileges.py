@@ -42,6 +42,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "privcmd.mmap_resource": {"dom": DOM, "type": 1, "id": 0},
     "privcmd.hypercall": {"op": 17, "arg": bytes(40)},
     "privcmd.dm_op": {"dom": DOM, "bufs": []},
+    "privcmd.unknown_ioctl": {"device": "privcmd", "number": 0x5063},
     "gntdev.map": {"dom": DOM, "addr": BASE, "arr": frames(1)},
     "gntdev.copy": {"segments": [{"flags": 1, "len": 0, "source_dom": DOM, **dict.fromkeys(COPY, 0)}]},
     "gntdev.notify": {"addr": BASE, "action": 0},

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ class Tool:
 
     def __init__(self, desk: Desk, session: Session | None = None) -> None:
         self.desk = desk
+        self.why = ""
+        """Why the last hypercall was refused."""
         self.session = session or desk.connect()
         desk.call(self.session, "mmap", addr=BUFFERS, len=N_BUFFERS * PAGE, prot=3, fixed=True, file="hypercall")
 
@@ -54,7 +57,11 @@ class Tool:
         reply = self.desk.reply(self.session, "privcmd.hypercall", op=op, arg=words)
         for fd in reply.fds:
             os.close(fd)
-        ret: int = result(reply)["ret"]
+        answer = result(reply)
+        ret: int = answer["ret"]
+        self.why = answer.get("why", "")
+        if ret < 0:  # whatever is refused is refused in words
+            assert self.why.startswith(f"{errno.errorcode[-ret]}: ")
         return ret
 
     def memory(self, command: int, layout: Layout, **values: Any) -> tuple[int, dict[str, Any]]:

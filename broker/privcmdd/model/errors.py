@@ -36,6 +36,18 @@ class ModelError(Exception):
         return f"{self.name}: {self.text}"
 
 
+class Unanswered(ModelError):  # noqa: N818 - an answer, as ModelError is
+    """A refusal because there is no such operation. The broker counts it under the operation's name.
+
+    Attributes:
+        what: The operation's name, as ``domctl getvcpuinfo``.
+    """
+
+    def __init__(self, what: str, text: str | None = None, errno: int = _errno.ENOSYS, **details: Any) -> None:
+        super().__init__(errno, text or f"{what} is not answered here", op=what, **details)
+        self.what = what
+
+
 class LawBroken(Exception):  # noqa: N818 - deliberately not an Error: the caller did nothing wrong
     """A law of the model does not hold. Always a bug of ours.
 

@@ -167,6 +167,7 @@ class Broker:
             return cast("Reply", result.reply(msgid))
         except (ModelError, ParamError) as refusal:
             world.n_refused += 1
+            world.count(refusal)
             nvim = "nvim-errors" in session.features
             details = stamped(session, refusal.details)
             return Reply(response_error(msgid, refusal.errno, refusal.text, details, nvim=nvim))

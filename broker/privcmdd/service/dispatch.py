@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING
 
 from privcmdd import __version__
-from privcmdd.model.errors import ModelError
+from privcmdd.model.errors import Unanswered
 from privcmdd.service.methods import AT_ONCE, machinery
 from privcmdd.wire.methods import METHODS, Method
 
@@ -35,7 +34,7 @@ class Dispatch:
         """Find a method that is not in ``known``: it needs the machine, or it does not exist.
 
         Raises:
-            ModelError: ENOSYS.
+            Unanswered: ENOSYS.
         """
         check_known(name)
         self.known |= paired(machinery().handlers)
@@ -52,10 +51,10 @@ def check_known(name: str) -> None:
     """Check that a method is in the table.
 
     Raises:
-        ModelError: ENOSYS.
+        Unanswered: ENOSYS.
     """
     if name not in METHODS:
         shown = name if len(name) <= 64 and name.isprintable() else repr(name[:64])
-        raise ModelError(
-            errno.ENOSYS, f"there is no method {shown}; ask describe for those there are", version=__version__
+        raise Unanswered(
+            f"method {shown}", f"there is no method {shown}; ask describe for those there are", version=__version__
         )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from privcmdd.model.errors import ModelError
+from privcmdd.model.errors import Unanswered
 from privcmdd.service.findings import Findings, sees
 from privcmdd.service.sequence import Sequence
 from privcmdd.wire.messages import notification
@@ -126,16 +126,12 @@ class World:
         """
         return self.spaces.of(session, self.settings.space, self.settings.limits.slice_frames)
 
-    def count_unanswered(self, what: str, number: int) -> ModelError:
-        """Count an operation that has no answer here, for people who wonder why a program fails.
-
-        Returns:
-            The refusal, for the caller to raise.
-        """
-        counts = self.unanswered
-        name = what if what in counts or len(counts) < MOST_NAMES else OTHERS
-        counts[name] = counts.get(name, 0) + 1
-        return ModelError(number, f"{what} is not answered here", op=what)
+    def count(self, refusal: Exception) -> None:
+        """Count a refusal if there is no such operation here, for people who wonder why a program fails."""
+        if isinstance(refusal, Unanswered):
+            what, counts = refusal.what, self.unanswered
+            name = what if what in counts or len(counts) < MOST_NAMES else OTHERS
+            counts[name] = counts.get(name, 0) + 1
 
     def accounts_below(self) -> dict[Account, list[Account]]:
         """The account of each uid, with the accounts of the connections that draw on it."""

@@ -489,6 +489,22 @@ def dm_op(dom: int, bufs: Sequence[bytes]) -> Call[tuple[int, list[bytes]]]:
     return Call("privcmd.dm_op", {"dom": dom, "bufs": list(bufs)}, lambda answer, _: (answer["ret"], answer["bufs"]))
 
 
+def unknown_ioctl(device: str, number: int) -> Call[int]:
+    """An ioctl that a device does not have: refuse it as its driver does, and count it.
+
+    A client that stands in for the devices asks this for each ioctl that it does not know, so that ``stats`` counts it
+    among what was not answered.
+
+    Args:
+        device: The device. One of "privcmd", "gntdev", "gntalloc", "evtchn".
+        number: The number of the ioctl.
+
+    Returns:
+        What the ioctl returns: -25 (ENOTTY), of evtchn -38 (ENOSYS).
+    """
+    return Call("privcmd.unknown_ioctl", {"device": device, "number": number}, lambda answer, _: answer["ret"])
+
+
 def map_grants(dom: int, addr: int, refs: Sequence[int], *, extents: bool = False) -> Call[dict[str, Any]]:
     """Map grants of a domain, into a mapping of the gntdev device.
 

@@ -30,6 +30,7 @@ VECTORS = json.loads((Path(__file__).parents[3] / "clients/protocol/vectors.json
 SAMPLES: dict[str, Any] = {
     "int": 1,
     "str": "hvm",
+    "device": "privcmd",
     "bytes": b"x",
     "Iterable[int]": [1],
     "Sequence[int]": [1],
@@ -37,13 +38,13 @@ SAMPLES: dict[str, Any] = {
     "Sequence[tuple[int, int, int]]": [(0, 0, 1)],
     "Sequence[Mapping[str, int]]": [{"flags": 1, "len": 1}],
 }
-"""A value for each annotation that a required parameter has."""
+"""A value for each annotation that a required parameter has; first for parameters by their name."""
 
 
 def called(make: Callable[..., Call[Any]]) -> Call[Any]:
     """What a call builds, with a value for each parameter that needs one."""
     given = [
-        SAMPLES[param.annotation]
+        SAMPLES.get(param.name, SAMPLES[param.annotation])
         for param in inspect.signature(make).parameters.values()
         if param.default is param.empty and param.kind is not param.VAR_POSITIONAL
     ]

@@ -39,6 +39,9 @@ class Machine:
         first = HEAD.pack({"op": number}) + layout.pack(values)
         answer = self.desk.call(self.session, "privcmd.dm_op", dom=self.dom, bufs=[first, *more])
         self.desk.broker.check()
+        name = f"{errno.errorcode[-answer['ret']]}: dm_op " if answer["ret"] else ""
+        assert answer.get("why", "").startswith(name)
+        assert ("why" in answer) == bool(name)
         return answer["ret"], layout.unpack(answer["bufs"][0], HEAD.size), answer["bufs"][1:]
 
     def create(self, bufioreq: int = 2) -> int:

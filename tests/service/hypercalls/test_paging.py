@@ -110,6 +110,7 @@ def test_a_loaded_frame_has_what_the_pager_gave(pager: Pager) -> None:
     asked: dict[str, Any] = {"op": MEMORY_OP, "arg": struct.pack("<5Q", 20, BUFFERS, 0, 0, 0)}
 
     refused = pager.desk.call(pager.tool.session, "privcmd.hypercall", **asked)
+    assert "memory_op paging_op of domain" in refused.pop("why")
     assert refused == {"ret": -errno.EFAULT, "want_addr": 0x5000, "want_bytes": PAGE}
     assert pager.map(3) == (-errno.ENOENT, [-errno.ENOENT])
     lent = b"loaded".ljust(PAGE, b"\0")

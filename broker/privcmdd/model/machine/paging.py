@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from privcmdd.model.errors import ModelError
+from privcmdd.model.errors import ModelError, Unanswered
 from privcmdd.model.machine import memory, p2m
 from privcmdd.model.machine.domain import DEVICE, FLAGS, PAGED
 from privcmdd.model.machine.effects import FrameWanted
@@ -105,7 +105,9 @@ def enable(machine: Machine, domid: int, ring: int) -> int:
     if domain.pager is not None:
         raise ModelError(errno.EBUSY, f"domain {domid} has a pager", dom=domid)
     if not ring:
-        raise ModelError(errno.ENOSYS, "HVM_PARAM_PAGING_RING_PFN does not say where the ring is", dom=domid)
+        raise Unanswered(
+            "vm_event_op without a ring", "HVM_PARAM_PAGING_RING_PFN does not say where the ring is", dom=domid
+        )
     pager = Pager(int(machine.frames.page[p2m.mfn_of(domain, ring)]))
     pager.port = machine.events.alloc_unbound(domid, 0, for_xen=True)
     domain.pager = pager

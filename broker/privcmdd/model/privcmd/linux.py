@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from privcmdd.model.errors import ModelError
+from privcmdd.model.errors import ModelError, Unanswered
 from privcmdd.model.host import Host
 from privcmdd.model.machine import resources
 from privcmdd.model.machine.frames import BARRED, NO_FRAME
@@ -360,7 +360,7 @@ class Linux:
     def check_mmap(self) -> None:
         """Refuse MMAP in a PVH dom0: its frames are auto-translated, and the driver has no MMAP for these."""
         if self.host.dom0 == "pvh":
-            raise ModelError(errno.ENOSYS, "there is no MMAP in a PVH dom0: use MMAPBATCH_V2")
+            raise Unanswered("privcmd ioctl MMAP", "there is no MMAP in a PVH dom0: use MMAPBATCH_V2")
 
     def mmap_resource(
         self, space: AddressSpace, wanted: Part, addr: int, *, may_write: bool = True, ready: Ready = as_it_is

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from privcmdd.model.errors import ModelError
+from privcmdd.model.errors import ModelError, Unanswered
 from privcmdd.model.units import DOMID_SELF
 from privcmdd.service.hypercalls.names import named
 
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
     Handler = Callable[["Hypercall", tuple[int, ...]], int]
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Hypercall:
     """A hypercall that is being performed.
 
@@ -32,11 +34,17 @@ class Hypercall:
         world: The state.
         session: The caller.
         memory: The caller's memory, where the arguments lie.
+        operation: What is performed, by its name.
+        domid: The domain that it is about; None until that is known.
+        refusals: What was refused, in words: at most one, except in a multicall.
     """
 
     world: World
     session: Session
     memory: CallerMemory
+    operation: str = ""
+    domid: int | None = None
+    refusals: list[str] = field(default_factory=list)
 
     @property
     def machine(self) -> Machine:
@@ -49,12 +57,44 @@ class Hypercall:
         Raises:
             ModelError: EPERM; ESRCH.
         """
+        self.domid = domid
         self.session.check("admin", domid)
         return self.machine.domain(domid)
 
-    def unanswered(self, kind: str, number: int, of: str = "") -> ModelError:
-        """Count an operation that has no answer here, and return the refusal; ``of`` says for what it has none."""
-        return self.world.count_unanswered(named(kind, number) + of, errno.ENOSYS)
+    def find(self, kind: str, number: int, there: Mapping[int, T]) -> T:
+        """Find what performs an operation, and note its name.
+
+        Args:
+            kind: The operations among which it is, as ``domctl``.
+            number: Its number among them.
+            there: What performs each.
+
+        Raises:
+            Unanswered: ENOSYS.
+        """
+        self.operation = named(kind, number)
+        try:
+            return there[number]
+        except KeyError:
+            raise self.unanswered() from None
+
+    def unanswered(self, of: str = "") -> Unanswered:
+        """The refusal of an operation that has no answer here; ``of`` says for what it has none."""
+        return Unanswered(self.operation + of)
+
+    def refused(self, refusal: ModelError) -> int:
+        """Note a refusal in words, and return the value that the caller gets: a negative errno."""
+        self.world.count(refusal)
+        self.refusals.append(in_words(refusal, self.operation, self.domid))
+        return -refusal.errno
+
+
+def in_words(refusal: ModelError, operation: str, domid: int | None) -> str:
+    """Why an operation was refused, in words that stand alone: the errno, the operation, its domain, the reason."""
+    if refusal.text.startswith(operation):
+        return str(refusal)
+    of = "" if domid is None else f" of domain {domid}"
+    return f"{refusal.name}: {operation}{of}: {refusal.text}"
 
 
 def versioned(
@@ -78,6 +118,7 @@ def versioned(
     """
     data = bytearray(call.memory.read(address, size_bytes))
     fields = head.unpack(data)
+    call.operation = named(what, fields["cmd"])
     asked, xen = fields["interface_version"], call.machine.host.xen
     if asked != versions[xen]:
         its = [release for release, version in versions.items() if version == asked]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any, Final
 
-from privcmdd.model.errors import ModelError
+from privcmdd.model.errors import ModelError, Unanswered
 from privcmdd.service.hypercalls import dm_interrupts, dm_ioreq, dm_memory
 from privcmdd.service.hypercalls.names import named
 from privcmdd.service.layout import Layout
@@ -37,7 +37,7 @@ def device_model(world: World, domid: int, op: bytearray, more: Sequence[bytearr
         raise ModelError(errno.EINVAL, f"pad of struct xen_dm_op is {head['pad']}, expected 0", key="bufs")
     found = REQUESTS.get(head["op"])
     if found is None:
-        raise world.count_unanswered(named("dm_op", head["op"]), errno.EOPNOTSUPP)
+        raise Unanswered(named("dm_op", head["op"]), errno=errno.EOPNOTSUPP)
     layout, do = found
     if len(op) < HEAD.size + layout.size:
         raise ModelError(errno.EFAULT, f"the first buffer is too short for DM_OP {head['op']}", key="bufs")
@@ -46,6 +46,11 @@ def device_model(world: World, domid: int, op: bytearray, more: Sequence[bytearr
         raise ModelError(errno.EINVAL, f"padding of DM_OP {head['op']} is not 0", key="bufs")
     op[HEAD.size : HEAD.size + layout.size] = layout.pack(do(world, domid, {**values, "more": more}))
     return 0
+
+
+def operation_of(op: bytearray) -> str:
+    """The name of the request in the first buffer, for people."""
+    return named("dm_op", HEAD.unpack(op)["op"]) if len(op) >= HEAD.size else "dm_op"
 
 
 def count_vcpus(world: World, domid: int, values: dict[str, Any]) -> dict[str, Any]:

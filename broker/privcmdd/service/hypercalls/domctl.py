@@ -106,7 +106,6 @@ def domctl(call: Hypercall, arguments: tuple[int, ...]) -> int:
     address = arguments[0]
     data, head = versioned(call, address, DOMCTL_BYTES, HEAD, INTERFACE_VERSIONS, "domctl")
     number, xen = head["cmd"], call.machine.host.xen
-    found = COMMANDS.get(number) or (None if xen == "4.17" else SINCE_4_20.get(number))
     if number == CREATEDOMAIN:
         layout = CREATE[xen]
         answer = layout.unpack(data, HEAD.size)
@@ -114,12 +113,10 @@ def domctl(call: Hypercall, arguments: tuple[int, ...]) -> int:
     elif number == GETDOMAININFO:
         layout, answer = DOMAIN_INFO, next_domain(call, head["domain"])
         head["domain"] = answer["domain"]
-    elif found is None:
-        raise call.unanswered("domctl", number)
     else:
+        layout, do = call.find("domctl", number, OF_XEN[xen])
         if is_self(head["domain"]):
-            raise call.unanswered("domctl", number, " of dom0")
-        layout, do = found
+            raise call.unanswered(" of dom0")
         domain = call.domain(head["domain"])
         values = layout.unpack(data, HEAD.size)
         try:
@@ -366,3 +363,4 @@ SINCE_4_20: Final[dict[int, tuple[Layout, Callable[[Hypercall, Domain, dict[str,
     88: (NOTHING, accepted),  # gsi_permission
     89: (Layout("LLC colours", ("num_llc_colors", "u32"), ("pad", "u32"), ("llc_colors", "u64")), no_llc_colors),
 }
+OF_XEN: Final = {"4.17": COMMANDS, "4.20": COMMANDS | SINCE_4_20}

@@ -39,10 +39,7 @@ def event_channel_op(call: Hypercall, arguments: tuple[int, ...]) -> int:
         ModelError: As the subcommand; EFAULT; ENOSYS.
     """
     command, address = arguments[:2]
-    found = COMMANDS.get(command)
-    if found is None:
-        raise call.unanswered("event_channel_op", command)
-    layout, do = found
+    layout, do = call.find("event_channel_op", command, COMMANDS)
     asked = call.memory.get(layout, address)
     call.memory.check(address, layout.size)
     call.memory.put(layout, address, do(call, asked))
@@ -52,7 +49,7 @@ def event_channel_op(call: Hypercall, arguments: tuple[int, ...]) -> int:
 def alloc_unbound(call: Hypercall, asked: dict[str, Any]) -> dict[str, Any]:
     """``EVTCHNOP_alloc_unbound``: the port is the answer."""
     if is_self(asked["dom"]):
-        raise call.unanswered("event_channel_op", 6, " of dom0")
+        raise call.unanswered(" of dom0")
     domain = call.domain(asked["dom"])
     remote = 0 if asked["remote_dom"] == DOMID_SELF else asked["remote_dom"]
     return {**asked, "port": call.machine.events.alloc_unbound(domain.domid, remote)}
@@ -72,7 +69,7 @@ def status(call: Hypercall, asked: dict[str, Any]) -> dict[str, Any]:
 def reset(call: Hypercall, asked: dict[str, Any]) -> dict[str, Any]:
     """``EVTCHNOP_reset``: close all ports of a domain."""
     if is_self(asked["dom"]):
-        raise call.unanswered("event_channel_op", 10, " of dom0")
+        raise call.unanswered(" of dom0")
     call.machine.events.reset(call.domain(asked["dom"]).domid)
     return asked
 

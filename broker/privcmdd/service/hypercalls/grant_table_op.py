@@ -33,12 +33,9 @@ def grant_table_op(call: Hypercall, arguments: tuple[int, ...]) -> int:
         ModelError: As the subcommand; EFAULT; E2BIG; ENOSYS.
     """
     command, address, n_operations = arguments[:3]
-    found = COMMANDS.get(command)
-    if found is None:
-        raise call.unanswered("grant_table_op", command)
+    layout, do = call.find("grant_table_op", command, COMMANDS)
     if n_operations > MOST_OPERATIONS:
         raise ModelError(errno.E2BIG, f"{n_operations} operations in one, at most {MOST_OPERATIONS} may be")
-    layout, do = found
     for at in range(address, address + n_operations * layout.size, layout.size):
         asked = call.memory.get(layout, at)
         call.memory.check(at, layout.size)
@@ -49,7 +46,7 @@ def grant_table_op(call: Hypercall, arguments: tuple[int, ...]) -> int:
 def query_size(call: Hypercall, asked: dict[str, Any]) -> dict[str, Any]:
     """``GNTTABOP_query_size``: a domain that is not there is a status, not an error."""
     if is_self(asked["dom"]):
-        raise call.unanswered("grant_table_op", 6, " of dom0")
+        raise call.unanswered(" of dom0")
     try:
         grants = call.domain(asked["dom"]).grants
     except ModelError as refusal:
@@ -62,7 +59,7 @@ def query_size(call: Hypercall, asked: dict[str, Any]) -> dict[str, Any]:
 def get_version(call: Hypercall, asked: dict[str, Any]) -> dict[str, Any]:
     """``GNTTABOP_get_version``: 1 or 2, as the guest has chosen."""
     if is_self(asked["dom"]):
-        raise call.unanswered("grant_table_op", 10, " of dom0")
+        raise call.unanswered(" of dom0")
     return {**asked, "version": call.domain(asked["dom"]).grants.version}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.machine import lifecycle, p2m
+from privcmdd.service.hypercalls.names import named
 from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ def hvm_op(call: Hypercall, arguments: tuple[int, ...]) -> int:
         ModelError: EFAULT; EPERM; ESRCH; EINVAL, the domain is PV, or there is no such parameter; ENOSYS.
     """
     command, address = arguments[:2]
+    call.operation = named("hvm_op", command)
     if command in (SET_PARAM, GET_PARAM):
         return param(call, address, is_set=command == SET_PARAM)
     if command == GET_MEM_TYPE:
         return mem_type(call, address)
-    raise call.unanswered("hvm_op", command)
+    raise call.unanswered()
 
 
 def param(call: Hypercall, address: int, *, is_set: bool) -> int:

@@ -46,12 +46,10 @@ def perform(call: Hypercall, number: int, arguments: tuple[int, ...]) -> int:
     Returns:
         Its value, or a negative errno.
     """
+    call.domid = None
     try:
         if number == MULTICALL:
             return do_multicall(call, arguments, perform)
-        handler = TABLE.get(number)
-        if handler is None:
-            raise call.unanswered("hypercall", number)
-        return handler(call, arguments)
+        return call.find("hypercall", number, TABLE)(call, arguments)
     except ModelError as refusal:
-        return -refusal.errno
+        return call.refused(refusal)

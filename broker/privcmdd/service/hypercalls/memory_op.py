@@ -95,10 +95,7 @@ def memory_op(call: Hypercall, arguments: tuple[int, ...]) -> int:
     """
     command, address = arguments[:2]
     number = command & ((1 << COMMAND_BITS) - 1)
-    do = COMMANDS.get(number)
-    if do is None:
-        raise call.unanswered("memory_op", number)
-    return do(call, address)
+    return call.find("memory_op", number, COMMANDS)(call, address)
 
 
 def reservation(call: Hypercall, address: int) -> tuple[dict[str, Any], npt.NDArray[np.uint64]]:
@@ -109,7 +106,7 @@ def reservation(call: Hypercall, address: int) -> tuple[dict[str, Any], npt.NDAr
     """
     asked = call.memory.get(RESERVATION, address)
     if is_self(asked["domid"]):
-        raise call.unanswered("hypercall", 12, " on dom0's reservation")
+        raise call.unanswered(" of dom0")
     if asked["extent_order"] > MOST_ORDER:
         raise ModelError(errno.EINVAL, f"extent_order is {asked['extent_order']}, expected at most {MOST_ORDER}")
     call.domain(asked["domid"])
@@ -142,7 +139,7 @@ def increase_reservation(call: Hypercall, address: int) -> int:
     """``XENMEM_increase_reservation``: machine frames for a PV domain."""
     asked = call.memory.get(RESERVATION, address)
     if is_self(asked["domid"]):
-        raise call.unanswered("hypercall", 12, " on dom0's reservation")
+        raise call.unanswered(" of dom0")
     if asked["extent_order"] > MOST_ORDER:
         raise ModelError(errno.EINVAL, f"extent_order is {asked['extent_order']}, expected at most {MOST_ORDER}")
     domid, start, order = asked["domid"], asked["extent_start"], asked["extent_order"]
@@ -234,7 +231,7 @@ def add_to_physmap(call: Hypercall, address: int) -> int:
     if asked["space"] in (MAPSPACE_SHARED_INFO, MAPSPACE_GRANT_TABLE):
         resources.add_to_physmap(call.machine, domain.domid, asked["space"], asked["idx"], asked["gpfn"])
         return 0
-    raise ModelError(errno.ENOSYS, f"add_to_physmap of space {asked['space']} is not there")
+    raise call.unanswered(f" of space {asked['space']}")
 
 
 def remove_from_physmap(call: Hypercall, address: int) -> int:

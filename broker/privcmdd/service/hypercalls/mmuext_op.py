@@ -13,6 +13,7 @@ from privcmdd.model.machine import page_types
 from privcmdd.model.mm import access
 from privcmdd.model.units import PAGE_SIZE
 from privcmdd.service.hypercalls.context import is_self
+from privcmdd.service.hypercalls.names import named
 from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def mmuext_op(call: Hypercall, arguments: tuple[int, ...]) -> int:
     if n_operations > MOST_OPERATIONS:
         raise ModelError(errno.E2BIG, f"{n_operations} operations in one, at most {MOST_OPERATIONS} may be")
     if domid > 0xFFFF or is_self(domid):
-        raise call.unanswered("hypercall", 26, " of dom0")
+        raise call.unanswered(" of dom0")
     call.domain(domid)
     if done_at:
         call.memory.check(done_at, 4)
@@ -44,8 +45,9 @@ def mmuext_op(call: Hypercall, arguments: tuple[int, ...]) -> int:
     n_done = 0
     try:
         for operation in operations:
+            call.operation = named("mmuext_op", operation["cmd"])
             if operation["cmd"] > UNPIN:
-                raise call.unanswered("mmuext_op", operation["cmd"])
+                raise call.unanswered()
             if operation["cmd"] == UNPIN:
                 page_types.unpin(call.machine, domid, operation["arg1"])
             else:

@@ -42,7 +42,8 @@ def multicall(
         entry = call.memory.get(ENTRY, at)
         call.memory.check(at, ENTRY.size)
         if entry["op"] == NUMBER:  # Xen refuses a multicall inside a multicall, too
-            result = -errno.ENOSYS
+            call.operation = "multicall in a multicall"
+            result = call.refused(call.unanswered())
         else:
             result = perform(call, entry["op"], tuple(entry[f"args[{index}]"] for index in range(6)))
         call.memory.write(at + RESULT_OFFSET, (result & ((1 << 64) - 1)).to_bytes(8, "little"))

@@ -11,12 +11,18 @@ def named(kind: str, number: int) -> str:
     return f"{kind} {NAMES[kind].get(number) or SINCE_4_20.get(kind, {}).get(number, number)}"
 
 
+def ioctl_named(device: str, number: int) -> str:
+    """An ioctl that a device does not have here, by its number, and by its name if a real host's has it."""
+    name = IOCTLS[device].get(number & IOCTL_NUMBER)
+    return f"{name} ({number:#x})" if name else hex(number)
+
+
 def _numbered(text: str) -> dict[int, str]:
     return {int(number): name for number, _, name in (word.partition(":") for word in text.split())}
 
 
-# __HYPERVISOR_*, XENMEM_*, MMUEXT_*, SCHEDOP_*, EVTCHNOP_*, HVMOP_*, XEN_SYSCTL_*, XEN_DOMCTL_* and XEN_DMOP_* of
-# xen/include/public.
+# __HYPERVISOR_*, XENMEM_*, XENVER_*, MMUEXT_*, SCHEDOP_*, EVTCHNOP_*, HVMOP_*, XEN_SYSCTL_*, XEN_DOMCTL_* and
+# XEN_DMOP_* of xen/include/public.
 NAMES: Final = {
     "hypercall": _numbered(
         """
@@ -39,6 +45,12 @@ NAMES: Final = {
         19:get_sharing_shared_pages 20:paging_op 21:access_op 22:sharing_op 23:add_to_physmap_batch
         24:claim_pages 25:machphys_compat_mfn_list 26:get_vnumainfo 27:reserved_device_memory_map
         28:acquire_resource
+        """
+    ),
+    "xen_version": _numbered(
+        """
+        0:version 1:extraversion 2:compile_info 3:capabilities 4:changeset 5:platform_parameters 6:get_features
+        7:pagesize 8:guest_handle 9:commandline 10:build_id
         """
     ),
     "mmuext_op": _numbered(
@@ -117,4 +129,17 @@ NAMES: Final = {
 SINCE_4_20: Final = {
     "sysctl": _numbered("30:dt_overlay"),
     "domctl": _numbered("87:dt_overlay 88:gsi_permission 89:set_llc_colors"),
+}
+
+# IOCTL_* of Linux' include/uapi/xen that are not here, by their eight bits; the bits above say the size and the driver.
+IOCTL_NUMBER: Final = 0xFF
+IOCTLS: Final = {
+    "privcmd": _numbered("8:IRQFD 9:IOEVENTFD 10:PCIDEV_GET_GSI"),
+    "gntdev": _numbered(
+        """
+        3:SET_MAX_GRANTS 9:DMABUF_EXP_FROM_REFS 10:DMABUF_EXP_WAIT_RELEASED 11:DMABUF_IMP_TO_REFS 12:DMABUF_IMP_RELEASE
+        """
+    ),
+    "gntalloc": {},
+    "evtchn": _numbered("7:BIND_STATIC"),
 }

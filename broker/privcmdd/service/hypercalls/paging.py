@@ -6,10 +6,8 @@ A ring tells it which frames are wanted: see ``service.vm_event``.
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, Any, Final
 
-from privcmdd.model.errors import ModelError
 from privcmdd.model.machine import paging
 from privcmdd.model.units import PAGE_SIZE
 from privcmdd.service.layout import Layout
@@ -29,7 +27,7 @@ RING_PARAM: Final = 27  # HVM_PARAM_PAGING_RING_PFN
 def event_op(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_DOMCTL_vm_event_op``, for a pager: the answer is an event channel."""
     if values["mode"] != PAGING_MODE:
-        raise call.unanswered("domctl", 56, f" of mode {values['mode']}")
+        raise call.unanswered(f" of mode {values['mode']}")
     machine = call.machine
     if values["op"] == 0:
         return {**values, "u": paging.enable(machine, domain.domid, domain.traits.params.get(RING_PARAM, 0))}
@@ -38,7 +36,7 @@ def event_op(call: Hypercall, domain: Domain, values: dict[str, Any]) -> dict[st
     elif values["op"] == 2:
         paging.pager_of(machine, domain.domid)
     else:
-        raise ModelError(errno.ENOSYS, f"there is no vm_event_op {values['op']}")
+        raise call.unanswered(f" {values['op']}")
     return values
 
 
@@ -58,5 +56,5 @@ def paging_op(call: Hypercall, address: int) -> int:
         if content is not None:
             call.world.backing.write(domain.domid, page, 0, content)
     else:
-        raise ModelError(errno.ENOSYS, f"there is no paging_op {asked['op']}")
+        raise call.unanswered(f" {asked['op']}")
     return 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from privcmdd.model.errors import ModelError
 from privcmdd.model.machine import lifecycle
 from privcmdd.service.hypercalls.context import is_self
+from privcmdd.service.hypercalls.names import named
 from privcmdd.service.layout import Layout
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ def sched_op(call: Hypercall, arguments: tuple[int, ...]) -> int:
         ModelError: EFAULT; EPERM, also of domain 0; ESRCH; ENOSYS.
     """
     command, address = arguments[:2]
+    call.operation = named("sched_op", command)
     if command != REMOTE_SHUTDOWN:
-        raise call.unanswered("sched_op", command)
+        raise call.unanswered()
     asked = call.memory.get(SHUTDOWN, address)
     if is_self(asked["domain_id"]):
         raise ModelError(errno.EPERM, "a remote shutdown is of another domain than one's own")

@@ -12,6 +12,7 @@ from privcmdd.service.hypercalls.context import versioned
 from privcmdd.service.hypercalls.cpu_policy import FEATURESET, SYSTEM_POLICY, get_featureset, get_system_policy
 from privcmdd.service.hypercalls.domctl import info_list, listed
 from privcmdd.service.hypercalls.info import DOMAIN_INFO
+from privcmdd.service.hypercalls.names import named
 from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
@@ -100,10 +101,7 @@ def sysctl(call: Hypercall, arguments: tuple[int, ...]) -> int:
     """
     address = arguments[0]
     data, head = versioned(call, address, SYSCTL_BYTES, HEAD, INTERFACE_VERSIONS, "sysctl")
-    found = COMMANDS.get(head["cmd"])
-    if found is None:
-        raise call.unanswered("sysctl", head["cmd"])
-    layout, do = found
+    layout, do = call.find("sysctl", head["cmd"], COMMANDS)
     answer = do(call, layout.unpack(data, HEAD.size))
     data[HEAD.size : HEAD.size + layout.size] = layout.pack(answer)
     call.memory.write(address, bytes(data))
@@ -178,8 +176,9 @@ def node_info(call: Hypercall, values: dict[str, Any]) -> dict[str, Any]:
 
 def cpupool(call: Hypercall, values: dict[str, Any]) -> dict[str, Any]:
     """``XEN_SYSCTL_cpupool_op``: information about pool 0, which has the processor."""
+    call.operation = named("cpupool_op", values["op"])
     if values["op"] not in (POOL_INFO, POOL_FREE_INFO):
-        raise call.unanswered("cpupool_op", values["op"])
+        raise call.unanswered()
     if values["op"] == POOL_INFO and values["cpupool_id"]:
         raise ModelError(errno.ENOENT, f"there is no cpupool from {values['cpupool_id']} on")
     bitmap = values["cpumap"]

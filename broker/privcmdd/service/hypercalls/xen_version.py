@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.units import PAGE_SIZE
+from privcmdd.service.hypercalls.names import named
 from privcmdd.service.layout import Bytes, Layout
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def xen_version(call: Hypercall, arguments: tuple[int, ...]) -> int:
         ModelError: EFAULT; ENOSYS.
     """
     command, address = arguments[:2]
+    call.operation = named("xen_version", command)
     host = call.machine.host
     release = RELEASES[host.xen]
     if command == 0:
@@ -71,7 +73,7 @@ def xen_version(call: Hypercall, arguments: tuple[int, ...]) -> int:
         return build_id(call, address)
     answer = ANSWERS.get(command)
     if answer is None:
-        raise ModelError(errno.ENOSYS, f"xen_version {command} is not there")
+        raise call.unanswered()
     call.memory.write(address, answer(release))
     return 0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""privcmd's ioctls that map frames, and RESTRICT.
+"""privcmd's ioctls.
 
 Checks come in the order in which the Linux driver makes them (docs/explanation/facts/recorded-host.md,
 section 3), whatever the personality: where two things are wrong at once, the caller gets the same error.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from privcmdd.model import invariants
-from privcmdd.model.errors import ModelError
+from privcmdd.model.errors import ModelError, Unanswered
 from privcmdd.model.ledger import Slot
 from privcmdd.model.machine import resources
 from privcmdd.model.machine.frames import FEW, NO_FRAME
@@ -23,9 +23,10 @@ from privcmdd.model.privcmd.requests import MmapEntry, Part, Stopped, with_nibbl
 from privcmdd.model.units import DOMID_FIRST_RESERVED, DOMID_INVALID
 from privcmdd.service import detect
 from privcmdd.service.hypercalls.caller_memory import CallerMemory
-from privcmdd.service.hypercalls.context import Hypercall
-from privcmdd.service.hypercalls.dm_op import device_model
+from privcmdd.service.hypercalls.context import Hypercall, in_words
+from privcmdd.service.hypercalls.dm_op import device_model, operation_of
 from privcmdd.service.hypercalls.hypercall import perform
+from privcmdd.service.hypercalls.names import ioctl_named
 from privcmdd.service.machine_files import OWNERS, file_of, prepare
 from privcmdd.service.session import authorise, check_file
 from privcmdd.service.steps import CHECKPOINT
@@ -330,11 +331,13 @@ def dm_op(world: World, session: Session, params: Params) -> Params:
     if not may_write:
         raise ModelError(errno.EPERM, f"domain {domid} may only be mapped read-only, and a DM_OP changes it", dom=domid)
     op, *more = map(bytearray, asked)
+    result: Params = {"ret": 0}
     try:
-        ret = device_model(world, domid, op, more)
+        device_model(world, domid, op, more)
     except ModelError as refusal:
-        ret = -refusal.errno
-    return {"ret": ret, "bufs": [bytes(buffer) for buffer in (op, *more)]}
+        world.count(refusal)
+        result = {"ret": -refusal.errno, "why": in_words(refusal, operation_of(op), domid)}
+    return {**result, "bufs": [bytes(buffer) for buffer in (op, *more)]}
 
 
 def hypercall(world: World, session: Session, params: dict[str, Any]) -> dict[str, Any]:
@@ -351,10 +354,23 @@ def hypercall(world: World, session: Session, params: dict[str, Any]) -> dict[st
             errno.EINVAL, f"arg holds {len(params['arg'])} bytes, expected {HYPERCALL_BYTES}: five u64", key="arg"
         )
     memory = CallerMemory(residence.space, world.backing, params["lent_addr"], params["lent"] or b"")
-    ret = perform(Hypercall(world, session, memory), params["op"], ARGUMENTS.unpack(params["arg"]))
-    if ret == -errno.EFAULT and memory.wanted is not None:
-        return {"ret": ret, "want_addr": memory.wanted[0], "want_bytes": memory.wanted[1]}
-    return {"ret": ret}
+    call = Hypercall(world, session, memory)
+    result: Params = {"ret": perform(call, params["op"], ARGUMENTS.unpack(params["arg"]))}
+    if call.refusals:
+        n_refused = len(call.refusals)
+        result["why"] = call.refusals[0] + f" (the first of {n_refused} that were refused)" * (n_refused > 1)
+    if result["ret"] == -errno.EFAULT and memory.wanted is not None:
+        result["want_addr"], result["want_bytes"] = memory.wanted
+    return result
+
+
+def unknown_ioctl(world: World, _session: Session, params: Params) -> Params:
+    """``privcmd.unknown_ioctl``: an ioctl that a device does not have."""
+    device, number = params["device"], params["number"]
+    error = errno.ENOSYS if device == "evtchn" else errno.ENOTTY
+    refusal = Unanswered(f"{device} ioctl {ioctl_named(device, number)}", errno=error)
+    world.count(refusal)
+    return {"ret": -error, "why": str(refusal)}
 
 
 HANDLERS: Final = {
@@ -365,4 +381,5 @@ HANDLERS: Final = {
     "privcmd.mmap_resource": mmap_resource,
     "privcmd.hypercall": hypercall,
     "privcmd.dm_op": dm_op,
+    "privcmd.unknown_ioctl": unknown_ioctl,
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ioctls of /dev/xen/privcmd."""
+"""The ioctls of /dev/xen/privcmd, and those that none of the devices has."""
 
 from typing import Final
 
@@ -174,6 +174,13 @@ ROWS: Final = (
                 "want_addr", "int", "only with -EFAULT: the address of the bytes that could not be read", optional=True
             ),
             Field("want_bytes", "int", "only with want_addr: how many bytes they are", optional=True, unit="bytes"),
+            Field(
+                "why",
+                "str",
+                "only when something was refused: the errno, the operation, its domain and the reason, for people; in "
+                "a multicall of the first call that was refused",
+                optional=True,
+            ),
         ),
         errors={
             "EINVAL": f"arg is not {limits.HYPERCALL_BYTES} bytes",
@@ -195,6 +202,7 @@ ROWS: Final = (
         (
             Field("ret", "int", "what the ioctl returns: 0 or a negative errno"),
             Field("bufs", "bins", "the buffers, as they are after the request"),
+            Field("why", "str", "only when ret is negative: the errno, the request and the reason", optional=True),
         ),
         "map",
         {
@@ -203,5 +211,19 @@ ROWS: Final = (
         },
         doc="Without buffers the answer only says whether such a request is allowed: ret is 0. Requests that change a "
         "domain need the right to map it writable.",
+    ),
+    Method(
+        "privcmd.unknown_ioctl",
+        "An ioctl that a device does not have: refuse it as its driver does, and count it.",
+        (
+            Param("device", "enum", "the device", choices=("privcmd", "gntdev", "gntalloc", "evtchn")),
+            Param("number", "u32", "the number of the ioctl"),
+        ),
+        (
+            Field("ret", "int", "what the ioctl returns: -25 (ENOTTY), of evtchn -38 (ENOSYS)"),
+            Field("why", "str", "the errno, the device and the ioctl, for people"),
+        ),
+        doc="A client that stands in for the devices asks this for each ioctl that it does not know, so that `stats` "
+        "counts it among what was not answered.",
     ),
 )
