@@ -45,10 +45,11 @@ static int gone(const char *why)
 {
     fds_drop(here.fd);
     here.fd = -1;
+    say_error(ENXIO, "%s", why);
     if (!dead)
         say_line("%s; every call to Xen fails with ENXIO from now on, what is mapped stays", why);
     dead = true;
-    return say_error(ENXIO, "%s", why);
+    return ENXIO;
 }
 
 static uint64_t now_ns(void)
@@ -71,9 +72,19 @@ int client_call(struct answer *answer)
         waited_ns += now_ns() - begin;
         n_calls++;
     }
-    if (error > 0 && say_wishes(SAY_ERRORS))
-        say_line("%s", say_error_text());
+    if (error > 0)
+        connection_say_error();
     return error < 0 ? gone("the broker has gone away") : error;
+}
+
+void client_say_why(const struct answer *answer)
+{
+    struct mp_in at;
+    if (!say_wishes(SAY_ERRORS) || !mp_find(answer->result, "why", &at))
+        return;
+    struct mp_value why = mp_next(&at);
+    if (why.type == MP_STR)
+        say_line("%.*s", (int)why.size, (const char *)why.data);
 }
 
 __attribute__((constructor)) static void note_beginning(void)
@@ -179,6 +190,7 @@ int client_connect(void)
         return say_error(ENXIO, "the broker is gone, and with it all that this process knew of Xen");
     if (here.fd >= 0)
         return 0;
+    say_unknown_wish();
     here.fd = connection_dial();
     if (here.fd < 0) {
         say_line("%s; start one with `privcmdd serve`, or run the program with `privcmdctl run`", say_error_text());

@@ -54,6 +54,8 @@ struct request *client_begin(const char *method);
  * there is no broker (any more), ENOMEM when the request is too long.
  */
 int client_call(struct answer *answer);
+/* Says why something in an answer was refused, if the answer has it and people asked for it (say.h). */
+void client_say_why(const struct answer *answer);
 
 /*
  * Opens one more connection of this process and tells the broker which program it is. The connection has no address

@@ -18,6 +18,7 @@
 #define CHUNK ((size_t)256 * 1024)
 
 static struct request request;
+static const char *method_asked; /* of the last request; all callers pass a literal */
 static struct mp_out answer_bytes;
 static size_t consumed;
 
@@ -191,6 +192,16 @@ int connection_call(struct connection *connection, struct answer *answer)
 
 struct request *connection_begin(struct connection *connection, const char *method)
 {
+    method_asked = method;
     request_begin(&request, ++connection->msgid, method);
     return &request;
+}
+
+void connection_say_error(void)
+{
+    if (!say_wishes(SAY_ERRORS))
+        return;
+    const char *text = say_error_text(), *name_end = strchr(text, ':');
+    int size = name_end ? (int)(name_end - text) : 0;
+    say_line("%.*s: %s%s", size, text, method_asked, text + size);
 }

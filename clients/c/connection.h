@@ -35,5 +35,7 @@ struct request *connection_begin(struct connection *connection, const char *meth
  * connection cannot be used any more.
  */
 int connection_call(struct connection *connection, struct answer *answer);
+/* Says the error that answered the last request, to people who asked for that (say.h). */
+void connection_say_error(void);
 
 #endif

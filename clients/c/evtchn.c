@@ -10,6 +10,7 @@
 #include "client.h"
 #include "connection.h"
 #include "fds.h"
+#include "ioctls.h"
 #include "say.h"
 #include "syscalls.h"
 #include "usermem.h"
@@ -204,6 +205,8 @@ static int dial(struct file *file, int fd)
 static int call(struct file *file, struct answer *answer)
 {
     int error = connection_call(&file->connection, answer);
+    if (error > 0)
+        connection_say_error();
     if (error >= 0)
         return error;
     syscall(SYS_shutdown, file->connection.fd, (long)SHUT_RDWR);
@@ -235,92 +238,126 @@ static int64_t take(struct file *file, int fd)
     return -error;
 }
 
-static int64_t bind_port(struct file *file, int fd, uint32_t command, uint64_t argument)
+/* Reads the argument of an ioctl that talks to the broker. Returns 0 or a negative errno. */
+static int ready(struct file *file, int fd, void *asked, uint64_t argument, size_t size)
 {
-    uint32_t asked[2];
-    size_t size = command >> 16;
+    if (!file)
+        return -EBADF;
     if (!user_read(asked, argument, size))
         return -EFAULT;
-    if (dial(file, fd))
-        return -ENXIO;
-    struct request *request;
-    if (command == BIND_VIRQ) {
-        request = begin(file, "evtchn.bind_virq");
-        request_uint(request, "virq", asked[0]);
-    } else if (command == BIND_UNBOUND_PORT) {
-        request = begin(file, "evtchn.alloc_unbound");
-        request_uint(request, "remote", (uint16_t)asked[0]);
-    } else {
-        request = begin(file, "evtchn.bind_interdomain");
-        request_uint(request, "dom", (uint16_t)asked[0]);
-        request_uint(request, "port", asked[1]);
-    }
-    return take(file, fd);
+    return -dial(file, fd);
 }
 
-static int64_t unbind(struct file *file, uint64_t argument)
+static int64_t bind_virq(uint64_t fd, uint64_t argument)
+{
+    uint32_t virq;
+    struct file *file = file_of((int)fd);
+    int error = ready(file, (int)fd, &virq, argument, sizeof virq);
+    if (error)
+        return error;
+    request_uint(begin(file, "evtchn.bind_virq"), "virq", virq);
+    return take(file, (int)fd);
+}
+
+static int64_t bind_unbound_port(uint64_t fd, uint64_t argument)
+{
+    uint32_t remote;
+    struct file *file = file_of((int)fd);
+    int error = ready(file, (int)fd, &remote, argument, sizeof remote);
+    if (error)
+        return error;
+    request_uint(begin(file, "evtchn.alloc_unbound"), "remote", (uint16_t)remote);
+    return take(file, (int)fd);
+}
+
+static int64_t bind_interdomain(uint64_t fd, uint64_t argument)
+{
+    uint32_t asked[2]; /* a domain and its port */
+    struct file *file = file_of((int)fd);
+    int error = ready(file, (int)fd, asked, argument, sizeof asked);
+    if (error)
+        return error;
+    struct request *request = begin(file, "evtchn.bind_interdomain");
+    request_uint(request, "dom", (uint16_t)asked[0]);
+    request_uint(request, "port", asked[1]);
+    return take(file, (int)fd);
+}
+
+/* Reads the number of a port that the file has. Returns the port, or NULL and a negative errno. */
+static struct port *named_port(const struct file *file, uint64_t argument, int64_t *error)
 {
     uint32_t number;
-    struct answer answer;
+    *error = -EFAULT;
     if (!user_read(&number, argument, sizeof number))
-        return -EFAULT;
-    if (number >= MOST_PORTS)
-        return -EINVAL;
-    struct port *port = find(file, number);
+        return NULL;
+    struct port *port = file ? find(file, number) : NULL;
     if (!port)
-        return -ENOTCONN;
+        *error = -say_error(ENOTCONN, "port %u is none of this file's", number);
+    return port;
+}
+
+static int64_t unbind(uint64_t fd, uint64_t argument)
+{
+    struct answer answer;
+    int64_t error;
+    struct file *file = file_of((int)fd);
+    uint32_t asked;
+    if (user_read(&asked, argument, sizeof asked) && asked >= MOST_PORTS)
+        return -say_error(EINVAL, "port %u, and a file has ports below %d", asked, MOST_PORTS);
+    struct port *port = named_port(file, argument, &error);
+    if (!port)
+        return error;
+    uint32_t number = port->number;
     forget(file, port);
     struct request *request = begin(file, "evtchn.close");
     request_uint(request, "port", number);
     return -call(file, &answer);
 }
 
-static int64_t notify(const struct file *file, uint64_t argument)
+static int64_t notify(uint64_t fd, uint64_t argument)
 {
-    uint32_t number;
     uint64_t one = 1;
-    if (!user_read(&number, argument, sizeof number))
-        return -EFAULT;
-    const struct port *port = find(file, number);
+    int64_t error;
+    const struct port *port = named_port(file_of((int)fd), argument, &error);
     if (!port)
-        return -ENOTCONN;
+        return error;
     /* The write fails with EAGAIN only when the count is at its largest: then the event is pending anyway. */
     return syscall(SYS_write, port->remote, &one, sizeof one) < 0 && errno != EAGAIN ? -errno : 0;
 }
 
-static int64_t restrict_to(struct file *file, int fd, uint64_t argument)
+static int64_t restrict_domid(uint64_t fd, uint64_t argument)
 {
     uint16_t domid;
     struct answer answer;
-    if (!user_read(&domid, argument, sizeof domid))
-        return -EFAULT;
-    if (dial(file, fd))
-        return -ENXIO;
-    struct request *request = begin(file, "evtchn.restrict");
-    request_uint(request, "dom", domid);
+    struct file *file = file_of((int)fd);
+    int error = ready(file, (int)fd, &domid, argument, sizeof domid);
+    if (error)
+        return error;
+    request_uint(begin(file, "evtchn.restrict"), "dom", domid);
     return -call(file, &answer);
 }
 
-int64_t evtchn_ioctl(int fd, uint32_t command, uint64_t argument)
+/* An event is never lost here, so that there is nothing to reset. */
+static int64_t reset(uint64_t fd, uint64_t argument)
 {
-    struct client_hold hold;
-    int64_t result;
-    client_lock(&hold);
-    struct file *file = file_of(fd);
-    if (!file)
-        result = -ENOTTY;
-    else if (command == BIND_VIRQ || command == BIND_INTERDOMAIN || command == BIND_UNBOUND_PORT)
-        result = bind_port(file, fd, command, argument);
-    else if (command == UNBIND)
-        result = unbind(file, argument);
-    else if (command == NOTIFY)
-        result = notify(file, argument);
-    else if (command == RESTRICT_DOMID)
-        result = restrict_to(file, fd, argument);
-    else
-        result = command == RESET ? 0 : -ENOSYS;
-    client_unlock(&hold);
-    return result;
+    (void)fd, (void)argument;
+    return 0;
+}
+
+static const struct ioctls_row rows[] = {
+    {BIND_VIRQ, "BIND_VIRQ", bind_virq},
+    {BIND_INTERDOMAIN, "BIND_INTERDOMAIN", bind_interdomain},
+    {BIND_UNBOUND_PORT, "BIND_UNBOUND_PORT", bind_unbound_port},
+    {UNBIND, "UNBIND", unbind},
+    {NOTIFY, "NOTIFY", notify},
+    {RESET, "RESET", reset},
+    {RESTRICT_DOMID, "RESTRICT_DOMID", restrict_domid},
+};
+static const struct ioctls ioctls = {"evtchn", false, ENOSYS, rows, sizeof rows / sizeof *rows};
+
+int64_t evtchn_ioctl(int fd, uint32_t number, uint64_t argument)
+{
+    return ioctls_perform(&ioctls, (uint64_t)fd, number, argument);
 }
 
 /*

@@ -22,7 +22,7 @@ bool evtchn_is(int fd);
 /* Whether a descriptor should be such a file, by the program's calls so far. Cheap; evtchn_is asks the kernel. */
 bool evtchn_expected(int fd);
 /* Returns a port, 0, or a negative errno. */
-int64_t evtchn_ioctl(int fd, uint32_t command, uint64_t argument);
+int64_t evtchn_ioctl(int fd, uint32_t number, uint64_t argument);
 /* Reads the ports that have an event, as many as fit. Waits for one unless the file is O_NONBLOCK. */
 ssize_t evtchn_read(int fd, void *data, size_t size);
 /* Unmasks ports. */

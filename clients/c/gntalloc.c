@@ -5,6 +5,7 @@
 
 #include "client.h"
 #include "grants.h"
+#include "ioctls.h"
 #include "say.h"
 #include "syscalls.h"
 #include "usermem.h"
@@ -78,7 +79,7 @@ static int64_t alloc_gref(uint64_t file, uint64_t argument)
     if (!user_read(&asked, argument, head))
         return -EFAULT;
     if (asked.count > GRANTS_MOST)
-        return -ENOSPC;
+        return -say_error(ENOSPC, "%u pages, and one call makes at most %d", asked.count, GRANTS_MOST);
     int error = client_connect();
     if (error)
         return -error;
@@ -151,7 +152,8 @@ static int64_t dealloc_gref(uint64_t file, uint64_t argument)
     if (!user_read(&asked, argument, sizeof asked))
         return -EFAULT;
     if (!asked.count || asked.count > GRANTS_MOST || !collect(file, asked.index, asked.count))
-        return -EINVAL;
+        return -say_error(EINVAL, "the file has no %u pages at offset %#llx", asked.count,
+                          (unsigned long long)asked.index);
     int error = tell_free(chunk, asked.count);
     if (!error)
         forget(file, asked.index, asked.count);
@@ -168,7 +170,7 @@ static int64_t set_unmap_notify(uint64_t file, uint64_t argument)
         return -error;
     const uint32_t *ref = find(file, asked.index, &in);
     if (!ref)
-        return -ENOENT;
+        return -say_error(ENOENT, "the file has no page at offset %#llx", (unsigned long long)asked.index);
     struct request *request = client_begin("gntalloc.notify");
     request_uint(request, "ref", *ref);
     request_uint(request, "action", asked.action);
@@ -177,19 +179,16 @@ static int64_t set_unmap_notify(uint64_t file, uint64_t argument)
     return -client_call(&answer);
 }
 
-int64_t gntalloc_ioctl(uint64_t file, uint32_t command, uint64_t argument)
+static const struct ioctls_row rows[] = {
+    {ALLOC_GREF, "ALLOC_GREF", alloc_gref},
+    {DEALLOC_GREF, "DEALLOC_GREF", dealloc_gref},
+    {GRANTS_SET_UNMAP_NOTIFY, "SET_UNMAP_NOTIFY", set_unmap_notify},
+};
+static const struct ioctls ioctls = {"gntalloc", false, ENOTTY, rows, sizeof rows / sizeof *rows};
+
+int64_t gntalloc_ioctl(uint64_t file, uint32_t number, uint64_t argument)
 {
-    struct client_hold hold;
-    int64_t result = -ENOTTY;
-    client_lock(&hold);
-    if (command == ALLOC_GREF)
-        result = alloc_gref(file, argument);
-    else if (command == DEALLOC_GREF)
-        result = dealloc_gref(file, argument);
-    else if (command == GRANTS_SET_UNMAP_NOTIFY)
-        result = set_unmap_notify(file, argument);
-    client_unlock(&hold);
-    return result;
+    return ioctls_perform(&ioctls, file, number, argument);
 }
 
 /* What fill maps. */
@@ -210,12 +209,15 @@ int64_t gntalloc_mmap(int fd, uint64_t file, uint64_t addr, uint64_t size, int p
     uint64_t count = (size + PAGE_MASK) / PAGE_SIZE;
     struct client_hold hold;
     if ((flags & MAP_TYPE) == MAP_PRIVATE)
-        return -EINVAL;
+        return -say_error(EINVAL, "a mapping is shared, not private");
     client_lock(&hold);
-    int64_t result = -ENOENT;
+    int64_t result;
     if (count <= GRANTS_MOST && collect(file, (uint64_t)offset, (uint32_t)count)) {
         struct wanted wanted = {chunk, (uint32_t)count};
         result = grants_mmap(DEVICE_GNTALLOC, fd, addr, size, prot, flags, fill, &wanted);
+    } else {
+        result = -say_error(ENOENT, "the file has no %llu pages at offset %#llx", (unsigned long long)count,
+                            (unsigned long long)offset);
     }
     client_unlock(&hold);
     return result;

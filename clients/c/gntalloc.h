@@ -10,7 +10,7 @@
 #include <sys/types.h>
 
 /* As privcmd_ioctl. */
-int64_t gntalloc_ioctl(uint64_t file, uint32_t command, uint64_t argument);
+int64_t gntalloc_ioctl(uint64_t file, uint32_t number, uint64_t argument);
 /* As mapping_mmap. */
 int64_t gntalloc_mmap(int fd, uint64_t file, uint64_t addr, uint64_t size, int prot, int flags, off_t offset);
 

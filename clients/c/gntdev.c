@@ -9,6 +9,7 @@
 #include "areas.h"
 #include "client.h"
 #include "grants.h"
+#include "ioctls.h"
 #include "say.h"
 #include "syscalls.h"
 #include "usermem.h"
@@ -102,7 +103,7 @@ static int64_t map_grant_ref(uint64_t file, uint64_t argument)
     if (!user_read(&asked, argument, head))
         return -EFAULT;
     if (!asked.count || asked.count > COUNT_MOST)
-        return -EINVAL;
+        return -say_error(EINVAL, "%u grants, expected 1 to %d", asked.count, COUNT_MOST);
     struct grants *made = sys_mmap_anonymous(size_of(asked.count));
     if (made == MAP_FAILED)
         return -ENOMEM;
@@ -136,7 +137,8 @@ static int64_t unmap_grant_ref(uint64_t file, uint64_t argument)
         return -EFAULT;
     struct grants **link = find(file, asked.index, asked.count), *gone = *link;
     if (!gone)
-        return -ENOENT;
+        return -say_error(ENOENT, "the file was not asked for %u grants at offset %#llx", asked.count,
+                          (unsigned long long)asked.index);
     *link = gone->next;
     sys_munmap(gone, size_of(gone->count));
     return 0;
@@ -153,7 +155,7 @@ static int64_t get_offset_for_vaddr(uint64_t file, uint64_t argument)
         found = found->next;
     /* The driver looks for a VMA that begins there. */
     if (!found || !area || area->device != DEVICE_GNTDEV || area->start != asked.vaddr)
-        return -EINVAL;
+        return -say_error(EINVAL, "no mapping of this file's grants begins at %#llx", (unsigned long long)asked.vaddr);
     asked.offset = found->index;
     asked.count = found->count;
     return user_write(argument, &asked, sizeof asked) ? 0 : -EFAULT;
@@ -181,7 +183,7 @@ static int64_t set_unmap_notify(uint64_t file, uint64_t argument)
                      asked.index >= found->index + found->count * PAGE_SIZE))
         found = found->next;
     if (!found)
-        return -ENOENT;
+        return -say_error(ENOENT, "the file was asked for no grant at offset %#llx", (unsigned long long)asked.index);
     struct grants_notify before = found->notify;
     found->notify = asked;
     error = found->addr ? tell_notify(found) : 0;
@@ -219,7 +221,7 @@ static int copy_batch(struct copy_segment *segments, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         const struct copy_segment *segment = &segments[i];
         if (!is_copy(segment))
-            return EINVAL;
+            return say_error(EINVAL, "segment %u has no grant, or one over the end of its page", i);
         if (!(segment->flags & COPY_SOURCE_GREF))
             n_own += segment->len;
         size_t outer = request_map(request);
@@ -239,6 +241,7 @@ static int copy_batch(struct copy_segment *segments, uint32_t n)
     int error = client_call(&answer);
     if (error)
         return error;
+    client_say_why(&answer);
     struct mp_in status = answer.result;
     if (!mp_find(answer.result, "status", &status) || mp_next(&status).size != n)
         return say_error(EIO, "the broker did not say how copying went");
@@ -255,8 +258,9 @@ static int copy_batch(struct copy_segment *segments, uint32_t n)
     return 0;
 }
 
-static int64_t grant_copy(uint64_t argument)
+static int64_t grant_copy(uint64_t file, uint64_t argument)
 {
+    (void)file;
     static struct copy_segment batch[COPY_MOST];
     struct grant_copy asked;
     if (!user_read(&asked, argument, sizeof asked))
@@ -274,23 +278,18 @@ static int64_t grant_copy(uint64_t argument)
     return -error;
 }
 
-int64_t gntdev_ioctl(uint64_t file, uint32_t command, uint64_t argument)
+static const struct ioctls_row rows[] = {
+    {MAP_GRANT_REF, "MAP_GRANT_REF", map_grant_ref},
+    {UNMAP_GRANT_REF, "UNMAP_GRANT_REF", unmap_grant_ref},
+    {GET_OFFSET_FOR_VADDR, "GET_OFFSET_FOR_VADDR", get_offset_for_vaddr},
+    {GRANTS_SET_UNMAP_NOTIFY, "SET_UNMAP_NOTIFY", set_unmap_notify},
+    {GRANT_COPY, "GRANT_COPY", grant_copy},
+};
+static const struct ioctls ioctls = {"gntdev", false, ENOTTY, rows, sizeof rows / sizeof *rows};
+
+int64_t gntdev_ioctl(uint64_t file, uint32_t number, uint64_t argument)
 {
-    struct client_hold hold;
-    int64_t result = -ENOTTY;
-    client_lock(&hold);
-    if (command == MAP_GRANT_REF)
-        result = map_grant_ref(file, argument);
-    else if (command == UNMAP_GRANT_REF)
-        result = unmap_grant_ref(file, argument);
-    else if (command == GET_OFFSET_FOR_VADDR)
-        result = get_offset_for_vaddr(file, argument);
-    else if (command == GRANTS_SET_UNMAP_NOTIFY)
-        result = set_unmap_notify(file, argument);
-    else if (command == GRANT_COPY)
-        result = grant_copy(argument);
-    client_unlock(&hold);
-    return result;
+    return ioctls_perform(&ioctls, file, number, argument);
 }
 
 /* Maps pages that a process of domain 0 has shared. The driver has one errno for all that Xen may answer. */
@@ -318,7 +317,7 @@ static int map_all(const struct grants *grants, uint64_t addr, int prot)
         for (n = 1; first + n < grants->count && refs[n].dom == refs->dom; n++)
             ;
         if (refs->dom > UINT16_MAX)
-            return EINVAL;
+            return say_error(EINVAL, "there is no domain %u", refs->dom);
         if (!refs->dom) {
             int error = map_shared(base, refs, n, prot);
             if (error)
@@ -360,14 +359,17 @@ static int fill(void *of_file, uint64_t addr, int prot)
 int64_t gntdev_mmap(int fd, uint64_t file, uint64_t addr, uint64_t size, int prot, int flags, off_t offset)
 {
     if (prot & PROT_WRITE && (flags & MAP_TYPE) == MAP_PRIVATE)
-        return -EINVAL;
+        return -say_error(EINVAL, "a mapping that is written to is shared, not private");
     struct client_hold hold;
     client_lock(&hold);
     uint64_t count = (size + PAGE_MASK) / PAGE_SIZE;
     struct grants *grants = count <= COUNT_MOST ? *find(file, (uint64_t)offset, (uint32_t)count) : NULL;
-    int64_t result = -EINVAL;
+    int64_t result;
     if (grants)
         result = grants_mmap(DEVICE_GNTDEV, fd, addr, size, prot, flags, fill, grants);
+    else
+        result = -say_error(EINVAL, "the file was not asked for %llu grants at offset %#llx", (unsigned long long)count,
+                            (unsigned long long)offset);
     client_unlock(&hold);
     return result;
 }

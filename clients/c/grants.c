@@ -17,7 +17,7 @@ int grants_read_notify(uint64_t argument, struct grants_notify *notify)
 {
     if (!user_read(notify, argument, sizeof *notify))
         return EFAULT;
-    return notify->action & ~ACTIONS ? EINVAL : 0;
+    return notify->action & ~ACTIONS ? say_error(EINVAL, "action %#x, expected a sum of 1 and 2", notify->action) : 0;
 }
 
 int grants_map_shared(uint64_t addr, const uint32_t *refs, uint32_t n, int prot, bool own)

@@ -7,6 +7,7 @@
 #include "apply.h"
 #include "areas.h"
 #include "client.h"
+#include "ioctls.h"
 #include "pages.h"
 #include "say.h"
 #include "syscalls.h"
@@ -31,6 +32,31 @@ static int write_frames(struct request *request, uint64_t from, uint32_t n)
     if (!fits || (to && !user_read(to, from, (uint64_t)n * 8)))
         request_nil(request);
     return 0;
+}
+
+/*
+ * Says, to people who asked for that, which frame of a batch is the first that failed. The errors are elements of the
+ * answer, of some bytes each; an element that is as it was sent, or zero when nothing was sent, is of a good frame.
+ */
+static void say_failed(const struct privcmd_mmapbatch *batch, const struct answer *answer, struct mp_value errors,
+                       uint32_t size, const uint8_t *sent)
+{
+    static const uint8_t good[8];
+    uint64_t frame = 0;
+    uint32_t at = 0;
+    if (!say_wishes(SAY_ERRORS) || errors.size != (uint64_t)batch->num * size)
+        return;
+    while (at < batch->num && !memcmp(errors.data + (size_t)at * size, sent ? sent + (size_t)at * size : good, size))
+        at++;
+    if (at == batch->num || !user_read(&frame, batch->arr + 8 * (uint64_t)at, sizeof frame))
+        return;
+    if (mp_find_int(answer->result, "ret", 0))
+        say_error(ENOENT, "frames are paged out, the first bad one is %#llx of domain %u; ask again",
+                  (unsigned long long)frame, batch->dom);
+    else
+        say_line("frame %#llx of domain %u, at index %u, cannot be mapped; %lld of %u failed",
+                 (unsigned long long)frame, batch->dom, at, (long long)mp_find_int(answer->result, "n_failed", 0),
+                 batch->num);
 }
 
 static int64_t ioctl_mmapbatch_v2(uint64_t file, uint64_t argument)
@@ -69,6 +95,8 @@ static int64_t ioctl_mmapbatch_v2(uint64_t file, uint64_t argument)
         user_write(batch.err, errors.data, err_size);
     else
         user_clear(batch.err, err_size);
+    struct privcmd_mmapbatch asked = {batch.num, batch.dom, batch.addr, batch.arr};
+    say_failed(&asked, &answer, errors, sizeof(int32_t), NULL);
     error = apply_extents(batch.addr, batch.num, batch.dom, answer.result);
     return error ? -error : ret;
 }
@@ -104,6 +132,7 @@ static int64_t ioctl_mmapbatch(uint64_t file, uint64_t argument)
     struct mp_value frames = mp_find_bin(answer.result, "arr");
     /* The frame numbers are the last that was written to the request. */
     const uint8_t *sent = request->out.data + request->out.used - (uint64_t)batch.num * 8;
+    say_failed(&batch, &answer, frames, 8, sent);
     bool written = frames.size != (uint64_t)batch.num * 8 || put_back(batch.arr, sent, frames.data, batch.num);
     error = apply_extents(batch.addr, batch.num, batch.dom, answer.result);
     if (error)
@@ -165,8 +194,8 @@ static int64_t ioctl_mmap(uint64_t file, uint64_t argument)
 {
     struct privcmd_mmap map;
     struct answer answer;
-    if (client_host()->pvh)
-        return -ENOSYS;
+    if (client_host()->pvh) /* refused before anything is looked at */
+        return -ask_right("privcmd.mmap", "entry", file, 0);
     if (!user_read(&map, argument, sizeof map))
         return -EFAULT;
     uint64_t first = 0, n_pages = 0;
@@ -313,6 +342,7 @@ static int64_t ioctl_hypercall(uint64_t file, uint64_t argument)
         if (error)
             return -error;
     }
+    client_say_why(&answer);
     buffers_written();
     return mp_find_int(answer.result, "ret", -ENOSYS);
 }
@@ -357,6 +387,7 @@ static int64_t ioctl_dm_op(uint64_t file, uint64_t argument)
     error = client_call(&answer);
     if (error)
         return -error;
+    client_say_why(&answer);
     int64_t ret = mp_find_int(answer.result, "ret", 0);
     struct mp_in at;
     struct mp_value list = {.type = MP_NIL};
@@ -370,38 +401,18 @@ static int64_t ioctl_dm_op(uint64_t file, uint64_t argument)
     return ret;
 }
 
-int64_t privcmd_ioctl(uint64_t file, uint32_t command, uint64_t argument)
+static const struct ioctls_row rows[] = {
+    {PRIVCMD_HYPERCALL, "HYPERCALL", ioctl_hypercall},
+    {PRIVCMD_MMAP, "MMAP", ioctl_mmap},
+    {PRIVCMD_MMAPBATCH, "MMAPBATCH", ioctl_mmapbatch},
+    {PRIVCMD_MMAPBATCH_V2, "MMAPBATCH_V2", ioctl_mmapbatch_v2},
+    {PRIVCMD_DM_OP, "DM_OP", ioctl_dm_op},
+    {PRIVCMD_RESTRICT, "RESTRICT", ioctl_restrict},
+    {PRIVCMD_MMAP_RESOURCE, "MMAP_RESOURCE", ioctl_mmap_resource},
+};
+static const struct ioctls ioctls = {"privcmd", true, ENOTTY, rows, sizeof rows / sizeof *rows};
+
+int64_t privcmd_ioctl(uint64_t file, uint32_t number, uint64_t argument)
 {
-    int64_t (*function)(uint64_t, uint64_t);
-    switch (command) {
-    case PRIVCMD_HYPERCALL:
-        function = ioctl_hypercall;
-        break;
-    case PRIVCMD_MMAP:
-        function = ioctl_mmap;
-        break;
-    case PRIVCMD_MMAPBATCH:
-        function = ioctl_mmapbatch;
-        break;
-    case PRIVCMD_MMAPBATCH_V2:
-        function = ioctl_mmapbatch_v2;
-        break;
-    case PRIVCMD_DM_OP:
-        function = ioctl_dm_op;
-        break;
-    case PRIVCMD_RESTRICT:
-        function = ioctl_restrict;
-        break;
-    case PRIVCMD_MMAP_RESOURCE:
-        function = ioctl_mmap_resource;
-        break;
-    default:
-        return -ENOTTY;
-    }
-    struct client_hold hold;
-    client_lock(&hold);
-    int error = client_connect();
-    int64_t result = error ? -error : function(file, argument);
-    client_unlock(&hold);
-    return result;
+    return ioctls_perform(&ioctls, file, number, argument);
 }

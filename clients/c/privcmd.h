@@ -76,6 +76,6 @@ struct privcmd_mmap_resource {
  * argument is the address of the structure. Returns what the ioctl returns, or a negative errno; ENOTTY for an ioctl
  * that the device does not have.
  */
-int64_t privcmd_ioctl(uint64_t file, uint32_t command, uint64_t argument);
+int64_t privcmd_ioctl(uint64_t file, uint32_t number, uint64_t argument);
 
 #endif

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ioctl. */
-#include <errno.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
 
@@ -9,18 +8,9 @@
 #include "../gntalloc.h"
 #include "../gntdev.h"
 #include "../privcmd.h"
-#include "../say.h"
 #include "next.h"
 
 DECLARE_NEXT(ioctl);
-
-/* Ends an ioctl on a device; one that the device does not have is said, as no broker has seen it. */
-static int ended(uint32_t number, int64_t result, int64_t unknown)
-{
-    if (result == unknown && say_wishes(SAY_ERRORS))
-        say_line("%s: the device has no ioctl %#x", unknown == -ENOSYS ? "ENOSYS" : "ENOTTY", number);
-    return (int)next_result(result);
-}
 
 EXPORT int ioctl(int fd, unsigned long command, ...)
 {
@@ -34,21 +24,21 @@ EXPORT int ioctl(int fd, unsigned long command, ...)
     switch (number >> 8 & 0xff) {
     case 'P':
         if (device_of(fd, &file) == DEVICE_PRIVCMD)
-            return ended(number, privcmd_ioctl(file, number, address), -ENOTTY);
+            return (int)next_result(privcmd_ioctl(file, number, address));
         break;
     case 'G':
         switch (device_of(fd, &file)) {
         case DEVICE_GNTDEV:
-            return ended(number, gntdev_ioctl(file, number, address), -ENOTTY);
+            return (int)next_result(gntdev_ioctl(file, number, address));
         case DEVICE_GNTALLOC:
-            return ended(number, gntalloc_ioctl(file, number, address), -ENOTTY);
+            return (int)next_result(gntalloc_ioctl(file, number, address));
         default:
             break;
         }
         break;
     case 'E':
         if (device_of(fd, &file) == DEVICE_EVTCHN)
-            return ended(number, evtchn_ioctl(fd, number, address), -ENOSYS);
+            return (int)next_result(evtchn_ioctl(fd, number, address));
         break;
     default:
         break;

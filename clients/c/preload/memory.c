@@ -8,6 +8,7 @@
 #include "../gntalloc.h"
 #include "../gntdev.h"
 #include "../mapping.h"
+#include "../say.h"
 #include "../syscalls.h"
 #include "next.h"
 #include "signals.h"
@@ -29,11 +30,22 @@ static const int refused[] = {
     25 /* MADV_COLLAPSE */,
 };
 
-/* Whether a range is wholly or partly memory of a device. Does not change errno. */
+/* Whether a range is wholly or partly memory of a device: a call that concerns one begins. Does not change errno. */
 static bool concerned(const void *addr, size_t size)
 {
     uint64_t start = (uint64_t)addr, end = start + size;
-    return end > start && areas_near(start, end) && mapping_concerned(start, end);
+    if (end <= start || !areas_near(start, end) || !mapping_concerned(start, end))
+        return false;
+    say_begin();
+    return true;
+}
+
+/* Ends a call that concerns a device: a refusal is said to people who asked for that, and returned as libc does. */
+static int64_t ended(const char *call, int64_t result)
+{
+    if (result < 0 && result >= -4095)
+        say_refused("a device's memory", call, (int)-result);
+    return next_result(result);
 }
 
 EXPORT void *mmap(void *addr, size_t size, int prot, int flags, int fd, off_t offset)
@@ -42,15 +54,16 @@ EXPORT void *mmap(void *addr, size_t size, int prot, int flags, int fd, off_t of
     enum device device = flags & MAP_ANONYMOUS ? DEVICE_NONE : device_of(fd, &file);
     if (device == DEVICE_PRIVCMD)
         signals_watch();
+    say_begin();
     if (device == DEVICE_PRIVCMD || device == DEVICE_HYPERCALL)
-        return (void *)next_result(mapping_mmap(device, fd, (uint64_t)addr, size, prot, flags, offset));
+        return (void *)ended("mmap", mapping_mmap(device, fd, (uint64_t)addr, size, prot, flags, offset));
     if (device == DEVICE_GNTDEV)
-        return (void *)next_result(gntdev_mmap(fd, file, (uint64_t)addr, size, prot, flags, offset));
+        return (void *)ended("mmap", gntdev_mmap(fd, file, (uint64_t)addr, size, prot, flags, offset));
     if (device == DEVICE_GNTALLOC)
-        return (void *)next_result(gntalloc_mmap(fd, file, (uint64_t)addr, size, prot, flags, offset));
+        return (void *)ended("mmap", gntalloc_mmap(fd, file, (uint64_t)addr, size, prot, flags, offset));
     bool fixed = flags & MAP_FIXED && (flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE;
     if (fixed && !((uint64_t)addr & PAGE_MASK) && concerned(addr, size))
-        return (void *)next_result(mapping_replace((uint64_t)addr, size, prot, flags, fd, offset));
+        return (void *)ended("mmap", mapping_replace((uint64_t)addr, size, prot, flags, fd, offset));
     return sys_mmap(addr, size, prot, flags, fd, offset);
 }
 
@@ -58,14 +71,14 @@ EXPORT void *mmap64(void *addr, size_t size, int prot, int flags, int fd, off_t 
 
 EXPORT int munmap(void *addr, size_t size)
 {
-    return concerned(addr, size) ? (int)next_result(mapping_munmap((uint64_t)addr, size)) : sys_munmap(addr, size);
+    return concerned(addr, size) ? (int)ended("munmap", mapping_munmap((uint64_t)addr, size)) : sys_munmap(addr, size);
 }
 
 EXPORT int mprotect(void *addr, size_t size, int prot)
 {
     if (!concerned(addr, size))
         return sys_mprotect(addr, size, prot);
-    return (int)next_result(mapping_mprotect((uint64_t)addr, size, prot));
+    return (int)ended("mprotect", mapping_mprotect((uint64_t)addr, size, prot));
 }
 
 EXPORT void *mremap(void *addr, size_t from, size_t to, int flags, ...)
@@ -75,11 +88,11 @@ EXPORT void *mremap(void *addr, size_t from, size_t to, int flags, ...)
     void *target = va_arg(arguments, void *);
     va_end(arguments);
     if (concerned(addr, from ? from : 1))
-        return (void *)next_result(mapping_mremap((uint64_t)addr, from, to, flags, (uint64_t)target));
+        return (void *)ended("mremap", mapping_mremap((uint64_t)addr, from, to, flags, (uint64_t)target));
     if (flags & MREMAP_FIXED && concerned(target, to)) {
         int result = mapping_munmap((uint64_t)target, to);
         if (result)
-            return (void *)next_result(result);
+            return (void *)ended("mremap", result);
     }
     return (void *)syscall(SYS_mremap, addr, from, to, (long)flags, target);
 }
@@ -90,8 +103,8 @@ EXPORT int madvise(void *addr, size_t size, int advice)
         return sys_madvise(addr, size, advice);
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (advice == refused[i])
-            return (int)next_result(-EINVAL);
-    return advice == MADV_REMOVE ? (int)next_result(-ENODEV) : 0;
+            return (int)ended("madvise", -EINVAL);
+    return advice == MADV_REMOVE ? (int)ended("madvise", -ENODEV) : 0;
 }
 
 /* The device's pages are not locked, not written back, and in no cache. */
@@ -115,7 +128,7 @@ EXPORT int msync(void *addr, size_t size, int flags)
 {
     if (!concerned(addr, size))
         return (int)syscall(SYS_msync, addr, size, flags);
-    return flags & MS_SYNC ? (int)next_result(-EINVAL) : 0;
+    return flags & MS_SYNC ? (int)ended("msync", -EINVAL) : 0;
 }
 
 EXPORT int mincore(void *addr, size_t size, unsigned char *pages)
@@ -140,7 +153,7 @@ EXPORT ssize_t process_vm_readv(pid_t pid, const struct iovec *local, unsigned l
                                 unsigned long n_remote, unsigned long flags)
 {
     if (pid == getpid() && any_concerned(remote, n_remote))
-        return next_result(-EFAULT);
+        return ended("process_vm_readv", -EFAULT);
     return syscall(SYS_process_vm_readv, pid, local, n_local, remote, n_remote, flags);
 }
 
@@ -148,11 +161,11 @@ EXPORT ssize_t process_vm_writev(pid_t pid, const struct iovec *local, unsigned 
                                  const struct iovec *remote, unsigned long n_remote, unsigned long flags)
 {
     if (pid == getpid() && any_concerned(remote, n_remote))
-        return next_result(-EFAULT);
+        return ended("process_vm_writev", -EFAULT);
     return syscall(SYS_process_vm_writev, pid, local, n_local, remote, n_remote, flags);
 }
 
 EXPORT ssize_t vmsplice(int fd, const struct iovec *ranges, size_t n, unsigned flags)
 {
-    return any_concerned(ranges, n) ? next_result(-EFAULT) : syscall(SYS_vmsplice, fd, ranges, n, flags);
+    return any_concerned(ranges, n) ? ended("vmsplice", -EFAULT) : syscall(SYS_vmsplice, fd, ranges, n, flags);
 }

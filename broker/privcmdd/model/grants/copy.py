@@ -69,7 +69,7 @@ def check(segments: Sequence[Segment]) -> None:
                 )
 
 
-def copy(machine: Machine, segment: Segment, own: bytes, memory: FileBytes) -> tuple[Status, bytes]:
+def copy(machine: Machine, segment: Segment, own: bytes, memory: FileBytes) -> bytes:
     """Copy one segment.
 
     Args:
@@ -79,21 +79,21 @@ def copy(machine: Machine, segment: Segment, own: bytes, memory: FileBytes) -> t
         memory: The guests' memory.
 
     Returns:
-        The status, and the copied bytes when the destination is no grant, else no bytes.
+        The copied bytes when the destination is no grant, else no bytes.
+
+    Raises:
+        ModelError: EINVAL, a grant does not give it; the details have the status.
     """
     data = own
     if not segment.len:
-        return Status.OKAY, b""
-    try:
-        if segment.flags & SOURCE_GREF:
-            at = place(machine, segment, memory, writes=False)
-            data = memory.read(segment.source_dom, at, segment.len)
-        if segment.flags & DEST_GREF:
-            memory.write(segment.dest_dom, place(machine, segment, memory, writes=True), data)
-            data = b""
-    except ModelError as refusal:
-        return Status(refusal.details["status"]), b""
-    return Status.OKAY, data
+        return b""
+    if segment.flags & SOURCE_GREF:
+        at = place(machine, segment, memory, writes=False)
+        data = memory.read(segment.source_dom, at, segment.len)
+    if segment.flags & DEST_GREF:
+        memory.write(segment.dest_dom, place(machine, segment, memory, writes=True), data)
+        data = b""
+    return data
 
 
 def place(machine: Machine, segment: Segment, memory: FileBytes, *, writes: bool) -> int:

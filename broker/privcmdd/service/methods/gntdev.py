@@ -13,7 +13,7 @@ from privcmdd.model.grants import copy as grant_copy
 from privcmdd.model.grants.copy import DEST_GREF, SOURCE_GREF, Segment, check
 from privcmdd.model.privcmd import gntdev
 from privcmdd.model.units import PAGE_SIZE
-from privcmdd.service.methods.privcmd import answer, check_counts
+from privcmdd.service.methods.privcmd import answer, check_counts, first_of
 from privcmdd.service.session import authorise
 
 if TYPE_CHECKING:
@@ -89,15 +89,20 @@ def copy(world: World, session: Session, params: Params) -> Params:
     n_given = sum(segment.len for segment in segments if not segment.flags & SOURCE_GREF)
     if n_given != len(given):
         raise ModelError(errno.EINVAL, f"data has {len(given)} bytes, the segments take {n_given}", key="data")
-    memory, at, statuses, taken = GuestMemory(world.backing), 0, [], []
-    for segment in segments:
+    memory, at, statuses, taken = GuestMemory(world.backing), 0, [0] * len(segments), []
+    refusals: list[str] = []
+    for index, segment in enumerate(segments):
         own = b"" if segment.flags & SOURCE_GREF else given[at : at + segment.len]
         at += len(own)
-        status, data = grant_copy.copy(world.machine, segment, own, memory)
-        statuses.append(int(status))
+        data = b""
+        try:
+            data = grant_copy.copy(world.machine, segment, own, memory)
+        except ModelError as refusal:
+            statuses[index] = refusal.details["status"]
+            refusals.append(f"segments[{index}]: {refusal.text}")
         if not segment.flags & DEST_GREF:
             taken.append(data.ljust(segment.len, b"\0"))
-    return {"status": statuses, "data": b"".join(taken)}
+    return {"status": statuses, "data": b"".join(taken), **first_of(refusals)}
 
 
 def notify(world: World, session: Session, params: Params) -> Params:

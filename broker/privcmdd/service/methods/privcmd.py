@@ -26,7 +26,7 @@ from privcmdd.service.hypercalls.caller_memory import CallerMemory
 from privcmdd.service.hypercalls.context import Hypercall, in_words
 from privcmdd.service.hypercalls.dm_op import device_model, operation_of
 from privcmdd.service.hypercalls.hypercall import perform
-from privcmdd.service.hypercalls.names import ioctl_named
+from privcmdd.service.hypercalls.names import IN_NO_KERNEL, IOCTL_NUMBER, ioctl_named
 from privcmdd.service.machine_files import OWNERS, file_of, prepare
 from privcmdd.service.session import authorise, check_file
 from privcmdd.service.steps import CHECKPOINT
@@ -356,19 +356,28 @@ def hypercall(world: World, session: Session, params: dict[str, Any]) -> dict[st
     memory = CallerMemory(residence.space, world.backing, params["lent_addr"], params["lent"] or b"")
     call = Hypercall(world, session, memory)
     result: Params = {"ret": perform(call, params["op"], ARGUMENTS.unpack(params["arg"]))}
-    if call.refusals:
-        n_refused = len(call.refusals)
-        result["why"] = call.refusals[0] + f" (the first of {n_refused} that were refused)" * (n_refused > 1)
+    result |= first_of(call.refusals)
     if result["ret"] == -errno.EFAULT and memory.wanted is not None:
         result["want_addr"], result["want_bytes"] = memory.wanted
     return result
+
+
+def first_of(refusals: list[str]) -> Params:
+    """The part of an answer that says what was refused, in words; nothing when nothing was."""
+    if not refusals:
+        return {}
+    n = len(refusals)
+    return {"why": refusals[0] + f" (the first of {n} that were refused)" * (n > 1)}
 
 
 def unknown_ioctl(world: World, _session: Session, params: Params) -> Params:
     """``privcmd.unknown_ioctl``: an ioctl that a device does not have."""
     device, number = params["device"], params["number"]
     error = errno.ENOSYS if device == "evtchn" else errno.ENOTTY
-    refusal = Unanswered(f"{device} ioctl {ioctl_named(device, number)}", errno=error)
+    what = f"{device} ioctl {ioctl_named(device, number)}"
+    refusal = Unanswered(what, errno=error)
+    if number & IOCTL_NUMBER == IN_NO_KERNEL.get(device):
+        refusal = ModelError(error, f"{what} is in no kernel")
     world.count(refusal)
     return {"ret": -error, "why": str(refusal)}
 

@@ -62,6 +62,7 @@ ROWS: Final = (
                 "the bytes of the segments whose destination is the caller's own memory, one after another; zeros for "
                 "a segment that failed",
             ),
+            Field("why", "str", "only when a segment failed: which is the first, and why", optional=True),
         ),
         "map",
         {
