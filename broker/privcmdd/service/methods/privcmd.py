@@ -375,7 +375,7 @@ def unknown_ioctl(world: World, _session: Session, params: Params) -> Params:
     device, number = params["device"], params["number"]
     error = errno.ENOSYS if device == "evtchn" else errno.ENOTTY
     what = f"{device} ioctl {ioctl_named(device, number)}"
-    refusal = Unanswered(what, errno=error)
+    refusal: ModelError = Unanswered(what, errno=error)
     if number & IOCTL_NUMBER == IN_NO_KERNEL.get(device):
         refusal = ModelError(error, f"{what} is in no kernel")
     world.count(refusal)
