@@ -14,6 +14,7 @@ import numpy as np
 
 from privcmdd.model.errors import LawBroken
 from privcmdd.model.ledger import Slot
+from privcmdd.model.lists import distinct
 from privcmdd.model.machine.domain import FLAGS, POD, DomainState
 from privcmdd.model.machine.effects import PutFrames
 from privcmdd.model.machine.evtchn import PortState
@@ -237,7 +238,7 @@ def domains_live_as_long_as_referred_to(machine: Machine) -> None:
     """Law 8: a domain is gone when nothing refers to it, no sooner and no later; its totals count its frames."""
     law = "8 a domain lives as long as it is referred to"
     owners = machine.frames.owner
-    for domid in np.unique(owners).tolist():
+    for domid in distinct(owners).tolist():
         known = domid in (DOMID_INVALID, DOMID_IO, DOMID_XEN) or domid in machine.domains
         require(law, known, f"domain {domid} is gone and owns frames", f"domain {domid}")
     for domain in machine.domains.values():

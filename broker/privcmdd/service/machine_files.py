@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from privcmdd.model.lists import distinct
 from privcmdd.model.machine.frames import NO_FRAME
 from privcmdd.model.units import DOMID_FIRST_RESERVED, DOMID_IO, DOMID_SELF, DOMID_XEN, INVALID_FRAME, MMIO_END
 
@@ -55,13 +56,13 @@ def prepare(world: World, domid: int, mfns: Mfns) -> None:
     mapped = mapped[mapped != NO_FRAME]
     if not len(mapped) or file_of(world, domid) != DOMID_XEN:
         return
-    write_table(world.machine.frames, world.backing, np.unique(world.machine.frames.page[mapped]))
+    write_table(world.machine.frames, world.backing, distinct(world.machine.frames.page[mapped]))
 
 
 def follow(world: World, mfns: npt.NDArray[np.uint32]) -> None:
     """Enter frames that were given to a PV domain into the machine-to-phys table, if it has ever been mapped."""
     if DOMID_XEN in world.machine_files and len(mfns):
-        write_table(world.machine.frames, world.backing, np.unique(mfns // ENTRIES))
+        write_table(world.machine.frames, world.backing, distinct(mfns // np.uint32(ENTRIES)))
 
 
 def write_table(frames: FrameTable, backing: Backing, pages: npt.NDArray[np.integer[Any]]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from privcmdd.model.lists import distinct
 from privcmdd.model.units import DOMID_INVALID, DOMID_IO, DOMID_XEN, MMIO_END, MMIO_FIRST
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ class FrameTable:
         if n_frames >= FIRST_RAM:
             self.page[FRAME_0] = 0
         self._fresh = min(FIRST_RAM, n_frames)  # frames from here on were never used
-        self._freed = np.zeros(0, dtype=np.uint32)  # a stack of frames that were used and freed
+        # A stack of frames that were used and freed. It has room for all, so that freeing needs no memory; the host
+        # gives it pages as they are used.
+        self._freed = np.empty(n_frames, dtype=np.uint32)
         self._n_freed = 0
 
     @property
@@ -142,7 +145,6 @@ class FrameTable:
         if first + n <= self._top:
             before = self._next_fresh(int(self.is_ram(np.arange(self._fresh, first, dtype=np.uint64)).sum()))
             mfns = np.arange(first, first + n, dtype=np.uint32)
-            self.make_room(len(before))
             self._push(before)
             self._fresh = first + n
             return self._assign(domid, mfns, gfns, pages)
@@ -151,7 +153,7 @@ class FrameTable:
         if not len(starts):
             return None
         mfns = np.arange(starts[0], starts[0] + n, dtype=np.uint32)
-        left = np.setdiff1d(freed, mfns)
+        left = freed[(freed < mfns[0]) | (freed > mfns[-1])]
         self._n_freed -= n
         self._freed[: self._n_freed] = left
         return self._assign(domid, mfns, gfns, pages)
@@ -179,22 +181,9 @@ class FrameTable:
         return mfns
 
     def free(self, mfns: npt.NDArray[np.uint32]) -> None:
-        """Take frames without references back from their owners; each frame is listed at most once."""
-        self.make_room(len(mfns))
+        """Take frames without references back from their owners; each is listed at most once. This needs no memory."""
         self._push(mfns)
         self.owner[mfns] = DOMID_INVALID
-
-    def make_room(self, n: int) -> None:
-        """Make sure that ``n`` more frames can be freed without memory.
-
-        Raises:
-            MemoryError: There is no memory for that.
-        """
-        needed = self._n_freed + n
-        if needed > len(self._freed):
-            grown = np.zeros(max(needed, 2 * len(self._freed)), dtype=np.uint32)
-            grown[: self._n_freed] = self._freed[: self._n_freed]
-            self._freed = grown
 
     def _push(self, mfns: npt.NDArray[np.uint32]) -> None:
         """Put frames on the stack of freed frames."""
@@ -229,11 +218,10 @@ class FrameTable:
         index = mfns.astype(np.intp)
         np.subtract.at(self.refs, index, ONE)
         try:
-            gone_array: npt.NDArray[np.uint32] = np.unique(mfns[self.refs[index] == 0])
+            return distinct(mfns[self.refs[index] == 0])
         except MemoryError:
             self.get(mfns)
             raise
-        return gone_array
 
     def get(self, mfns: Mfns) -> None:
         """Get one reference for each time that a frame is listed: this undoes ``put``. It needs no memory."""

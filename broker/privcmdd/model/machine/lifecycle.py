@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -122,6 +123,8 @@ def create(
             free=machine.frames.n_free,
             asked=n_total,
         )
+    if overlap(wanted):
+        raise ModelError(errno.EINVAL, "ranges overlap: a guest frame can be populated once", key="ranges")
     domain = Domain(chosen, kind, name, max_pages, machine.max_gfns, n_spill=n_spill)
     if traits is not None:
         domain.traits = traits
@@ -129,14 +132,18 @@ def create(
         domain.grants = grants
     domain.generation = next(machine.generations)
     gfns = np.concatenate([np.arange(f, f + n, dtype=np.uint64) for f, n in wanted]) if wanted else NO_GFNS
-    if len(np.unique(gfns)) != n_total:
-        raise ModelError(errno.EINVAL, "ranges overlap: a guest frame can be populated once", key="ranges")
     memory.allocate(machine, domain, gfns)
     machine.domains[chosen] = domain
     machine.last_domid = chosen
     machine.events.add(chosen)
     machine.announce(domain)
     return domain
+
+
+def overlap(ranges: Iterable[tuple[int, int]]) -> bool:
+    """Return whether two ranges (first, number) have a number in common."""
+    spans = sorted((first, first + n) for first, n in ranges if n)
+    return any(end > start for (_, end), (start, _) in pairwise(spans))
 
 
 def destroy(machine: Machine, domid: int) -> DomainState:

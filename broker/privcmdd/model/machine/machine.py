@@ -16,6 +16,7 @@ import numpy as np
 from privcmdd.model.errors import ModelError
 from privcmdd.model.findings import Found
 from privcmdd.model.host import Host
+from privcmdd.model.lists import distinct
 from privcmdd.model.machine.domain import DomainState
 from privcmdd.model.machine.effects import Discard, PutFrames, StateChanged
 from privcmdd.model.machine.evtchn import VIRQ_DOM_EXC, EventChannels
@@ -136,7 +137,6 @@ class Machine:
             return
         try:
             dead = self._dead(gone)
-            self.frames.make_room(len(gone))
         except MemoryError:
             self.frames.get(mfns)
             raise
@@ -157,7 +157,7 @@ class Machine:
         """
         owners = self.frames.owner[gone]
         dead = []
-        for domid in np.unique(owners).tolist():
+        for domid in distinct(owners).tolist():
             if domid < DOMID_FIRST_RESERVED:
                 domain = self.domains[domid]
                 freed = gone[owners == domid]

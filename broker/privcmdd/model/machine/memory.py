@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from privcmdd.model.findings import FindingKind
+from privcmdd.model.lists import repeated
 from privcmdd.model.machine.domain import DEVICE, FLAGS, PAGED, POD
 from privcmdd.model.machine.frames import NO_FRAME, NOTHING
 from privcmdd.model.machine.machine import Machine, as_array
@@ -288,13 +289,6 @@ def pages_of(extents: npt.NDArray[np.uint64], order: int) -> npt.NDArray[np.uint
     """Return all pages of extents; ``extents`` has the first page of each."""
     pages: npt.NDArray[np.uint64] = np.add.outer(extents, np.arange(1 << order, dtype=np.uint64)).reshape(-1)
     return pages
-
-
-def repeated(gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Return for each frame number whether it also stands earlier in the list."""
-    again = np.ones(len(gmfns), dtype=np.bool_)
-    again[np.unique(gmfns, return_index=True)[1]] = False
-    return again
 
 
 def first_stop(n: int, *reasons: tuple[npt.NDArray[np.bool_], str, npt.NDArray[np.uint64]]) -> tuple[int, str | None]:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from privcmdd.model.errors import ModelError, Unanswered
+from privcmdd.model.lists import repeated
 from privcmdd.model.machine import memory, p2m
 from privcmdd.model.machine.domain import DEVICE, FLAGS, PAGED
 from privcmdd.model.machine.effects import FrameWanted
 from privcmdd.model.machine.frames import NO_FRAME
 from privcmdd.model.machine.machine import Machine, as_array
-from privcmdd.model.machine.memory import repeated
 from privcmdd.model.machine.records import Pager
 
 if TYPE_CHECKING:

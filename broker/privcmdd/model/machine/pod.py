@@ -13,6 +13,7 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.findings import FindingKind
+from privcmdd.model.lists import distinct, repeated
 from privcmdd.model.machine import lifecycle, memory
 from privcmdd.model.machine.domain import POD
 from privcmdd.model.machine.frames import NO_FRAME
@@ -46,7 +47,7 @@ def mark_populate_on_demand(machine: Machine, domid: int, gfns: Gmfns) -> int:
     domain.reach(int(numbers.max(initial=-1)) + 1)
     there = np.flatnonzero(domain.p2m[numbers] > POD)
     numbers = numbers[: int(there[0]) if len(there) else len(numbers)]
-    fresh = np.unique(numbers)
+    fresh = distinct(numbers.astype(np.uint64))
     domain.n_pod += int(np.count_nonzero(domain.p2m[fresh] == NO_FRAME))
     domain.p2m[numbers] = POD
     domain.top_gfn = max(domain.top_gfn, int(numbers.max(initial=0)))
@@ -76,7 +77,8 @@ def set_target(machine: Machine, domid: int, target_pages: int) -> None:
 
 def demand_populate(machine: Machine, domain: Domain, gfns: npt.NDArray[np.int64]) -> None:
     """Populate guest frames that are looked up for the first time; the domain crashes when its cache is empty."""
-    wanted = np.unique(gfns).astype(np.uint64) if len(np.unique(gfns)) < len(gfns) else gfns.astype(np.uint64)
+    wanted = gfns.astype(np.uint64)
+    wanted = distinct(wanted) if repeated(wanted).any() else wanted
     n_done = min(len(wanted), domain.n_cached, machine.frames.n_free)
     memory.allocate(machine, domain, wanted[:n_done])
     domain.n_cached -= n_done
