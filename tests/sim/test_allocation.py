@@ -194,7 +194,7 @@ SURE = frozenset({
     "AddressSpace.enter", "AddressSpace.fill", "AddressSpace.overlay", "AddressSpace.relabel",
     "AddressSpace.withdraw", "Charge.release", "Charge.resize", "EventChannels.add", "FilePages.hold",
     "FrameTable._assign", "lifecycle.destroy", "Linux._cap", "Linux._note", "Linux._use", "Machine.announce",
-    "Machine.put", "Machine.put_parts", "Spaces._add", "Tally.pay", "Turnstile.leave", "broker.stamped",
+    "Machine.put", "Machine.put_parts", "Spaces._add", "Tally.pay", "Turnstile.leave", "World.count", "broker.stamped",
     "detect.enoent_lost", "effects.carry_out",
 })  # fmt: skip
 
