@@ -63,7 +63,8 @@ def files() -> dict[str, str]:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
         made[MAN.format(parser.prog)] = man_page(parser, about)
         for shell, place in PLACES.items():
-            made[place.format(parser.prog)] = shtab.complete(parser, shell=shell)
+            if shell in shtab.SUPPORTED_SHELLS:
+                made[place.format(parser.prog)] = shtab.complete(parser, shell=shell)
     return made
 
 
@@ -72,6 +73,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("directory", type=Path, metavar="DIRECTORY", help="the prefix")
     prefix = parser.parse_args().directory
+    for shell in sorted(PLACES.keys() - {*shtab.SUPPORTED_SHELLS}):
+        sys.stderr.write(f"NOT MADE: completion for {shell}, which shtab {shtab.__version__} does not know\n")
     for place, text in files().items():
         path = prefix / place
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import pytest
 
 from privcmd import __version__
 from privcmd.run.program import version_of
-from support.packed import run
+from support.packed import environment, run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,3 +52,20 @@ def test_pkg_config_says_where_they_are(destination: Path) -> None:
     assert asked("--modversion", "privcmdd-preload") == __version__
     libs = asked("--libs", "privcmdd-foreignmemory")
     assert libs.split() == ["-L/usr/lib/privcmdd", "-Wl,-rpath,/usr/lib/privcmdd", "-lxenforeignmemory"]
+
+
+def test_run_finds_it_below_the_prefix_of_the_package(compiler: str, maps: Path, tmp_path: Path) -> None:
+    """A package without a shim of its own takes the one of the same PREFIX, if it is of the same version."""
+    new = environment(tmp_path / "venv", borrow=True)
+    new.build(ROOT, PRIVCMDD_SHIM="no")
+    words = ("run", "--domain", "hvm:64M", "--", maps)
+    make = ("make", "-s", "-C", ROOT / "clients/c", f"CC={compiler}", "install", f"PREFIX={tmp_path / 'venv'}")
+    library = tmp_path / "venv/lib/privcmdd/libprivcmdd-preload.so"
+    version = new("privcmdctl", "--version").stdout.split()[1]
+
+    assert "libprivcmdd-preload.so is not built" in new("privcmdctl", *words, status=1).stderr
+    run([*make, f"BUILD={tmp_path / 'build'}", f"VERSION={version}"])
+    assert new("privcmdctl", *words).stdout == "mapped, and reads 42\n"
+    run([*make, f"BUILD={tmp_path / 'old'}", "VERSION=0.0.1"])
+    said = new("privcmdctl", *words, status=1).stderr
+    assert f"{library} was made from version 0.0.1, and this package is version {version}; install both" in said

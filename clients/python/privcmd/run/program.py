@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
@@ -73,14 +74,10 @@ def preload_library() -> Path:
             raise PrivcmdError(errno.ENOENT, f"{named} is not there, and PRIVCMDD_PRELOAD names it")
         return _same_version(Path(named), "PRIVCMDD_PRELOAD names it: unset that, or name one of this version")
     package = Path(__file__).resolve().parent.parent
-    installed = package / "lib" / PRELOAD_NAME
-    if installed.exists():
-        return _same_version(installed, "install the package again: pip install --force-reinstall privcmdd")
-    # In a checkout the package is at clients/python/privcmd, and the library is built beside its sources.
-    built = package.parent.parent / "c" / "build" / PRELOAD_NAME
-    if built.exists():
-        return _same_version(built, "`make shim` builds it anew")
-    why = installed.with_name(NOT_BUILT_NAME)
+    for library, remedy in _places(package):
+        if library.exists():
+            return _same_version(library, remedy)
+    why = package / "lib" / NOT_BUILT_NAME
     if why.exists():
         raise PrivcmdError(
             errno.ENOENT,
@@ -91,6 +88,16 @@ def preload_library() -> Path:
     raise PrivcmdError(
         errno.ENOENT, f"{PRELOAD_NAME} is not built: `make shim` does it, with a C compiler; or set PRIVCMDD_PRELOAD"
     )
+
+
+def _places(package: Path) -> Iterator[tuple[Path, str]]:
+    """Where the shim of a package may be, and what to do where it is of another version."""
+    yield package / "lib" / PRELOAD_NAME, "install the package again: pip install --force-reinstall privcmdd"
+    # In a checkout the package is at clients/python/privcmd, and the library is built beside its sources.
+    yield package.parents[1] / "c" / "build" / PRELOAD_NAME, "`make shim` builds it anew"
+    # From lib/python3/dist-packages/privcmd, where `make install` puts it with the same PREFIX, or Debian's package.
+    for lib in (package.parents[2] / getattr(sys.implementation, "_multiarch", ""), package.parents[2]):
+        yield lib / "privcmdd" / PRELOAD_NAME, "install both of one version"
 
 
 def version_of(library: Path) -> str | None:
