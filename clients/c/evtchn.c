@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "client.h"
 #include "connection.h"
@@ -361,6 +362,17 @@ int64_t evtchn_ioctl(int fd, uint32_t number, uint64_t argument)
 }
 
 /*
+ * Clears an eventfd, and returns whether it was raised. Does not wait: whoever else holds the eventfd can clear its
+ * O_NONBLOCK, which RWF_NOWAIT does not look at.
+ */
+static bool take_event(int fd)
+{
+    uint64_t count;
+    struct iovec into = {.iov_base = &count, .iov_len = sizeof count};
+    return syscall(SYS_preadv2, fd, &into, 1L, -1L, -1L, (long)RWF_NOWAIT) == sizeof count;
+}
+
+/*
  * Takes the events that epoll reported. Writes the ports that are still bound and whose event no other thread took.
  * Returns how many they are.
  */
@@ -371,10 +383,8 @@ static size_t take_events(int fd, const struct epoll_event *events, int n, uint3
     client_lock(&hold);
     const struct file *file = file_of(fd);
     for (int i = 0; file && i < n; i++) {
-        uint64_t count;
         const struct port *port = find(file, (uint32_t)events[i].data.u64);
-        if (port && port->own == (int)(events[i].data.u64 >> 32) &&
-            syscall(SYS_read, port->own, &count, sizeof count) == sizeof count)
+        if (port && port->own == (int)(events[i].data.u64 >> 32) && take_event(port->own))
             ports[n_taken++] = port->number;
     }
     client_unlock(&hold);

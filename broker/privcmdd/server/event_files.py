@@ -2,21 +2,22 @@
 """The events of event channels: two eventfds each, made when a client first asks for them.
 
 All programs at one end of a channel poll the same eventfd, and all programs at the other end write to it: its count
-is the pending bit, kept by the kernel.
+is the pending bit, kept by the kernel. What a client does to an eventfd never makes the broker wait (``eventfd``).
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.server.eventfd import Raiser, take_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# O_NONBLOCK is for the clients that read it; the broker does not rely on it.
 FLAGS: Final = os.EFD_CLOEXEC | os.EFD_NONBLOCK
 
 
@@ -25,14 +26,17 @@ class EventFiles:
 
     def __init__(self) -> None:
         self._events: dict[int, tuple[int, int]] = {}
+        self._raiser: Raiser | None = None
 
     def make_events(self, channel: int) -> None:
         """Make the two events of a channel, unless they are there.
 
         Raises:
-            ModelError: ENOMEM, no descriptor is left.
+            ModelError: ENOMEM, no descriptor is left, or the kernel has no AIO context for us.
         """
         if channel not in self._events:
+            if self._raiser is None:
+                self._raiser = _raiser()
             self._events[channel] = _two(lambda _: os.eventfd(0, FLAGS))
 
     def events(self, channel: int) -> tuple[int, int]:
@@ -46,15 +50,12 @@ class EventFiles:
 
     def raise_event(self, channel: int, side: int) -> None:
         """Raise an event, if ``make_events`` has made it."""
-        if channel in self._events:
-            with contextlib.suppress(BlockingIOError):  # its count is the largest possible: it is raised already
-                os.eventfd_write(self._events[channel][side], 1)
+        if channel in self._events and self._raiser is not None:
+            self._raiser.raise_event(self._events[channel][side])
 
     def take_event(self, channel: int, side: int) -> bool:
         """Clear an event. Returns whether it was raised."""
-        with contextlib.suppress(KeyError, BlockingIOError):
-            return os.eventfd_read(self._events[channel][side]) > 0
-        return False
+        return channel in self._events and take_event(self._events[channel][side])
 
     def close_events(self, channel: int) -> None:
         """Close a channel's events."""
@@ -65,6 +66,18 @@ class EventFiles:
         """Close all events. Idempotent."""
         for channel in list(self._events):
             self.close_events(channel)
+        if self._raiser is not None:
+            self._raiser.close()
+            self._raiser = None
+
+
+def _raiser() -> Raiser:
+    try:
+        return Raiser()
+    except OSError as problem:
+        raise ModelError(
+            errno.ENOMEM, f"no event channels: the kernel gives no AIO context ({problem.strerror}; fs.aio-max-nr)"
+        ) from problem
 
 
 def _two(make: Callable[[int], int]) -> tuple[int, int]:

@@ -5,6 +5,9 @@ The broker makes every file and maps none, so no client's change of a file can r
 The size is sealed, and the seals are sealed. The mode is 0400: a client that was given a read-only
 descriptor and runs as another user cannot open the file again for writing through /proc. (Root can, and so
 can the broker's own user, who may change the mode: they can also ptrace the broker.)
+
+Each descriptor that is handed out is an open file of its own: flags that a client sets on it (O_APPEND moves each
+pwrite(2) to the end) hold for nobody else.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ MFD_NOEXEC_SEAL: Final = 0x0008
 FALLOC_FL_KEEP_SIZE: Final = 0x01
 FALLOC_FL_PUNCH_HOLE: Final = 0x02
 
+MODE: Final = 0o400
 SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -59,7 +63,7 @@ class MemoryFiles:
         try:
             os.ftruncate(fd, n_pages * PAGE_SIZE)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
-            os.fchmod(fd, 0o400)
+            os.fchmod(fd, MODE)
         except (OSError, OverflowError) as problem:
             os.close(fd)
             raise _no_memory(f"a memory file of {n_pages} pages for {label(key)}", problem) from problem
@@ -73,9 +77,13 @@ class MemoryFiles:
         """
         fd = self._fds[key]
         try:
-            if writable:
-                return os.dup(fd)  # not inherited by children, unlike dup(2)
-            return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+            if not writable:
+                return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+            os.fchmod(fd, 0o600)
+            try:
+                return os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+            finally:
+                os.fchmod(fd, MODE)
         except OSError as problem:
             raise _no_memory(f"no descriptor of the memory of {label(key)}", problem) from problem
 
