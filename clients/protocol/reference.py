@@ -110,7 +110,6 @@ def page() -> str:
         ("bytes of one string", f"{limits.STR_BYTES:,}"),
         ("bytes of one bin", f"{limits.BIN_BYTES:,}"),
         ("bytes of one message", f"{limits.MESSAGE_BYTES:,}"),
-        ("descriptors waiting for one message", f"{limits.FDS_PER_MESSAGE}"),
     ]
     topics = "\n".join(
         f"**{name}**\n\n" + _table(("field", "type", "meaning"), _fields(fields)) for name, fields in TOPICS.items()

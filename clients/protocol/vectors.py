@@ -111,7 +111,6 @@ def _refused() -> list[dict[str, Any]]:
         "a bin of 2^32-1 bytes": ("bin", b"\xc6" + b"\xff" * 4),
         "a response": ("shape", b"\x94\x01\x01\xc0\xc0"),
         "no message": ("shape", b"\x07"),
-        "descriptors declared that did not come": ("fds", b"\x94\x00\x01\xa4ping\x91\x81\xa3fds\x01"),
     }
     return [
         {"name": name, "kind": "refused", "reason": reason, "bytes": data.hex()} for name, (reason, data) in bad.items()

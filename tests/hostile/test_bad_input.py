@@ -78,7 +78,6 @@ CASES: list[Case] = [
     ("an empty name", "", {}, "ENOSYS", None),
     ("a long name", "x" * 4096, {}, "ENOSYS", None),
     ("a name with escapes in it", "\x1b[2J\n", {}, "ENOSYS", None),
-    ("descriptors declared as text", "ping", {"fds": "1"}, "EINVAL", "fds"),
     ("a frame list of 7 bytes", "privcmd.mmapbatch_v2", {**BATCH, "arr": bytes(7)}, "EINVAL", "arr"),
     ("a frame list of 9 bytes", "privcmd.mmapbatch", {**BATCH, "arr": bytes(9)}, "EINVAL", "arr"),
     ("a frame list of 1,025 in an array", "privcmd.mmapbatch_v2", {**BATCH, "arr": [0] * 1025}, "E2BIG", "arr"),

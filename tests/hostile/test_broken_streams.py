@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is no message ends its own connection, and only that one; memory and descriptors stay bounded."""
 
-import os
 from collections.abc import Iterator
 
 import msgpack
@@ -9,7 +8,7 @@ import pytest
 
 from hostile.conftest import Target
 from support.bombs import BOMBS
-from support.rawclient import RawClient, Refused
+from support.rawclient import RawClient
 
 MIB = 1 << 20
 PING = bytes(msgpack.packb([0, 7, "ping", [{}]]))
@@ -82,75 +81,6 @@ def test_a_byte_at_a_time(target: Target) -> None:
         for byte in PING * 3:
             client.send(bytes([byte]))
         assert [client.message()[:3] for _ in range(3)] == [[1, 7, None]] * 3
-
-
-def test_descriptors_nobody_declared_are_closed(target: Target, bystander: RawClient) -> None:
-    """The request is answered as if they had not come, and the broker keeps none of them."""
-    read_end, write_end = os.pipe()
-    with target.connect() as client:
-        client.call("ping")
-        n_fds = target.n_fds
-        for n_sent in (1, 2, 8):
-            client.send(PING, (read_end,) * n_sent)
-            assert client.message()[:3] == [1, 7, None]
-        assert target.n_fds <= n_fds
-        assert bystander.call("ping")
-    os.close(read_end)
-    os.close(write_end)
-
-
-def test_descriptors_of_a_message_in_two_halves_are_closed(target: Target) -> None:
-    """They wait for the rest of their message, and no longer."""
-    read_end, write_end = os.pipe()
-    with target.connect() as client:
-        client.call("ping")
-        n_fds = target.n_fds
-        client.send(PING[:4], (read_end,))
-        client.send(PING[4:])
-        assert client.message()[:3] == [1, 7, None]
-        client.call("ping")
-        assert target.n_fds <= n_fds
-    os.close(read_end)
-    os.close(write_end)
-
-
-def test_more_descriptors_than_may_come(target: Target, bystander: RawClient) -> None:
-    """253 of them, the most that Linux carries: whatever becomes of the connection, none stays open."""
-    read_end, write_end = os.pipe()
-    bystander.call("ping")
-    n_fds = target.n_fds
-    with target.connect() as client:
-        client.send(PING, (read_end,) * 253)
-        client.sock.shutdown(1)
-        assert client.ended()
-    assert settled(bystander, target, n_fds)
-    os.close(read_end)
-    os.close(write_end)
-
-
-def test_declared_descriptors_are_taken_by_no_method(target: Target) -> None:
-    """EINVAL names the key, the connection lives, the descriptors are closed."""
-    read_end, write_end = os.pipe()
-    with target.connect() as client:
-        client.call("ping")
-        n_fds = target.n_fds
-        client.send(msgpack.packb([0, 1, "ping", [{"fds": 1}]]), (read_end,))
-        with pytest.raises(Refused, match="takes no descriptors") as caught:
-            client.answer(1)
-        assert caught.value.details == {"key": "fds"}
-        assert client.call("ping")
-        assert target.n_fds <= n_fds
-    os.close(read_end)
-    os.close(write_end)
-
-
-def test_declared_descriptors_must_come(target: Target, bystander: RawClient) -> None:
-    """If they do not, stream and descriptors disagree, and the connection ends."""
-    n_fds = target.n_fds
-    with target.connect() as client:
-        client.send(msgpack.packb([0, 1, "ping", [{"fds": 1}]]))
-        assert client.ended()
-    assert settled(bystander, target, n_fds)
 
 
 def test_who_asks_and_never_reads_is_bounded(target: Target, bystander: RawClient) -> None:

@@ -8,6 +8,7 @@ import os
 import resource
 import select
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,7 +77,7 @@ def test_a_raised_event_is_like_a_written_one(raiser: Raiser, blocking: int) -> 
 
 def test_what_is_no_eventfd_is_refused(raiser: Raiser) -> None:
     """Law: a descriptor that is no eventfd cannot be raised."""
-    with open("/dev/null", "rb") as file, pytest.raises(OSError, match="io_submit") as refused:
+    with Path("/dev/null").open("rb") as file, pytest.raises(OSError, match="io_submit") as refused:
         raiser.raise_event(file.fileno())
 
     assert refused.value.errno == errno.EINVAL

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Descriptors arrive with their message, never leak, never slip into children; identities are the kernel's."""
+"""Descriptors that come are noticed, never leak, never slip into children; identities are the kernel's."""
 
 import array
 import os
+import resource
 import socket
 from collections.abc import Iterator
 
 import pytest
 
 from privcmdd.server import fdpass
-from privcmdd.wire import limits
-from support import descriptors
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -29,42 +28,48 @@ def send_fds(sock: socket.socket, data: bytes, fds: list[int]) -> None:
     sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
 
 
-def n_open() -> int:
-    """How many descriptors this process has."""
-    return len(descriptors.open_now())
-
-
-def test_descriptors_come_with_their_bytes_and_are_not_inherited(pair: Pair) -> None:
-    """Up to the bound, in order, close-on-exec from the first moment."""
+def test_bytes_alone_are_read(pair: Pair) -> None:
+    """Law: the common case: bytes come, and then nothing; where descriptors can come, and where not."""
     ours, theirs = pair
-    send_fds(theirs, b"abc", [theirs.fileno()] * limits.FDS_PER_MESSAGE)
-    data, fds = fdpass.receive(ours, 100)
-    inherited = [fd for fd in fds if os.get_inheritable(fd)]
-    fdpass.close_all(fds)
+    for receive in (fdpass.receive, fdpass.receive_bytes):
+        theirs.send(b"abcd")
 
-    assert (data, len(fds), inherited) == (b"abc", limits.FDS_PER_MESSAGE, [])
+        assert receive(ours, 3) == b"abc"
+        assert receive(ours, 3) == b"d"
+        with pytest.raises(BlockingIOError):
+            receive(ours, 100)
 
 
-def test_bytes_alone_bring_no_descriptors(pair: Pair) -> None:
-    """The common case."""
+@pytest.mark.parametrize("n_fds", [1, 100, fdpass.MOST_FDS])
+def test_descriptors_are_handed_over_and_none_is_lost(pair: Pair, n_fds: int) -> None:
+    """Law: as many as a message can bring are received, close-on-exec from the first moment."""
     ours, theirs = pair
-    theirs.send(b"abc")
-
-    assert fdpass.receive(ours, 100) == (b"abc", ())
-    with pytest.raises(BlockingIOError):
-        fdpass.receive(ours, 100)
-
-
-@pytest.mark.parametrize("n_fds", [limits.FDS_PER_MESSAGE + 1, 100, 253])
-def test_more_descriptors_than_allowed_break_the_stream_and_leak_nothing(pair: Pair, n_fds: int) -> None:
-    """The kernel says that it dropped some (MSG_CTRUNC); then none is kept."""
-    ours, theirs = pair
-    before = n_open()
     send_fds(theirs, b"abc", [theirs.fileno()] * n_fds)
-    with pytest.raises(fdpass.DescriptorsLost):
+    with pytest.raises(fdpass.DescriptorsCame) as came:
         fdpass.receive(ours, 100)
+    inherited = [fd for fd in came.value.fds if os.get_inheritable(fd)]
+    fdpass.close_all(came.value.fds)
 
-    assert n_open() == before
+    assert (len(came.value.fds), inherited) == (n_fds, [])
+
+
+def test_descriptors_that_have_no_room_are_noticed(pair: Pair) -> None:
+    """Law: when the kernel drops descriptors (MSG_CTRUNC), those that did come are given to the catcher (B8)."""
+    ours, theirs = pair
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    send_fds(theirs, b"abc", [theirs.fileno()] * 4)
+    for room in (0, 2):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + room, hard))
+        try:
+            with pytest.raises(fdpass.DescriptorsCame) as came:
+                fdpass.receive(ours, 100)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        fdpass.close_all(came.value.fds)
+        assert len(came.value.fds) == room
+        send_fds(theirs, b"abc", [theirs.fileno()] * 4)
 
 
 def test_descriptors_go_with_the_first_byte_and_stay_ours(pair: Pair) -> None:

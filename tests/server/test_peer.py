@@ -183,21 +183,6 @@ def test_a_broken_stream_is_answered_up_to_the_break(process: Process) -> None:
     assert process.lines()[-1]["lines_suppressed"] == 2
 
 
-def test_too_many_descriptors_end_only_their_sender(process: Process) -> None:
-    """More than a message may carry is a broken stream; not one of them stays."""
-    with process.client() as watcher:
-        assert watcher.call("ping")
-        before = n_held(process)
-        with process.client() as client:
-            client.send(PING, (0,) * 100)
-            assert client.ended()
-        with process.client() as client:
-            client.send(PING, (0,) * 8)
-            assert client.message()[2] is None
-
-            assert eventually(lambda: n_held(process) == before + 1)
-
-
 def test_a_client_that_never_reads_is_bounded(process: Process) -> None:
     """Its requests are not read beyond the bound, others are served, and in the end it gets every answer."""
     with process.client() as client, process.client() as other:

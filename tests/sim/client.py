@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -74,7 +73,7 @@ class Client:
     peer: Peer = field(init=False)
     task: Task = field(init=False)
     says: deque[Ask] = field(default_factory=deque)
-    outgoing: deque[tuple[bytes, tuple[int, ...]]] = field(default_factory=deque)
+    outgoing: deque[bytes] = field(default_factory=deque)
     asked: deque[Record] = field(default_factory=deque)
     promised: deque[bytes] = field(default_factory=deque)
     told: deque[bytes] = field(default_factory=deque)
@@ -92,21 +91,21 @@ class Client:
     msgid: int = 0
     _received: bytearray = field(default_factory=bytearray)
 
-    def say(self, ask: Ask, now: int, fds: tuple[int, ...] = ()) -> Record:
+    def say(self, ask: Ask, now: int) -> Record:
         """Ask for something."""
         self.msgid += 1
         record = Record(self.number, now, self.msgid, ask.method, ask.params)
         self.asked.append(record)
-        self.outgoing.append((pack((0, self.msgid, ask.method, [ask.params])), fds))
+        self.outgoing.append(pack((0, self.msgid, ask.method, [ask.params])))
         return record
 
     def deliver(self, n_bytes: int) -> bytes:
         """Let the first bytes of what was said arrive, at most one message; which."""
-        data, fds = self.outgoing.popleft()
+        data = self.outgoing.popleft()
         arriving, rest = data[:n_bytes], data[n_bytes:]
-        self.end.arrive(arriving, fds)
+        self.end.arrive(arriving)
         if rest:
-            self.outgoing.appendleft((rest, ()))
+            self.outgoing.appendleft(rest)
         return arriving
 
     def read(self, n_bytes: int, now: int) -> tuple[bytes, list[Record]]:
@@ -133,9 +132,6 @@ class Client:
 
     def forget(self) -> None:
         """What has not arrived never will."""
-        for _, fds in self.outgoing:
-            for fd in fds:
-                os.close(fd)
         self.outgoing.clear()
         self.says.clear()
         self.silent = True

@@ -28,7 +28,6 @@ class Stage(World):
 
     def __exit__(self, *error: object) -> None:
         self.kernel.__exit__(*error)
-        self.abandon()
 
     def client(self, uid: int = ADMIN) -> Client:
         """Somebody connects."""

@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stream socket between a client and the broker, in memory: its two buffers have bounds, as the kernel's have.
 
-The rules are those measured of Linux: descriptors arrive with the first byte of what was sent with them, and two such
-sendings never merge; a client that closes without having read all resets the connection, once the broker has read what
-came before.
+The rules are those measured of Linux: a client that closes without having read all resets the connection, once the
+broker has read what came before. Clients send no descriptors, as the kernel has it since 6.16.
 """
 
 from __future__ import annotations
 
-import array
-import os
-import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import array
     from collections.abc import Sequence
 
 
@@ -33,32 +30,27 @@ class BrokerEnd:
         self.ended = self.gone = self.closing = self.closed = False
         self.room_bytes = room_bytes
         self._reset = False
-        self._arrived: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._arrived: deque[bytes] = deque()
         self._sent = bytearray()
         self.n_fds_sent = 0
 
     # What the broker uses
 
-    def recvmsg_into(
-        self, buffers: list[memoryview], _control_bytes: int, _flags: int
-    ) -> tuple[int, list[tuple[int, int, bytes]], int, None]:
-        """What is there, as recvmsg(2) has it."""
-        room = buffers[0]
+    def recv_into(self, room: memoryview, size_bytes: int) -> int:
+        """What is there, as recv(2) has it."""
         n_bytes = 0
-        fds: tuple[int, ...] = ()
-        while self._arrived and n_bytes < len(room) and not fds:
-            data, fds = self._arrived.popleft()
-            taken = data[: len(room) - n_bytes]
+        while self._arrived and n_bytes < size_bytes:
+            data = self._arrived.popleft()
+            taken = data[: size_bytes - n_bytes]
             room[n_bytes : n_bytes + len(taken)] = taken
             n_bytes += len(taken)
             if len(taken) < len(data):
-                self._arrived.appendleft((data[len(taken) :], ()))
+                self._arrived.appendleft(data[len(taken) :])
         if not n_bytes and not self.ended:
             raise BlockingIOError
         if not n_bytes and self._reset:
             raise ConnectionResetError
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds).tobytes())] if fds else []
-        return n_bytes, rights, 0, None
+        return n_bytes
 
     def send(self, data: bytes | memoryview) -> int:
         """Write what fits (send(2))."""
@@ -81,11 +73,8 @@ class BrokerEnd:
         self.closing = True
 
     def close(self) -> None:
-        """Close: descriptors that nobody received are closed."""
+        """Close: what has arrived is lost."""
         self.closing = self.closed = True
-        for _, fds in self._arrived:
-            for fd in fds:
-                os.close(fd)
         self._arrived.clear()
 
     # What a scheduler does and sees
@@ -105,14 +94,11 @@ class BrokerEnd:
         """Bytes that wait for the client."""
         return len(self._sent)
 
-    def arrive(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
-        """Bytes of the client come in; their descriptors are the receiver's now."""
+    def arrive(self, data: bytes) -> None:
+        """Bytes of the client come in."""
         assert not self.ended
-        if self.closed:
-            for fd in fds:
-                os.close(fd)
-        elif data:
-            self._arrived.append((data, fds))
+        if data and not self.closed:
+            self._arrived.append(data)
 
     def take(self, n_bytes: int) -> bytes:
         """The client reads."""

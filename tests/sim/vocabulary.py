@@ -315,13 +315,11 @@ class Vocabulary:
         """One key that is missing, unknown, or of a wrong type or size."""
         rng = self._rng
         params = self.anything(method)
-        wrong = rng.choice(("missing", "unknown", "type", "fds"))
+        wrong = rng.choice(("missing", "unknown", "type"))
         if wrong == "missing" and params:
             del params[rng.choice(sorted(params))]
         elif wrong == "type" and params:
             params[rng.choice(sorted(params))] = rng.choice((None, True, -1, 2**63, "?", b"\xff", [], [[]], {}, [-1]))
-        elif wrong == "fds":
-            params["fds"] = rng.choice((-1, 9, "one"))
         else:
             params["colour"] = "red"
         return params

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import math
-import os
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -205,7 +204,6 @@ class World:
             LawBroken: A law is broken.
         """
         with ExitStack() as stack:
-            stack.callback(self.abandon)
             stack.enter_context(self.kernel)
             self._guests()
             while self.result.n_asks < self.plan.n_asks:
@@ -349,6 +347,7 @@ class World:
             conduct=self._conduct,
             log=Reasons(client),
             fork=lambda function: self.kernel.start(f"output of client {client.number}", function),
+            closer=None,
         )
         self.by_session[session] = client
         self.clients.append(client)
@@ -368,7 +367,7 @@ class World:
             del self.by_session[client.session]
 
     def _deliver(self, client: Client) -> None:
-        data, _ = client.outgoing[0]
+        data = client.outgoing[0]
         cut = self.rng.random()
         n_bytes = len(data) if cut < 0.7 else 1 if cut < 0.8 else self.rng.randint(1, len(data))
         if n_bytes < len(data):
@@ -405,9 +404,8 @@ class World:
         self._say(client, client.says.popleft())
 
     def _say(self, client: Client, ask: Ask) -> None:
-        fds = (os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC),) if self.rng.random() < 0.01 else ()
         self.result.n_asks += 1
-        self.result.history.append(client.say(ask, self.result.n_steps, fds))
+        self.result.history.append(client.say(ask, self.result.n_steps))
 
     # Faults
 
@@ -537,12 +535,6 @@ class World:
             raise Violation(f"left behind: { {what: n for what, n in left.items() if n} }")
         if broker.world.n_incidents > self.disk.n_failed:
             raise Violation(f"{broker.world.n_incidents} incidents, {self.disk.n_failed} of the host")
-
-    def abandon(self) -> None:
-        """Close the descriptors that a run which failed has left under way."""
-        for client in self.clients:
-            client.forget()
-            client.end.close()
 
     def _write_log(self, client: Client, way: bytes, data: bytes) -> None:
         self._log.update(b"%s%d:%d:" % (way, client.number, len(data)))

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One connection's life: cuts change nothing, the first fault ends it, descriptors are never lost."""
+"""One connection's life: cuts change nothing, the first fault ends it."""
 
-import errno
 import tracemalloc
 from itertools import pairwise
 
@@ -161,97 +160,3 @@ def test_counters_tell_what_came() -> None:
     assert [type(event) for event in events] == [Request, BadRequest, Notification]
     assert (counted.requests, counted.bad_requests, counted.notifications) == (2, 1, 1)
     assert counted.bytes_received == len(request() + bad + note)
-
-
-def test_descriptors_nobody_declared_are_handed_back() -> None:
-    """They come back at once when the connection is between messages."""
-    connection = Connection()
-
-    (event,) = connection.receive(request(), [7, 8])
-
-    assert isinstance(event, Request)
-    assert connection.take_unclaimed_fds() == [7, 8]
-    assert connection.take_unclaimed_fds() == []
-
-
-def test_declared_descriptors_must_have_come() -> None:
-    """A request that declares more than came ends the connection: the stream and the descriptors disagree."""
-    connection = Connection()
-
-    (event,) = connection.receive(request(fds=2), [7])
-
-    assert isinstance(event, ProtocolError)
-    assert event.reason == "fds"
-    assert connection.take_unclaimed_fds() == [7]
-
-
-def test_no_method_takes_descriptors() -> None:
-    """Declared and sent: the request is answered EINVAL, the connection lives, the descriptors come back."""
-    connection = Connection()
-
-    (event,) = connection.receive(request(fds=1), [7])
-
-    assert isinstance(event, BadRequest)
-    assert (event.errno, event.details) == (errno.EINVAL, {"key": "fds"})
-    assert connection.take_unclaimed_fds() == [7]
-    assert connection.receive(request()) == [Request(1, "ping", {})]
-
-
-def test_an_unknown_method_with_descriptors_stays_unknown() -> None:
-    """ENOSYS is the better answer, and the service's to give."""
-    connection = Connection()
-
-    assert connection.receive(request("no.such", fds=1), [7]) == [Request(1, "no.such", {})]
-    assert connection.take_unclaimed_fds() == [7]
-
-
-@pytest.mark.parametrize("value", [-1, True, "1", None, 9, 2**40, [1]])
-def test_a_count_of_descriptors_is_a_small_number(value: object) -> None:
-    """Anything else under the reserved key is EINVAL and names it."""
-    (event,) = feed([request(fds=value)])
-
-    assert isinstance(event, BadRequest)
-    assert event.details == {"key": "fds"}
-
-
-def test_zero_descriptors_may_be_declared() -> None:
-    """`fds: 0` says what its absence says."""
-    assert feed([request(fds=0)]) == [Request(1, "ping", {})]
-
-
-def test_descriptors_wait_for_their_unfinished_message() -> None:
-    """They came with its first byte, so they stay until its last."""
-    connection = Connection()
-    message = request(fds=1)
-    connection.receive(message[:4], [7])
-
-    assert connection.take_unclaimed_fds() == []
-
-    connection.receive(message[4:])
-
-    assert connection.take_unclaimed_fds() == [7]
-    assert connection.statistics().unclaimed_fds == 1
-
-
-def test_few_descriptors_may_wait() -> None:
-    """Nobody parks descriptors with us under a message that never ends."""
-    connection = Connection()
-    message = request(fds=1)
-    events = [event for i in range(9) for event in connection.receive(message[i : i + 1], [100 + i])]
-
-    assert [type(event) for event in events] == [ProtocolError]
-    assert connection.take_unclaimed_fds() == list(range(100, 109))
-
-
-@pytest.mark.parametrize("state", ["idle", "partial", "closed"])
-def test_descriptors_come_back_whatever_happens(state: str) -> None:
-    """In every state, an end or a fault leaves no descriptor inside."""
-    connection = Connection()
-    if state == "partial":
-        connection.receive(request()[:3], [5])
-    elif state == "closed":
-        connection.receive(b"\xc1")
-    connection.receive(b"", [6])
-    connection.receive_end()
-
-    assert connection.take_unclaimed_fds() == ([5, 6] if state == "partial" else [6])

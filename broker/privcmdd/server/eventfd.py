@@ -64,14 +64,12 @@ class Raiser:
             os.ftruncate(self._file, 1)
             if self._call(_SETUP, _MOST_EVENTS, ctypes.byref(self._context)):
                 number = ctypes.get_errno()
-                raise OSError(number, f"io_setup: {os.strerror(number)}")  # noqa: TRY301 - closes the file, too
+                raise OSError(number, f"io_setup: {os.strerror(number)}")
         except OSError:
             os.close(self._file)
             raise
         self._byte = ctypes.create_string_buffer(1)
-        self._iocb = _Iocb(
-            opcode=_PREAD, fildes=self._file, buf=ctypes.addressof(self._byte), nbytes=1, flags=_RESFD
-        )
+        self._iocb = _Iocb(opcode=_PREAD, fildes=self._file, buf=ctypes.addressof(self._byte), nbytes=1, flags=_RESFD)
         self._list = (ctypes.c_void_p * 1)(ctypes.addressof(self._iocb))
         self._ended = ctypes.create_string_buffer(_EVENT_BYTES * _MOST_EVENTS)
         self._at_once = (ctypes.c_long * 2)(0, 0)

@@ -12,7 +12,6 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.service.session import Identity
-from privcmdd.wire import limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +20,10 @@ SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; Python has no name for it
 FEW_GROUPS: Final = 64
 MAX_GROUPS: Final = 65_536  # NGROUPS_MAX
 FD_BYTES: Final = 4
+# The most that one message brings (SCM_MAX_FD). What has no room here is closed inside recvmsg(2), which may wait.
+MOST_FDS: Final = 253
 
-_CONTROL_BYTES: Final = socket.CMSG_SPACE(limits.FDS_PER_MESSAGE * FD_BYTES)
+_CONTROL_BYTES: Final = socket.CMSG_SPACE(MOST_FDS * FD_BYTES)
 # Plain numbers: arithmetic with the enumeration's members costs a microsecond at each read.
 _CLOEXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
 _CTRUNC: Final = int(socket.MSG_CTRUNC)
@@ -31,41 +32,48 @@ MOST_BYTES: Final = 256 * 1024
 _BUFFER: Final = memoryview(bytearray(MOST_BYTES))
 
 
-class DescriptorsLost(ConnectionError):  # noqa: N818 - says what happened, as BrokenPipeError's siblings do
-    """More descriptors came than a message may have, or than we have room for: which message each is for is unknown."""
+class DescriptorsCame(ConnectionError):  # noqa: N818 - says what happened, as BrokenPipeError's siblings do
+    """The peer has sent descriptors, which the protocol forbids.
+
+    Attributes:
+        fds: Those that came; whoever catches this owns them. To close one may take as long as its sender likes.
+    """
+
+    def __init__(self, fds: list[int]) -> None:
+        super().__init__(errno.EPROTO, "descriptors came; the broker takes none")
+        self.fds = fds
 
 
-def receive(sock: socket.socket, size_bytes: int) -> tuple[bytes, Sequence[int]]:
-    """Read what has arrived, and the descriptors that came with it, which the caller owns.
+def receive_bytes(sock: socket.socket, size_bytes: int) -> bytes:
+    """Read what has arrived on a socket where no descriptors can come (``listen.bar_descriptors``). As ``receive``."""
+    n_bytes = sock.recv_into(_BUFFER, size_bytes)
+    return bytes(_BUFFER[:n_bytes])
+
+
+def receive(sock: socket.socket, size_bytes: int) -> bytes:
+    """Read what has arrived.
 
     Args:
         sock: Non-blocking.
         size_bytes: The most to read; no more than ``MOST_BYTES``.
 
     Returns:
-        The bytes, none at the end of the stream, and the descriptors.
+        The bytes; none at the end of the stream.
 
     Raises:
         BlockingIOError: Nothing has arrived.
-        DescriptorsLost: The kernel had to drop descriptors (MSG_CTRUNC). The ones that did come are closed.
+        DescriptorsCame: Descriptors came with the bytes, or the kernel had no room for them (MSG_CTRUNC).
         OSError: As recvmsg(2).
     """
     n_bytes, control, flags, _ = sock.recvmsg_into([_BUFFER[:size_bytes]], _CONTROL_BYTES, _CLOEXEC)
-    data = bytes(_BUFFER[:n_bytes])
-    if not control and not flags & _CTRUNC:
-        return data, ()
-    fds: list[int] = []
-    for level, kind, payload in control:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            whole = len(payload) - len(payload) % FD_BYTES
-            fds.extend(array.array("i", payload[:whole]))
-    if flags & _CTRUNC:
-        close_all(fds)
-        raise DescriptorsLost(
-            errno.EPROTO,
-            f"descriptors were lost: more than {limits.FDS_PER_MESSAGE} in a message, or no room here",
-        )
-    return data, fds
+    if control or flags & _CTRUNC:
+        fds: list[int] = []
+        for level, kind, payload in control:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                whole = len(payload) - len(payload) % FD_BYTES
+                fds.extend(array.array("i", payload[:whole]))
+        raise DescriptorsCame(fds)
+    return bytes(_BUFFER[:n_bytes])
 
 
 def send(sock: socket.socket, data: bytes | memoryview, fds: Sequence[int]) -> int:

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 # sun_path has 108 bytes with the terminating zero; the temporary name is one longer than the path.
 MAX_PATH_BYTES: Final = 106
 FIRST_ACTIVATED_FD: Final = 3  # SD_LISTEN_FDS_START
-SO_ACCEPTCONN: Final = 30  # asm-generic/socket.h; Python has no name for these two
+# asm-generic/socket.h; Python has no names for these.
+SO_ACCEPTCONN: Final = 30
 SO_DOMAIN: Final = 39
+SO_PASSRIGHTS: Final = 83
 
 
 class ListenError(Exception):
@@ -182,6 +184,7 @@ def _bind_and_rename(path: str, mode: int, backlog: int) -> socket.socket:
             sock.bind(temporary)
         finally:
             os.umask(umask)
+        bar_descriptors(sock)
         sock.listen(backlog)
         Path(temporary).rename(path)
     except BaseException:
@@ -220,7 +223,23 @@ def adopt(fd: int, name: str | None = None) -> Listener:
                 f"descriptor {fd} is not {expected}; a listening Unix stream socket was expected",
             )
     os.set_inheritable(fd, False)
+    bar_descriptors(sock)
     return Listener(sock, label)
+
+
+def bar_descriptors(sock: socket.socket) -> bool:
+    """Have the kernel refuse descriptors (EPERM for who sends them), also on connections that a listener accepts.
+
+    Returns:
+        Whether the kernel has refused them on this socket from the beginning, so that none can come. A kernel before
+        Linux 6.16 does not know SO_PASSRIGHTS.
+    """
+    try:
+        barred = sock.getsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS) == 0
+        sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
+    except OSError:
+        return False
+    return barred
 
 
 def activated(environ: MutableMapping[str, str]) -> list[Listener]:

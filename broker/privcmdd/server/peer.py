@@ -31,6 +31,7 @@ from privcmdd.wire.messages import BadRequest, Notification, Request
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from privcmdd.server.closer import Closer
     from privcmdd.server.logs import Log
     from privcmdd.server.outbox import Fork
     from privcmdd.service.broker import Broker
@@ -84,10 +85,29 @@ class Conduct:
 class Peer:
     """A connection from its acceptance to its end. ``run`` it once; ``close`` it always."""
 
-    __slots__ = ("_broker", "_closed", "_conduct", "_connection", "_log", "_outbox", "_session", "_sock")
+    __slots__ = (
+        "_broker",
+        "_closed",
+        "_closer",
+        "_conduct",
+        "_connection",
+        "_log",
+        "_outbox",
+        "_session",
+        "_sock",
+        "_strays",
+    )
 
     def __init__(
-        self, sock: socket.socket, broker: Broker, session: Session, *, conduct: Conduct, log: Log, fork: Fork
+        self,
+        sock: socket.socket,
+        broker: Broker,
+        session: Session,
+        *,
+        conduct: Conduct,
+        log: Log,
+        fork: Fork,
+        closer: Closer | None,
     ) -> None:
         """Take over a connection.
 
@@ -98,8 +118,11 @@ class Peer:
             conduct: How to treat the peer.
             log: Where lines about errors go.
             fork: Runs an async function beside the caller.
+            closer: Closes what the peer may have sent; None when it can send no descriptors.
         """
         self._sock = sock
+        self._closer = closer
+        self._strays: list[int] = []
         self._broker = broker
         self._session = session
         self._conduct = conduct
@@ -143,9 +166,10 @@ class Peer:
         self._closed = True
         trio.lowlevel.notify_closing(self._sock)
         self._outbox.close()
-        self._connection.receive_end()
-        fdpass.close_all(self._connection.take_unclaimed_fds())
-        self._sock.close()
+        if self._closer is None:
+            self._sock.close()
+        else:
+            self._closer.end(self._sock, self._session.identity.uid, self._strays)
         self._broker.disconnect(self._session)
 
     async def _serve(self) -> bool:  # noqa: PLR0915 - every request passes here: one function, no calls between
@@ -156,7 +180,8 @@ class Peer:
         connection = self._connection
         decode = connection.receive
         inside_message = State.PARTIAL
-        take_unclaimed_fds = self._connection.take_unclaimed_fds
+        closer, uid = self._closer, session.identity.uid
+        receive = fdpass.receive_bytes if closer is None else fdpass.receive
         perform = self._broker.perform
         n_reads = n_bytes = n_yields = n_waits = 0
         patience = YIELDS
@@ -165,7 +190,9 @@ class Peer:
         while True:
             try:
                 size_bytes = BULK_READ_BYTES if connection.state is inside_message else READ_BYTES
-                data, fds = fdpass.receive(sock, size_bytes)
+                if closer is not None and closer.is_full(uid):
+                    await closer.wait(uid)
+                data = receive(sock, size_bytes)
             except BlockingIOError:
                 if n_yields < patience:
                     n_yields += 1
@@ -177,17 +204,16 @@ class Peer:
                 n_reads = n_yields = 0
                 turn_ends = perf_counter() + TURN_S
                 continue
-            except fdpass.DescriptorsLost as lost:
-                self._complain("fds", "connection closed: descriptors lost", str(lost))
+            except fdpass.DescriptorsCame as came:
+                self._strays = came.fds
+                self._complain("fds", "connection closed: descriptors came", "a client sends none")
                 return False
             if not data:
                 return True
             if n_yields:
                 n_yields = 0
                 patience = YIELDS
-            events = decode(data, fds)
-            if unclaimed := take_unclaimed_fds():  # perhaps of an earlier read, whose message ended only now
-                fdpass.close_all(unclaimed)
+            events = decode(data)
             for event in events:
                 if isinstance(event, REQUESTS):
                     steps = perform(session, event)

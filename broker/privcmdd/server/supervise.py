@@ -22,8 +22,10 @@ import trio
 from privcmdd import __version__
 from privcmdd.model.errors import ModelError
 from privcmdd.server import fdpass, logs, signals
+from privcmdd.server.closer import Closer
 from privcmdd.server.config import ConfigError
 from privcmdd.server.host_files import HostFiles
+from privcmdd.server.listen import bar_descriptors
 from privcmdd.server.peer import Conduct, Peer
 from privcmdd.server.report import Reports
 from privcmdd.service.broker import Broker
@@ -85,6 +87,7 @@ class Supervisor:
         self._broker = Broker(configuration.settings, self._files, os.urandom(8).hex(), self._notify, self._reports)
         self._conduct = _conduct(configuration)
         self._peers: dict[Session, Peer] = {}
+        self._closer = Closer(self._fork)
         self._nobody_left = trio.Event()
         self._n_connections = 0
         self._n_fds, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -197,7 +200,8 @@ class Supervisor:
             sock.close()
             return True
         self._n_connections += 1
-        peer = Peer(sock, self._broker, session, conduct=self._conduct, log=self._log, fork=self._fork)
+        closer = None if bar_descriptors(sock) else self._closer
+        peer = Peer(sock, self._broker, session, conduct=self._conduct, log=self._log, fork=self._fork, closer=closer)
         self._peers[session] = peer
         self._nursery.start_soon(self._serve, peer, session)
         return True

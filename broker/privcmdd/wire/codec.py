@@ -26,7 +26,7 @@ class CodecError(Exception):
 
     Attributes:
         reason: one word for counters and logs: `depth`, `nodes`, `str`, `bin`, `size`, `type`, `key`,
-            `duplicate`, `utf8`, `shape`, `fds`, `truncated`.
+            `duplicate`, `utf8`, `shape`, `truncated`.
         text: a sentence with the offending value and what was expected.
     """
 

@@ -27,9 +27,6 @@ MESSAGE_BYTES: Final = BIN_BYTES + 64 * 1024
 """Bytes of one message: one bin of the largest size and room for the rest. It is checked at each string or bin with
 a length field; the short strings and numbers behind the last of them add at most 33 bytes each."""
 
-FDS_PER_MESSAGE: Final = 8
-"""Descriptors that may wait for their message. The number is small because of what happened to dbus (CVE-2014-3636)."""
-
 SAFE_INTEGER: Final = 2**53
 """The first integer that a client whose numbers are doubles (JavaScript, Lua) cannot tell from the next."""
 

@@ -76,7 +76,7 @@ TOPICS: Final[Mapping[str, tuple[Field, ...]]] = {
 COMMON_ERRORS: Final[Mapping[str, str]] = {
     "ENOSYS": "there is no such method",
     "EINVAL": "params is not an array of one map; a key is missing, unknown, of the wrong type or out of "
-    "range (details.key names it); fds declares descriptors, and no method of protocol 1 takes any",
+    "range (details.key names it)",
     "EIO": "a bug of the broker; the connection ends after the answer",
     "EDQUOT": "the caller's uid or connection has used up what it may hold; details name the slot",
 }
