@@ -58,7 +58,18 @@ def seen(client: RawClient) -> dict[str, Any]:
 
 
 # Counters of what was asked, not of what there is: an attack may move these.
-TRAFFIC = {"requests", "errors", "refused", "bytes_in", "bytes_out", "notices", "replies", "queued_bytes", "peak"}
+TRAFFIC = {
+    "requests",
+    "errors",
+    "unanswered",
+    "refused",
+    "bytes_in",
+    "bytes_out",
+    "notices",
+    "replies",
+    "queued_bytes",
+    "peak",
+}
 
 
 def without_traffic(stats: Any) -> Any:
