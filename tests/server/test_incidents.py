@@ -75,7 +75,12 @@ async def test_an_unexpected_exception_ends_one_connection() -> None:
         listener = listen.bind(path, mode=0o600, backlog=8)
         supervisor = Supervisor(configuration, lambda: configuration, [listener], Log(stream=stream), Notifier({}))
         supervisor._broker = Faulty(
-            configuration.settings, HostFiles(), "x", lambda _session, _data: None, supervisor._reports
+            configuration.settings,
+            HostFiles(),
+            "x",
+            lambda _session, _data: None,
+            trio.current_time,
+            supervisor._reports,
         )
         codes = []
 

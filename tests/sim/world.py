@@ -86,7 +86,7 @@ class WatchedBroker(Broker):
     """The broker, all laws held against it after every step of every request."""
 
     def __init__(self, world: World, disk: Disk) -> None:
-        super().__init__(world.plan.settings, disk, "simulated", world.tell)
+        super().__init__(world.plan.settings, disk, "simulated", world.tell, lambda: world.kernel.now_s)
         self._world = world
 
     def perform(self, session: Session, request: Request | BadRequest) -> Generator[Pause, None, Reply]:

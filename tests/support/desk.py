@@ -70,7 +70,9 @@ class Desk:
     def __init__(self, chosen: Settings = SMALL, backing: MemoryBacking | None = None) -> None:
         self.backing = backing or MemoryBacking()
         self.events: list[Event] = []
-        self.broker = Broker(chosen, self.backing, "instance-1", self._on_event)
+        self.now_s = 0.0
+        """The time that the broker has; a test sets it."""
+        self.broker = Broker(chosen, self.backing, "instance-1", self._on_event, lambda: self.now_s)
         self._msgid = 0
 
     def _on_event(self, session: Session, data: bytes) -> None:

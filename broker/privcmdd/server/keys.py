@@ -97,6 +97,8 @@ KEYS: Final[tuple[Key, ...]] = (
         1, 2_097_152),
     Key("limits", "slice_frames", _LIMITS.slice_frames, "frames",
         "prepared before other clients have their turn; fewer is fairer, more is faster", 16, 1_048_576),
+    Key("limits", "zombie_s", _LIMITS.zombie_s, "seconds",
+        "a destroyed domain may stay mapped for so long before that is a finding; 0: none"),
 
     Key("machine", "memory_mib", _MACHINE.memory_mib, "MiB", "of the simulated host, all guests together",
         1, 16_777_216, live=False),

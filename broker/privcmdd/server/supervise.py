@@ -84,7 +84,9 @@ class Supervisor:
         self._notifier = notifier
         self._files = HostFiles()
         self._reports = Reports(configuration.server.report_dir, log)
-        self._broker = Broker(configuration.settings, self._files, os.urandom(8).hex(), self._notify, self._reports)
+        self._broker = Broker(
+            configuration.settings, self._files, os.urandom(8).hex(), self._notify, trio.current_time, self._reports
+        )
         self._conduct = _conduct(configuration)
         self._peers: dict[Session, Peer] = {}
         self._closer = Closer(self._fork)

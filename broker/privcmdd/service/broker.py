@@ -47,6 +47,7 @@ class Broker:
         backing: Backing,
         instance: str,
         on_event: Callable[[Session, bytes], None],
+        now: Callable[[], float],
         on_incident: Callable[[Incident], str | None] = lambda _incident: None,
     ) -> None:
         """Begin with no domain and no client.
@@ -56,10 +57,11 @@ class Broker:
             backing: Makes and keeps memory files.
             instance: Names this run.
             on_event: Called to queue an encoded notification for a subscriber; must not fail.
+            now: Returns the time in seconds, by any clock that does not go back.
             on_incident: Called when a bug of our own was met; returns the name of the report that it wrote, if any.
                 Must not fail.
         """
-        self.world = World(settings, backing, instance, on_event, machinery)
+        self.world = World(settings, backing, instance, on_event, now, machinery)
         self._on_incident = on_incident
         self._connection_limits: Mapping[Slot, int] = {}
         self._last_session = 0
@@ -91,6 +93,8 @@ class Broker:
             return
         session.closed = True
         world = self.world
+        if world.destroyed:
+            machinery().find_zombies(world)
         for leave in machinery().leave if self._dispatch.complete else ():
             try:
                 leave(world, session)
@@ -139,6 +143,8 @@ class Broker:
         numbers = session.numbers
         try:
             try:
+                if world.destroyed:
+                    machinery().find_zombies(world)
                 if isinstance(request, BadRequest):
                     raise ParamError(request.errno, request.text, request.details)
                 method, handler = self._dispatch.known.get(request.method) or self._dispatch.find(request.method)
@@ -168,8 +174,8 @@ class Broker:
         except (ModelError, ParamError) as refusal:
             world.n_refused += 1
             world.count(refusal)
-            nvim = "nvim-errors" in session.features
             details = stamped(session, refusal.details)
+            nvim = "nvim-errors" in session.features
             return Reply(response_error(msgid, refusal.errno, refusal.text, details, nvim=nvim))
         except MemoryError:
             world.n_refused += 1
@@ -178,12 +184,16 @@ class Broker:
         except Dropped:
             return Reply(b"", close=True)
         except Exception as problem:  # noqa: BLE001 - a bug of our own ends this session and not the broker
-            report = self.report(problem, session, request)
-            where = "please report it" if report is None else f"please report it, with the broker's file {report}"
-            text = f"a bug of the broker; the connection ends here, {where}"
-            details = {} if report is None else {"report": report}
-            data = response_error(msgid, errno.EIO, text, stamped(session, details))
-            return Reply(data, close=True, incident=problem)
+            return self._broken(session, request, problem)
+
+    def _broken(self, session: Session, request: Request | BadRequest, problem: Exception) -> Reply:
+        """The reply to a request that met a bug of our own: it is the connection's last."""
+        report = self.report(problem, session, request)
+        where = "please report it" if report is None else f"please report it, with the broker's file {report}"
+        text = f"a bug of the broker; the connection ends here, {where}"
+        details = {} if report is None else {"report": report}
+        data = response_error(request.msgid, errno.EIO, text, stamped(session, details))
+        return Reply(data, close=True, incident=problem)
 
     def _drive(
         self, session: Session, numbers: Numbers | None, steps: Generator[Pause, None, Any], pause: Pause

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from privcmdd.model.findings import FindingKind, Found, pages_of
 from privcmdd.model.privcmd.requests import hidden
 from privcmdd.model.units import PAGE_SHIFT
@@ -13,7 +15,9 @@ from privcmdd.service.findings import Culprit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from privcmdd.model.machine.frames import Errors, Gmfns
+    import numpy.typing as npt
+
+    from privcmdd.model.machine.frames import Errors, Gmfns, Mfns
     from privcmdd.model.machine.machine import Machine
     from privcmdd.service.processes import Spaces
     from privcmdd.service.session import Residence
@@ -35,6 +39,40 @@ def errors_hidden(machine: Machine, params: dict[str, Any], gmfns: Gmfns, marked
         )
 
 
+def taken(
+    machine: Machine, spaces: Spaces, own: Residence | None, domid: int, gmfns: npt.NDArray[np.uint64], mfns: Mfns
+) -> None:
+    """Record a finding when frames were taken from a domain, and somebody else than who took them has them mapped.
+
+    Who maps a page itself knows what it does: a pager takes the page of its ring out of the guest's reach (XSA-99).
+
+    Args:
+        machine: The machine.
+        spaces: All address spaces.
+        own: Where the client lives that took the frames; None when it maps nothing.
+        domid: The domain.
+        gmfns: (n,) uint64, the frames that were taken, by the domain's names.
+        mfns: (n,) uint32, the same frames, by the machine's.
+    """
+    try:
+        mapped = np.zeros(len(mfns), dtype=np.bool_)
+        for residence in spaces.residences() if machine.frames.refs[mfns].any() else ():
+            if residence is not own:
+                mapped |= residence.space.pmap.maps(mfns)
+        stale = gmfns[mapped]
+    except MemoryError:  # the frames are taken already; without memory the finding is lost
+        return
+    if len(stale):
+        more = f", and so were {len(stale) - 1} others of the list" if len(stale) > 1 else ""
+        machine.found(
+            FindingKind.STALE_MAPPING,
+            f"frame {int(stale[0]):#x} was taken from domain {domid} while somebody else had it mapped{more}: "
+            "the mapping goes on showing the old frame, also when the guest frame is populated anew; unmap before "
+            "memory is given back",
+            dom=domid,
+        )
+
+
 def filled(residence: Residence, domid: int, addr: int, file: int) -> None:
     """Record a finding when frames were mapped into a mapping of a file that is restricted to another domain."""
     vma = residence.space.map.lookup(addr)
@@ -50,8 +88,8 @@ def filled(residence: Residence, domid: int, addr: int, file: int) -> None:
         )
 
 
-def zombies(spaces: Spaces, domid: int) -> Iterator[tuple[Found, Culprit]]:
-    """A finding for each address space whose mappings keep a destroyed domain."""
+def zombies(spaces: Spaces, domid: int, kept_s: float) -> Iterator[tuple[Found, Culprit]]:
+    """A finding for each address space whose mappings have kept a destroyed domain for so many seconds."""
     for residence in spaces.residences():
         space = residence.space
         held = [(entry, space.pmap.count(entry.page, entry.n_pages)) for entry in space.map if entry.owner == domid]
@@ -61,8 +99,8 @@ def zombies(spaces: Spaces, domid: int) -> Iterator[tuple[Found, Culprit]]:
         first = next(entry for entry, n in held if n)
         method, request = first.made_by or ("", 0)
         text = (
-            f"domain {domid} was destroyed while {pages_of(n_pages)} of it were mapped, the first at "
-            f"{first.start:#x}: it stays as a zombie, with that memory, until the last of them is unmapped"
+            f"domain {domid} was destroyed, and {kept_s:.0f} seconds later {pages_of(n_pages)} of it are still mapped, "
+            f"the first at {first.start:#x}: it stays as a zombie, with that memory, until the last of them is unmapped"
         )
         connection = min(residence.threads, default=0)
         yield (

@@ -66,14 +66,28 @@ def discard_buffers(world: World, _session: Session, effect: effects.DiscardBuff
 
 
 def state_changed(world: World, _session: Session, effect: effects.StateChanged) -> None:
-    """Tell subscribers of a domain's new state; record who keeps a dying domain, close the file of one that is gone."""
+    """Tell subscribers of a domain's new state; note when one begins to die, close the file of one that is gone."""
     if effect.state is DomainState.DYING and effect.domid in world.machine.domains:
-        for what, culprit in zombies(world.spaces, effect.domid):
-            world.findings.record(what, culprit)
+        world.destroyed[effect.domid] = world.now()
     body = {"dom": effect.domid, "state": effect.state}
     world.tell("domain", body, lambda session: session.sees(effect.domid))
     if effect.state is DomainState.GONE:
+        world.destroyed.pop(effect.domid, None)
         world.backing.close(effect.domid)
+
+
+def find_zombies(world: World) -> None:
+    """Record a finding for each address space that keeps a domain for too long after its end."""
+    now, patience_s = world.now(), world.settings.limits.zombie_s
+    try:
+        late = [domid for domid, since_s in world.destroyed.items() if now - since_s >= patience_s]
+        found = [each for domid in late for each in zombies(world.spaces, domid, now - world.destroyed[domid])]
+    except MemoryError:
+        return  # they are looked for again with the next request
+    for domid in late:
+        del world.destroyed[domid]
+    for what, culprit in found:
+        world.findings.record(what, culprit)
 
 
 def guest_changed(world: World, _session: Session, effect: effects.GuestChanged) -> None:

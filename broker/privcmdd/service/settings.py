@@ -29,6 +29,7 @@ class Limits:
     connection_queued_bytes: int = 1024 * 1024  # of one connection: above it the broker reads no more requests
     frames_per_batch: int = 1_048_576  # of one request: more is E2BIG
     slice_frames: int = 16_384  # frames prepared between two checkpoints
+    zombie_s: int = 5  # how long a destroyed domain may stay mapped before that is a finding
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ class World:
         n_incidents: Number of incidents: bugs of our own that were met.
         has_machine: Whether the machine has been made.
         draining: Whether the broker is about to end: what has arrived is answered, and nobody new is let in.
+        destroyed: When each dying domain began to die, by domid, until who keeps it is found.
+        now: Returns the time in seconds.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class World:
         backing: Backing,
         instance: str,
         on_event: Callable[[Session, bytes], None],
+        now: Callable[[], float],
         makers: Callable[[], Makers],
     ) -> None:
         """Begin with no domain and no client.
@@ -82,6 +85,7 @@ class World:
             backing: Makes and keeps memory files.
             instance: Names this run.
             on_event: Called to queue an encoded notification for a subscriber; must not fail.
+            now: Returns the time in seconds, by any clock that does not go back.
             makers: Imports the classes that need numpy; called when the machine is first needed.
         """
         self.settings = settings
@@ -100,6 +104,8 @@ class World:
         self.n_incidents = 0
         self.has_machine = False
         self.draining = False
+        self.destroyed: dict[int, float] = {}
+        self.now = now
         self._on_event = on_event
         self._makers = makers
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 from privcmd import Client
+from privcmd.broker import PrivateBroker
 from privcmdd.model.findings import FindingKind
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ WITH = {
 }
 
 Harm = Callable[[str], tuple[int, str, list[tuple[str, int]]]]
+
+
+@pytest.fixture
+def broker() -> Iterator[PrivateBroker]:
+    """A broker that takes a destroyed domain for a zombie as soon as it is asked for anything."""
+    with PrivateBroker("[machine]\nmemory_mib = 512\n[limits]\nzombie_s = 0\n", args=("--paranoid",)) as private:
+        yield private
 
 
 @pytest.fixture

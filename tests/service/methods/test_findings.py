@@ -44,6 +44,14 @@ def found(desk: Desk, session: Session) -> list[tuple[str, int]]:
     return [(row["kind"], row["count"]) for row in desk.call(session, "findings.list")["findings"]]
 
 
+def look(desk: Desk, session: Session, gfn: int) -> int:
+    """Map one frame, of its own; its error."""
+    at = desk.reserve(session, 1, BASE + 2**20)
+    (error,) = desk.call(session, V2, dom=DOM, addr=at, arr=[gfn])["err"]
+    desk.call(session, "munmap", addr=at, len=PAGE)
+    return int(error)
+
+
 def linux(desk: Desk, uid: int = USER) -> Session:
     """A client of personality linux."""
     session = desk.connect(uid)
@@ -161,10 +169,16 @@ def balloon_under_a_mapping(desk: Desk, session: Session) -> None:
     assert desk.call(desk.connect(ROOT), "domain.decrease_reservation", dom=DOM, arr=[0, 1, 2])["done"] == 3
 
 
-def keep_a_zombie(desk: Desk, session: Session) -> None:
+def destroyed(desk: Desk, session: Session) -> None:
     """Have a domain mapped while somebody destroys it."""
     mapped(desk, session)
     assert desk.call(desk.connect(ROOT), "domain.destroy", dom=DOM)["state"] == "dying"
+
+
+def keep_a_zombie(desk: Desk, session: Session) -> None:
+    """And go on mapping it."""
+    destroyed(desk, session)
+    desk.now_s += settings().limits.zombie_s
 
 
 def leave_it_mapped(desk: Desk, session: Session) -> None:
@@ -241,6 +255,103 @@ def test_equal_findings_are_counted(desk: Desk) -> None:
     lose_bits(desk, linux(desk))
 
     assert found(desk, session) == [("frame-bits-lost", 2), ("frame-bits-lost", 1)]
+
+
+@pytest.mark.parametrize("by", ["method", "hypercall", "remove_from_physmap"])
+def test_a_page_that_its_only_mapper_takes_out_is_no_finding(desk: Desk, by: str) -> None:
+    """XSA-99: who maps a ring's page takes it out of the physmap, out of the guest's reach; it stays mapped."""
+    session = linux(desk, ROOT)
+    tool = Tool(desk, session)
+    mapped(desk, session)
+    if by == "method":
+        assert desk.call(session, "domain.decrease_reservation", dom=DOM, arr=[1])["done"] == 1
+    elif by == "hypercall":
+        assert tool.reserve(1, DOM, [1]) == 1
+    else:
+        assert tool.memory(15, memory_op.REMOVE_FROM_PHYSMAP, domid=DOM, gpfn=1)[0] == 0
+    assert look(desk, linux(desk), 1) == -errno.EINVAL
+
+    desk.call(session, "write", addr=BASE, data=b"ring")
+    assert desk.call(session, "read", addr=BASE, len=4)["data"] == b"ring"
+    desk.call(session, "munmap", addr=BASE, len=2 * PAGE)
+    assert found(desk, session) == []
+
+
+def test_a_page_that_somebody_else_maps_as_well_is_found(desk: Desk) -> None:
+    """The other does not know that it shows an old frame."""
+    session, other = linux(desk, ROOT), linux(desk, OTHER)
+    for each in (session, other):
+        mapped(desk, each)
+
+    desk.call(session, "domain.decrease_reservation", dom=DOM, arr=[0, 1])
+
+    assert found(desk, session) == [("stale-mapping", 1)]
+
+
+def test_who_lets_go_of_a_destroyed_domain_is_not_found(desk: Desk) -> None:
+    """A daemon that hears of a domain's end a moment later and unmaps then is right, as is one that ends then."""
+    session, other = linux(desk), linux(desk, OTHER)
+    mapped(desk, other)
+    destroyed(desk, session)
+    desk.now_s += settings().limits.zombie_s / 2
+
+    for each in (session, other):
+        desk.call(each, "munmap", addr=BASE, len=2 * PAGE)
+    desk.now_s += 1000
+    assert found(desk, desk.connect(ROOT)) == []
+
+
+def test_a_zombie_is_told_with_the_next_request_of_anybody(desk: Desk) -> None:
+    """Those who keep one need not ask for anything; one that lets go too late is found, and so is one that ends."""
+    session, other, watcher = linux(desk), linux(desk, OTHER), desk.connect(ROOT)
+    desk.call(watcher, "subscribe", topics=["finding"])
+    mapped(desk, other)
+    destroyed(desk, session)
+    desk.now_s += settings().limits.zombie_s
+    desk.call(session, "munmap", addr=BASE, len=2 * PAGE)
+
+    assert [event.params[0]["kind"] for event in desk.events] == ["zombie-domain"] * 2
+    desk.broker.disconnect(other)
+    assert sorted(found(desk, watcher)) == [("mapping-leaked", 1), ("zombie-domain", 1), ("zombie-domain", 1)]
+
+
+def test_a_zombie_is_found_when_who_keeps_it_ends(desk: Desk) -> None:
+    """Nobody has asked for anything since."""
+    session = linux(desk)
+    destroyed(desk, session)
+    desk.now_s += settings().limits.zombie_s
+
+    desk.broker.disconnect(session)
+
+    assert found(desk, desk.connect(ROOT)) == [("zombie-domain", 1), ("mapping-leaked", 1)]
+
+
+def test_a_domain_of_the_same_number_is_not_taken_for_the_destroyed_one(desk: Desk) -> None:
+    """The zombie went, and another domain has its number."""
+    session, root = linux(desk), desk.connect(ROOT)
+    destroyed(desk, session)
+    desk.call(session, "munmap", addr=BASE, len=2 * PAGE)
+    desk.domain(root, dom=DOM, ranges=[{"gfn": 0, "npages": 32}])
+    mapped(desk, session)
+    desk.now_s += 1000
+
+    assert found(desk, session) == []
+
+
+def test_a_crash_for_one_cause_is_one_finding(desk: Desk) -> None:
+    """A domain that has crashed does not crash again, whichever of its frames are looked at; once resumed it may."""
+    root = desk.connect(ROOT)
+    tool = Tool(desk, root)
+    session = linux(desk)
+    tool.reserve(6, DOM, [40, 41, 42], flags=memory_op.POPULATE_ON_DEMAND)
+    for gfn in (40, 41):
+        assert look(desk, session, gfn) == -errno.EINVAL
+    look(desk, linux(desk), 42)
+    assert found(desk, root) == [("domain-crashed", 1)]
+
+    assert tool.domctl(27, DOM)[0] == 0  # resumedomain
+    look(desk, session, 42)
+    assert found(desk, root) == [("domain-crashed", 1)] * 2
 
 
 @pytest.mark.parametrize("n_frames", [1, 5, 100])

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from privcmdd.model.findings import FindingKind
 from privcmdd.model.lists import repeated
 from privcmdd.model.machine.domain import DEVICE, FLAGS, PAGED, POD
 from privcmdd.model.machine.frames import NO_FRAME, NOTHING
@@ -34,11 +33,18 @@ class Extents:
     """How many extents of a list were done, from the first on, and why no more.
 
     Xen's memory operations answer so: with the number of extents done before the first one that failed.
+
+    Attributes:
+        n_done: Extents done.
+        why: Why no more; None when all are done.
+        mfns: The frames that were given or taken.
+        gmfns: The same frames, by the names that the caller has for them.
     """
 
     n_done: int
     why: str | None
     mfns: npt.NDArray[np.uint32]
+    gmfns: npt.NDArray[np.uint64]
 
 
 def set_max_pages(machine: Machine, domid: int, max_pages: int) -> None:
@@ -83,7 +89,7 @@ def populate(machine: Machine, domid: int, gfns: Gmfns, order: int = 0) -> Exten
     if n_done > n_room:
         n_done, why = n_room, "too many frames are mapped still that were taken away before"
     n_done = n_done >> order << order
-    return Extents(n_done, why, allocate(machine, domain, asked[:n_done]))
+    return Extents(n_done, why, allocate(machine, domain, asked[:n_done]), asked[:n_done])
 
 
 def populate_runs(machine: Machine, domid: int, gfns: Gmfns, order: int) -> npt.NDArray[np.uint32]:
@@ -219,7 +225,7 @@ def decrease_reservation(machine: Machine, domid: int, gmfns: Gmfns) -> Extents:
     is_ram = mfns < DEVICE
     mfns &= ~np.uint32(FLAGS)
     gfns = machine.frames.gfn[mfns]
-    _tell_of_stale(machine, domain, asked[:n_done][~waits][is_ram & (machine.frames.refs[mfns] > 1)])
+    taken = asked[:n_done][~waits]
     if domain.n_pod:
         _reclaim(machine, domain, asked[:n_done][waits].astype(np.int64), mfns[is_ram])
     domain.n_paged -= n_paged
@@ -228,20 +234,7 @@ def decrease_reservation(machine: Machine, domid: int, gmfns: Gmfns) -> Extents:
     for mfn in domain.tables.keys() & set(mfns.tolist()) if domain.tables else ():
         del domain.tables[mfn]
     machine.put(mfns)
-    return Extents(n_done, why, mfns)
-
-
-def _tell_of_stale(machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64]) -> None:
-    """Add the finding that mapped frames are about to be taken from a domain."""
-    if len(gmfns):
-        others = f", and so were {len(gmfns) - 1} others of the list" if len(gmfns) > 1 else ""
-        machine.found(
-            FindingKind.STALE_MAPPING,
-            f"frame {int(gmfns[0]):#x} was taken from domain {domain.domid} while somebody had it mapped{others}: "
-            "the mapping goes on showing the old frame, also when the guest frame is populated anew; unmap before "
-            "memory is given back",
-            dom=domain.domid,
-        )
+    return Extents(n_done, why, mfns, taken)
 
 
 def _waiting(domain: Domain, gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:

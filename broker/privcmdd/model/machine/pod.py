@@ -82,7 +82,7 @@ def demand_populate(machine: Machine, domain: Domain, gfns: npt.NDArray[np.int64
     n_done = min(len(wanted), domain.n_cached, machine.frames.n_free)
     memory.allocate(machine, domain, wanted[:n_done])
     domain.n_cached -= n_done
-    if n_done < len(wanted):
+    if n_done < len(wanted) and domain.shutdown is None:  # a domain that has stopped stays as it is
         lifecycle.shut_down(machine, domain.domid, CRASHED)
         machine.found(
             FindingKind.DOMAIN_CRASHED,

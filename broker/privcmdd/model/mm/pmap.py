@@ -233,6 +233,13 @@ class Pmap:
         for first, table in self.leaves():
             yield from (np.flatnonzero(table == mfn) + first).tolist()
 
+    def maps(self, mfns: Mfns) -> npt.NDArray[np.bool_]:
+        """Return for each frame whether any page has an entry to it."""
+        found = np.zeros(len(mfns), dtype=np.bool_)
+        for _, table in self.leaves():
+            found |= np.isin(mfns, table)
+        return found
+
     def count(self, page: int, n_pages: int) -> int:
         """Return how many entries of a range refer to a frame; this needs no memory."""
         n_entries = self.count_entries(page, n_pages)

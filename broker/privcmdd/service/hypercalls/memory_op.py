@@ -14,6 +14,7 @@ from privcmdd.model.machine import memory, p2m, pod, resources
 from privcmdd.model.machine.memory import pages_of
 from privcmdd.model.units import DOMID_SELF
 from privcmdd.service import machine_files
+from privcmdd.service.detect import taken
 from privcmdd.service.hypercalls.context import is_self
 from privcmdd.service.hypercalls.paging import paging_op
 from privcmdd.service.layout import Layout
@@ -158,7 +159,10 @@ def decrease_reservation(call: Hypercall, address: int) -> int:
     """``XENMEM_decrease_reservation``: how many extents were given back."""
     asked, gmfns = reservation(call, address)
     order: int = asked["extent_order"]
-    return memory.decrease_reservation(call.machine, asked["domid"], pages_of(gmfns, order)).n_done >> order
+    machine, domid = call.machine, asked["domid"]
+    done = memory.decrease_reservation(machine, domid, pages_of(gmfns, order))
+    taken(machine, call.world.spaces, call.session.residence, domid, done.gmfns, done.mfns)
+    return done.n_done >> order
 
 
 def maximum_ram_page(call: Hypercall, _address: int) -> int:

@@ -40,6 +40,7 @@ class Machinery:
         leave: Called in order for a connection that ends: each gives back what the connection holds.
         inject: Performs a request under the rules of injection.
         carry_out: Carries out the effects of the machine.
+        find_zombies: Records a finding for each address space that keeps a domain for too long after its end.
         look: Checks all laws after a request.
         breaches: Returns the laws that are broken.
         counters: Returns all counters.
@@ -52,6 +53,7 @@ class Machinery:
     leave: tuple[Callable[[World, Session], None], ...]
     inject: Callable[[World, Injections, Session, Method, Handler, dict[str, Any]], Generator[Pause, None, Any]]
     carry_out: Callable[[World, Session], None]
+    find_zombies: Callable[[World], None]
     look: Callable[[World, Session, Request | BadRequest], None]
     breaches: Callable[[World], Iterator[LawBroken]]
     counters: Callable[[World], dict[str, Any]]
@@ -84,6 +86,7 @@ def machinery() -> Machinery:
         leave=(spaces.leave, evtchn.leave, gntalloc.leave, faults.leave),
         inject=injection.perform,
         carry_out=effects.carry_out,
+        find_zombies=effects.find_zombies,
         look=paranoid.look,
         breaches=paranoid.breaches,
         counters=stats.counters,

@@ -11,6 +11,7 @@ from privcmdd.model.machine import lifecycle, paging
 from privcmdd.model.machine import memory as reservation
 from privcmdd.model.machine.domain import Domain, DomainKind
 from privcmdd.model.units import DOMID_IO, PAGE_SIZE
+from privcmdd.service.detect import taken
 from privcmdd.service.domain_files import make_domain
 from privcmdd.service.machine_files import file_of, size_pages
 from privcmdd.service.methods.privcmd import check_counts, errors_like
@@ -99,9 +100,10 @@ def populate(world: World, session: Session, params: Params) -> Params:
 
 def decrease_reservation(world: World, session: Session, params: Params) -> Params:
     """``domain.decrease_reservation``: take frames from a domain, in order, until one is not there."""
-    done = reservation.decrease_reservation(
-        world.machine, params["dom"], checked(world.settings.limits, session, params)
-    )
+    domid = params["dom"]
+    gmfns = checked(world.settings.limits, session, params)
+    done = reservation.decrease_reservation(world.machine, domid, gmfns)
+    taken(world.machine, world.spaces, session.residence, domid, done.gmfns, done.mfns)
     return {"done": done.n_done, "why": done.why}
 
 
