@@ -105,6 +105,30 @@ def test_sections_of_the_facts_that_are_cited_are_there() -> None:
     assert [each for each in cited if f"\n## {each[2]}. " not in files[each[1]]] == []
 
 
+def said_by(module: ast.Module) -> Iterator[str]:
+    """The texts of a module that are no docstrings: what it can say."""
+    bare = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}  # docstrings, of attributes too
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in bare:
+            yield node.value
+
+
+def test_no_message_names_a_path_of_the_checkout() -> None:
+    """Who installed a package has no `docs/`: messages point to `privcmdctl explain`, which prints the page."""
+    python = {
+        path: "\n".join(said_by(ast.parse(path.read_text("utf-8"))))
+        for folder in ("broker", "clients/python")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    c = {
+        path: "\n".join(re.findall(r'"(?:[^"\\\n]|\\.)*"', path.read_text("utf-8")))
+        for path in (ROOT / "clients" / "c").rglob("*.[ch]")
+    }
+
+    assert any("privcmdctl explain" in said for said in python.values())
+    assert [str(path) for path, said in {**python, **c}.items() if "docs/" in said or ".md" in said] == []
+
+
 @GIT_LISTS
 def test_nothing_refers_to_a_file_beside_the_checkout() -> None:
     """A clone is complete: no path goes up to a folder that the tree does not have."""

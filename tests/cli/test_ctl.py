@@ -5,18 +5,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import privcmd
+import privcmdd
 from privcmd import Client, ForeignMemory, PrivateBroker
 from privcmd.run import explain
 from privcmdd.model.findings import FindingKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     Ctl = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -183,6 +188,23 @@ def test_every_finding_is_explained(kind: FindingKind) -> None:
 
     assert "**Instead**" in text
     assert "](" not in text
+
+
+@pytest.mark.parametrize("package", [privcmdd, privcmd])
+def test_every_errno_is_explained(package: ModuleType) -> None:
+    """Law: each errno that the broker or the library can answer has a section, under its name."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(package.__path__[0]).rglob("*.py"))
+    there = explain.everything()
+
+    raised = set(re.findall(r"\w\(\s*errno\.(E\w+)", sources))
+    assert raised >= {"EINVAL", "ENOENT"}
+    assert {name for name in raised if explain.called(name) not in there} == set()
+
+
+@pytest.mark.parametrize("word", ["EOPNOTSUPP", "ENOTSUP", "95"])
+def test_an_errno_of_two_names_has_one_section(word: str) -> None:
+    """Law: Python calls 95 ENOTSUP, so that the broker does; Linux and Xen call it EOPNOTSUPP."""
+    assert run("explain", word).stdout.startswith("EOPNOTSUPP\n")
 
 
 @pytest.mark.parametrize("word", ["EDQUOT", "edquot", "122", "-122"])

@@ -19,6 +19,8 @@ BY_SECTION: Final = ("findings", "errors")
 """Pages of which each section explains what its heading names."""
 WHOLE: Final = ("hypercalls",)
 """Pages that are explained as a whole, by their name."""
+SAME: Final = {"ENOTSUP": "EOPNOTSUPP"}
+"""Python's name of a number, and the name that Linux and Xen have for it."""
 _SECTION: Final = re.compile(r"^### (\S+)\n\n(.*?)\s*(?=^##|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -37,8 +39,10 @@ def called(word: str) -> str:
     """The name that a word stands for: an errno may be its number, of either sign, or in small letters."""
     number = word.removeprefix("-")
     if number.isdecimal():
-        return errno.errorcode.get(int(number), word)
-    return word.upper() if word.upper() in errno.errorcode.values() else word.lower()
+        name = errno.errorcode.get(int(number), word)
+    else:
+        name = word.upper() if hasattr(errno, word.upper()) else word.lower()
+    return SAME.get(name, name)
 
 
 def _text(page: str) -> str:
