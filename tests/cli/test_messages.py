@@ -113,7 +113,11 @@ def test_a_name_with_umlauts_in_an_ascii_world(broker: PrivateBroker, client: Cl
 
     made = ctl("--socket", broker.path, "domain", "create", "--memory", "1M", "--name", "käse", env=ascii_world)
     listed = ctl("--socket", broker.path, "domain", "list", env=ascii_world)
+    shown = ctl("--socket", broker.path, "domain", "info", "käse", "--json", env=ascii_world)
+    guessed = ctl("--socket", broker.path, "domain", "info", "käze", env=ascii_world)
 
+    assert json.loads(shown.stdout)["name"] == "käse"
+    assert guessed.stderr.endswith("called 'k\\xe4ze'; did you mean k\\xe4se?\n")
     assert (made.returncode, listed.returncode) == (0, 0)
     assert [domain.name for domain in client.domains.list()] == ["käse"]
     assert "k\\xe4se" in listed.stdout
@@ -156,6 +160,14 @@ def test_a_misspelt_method_is_guessed(broker: PrivateBroker) -> None:
     ran = ctl("--socket", broker.path, "fault", "add", "--errno", "EIO", "--method", "privcmd.mmapbatch_v3")
 
     assert ran.returncode == 1
+    assert ran.stderr.endswith("; did you mean privcmd.mmapbatch_v2?\n")
+
+
+def test_a_misspelt_method_of_a_run_is_guessed() -> None:
+    """Law: as of `fault add`; the program is not started."""
+    ran = ctl("run", "--no-xenstore", "--fault", "method=privcmd.mmapbatch_v3,errno=EIO", "--", "echo", "started")
+
+    assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr.endswith("; did you mean privcmd.mmapbatch_v2?\n")
 
 

@@ -56,6 +56,22 @@ def test_the_form_follows_the_reader_unless_it_is_said(form: str, stream: io.Str
     assert text.startswith("{") is not for_people
 
 
+@pytest.mark.parametrize(
+    ("environ", "in_colour"),
+    [({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": "", "TERM": "dumb"}, False)],
+)
+def test_lines_on_a_terminal_heed_no_color(
+    environ: dict[str, str], in_colour: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of the commands: no escape sequence when NO_COLOR is set and not empty, nor on a dumb terminal."""
+    for name, value in {"TERM": "xterm", **environ}.items():
+        monkeypatch.setenv(name, value)
+    stream = Terminal()
+    Log(stream=stream).warning("odd", a=1)
+
+    assert ("\x1b[" in stream.getvalue()) is in_colour
+
+
 def test_lines_of_the_journal_have_priorities(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where JOURNAL_STREAM is our very stream, each line begins with its priority; JSON follows, as ever."""
     path = tmp_path / "journal"

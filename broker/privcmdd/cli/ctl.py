@@ -17,6 +17,7 @@ from privcmdd.cli import faults, findings, output, run
 from privcmdd.cli.arguments import domain, memory, number, span, utf8
 from privcmdd.cli.parser import USAGE_STATUS, Parser, wrong
 from privcmdd.cli.streams import guarded
+from privcmdd.server.logs import coloured
 from privcmdd.service.suggest import meant
 
 if TYPE_CHECKING:
@@ -306,7 +307,7 @@ def _fault_clear(parsed: argparse.Namespace) -> int:
 def _demo(parsed: argparse.Namespace) -> int:
     from privcmd.demo import demonstrate  # noqa: PLC0415 - only this command needs it
 
-    return demonstrate(parsed.file, as_json=parsed.json, colour=output.coloured(sys.stdout))
+    return demonstrate(parsed.file, as_json=parsed.json, colour=coloured(sys.stdout))
 
 
 # --- parts ------------------------------------------------------------------------------------------------

@@ -5,20 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
+
+from privcmdd.server.logs import coloured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _BOLD, _DIM, _RED, _END = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[0m"
 _KIB = 1024
-
-
-def coloured(stream: TextIO) -> bool:
-    """Whether to use colour: on a terminal, unless NO_COLOR is set or the terminal is dumb."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def as_json(value: Any) -> str:

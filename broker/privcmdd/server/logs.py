@@ -94,17 +94,22 @@ class Log:
             os.close(nowhere)
 
 
+def coloured(stream: TextIO) -> bool:
+    """Whether to use colour: on a terminal, unless NO_COLOR is set or the terminal is dumb."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def _make(form: str, stream: TextIO) -> Any:
     import structlog  # noqa: PLC0415 - see the module's docstring
 
-    on_terminal = stream.isatty()
     processors: list[Any] = [
         _add_bound,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if form == "console" or (form == "auto" and on_terminal):
-        render: Callable[[Any, str, MutableMapping[str, Any]], Any] = structlog.dev.ConsoleRenderer(colors=on_terminal)
+    render: Callable[[Any, str, MutableMapping[str, Any]], Any]
+    if form == "console" or (form == "auto" and stream.isatty()):
+        render = structlog.dev.ConsoleRenderer(colors=coloured(stream))
     else:
         processors.append(structlog.processors.format_exc_info)
         render = structlog.processors.JSONRenderer(default=str)
