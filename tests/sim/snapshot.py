@@ -27,7 +27,7 @@ BESIDE: Final = {
     "Entry": {"made_by"},
     "Account": {"limits"},
     "UvmObject": {"number"},
-    "Domain": {"generation"},
+    "Domain": {"changes", "generation"},
 }
 ATOMS: Final = (type(None), bool, int, float, str, bytes, Enum)
 PASSING: Final = (memoryview, count, FunctionType, MethodType, type)
@@ -36,10 +36,14 @@ PASSING: Final = (memoryview, count, FunctionType, MethodType, type)
 def snapshot(desk: Desk) -> dict[str, Any]:
     """The broker, its files, and what subscribers were told."""
     files = {key: {n: bytes(page) for n, page in pages.items()} for key, pages in desk.backing.files.items()}
-    seen: dict[int, str] = {}
     found: dict[str, Any] = {"files": files, "events": list(desk.events)}
-    _walk(desk.broker, "broker", seen, found)
+    walk(desk.broker, "broker", found)
     return found
+
+
+def walk(value: Any, path: str, found: dict[str, Any]) -> None:
+    """Note in ``found`` all that is behind a value, each thing by its path."""
+    _walk(value, path, {}, found)
 
 
 def _walk(value: Any, path: str, seen: dict[int, str], found: dict[str, Any]) -> None:

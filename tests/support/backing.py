@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from privcmdd.model.units import PAGE_SIZE
+from privcmdd.model.units import DOMID_FIRST_RESERVED, PAGE_SIZE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from privcmdd.model.file_keys import FileKey
 
 ZEROS = bytes(PAGE_SIZE)
+
+
+def outlives(key: FileKey) -> bool:
+    """Whether a file outlives the broker: those of domains do."""
+    return isinstance(key, int) and key < DOMID_FIRST_RESERVED
 
 
 class MemoryBacking:
@@ -33,6 +38,7 @@ class MemoryBacking:
         self.files: dict[FileKey, dict[int, bytearray]] = {}
         self.done: list[tuple[str, FileKey]] = []
         self.broken: Exception | None = None
+        self._unopened: dict[FileKey, dict[int, bytearray]] = {}
 
     def _do(self, what: str, key: FileKey) -> None:
         self.done.append((what, key))
@@ -71,6 +77,28 @@ class MemoryBacking:
         self._do("discard", key)
         for page in pages.tolist():
             self.files[key].pop(page, None)
+
+    def left(self) -> MemoryBacking:
+        """What a crash leaves: the files of domains, which the next broker opens again."""
+        after = MemoryBacking()
+        after._unopened = {key: pages for key, pages in self.files.items() if outlives(key)}
+        return after
+
+    def reopen(self, key: FileKey, n_pages: int) -> bool:
+        """Open a file that a crash has left."""
+        assert n_pages > 0
+        self._do("reopen", key)
+        if key in self._unopened:
+            self.files[key] = self._unopened.pop(key)
+        return key in self.files
+
+    def sweep(self) -> None:
+        """Forget the files that a crash has left and that nobody has opened."""
+        self._unopened.clear()
+
+    def filled(self, key: FileKey) -> list[tuple[int, int]]:
+        """Pages that were written, a run each."""
+        return [(page, 1) for page in sorted(self.files[key])]
 
     def close(self, key: FileKey) -> None:
         """Forget a file; it must be there, so closing twice is seen."""

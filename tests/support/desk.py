@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from privcmdd.service.broker import Broker
+from privcmdd.service.keeper import Keeper
 from privcmdd.service.session import Identity, Session
 from privcmdd.service.settings import AccessRule, Limits, MachineSize, Settings
 from privcmdd.service.steps import Ticket
@@ -19,6 +20,7 @@ from support.backing import MemoryBacking
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
+    from privcmdd.service.keeping import RecordStore
     from privcmdd.service.reply import Reply
     from privcmdd.service.steps import Pause
 
@@ -67,12 +69,24 @@ def frames(*names: int) -> bytes:
 class Desk:
     """A broker, its memory, and what it said unasked."""
 
-    def __init__(self, chosen: Settings = SMALL, backing: MemoryBacking | None = None) -> None:
+    def __init__(
+        self, chosen: Settings = SMALL, backing: MemoryBacking | None = None, store: RecordStore | None = None
+    ) -> None:
+        """Open it.
+
+        Args:
+            chosen: Its settings.
+            backing: Its memory files.
+            store: Where its state is kept; None: nowhere.
+        """
         self.backing = backing or MemoryBacking()
         self.events: list[Event] = []
         self.now_s = 0.0
         """The time that the broker has; a test sets it."""
-        self.broker = Broker(chosen, self.backing, "instance-1", self._on_event, lambda: self.now_s)
+        keeper = Keeper(store) if store is not None else None
+        line = keeper.begin("instance-1") if keeper is not None else None
+        self.broker = Broker(chosen, self.backing, "instance-1", self._on_event, lambda: self.now_s, line=line)
+        self.lost = keeper.load(self.broker.world) if keeper is not None else []
         self._msgid = 0
 
     def _on_event(self, session: Session, data: bytes) -> None:
@@ -93,6 +107,19 @@ class Desk:
     def reply(self, session: Session, method: str, /, **params: Any) -> Reply:
         """A request to its end, which nobody else keeps waiting."""
         return finish(self.start(session, method, **params))
+
+    def reply_of(self, session: Session, method: str, params: Any) -> Reply:
+        """As ``reply``, with parameters that may be nonsense."""
+        self._msgid += 1
+        return finish(self.broker.perform(session, Request(self._msgid, method, params)))
+
+    @staticmethod
+    def said(reply: Reply) -> Any:
+        """The result of a reply; None when it was refused."""
+        if not reply.data:
+            return None
+        message: Any = decode(reply.data)
+        return message[3] if message[2] is None else None
 
     def call(self, session: Session, method: str, /, **params: Any) -> Any:
         """The result of a request. Raises Refused."""

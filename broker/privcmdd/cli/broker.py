@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from privcmdd.server.config import Configuration
     from privcmdd.server.listen import Listener
+    from privcmdd.server.state_dir import StateDir
 
 DESCRIPTION = """\
 The broker of simulated Xen guests: programs that map guest memory talk to it over a Unix socket
@@ -169,18 +170,37 @@ def _serve(parsed: argparse.Namespace) -> int:
     from privcmdd.server import supervise  # noqa: PLC0415 - slow
     from privcmdd.server.logs import Log  # noqa: PLC0415
     from privcmdd.server.notify import Notifier  # noqa: PLC0415
+    from privcmdd.service.keeping import StateError  # noqa: PLC0415
 
     supervise.allow_descriptors()
-    supervisor = supervise.Supervisor(
-        configuration,
-        lambda: _configured(parsed),
-        listeners,
-        Log(configuration.log.level, configuration.log.format),
-        Notifier(os.environ),
-    )
+    try:
+        supervisor = supervise.Supervisor(
+            configuration,
+            lambda: _configured(parsed),
+            listeners,
+            Log(configuration.log.level, configuration.log.format),
+            Notifier(os.environ),
+            _state(configuration),
+        )
+    except StateError as problem:
+        print(f"privcmdd: {problem}", file=sys.stderr)
+        return 2
     gc.freeze()
     gc.enable()
     return trio.run(supervisor.run)
+
+
+def _state(configuration: Configuration) -> StateDir | None:
+    """The directory that the state is kept in.
+
+    Raises:
+        StateError: It cannot be used.
+    """
+    if not configuration.server.state_dir:
+        return None
+    from privcmdd.server.state_dir import StateDir  # noqa: PLC0415 - it imports numpy and sqlite3
+
+    return StateDir(configuration.server.state_dir)
 
 
 def _listen(parsed: argparse.Namespace, configuration: Configuration) -> list[Listener]:

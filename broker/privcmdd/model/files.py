@@ -147,6 +147,29 @@ class FilePages:
             pages[elsewhere] = free + self.n_gfns
         return pages
 
+    def occupy(self, pages: npt.NDArray[np.uint32]) -> None:
+        """Mark pages that hold frames which were kept; ``find`` has not been asked for them.
+
+        Raises:
+            ValueError: The file has no such page.
+        """
+        if int(pages.max(initial=0)) >= self.n_pages:
+            raise ValueError(f"page {int(pages.max())} of a memory file of {self.n_pages}")
+        places = self.places(pages)
+        for name, used, limit in (("_taken", places.own, self.n_gfns), ("_spill", places.spill, self.n_spill)):
+            if len(used):
+                setattr(self, name, grow(getattr(self, name), int(used.max()) + 1, limit))
+        self.hold(places)
+
+    def unheld(self, pages: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        """Return those of these pages that hold no frame."""
+        held = np.zeros(len(pages), dtype=np.bool_)
+        for table, first in ((self._taken, 0), (self._spill, self.n_gfns), (self._resources, self.first_resource)):
+            index = pages.astype(np.int64) - first
+            known = (index >= 0) & (index < len(table))
+            held[known] |= table[index[known]]
+        return pages[~held]
+
     def find_resources(self, n_pages: int) -> npt.NDArray[np.uint32] | None:
         """Return free pages for the frames of a resource; None when there are too few."""
         free = np.flatnonzero(~self._resources)[:n_pages]

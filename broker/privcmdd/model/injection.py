@@ -17,7 +17,6 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from itertools import count
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -149,9 +148,10 @@ class Armed:
         owner: The rule ends with this connection; None: the rule stays until it is cleared.
         n_seen: Matches so far: frames for a rule about frames, else requests.
         n_fired: How many of these matches the rule took.
+        tries: (frames so far,) uint8, how often each frame was answered "paged out", by domain; kind PAGED only.
     """
 
-    __slots__ = ("_tries", "id", "n_fired", "n_seen", "owner", "rule")
+    __slots__ = ("id", "n_fired", "n_seen", "owner", "rule", "tries")
 
     def __init__(self, number: int, rule: Rule, owner: int | None) -> None:
         self.id = number
@@ -159,7 +159,7 @@ class Armed:
         self.owner = owner
         self.n_seen = 0
         self.n_fired = 0
-        self._tries: dict[int, npt.NDArray[np.uint8]] = {}
+        self.tries: dict[int, npt.NDArray[np.uint8]] = {}
 
     def take(self, n: int) -> npt.NDArray[np.bool_]:
         """Count ``n`` more matches, and return for each whether the rule takes it."""
@@ -190,21 +190,21 @@ class Armed:
         if self.rule.kind is not InjectionKind.PAGED or not len(meant):
             return meant[self.take(len(meant))]
         numbers = (gmfns[meant] & np.uint64(FRAME_MASK)).astype(np.int64)
-        tries = self._tries_of(dom, int(numbers.max()))
+        tries = self._counted(dom, int(numbers.max()))
         out = tries[numbers] < self.rule.amount
         meant, numbers = meant[out], numbers[out]
         taken = self.take(len(meant))
         tries[numbers[taken]] += 1  # a frame that a request names twice counts as one look-up
         return meant[taken]
 
-    def _tries_of(self, dom: int, highest: int) -> npt.NDArray[np.uint8]:
+    def _counted(self, dom: int, highest: int) -> npt.NDArray[np.uint8]:
         """Return how often each frame of a domain was answered "paged out", a byte a frame."""
-        tries = self._tries.get(dom)
+        tries = self.tries.get(dom)
         if tries is None or highest >= len(tries):
             grown = np.zeros(1 << highest.bit_length(), dtype=np.uint8)
             if tries is not None:
                 grown[: len(tries)] = tries
-            self._tries[dom] = tries = grown
+            self.tries[dom] = tries = grown
         return tries
 
 
@@ -219,7 +219,7 @@ class Injections:
     def __init__(self) -> None:
         self.rules: dict[int, Armed] = {}
         self.totals: Counter[InjectionKind] = Counter()
-        self._ids = count(1)
+        self.last_id = 0
 
     def __bool__(self) -> bool:
         return bool(self.rules)
@@ -232,7 +232,8 @@ class Injections:
         """
         if len(self.rules) >= MOST_RULES:
             raise ModelError(errno.ENOSPC, f"there are {MOST_RULES} rules already: clear some", limit=MOST_RULES)
-        armed = Armed(next(self._ids), rule, owner)
+        self.last_id += 1
+        armed = Armed(self.last_id, rule, owner)
         self.rules[armed.id] = armed
         return armed
 

@@ -38,6 +38,7 @@ class ServerSettings:
     connections: int
     drain_timeout_s: float
     report_dir: str
+    state_dir: str
 
 
 @dataclass(frozen=True, slots=True)

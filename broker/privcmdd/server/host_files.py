@@ -3,8 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from privcmdd.model.units import PAGE_SIZE
 from privcmdd.server.event_files import EventFiles
 from privcmdd.server.memory_files import MemoryFiles
+
+if TYPE_CHECKING:
+    from privcmdd.model.file_keys import FileKey
 
 
 class HostFiles(MemoryFiles, EventFiles):
@@ -13,6 +21,25 @@ class HostFiles(MemoryFiles, EventFiles):
     def __init__(self) -> None:
         MemoryFiles.__init__(self)
         EventFiles.__init__(self)
+
+    def reopen(self, key: FileKey, n_pages: int) -> bool:  # noqa: ARG002 - see state_files.py
+        """Return False: memory that is in memfds alone ends with the broker that made them."""
+        return False
+
+    def sweep(self) -> None:
+        """Do nothing: an earlier broker has left no file."""
+
+    def filled(self, key: FileKey) -> list[tuple[int, int]]:
+        """Return the runs of pages that the host has memory for, as first page and number of pages."""
+        runs = []
+        fd, end = self._fds[key], 0
+        with contextlib.suppress(OSError):  # ENXIO: there is no more data
+            while True:
+                start = os.lseek(fd, end, os.SEEK_DATA)
+                end = os.lseek(fd, start, os.SEEK_HOLE)
+                first = start // PAGE_SIZE
+                runs.append((first, -(-end // PAGE_SIZE) - first))
+        return runs
 
     def close_all(self) -> None:
         """Close all files and events. Idempotent."""

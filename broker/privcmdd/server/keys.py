@@ -77,6 +77,8 @@ KEYS: Final[tuple[Key, ...]] = (
         " what is left then is cut off", 0, 3600),
     Key("server", "report_dir", "", "", "where reports of bugs of the broker go; empty: $STATE_DIRECTORY, else"
         " $XDG_STATE_HOME/privcmdd, else ~/.local/state/privcmdd"),
+    Key("server", "state_dir", "", "", "where domains and their memory outlive the broker; empty: nowhere, and nothing"
+        " is written", live=False),
 
     Key("log", "level", "info", "", "a correct client causes no line at info",
         choices=("debug", "info", "warning", "error")),

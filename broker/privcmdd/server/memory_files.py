@@ -59,14 +59,14 @@ class MemoryFiles:
         try:
             fd = self._memfd(f"privcmdd-{label(key)}")
         except OSError as problem:
-            raise _no_memory(f"no memory file for {label(key)}", problem) from problem
+            raise no_memory(f"no memory file for {label(key)}", problem) from problem
         try:
             os.ftruncate(fd, n_pages * PAGE_SIZE)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
             os.fchmod(fd, MODE)
         except (OSError, OverflowError) as problem:
             os.close(fd)
-            raise _no_memory(f"a memory file of {n_pages} pages for {label(key)}", problem) from problem
+            raise no_memory(f"a memory file of {n_pages} pages for {label(key)}", problem) from problem
         self._fds[key] = fd
 
     def descriptor(self, key: FileKey, *, writable: bool) -> int:
@@ -81,11 +81,14 @@ class MemoryFiles:
                 return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
             os.fchmod(fd, 0o600)
             try:
-                return os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+                return self._open_writable(f"/proc/self/fd/{fd}")
             finally:
                 os.fchmod(fd, MODE)
         except OSError as problem:
-            raise _no_memory(f"no descriptor of the memory of {label(key)}", problem) from problem
+            raise no_memory(f"no descriptor of the memory of {label(key)}", problem) from problem
+
+    def _open_writable(self, path: str) -> int:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def read(self, key: FileKey, page: int, offset: int, size: int) -> bytes:
         """Read ``size`` bytes from byte ``offset`` of file page ``page``."""
@@ -102,7 +105,7 @@ class MemoryFiles:
         try:
             n_written = os.pwrite(self._fds[key], data, page * PAGE_SIZE + offset)
         except OSError as problem:
-            raise _no_memory(f"no memory for {len(data)} bytes of {label(key)}", problem) from problem
+            raise no_memory(f"no memory for {len(data)} bytes of {label(key)}", problem) from problem
         assert n_written == len(data), "a memory file takes all or fails"
 
     def discard(self, key: FileKey, pages: npt.NDArray[np.uint32]) -> None:
@@ -149,7 +152,8 @@ def label(key: FileKey) -> str:
     return f"{'shared' if isinstance(key, SharedFile) else 'buffers'}-{key.number}"
 
 
-def _no_memory(what: str, problem: Exception) -> ModelError:
+def no_memory(what: str, problem: Exception) -> ModelError:
+    """ENOMEM, because the host has refused something."""
     return ModelError(errno.ENOMEM, f"{what}: {getattr(problem, 'strerror', None) or problem}")
 
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from privcmdd.server.listen import Listener
     from privcmdd.server.logs import Log
     from privcmdd.server.notify import Notifier
+    from privcmdd.server.state_dir import StateDir
+    from privcmdd.server.state_store import StateStore
     from privcmdd.service.session import Session
 
 # Exit codes; `privcmdd --help` has all of them.
@@ -53,6 +55,8 @@ NO_ROOM_PAUSE_S: Final = 0.1
 CATCH_UP_AFTER_S: Final = 0.05
 # Descriptors that connections never get: for memory files, their copies that go to clients, and the late imports.
 RESERVED_FDS: Final = 16
+# The log of the records grows for so long before it is moved into the database.
+TIDY_EVERY_S: Final = 5.0
 # Connections accepted before the connections that are already there have their turn.
 ACCEPTS_PER_TURN: Final = 16
 
@@ -67,6 +71,7 @@ class Supervisor:
         listeners: Sequence[Listener],
         log: Log,
         notifier: Notifier,
+        state: StateDir | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -76,17 +81,26 @@ class Supervisor:
             listeners: Sockets that listen already; closed at the end.
             log: Where lines go.
             notifier: The service manager.
+            state: Where the state is kept; closed at the end. None: nowhere.
+
+        Raises:
+            StateError: What is kept there cannot be used.
         """
         self._configuration = configuration
         self._reread = reread
         self._listeners = listeners
         self._log = log
         self._notifier = notifier
-        self._files = HostFiles()
+        self._state = state
+        self._files = HostFiles() if state is None else state.files
         self._reports = Reports(configuration.server.report_dir, log)
+        instance = os.urandom(8).hex()
+        keeper = None if state is None else machinery().keeper(state.store)
+        line = None if keeper is None else keeper.begin(instance)
         self._broker = Broker(
-            configuration.settings, self._files, os.urandom(8).hex(), self._notify, trio.current_time, self._reports
+            configuration.settings, self._files, instance, self._notify, trio.current_time, self._reports, line=line
         )
+        self._lost = [] if keeper is None else keeper.load(self._broker.world)
         self._conduct = _conduct(configuration)
         self._peers: dict[Session, Peer] = {}
         self._closer = Closer(self._fork)
@@ -111,6 +125,8 @@ class Supervisor:
                             accepting.start_soon(self._accept, listener)
                         self._notifier.ready(self._status())
                         self._nursery.start_soon(self._catch_up)
+                        if self._state is not None:
+                            self._nursery.start_soon(self._tidy, self._state.store)
                         if self._notifier.watchdog_s:
                             self._nursery.start_soon(self._keep_alive)
                         async for number in received:
@@ -129,6 +145,8 @@ class Supervisor:
             for listener in self._listeners:
                 listener.close()
             self._files.close_all()
+            if self._state is not None:
+                self._state.close()
             self._notifier.close()
 
     def _status(self) -> str:
@@ -139,6 +157,16 @@ class Supervisor:
         while True:
             self._notifier.alive()
             await trio.sleep(self._notifier.watchdog_s / 2)
+
+    async def _tidy(self, store: StateStore) -> None:
+        """Keep the log of the records short, in a thread: that waits for the disk."""
+        while True:
+            await trio.sleep(TIDY_EVERY_S)
+            if store.n_commits:
+                try:
+                    await trio.to_thread.run_sync(store.tidy)
+                except OSError as problem:
+                    self._log.once(os.geteuid(), "state", "the log of the state grows", problem=str(problem))
 
     async def _catch_up(self) -> None:
         """Write the first line and load the machine, late: the first clients need not wait for these slow imports."""
@@ -155,6 +183,18 @@ class Supervisor:
             sockets=[listener.name for listener in self._listeners],
             paranoid=self._configuration.settings.paranoid,
         )
+        if self._state is not None:
+            self._say_state(self._state)
+
+    def _say_state(self, state: StateDir) -> None:
+        world = self._broker.world
+        domains = len(world.machine.domains) if world.has_machine else 0
+        self._log.info("state kept", directory=str(state.path), epoch=world.line.epoch, domains=domains)
+        if self._lost:
+            self._log.error("domains are lost, because their memory files are not there", domains=self._lost)
+        if not state.files.guarded:
+            problem = "this kernel has no Landlock rule about truncating (Linux 6.2)"
+            self._log.warning("clients that may write to a domain can shorten its memory file", problem=problem)
 
     async def _accept(self, listener: Listener) -> None:
         while True:

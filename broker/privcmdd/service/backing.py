@@ -46,6 +46,22 @@ class Backing(Protocol):
     def discard(self, key: FileKey, pages: npt.NDArray[np.uint32]) -> None:
         """Give pages back to the host; they read as zeros afterwards, through every mapping."""
 
+    def reopen(self, key: FileKey, n_pages: int) -> bool:
+        """Open a file that an earlier broker made and that has outlived it; one that became shorter gets its size back.
+
+        Returns:
+            Whether it is there. Without a place for files that outlive the broker none is.
+        """
+
+    def sweep(self) -> None:
+        """Remove the files that an earlier broker left and that were not opened again."""
+
+    def filled(self, key: FileKey) -> list[tuple[int, int]]:
+        """Return the runs of pages that the host has memory for, as first page and number of pages.
+
+        All others read as zeros.
+        """
+
     def close(self, key: FileKey) -> None:
         """Close the file. Mappings and descriptors that clients hold stay valid."""
 

@@ -15,6 +15,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
 from privcmdd.service.dispatch import Dispatch
 from privcmdd.service.incident import Incident
+from privcmdd.service.keeping import Line
 from privcmdd.service.methods import machinery
 from privcmdd.service.reply import Reply
 from privcmdd.service.sequence import Numbered
@@ -49,6 +50,8 @@ class Broker:
         on_event: Callable[[Session, bytes], None],
         now: Callable[[], float],
         on_incident: Callable[[Incident], str | None] = lambda _incident: None,
+        *,
+        line: Line | None = None,
     ) -> None:
         """Begin with no domain and no client.
 
@@ -60,8 +63,9 @@ class Broker:
             now: Returns the time in seconds, by any clock that does not go back.
             on_incident: Called when a bug of our own was met; returns the name of the report that it wrote, if any.
                 Must not fail.
+            line: The line of brokers that this one belongs to; None: it is the first and the last of its line.
         """
-        self.world = World(settings, backing, instance, on_event, now, machinery)
+        self.world = World(settings, backing, instance, line or Line(instance), on_event, now, machinery)
         self._on_incident = on_incident
         self._connection_limits: Mapping[Slot, int] = {}
         self._last_session = 0
@@ -162,8 +166,8 @@ class Broker:
                     else:
                         result = yield from self._drive(session, numbers, result, pause)
             finally:  # a request that was refused or cancelled may have done something before
-                if world.has_machine and world.machine.effects:
-                    machinery().carry_out(world, session)
+                if world.has_machine and (world.machine.effects or world.keep is not None):
+                    self._settle(session)
                 if world.settings.paranoid:
                     machinery().look(world, session, request)
             if numbers is not None:
@@ -202,8 +206,8 @@ class Broker:
         world = self.world
         try:
             while True:
-                if world.has_machine and world.machine.effects:
-                    machinery().carry_out(world, session)
+                if world.has_machine and (world.machine.effects or world.keep is not None):
+                    self._settle(session)
                 if numbers is not None:
                     numbers.paused(pause)
                 yield pause
@@ -217,6 +221,18 @@ class Broker:
             raise
         finally:
             steps.close()
+
+    def _settle(self, session: Session) -> None:
+        """Keep what a step of a request has changed, then carry out its effects.
+
+        Raises:
+            ModelError: It cannot be kept.
+        """
+        world = self.world
+        if world.keep is not None:
+            world.keep()
+        if world.machine.effects:
+            machinery().carry_out(world, session)
 
     def notice(self, session: Session, said: Notification) -> None:  # noqa: ARG002 - protocol 1 knows none from clients
         """Count and ignore a notification from a client."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from privcmdd.model.machine.machine import Machine
     from privcmdd.service.backing import Backing
     from privcmdd.service.findings import Finding
+    from privcmdd.service.keeping import Line
     from privcmdd.service.processes import Spaces
     from privcmdd.service.session import Residence, Session
     from privcmdd.service.settings import Settings
@@ -50,6 +51,7 @@ class World:
     Attributes:
         settings: Limits, access rules, defaults.
         backing: Makes and keeps memory files.
+        line: The line of brokers that this one belongs to.
         instance: A value that differs from run to run, so that a client can tell that all state is new.
         sessions: The clients that are connected, by number.
         accounts: What each uid uses, by uid.
@@ -64,6 +66,8 @@ class World:
         n_refused: Number of requests that were answered with an error.
         n_incidents: Number of incidents: bugs of our own that were met.
         has_machine: Whether the machine has been made.
+        keep: Keeps what the last step has changed, so that it outlives the broker; raises ModelError. None where no
+            state is kept.
         draining: Whether the broker is about to end: what has arrived is answered, and nobody new is let in.
         destroyed: When each dying domain began to die, by domid, until who keeps it is found.
         now: Returns the time in seconds.
@@ -74,6 +78,7 @@ class World:
         settings: Settings,
         backing: Backing,
         instance: str,
+        line: Line,
         on_event: Callable[[Session, bytes], None],
         now: Callable[[], float],
         makers: Callable[[], Makers],
@@ -84,6 +89,7 @@ class World:
             settings: Limits, access rules, defaults.
             backing: Makes and keeps memory files.
             instance: Names this run.
+            line: The line of brokers that this one belongs to.
             on_event: Called to queue an encoded notification for a subscriber; must not fail.
             now: Returns the time in seconds, by any clock that does not go back.
             makers: Imports the classes that need numpy; called when the machine is first needed.
@@ -91,6 +97,8 @@ class World:
         self.settings = settings
         self.backing: Backing = backing
         self.instance = instance
+        self.line = line
+        self.keep: Callable[[], None] | None = None
         self.sessions: dict[int, Session] = {}
         self.accounts: dict[int, Account] = {}
         self.findings = Findings(self._tell_of_finding)
@@ -116,6 +124,8 @@ class World:
         machine = self._makers().machine(
             size.memory_mib * FRAMES_PER_MIB, size.domains, size.gfns_per_domain, self.settings.host
         )
+        if self.keep is not None:
+            machine.keep_track()
         self.has_machine = True
         return machine
 

@@ -47,7 +47,8 @@ def hello(*, features: Sequence[str] = (), client: str | None = None) -> Call[di
         client: The caller's name and version, for logs.
 
     Returns:
-        The answer as it comes: ``protocol``, ``features``, ``instance``, ``version``, ``limits``, ``host``.
+        The answer as it comes: ``protocol``, ``features``, ``instance``, ``lineage``, ``epoch``, ``lasting``,
+        ``version``, ``limits``, ``host``.
 
     Raises:
         PrivcmdError:
@@ -60,7 +61,7 @@ def ping() -> Call[str]:
     """Ask whether the broker answers.
 
     Returns:
-        This run of the broker; another value means that all state is new.
+        This run of the broker; another value means that nothing is mapped any more.
     """
     return Call("ping", {}, lambda answer, _: answer["instance"])
 

@@ -22,6 +22,7 @@ from privcmdd.model.units import INVALID_FRAME
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from privcmdd.model.machine.changes import Changes, Where
     from privcmdd.model.machine.records import IoreqServer
 
 
@@ -81,7 +82,8 @@ class Domain:
         vram: Guest frames whose changes a device model follows: the first gfn, how many, and digests of their content.
         cache_attributes: The caching that device models set for each range (first, last) of guest frames.
         read_only: (gfns so far,) guest frames that the guest itself cannot write to.
-        p2m: (gfns so far,) uint32; see the module's docstring.
+        p2m: (gfns so far,) uint32; see the module's docstring. It is read as an array and written by ``enter`` alone.
+        changes: Where changes are noted; None where no state is kept.
     """
 
     domid: int
@@ -113,6 +115,7 @@ class Domain:
     cache_attributes: dict[tuple[int, int], int] = field(default_factory=dict)
     p2m: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
     read_only: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    changes: Changes | None = None
     p2m_of: memoryview = field(init=False)
     file: FilePages = field(init=False)
     translated: bool = field(init=False)
@@ -132,6 +135,16 @@ class Domain:
         if n_gfns > len(self.p2m):
             self.p2m = grow(self.p2m, n_gfns, self.max_gfns)
             self.p2m_of = self.p2m.data
+
+    def enter(self, where: Where, mfns: int | npt.NDArray[np.uint32]) -> None:
+        """Write entries of the p2m."""
+        self.note(where)
+        self.p2m[where] = mfns
+
+    def note(self, where: Where) -> None:
+        """Note that a table of guest frames is written to."""
+        if self.changes is not None:
+            self.changes.note(self.domid, where)
 
     def gmfns(self, start: int, n: int) -> npt.NDArray[np.uint64]:
         """Return the numbers by which a foreign mapping asks for the guest frames ``start`` to ``start + n``.

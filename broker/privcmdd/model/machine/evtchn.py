@@ -9,7 +9,7 @@ and no notification passes through here.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import count
 from typing import TYPE_CHECKING, Final
@@ -20,6 +20,7 @@ from privcmdd.model.machine.effects import ChannelGone, Raised
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from privcmdd.model.machine.changes import Changes
     from privcmdd.model.machine.effects import Effect
 
 # Port numbers of a domain; number 0 is never used (EVTCHN_2L_NR_CHANNELS).
@@ -68,7 +69,11 @@ class Port:
 
 
 class EventChannels:
-    """The ports of all domains."""
+    """The ports of all domains.
+
+    Attributes:
+        changes: Where changes are noted; None where no state is kept.
+    """
 
     def __init__(self, emit: Callable[[Effect], None]) -> None:
         """Begin with the ports of domain 0, none of them in use.
@@ -77,12 +82,27 @@ class EventChannels:
             emit: Takes the effects.
         """
         self._emit = emit
-        self._channels = count(1)
+        self._last_channel = 0
+        self.changes: Changes | None = None
         self._tables: dict[int, dict[int, Port]] = {0: {}}
 
     def add(self, domid: int) -> None:
         """Make the empty port table of a new domain."""
         self._tables[domid] = {}
+
+    def kept(self, domid: int) -> dict[int, Port]:
+        """Return the ports of a domain as they are when the connections of domain 0 have ended."""
+        return {
+            number: replace(port, state=PortState.UNBOUND, remote_port=0)
+            if port.state is PortState.INTERDOMAIN and port.remote == 0
+            else port
+            for number, port in self.ports(domid).items()
+        }
+
+    def enter(self, domid: int, ports: dict[int, Port]) -> None:
+        """Make the port table of a domain, with the ports that it had before."""
+        self._tables[domid] = ports
+        self._last_channel = max(self._last_channel, *(port.channel for port in ports.values()), 0)
 
     def remove(self, domid: int) -> None:
         """Close the ports of a domain that dies; no port of it can be bound from now on."""
@@ -154,6 +174,7 @@ class EventChannels:
             )
         here = Port(PortState.INTERDOMAIN, there.channel, 1 - there.side, remote, remote_port)
         number = self._take(domid, here)
+        self._note(remote)
         there.state = PortState.INTERDOMAIN
         there.remote_port = number
         self._emit(Raised(here.channel, here.side))
@@ -217,15 +238,25 @@ class EventChannels:
         if len(table) >= MOST_PORTS - 1:
             raise ModelError(errno.ENOSPC, f"domain {domid} has {MOST_PORTS} event channels, the most there may be")
         number = next(number for number in count(1) if number not in table)
-        port.channel = port.channel or next(self._channels)
+        self._note(domid)
+        if not port.channel:
+            self._last_channel += 1
+            port.channel = self._last_channel
         table[number] = port
         return number
 
     def _close(self, domid: int, number: int) -> None:
+        self._note(domid)
         port = self._tables[domid].pop(number)
         if port.state is PortState.INTERDOMAIN:
+            self._note(port.remote)
             there = self._tables[port.remote][port.remote_port]
             there.state = PortState.UNBOUND
             there.remote, there.remote_port = domid, 0
         else:
             self._emit(ChannelGone(port.channel))
+
+    def _note(self, domid: int) -> None:
+        """Note that ports of a domain are changed now."""
+        if self.changes is not None:
+            self.changes.ports.add(domid)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from privcmdd.model.lists import distinct
-from privcmdd.model.units import DOMID_INVALID, DOMID_IO, DOMID_XEN, MMIO_END, MMIO_FIRST
+from privcmdd.model.units import DOMID_FIRST_RESERVED, DOMID_INVALID, DOMID_IO, DOMID_XEN, MMIO_END, MMIO_FIRST
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -157,6 +157,29 @@ class FrameTable:
         self._n_freed -= n
         self._freed[: self._n_freed] = left
         return self._assign(domid, mfns, gfns, pages)
+
+    def claim(
+        self, domid: int, mfns: npt.NDArray[np.uint32], gfns: npt.NDArray[np.uint32], pages: npt.NDArray[np.uint32]
+    ) -> None:
+        """Give frames to a domain that has had them before; they have no reference yet, and ``settle`` has to follow.
+
+        Raises:
+            ValueError: A frame is not in the machine, belongs to somebody already, or is listed twice.
+        """
+        if int(mfns.max(initial=0)) >= self._top or (self.owner[mfns] != DOMID_INVALID).any():
+            raise ValueError(f"a frame of domain {domid} is none of the machine's, or belongs to another domain")
+        self._assign(domid, mfns, gfns, pages)
+        self.refs[mfns] = 0
+        if (self.gfn[mfns] != gfns).any():
+            raise ValueError(f"a frame of domain {domid} is there twice")
+
+    def settle(self) -> None:
+        """Find out anew which frames are free, after ``claim``."""
+        used = np.flatnonzero(self.owner[: self._top] < DOMID_FIRST_RESERVED)
+        self._fresh = max(self._fresh, int(used[-1]) + 1 if len(used) else 0)
+        free = np.flatnonzero(self.owner[: self._fresh] == DOMID_INVALID).astype(np.uint32)
+        self._n_freed = 0
+        self._push(free)
 
     def _next_fresh(self, n: int) -> npt.NDArray[np.uint32]:
         """Return the next ``n`` frames that were never used; the devices' hole is left out."""

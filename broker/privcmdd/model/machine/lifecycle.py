@@ -130,7 +130,9 @@ def create(
         domain.traits = traits
     if grants is not None:
         domain.grants = grants
-    domain.generation = next(machine.generations)
+    machine.last_generation += 1
+    domain.generation = machine.last_generation
+    domain.changes = machine.changes
     gfns = np.concatenate([np.arange(f, f + n, dtype=np.uint64) for f, n in wanted]) if wanted else NO_GFNS
     memory.allocate(machine, domain, gfns)
     machine.domains[chosen] = domain

@@ -30,6 +30,8 @@ def switch(machine: Machine, domid: int, *, on: bool) -> None:
     domain = machine.living(domid)
     if on and domain.dirty is not None:
         raise ModelError(errno.EINVAL, f"domain {domid} is in log-dirty mode", dom=domid)
+    if domain.dirty is not None:
+        domain.note(slice(0, len(domain.dirty)))
     domain.dirty = np.zeros(0, dtype=np.bool_) if on else None
 
 
@@ -46,6 +48,7 @@ def mark(machine: Machine, domid: int, first: int, n_pages: int) -> None:
     if end > len(domain.dirty):
         domain.dirty = grow(domain.dirty, end, machine.max_gfns)
     domain.dirty[first:end] |= domain.p2m[first:end] > POD
+    domain.note(slice(first, end))
 
 
 def take(machine: Machine, domid: int, n_pages: int, *, clean: bool) -> npt.NDArray[np.bool_]:
@@ -68,4 +71,5 @@ def take(machine: Machine, domid: int, n_pages: int, *, clean: bool) -> npt.NDAr
     found[: len(known)] = known
     if clean:
         known[:] = False
+        domain.note(slice(0, len(known)))
     return found

@@ -8,7 +8,6 @@ What has to happen outside the model (punching unused pages out of a memory file
 from __future__ import annotations
 
 import errno
-from itertools import count
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -17,6 +16,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.findings import Found
 from privcmdd.model.host import Host
 from privcmdd.model.lists import distinct
+from privcmdd.model.machine.changes import Changes
 from privcmdd.model.machine.domain import DomainState
 from privcmdd.model.machine.effects import Discard, PutFrames, StateChanged
 from privcmdd.model.machine.evtchn import VIRQ_DOM_EXC, EventChannels
@@ -52,6 +52,9 @@ class Machine:
         effects: What the service has to carry out.
         events: The event channels of all domains.
         host: Which host is simulated.
+        last_domid: The domid that was given last.
+        last_generation: The generation of the domain that was made last.
+        changes: What may have changed since the state was last kept; None where no state is kept.
         injection: Makes frames fail by the rules that the request which runs now may meet; None when it meets none.
     """
 
@@ -68,7 +71,8 @@ class Machine:
         self.host = host or Host()
         self.injection: Injection | None = None
         self.last_domid = 0
-        self.generations = count(1)
+        self.last_generation = 0
+        self.changes: Changes | None = None
 
     def translated(self, domid: int) -> Domain:
         """Return a domain whose physmap can be changed.
@@ -90,6 +94,7 @@ class Machine:
         domain = self.domains.get(domid)
         if domain is None:
             raise no_such_domain(domid)
+        self.touch(domid)
         return domain
 
     def living(self, domid: int) -> Domain:
@@ -171,6 +176,18 @@ class Machine:
             domain.state = DomainState.GONE
             del self.domains[domain.domid]
             self.announce(domain)
+
+    def keep_track(self) -> Changes:
+        """Have changes noted from now on, and return where."""
+        self.changes = self.events.changes = Changes()
+        for domain in self.domains.values():
+            domain.changes = self.changes
+        return self.changes
+
+    def touch(self, domid: int) -> None:
+        """Note that a domain may be changed now."""
+        if self.changes is not None:
+            self.changes.domains.add(domid)
 
     def emit(self, effect: Effect) -> None:
         """Add an effect."""

@@ -196,7 +196,7 @@ def _enter(domain: Domain, gfns: npt.NDArray[np.uint32], allocate: Allocate) -> 
         return None
     domain.file.hold(places)
     domain.n_pod -= n_demanded
-    domain.p2m[gfns] = mfns
+    domain.enter(gfns, mfns)
     domain.tot_pages += len(gfns)
     domain.top_gfn = max(domain.top_gfn, int(gfns.max(initial=0)))
     return mfns
@@ -230,7 +230,7 @@ def decrease_reservation(machine: Machine, domid: int, gmfns: Gmfns) -> Extents:
         _reclaim(machine, domain, asked[:n_done][waits].astype(np.int64), mfns[is_ram])
     domain.n_paged -= n_paged
     domain.tot_pages += n_paged  # as if paged in: giving a frame back counts down here
-    domain.p2m[gfns] = NO_FRAME
+    domain.enter(gfns, NO_FRAME)
     for mfn in domain.tables.keys() & set(mfns.tolist()) if domain.tables else ():
         del domain.tables[mfn]
     machine.put(mfns)
@@ -253,7 +253,7 @@ def _reclaim(machine: Machine, domain: Domain, waiting: npt.NDArray[np.int64], m
     """
     n_given = int(np.count_nonzero(machine.frames.refs[mfns] == 1))
     n_lacking = domain.n_pod - domain.n_cached
-    domain.p2m[waiting] = NO_FRAME
+    domain.enter(waiting, NO_FRAME)
     domain.n_pod -= len(waiting)
     domain.n_cached = domain.n_pod - max(0, n_lacking - len(waiting) - n_given)
 

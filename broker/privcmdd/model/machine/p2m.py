@@ -44,9 +44,9 @@ def remove(machine: Machine, domid: int, gfn: int) -> None:
     mfn = mfn_of(domain, gfn)
     if machine.frames.page[mfn] < domain.file.first_resource:
         domain.detached.append(mfn)
-        domain.p2m[gfn] = NO_FRAME
+        domain.enter(gfn, NO_FRAME)
     else:
-        domain.p2m[gfn] = NO_FRAME
+        domain.enter(gfn, NO_FRAME)
         machine.put([mfn])
 
 
@@ -64,10 +64,10 @@ def set_mem_type(machine: Machine, domid: int, kind: int, first: int, n_pages: i
     if len(mfns) < n_pages or ((mfns < FIRST_RAM) | (mfns >= PAGED)).any():
         raise ModelError(errno.EINVAL, f"not all of {n_pages} guest frames from {first:#x} are there", dom=domid)
     frames = mfns & ~np.uint32(FLAGS)
-    domain.p2m[part] = frames | np.uint32(DEVICE) if kind == MEM_MMIO else frames
     if kind == MEM_READ_ONLY and part.stop > len(domain.read_only):
         domain.read_only = grow(domain.read_only, part.stop, machine.max_gfns)
     domain.read_only[part] = kind == MEM_READ_ONLY
+    domain.enter(part, frames | np.uint32(DEVICE) if kind == MEM_MMIO else frames)
 
 
 def mem_type(machine: Machine, domid: int, gfn: int) -> int:
@@ -125,8 +125,8 @@ def _move_at_once(machine: Machine, domain: Domain, source: int, target: int, n_
     domain.n_paged -= int(np.count_nonzero(paged))
     domain.tot_pages += int(np.count_nonzero(paged))
     gone = there[there >= FIRST_RAM] & ~np.uint32(FLAGS)
-    domain.p2m[source : source + n_good] = NO_FRAME
-    domain.p2m[target : target + n_good] = mfns
+    domain.enter(slice(source, source + n_good), NO_FRAME)
+    domain.enter(slice(target, target + n_good), mfns)
     machine.frames.gfn[mfns] = np.arange(target, target + n_good, dtype=np.uint32)
     domain.top_gfn = max(domain.top_gfn, target + n_good - 1)
     machine.put(gone)

@@ -47,7 +47,8 @@ def page_out(machine: Machine, domid: int, gfns: Gmfns) -> npt.NDArray[np.int32]
     errors[np.flatnonzero(good)[machine.frames.refs[mfns[good]] > 1]] = -errno.EBUSY
     errors[(errors == 0) & repeated(asked)] = -errno.EINVAL  # the first mention paged it out
     good = errors == 0
-    domain.p2m[asked[good].astype(np.int64)] |= np.uint32(PAGED)
+    there = asked[good].astype(np.int64)
+    domain.enter(there, domain.p2m[there] | np.uint32(PAGED))
     n_moved = int(np.count_nonzero(good))
     domain.tot_pages -= n_moved
     domain.n_paged += n_moved
@@ -69,7 +70,8 @@ def page_in(machine: Machine, domid: int, gfns: Gmfns) -> npt.NDArray[np.int32]:
     errors[(errors == 0) & repeated(asked)] = -errno.EINVAL  # the first mention paged it in
     errors[np.flatnonzero(errors == 0)[memory.room(domain) :]] = -errno.ENOMEM
     good = errors == 0
-    domain.p2m[asked[good].astype(np.int64)] &= ~np.uint32(PAGED)
+    there = asked[good].astype(np.int64)
+    domain.enter(there, domain.p2m[there] & ~np.uint32(PAGED))
     n_moved = int(np.count_nonzero(good))
     domain.tot_pages += n_moved
     domain.n_paged -= n_moved

@@ -49,7 +49,7 @@ def mark_populate_on_demand(machine: Machine, domid: int, gfns: Gmfns) -> int:
     numbers = numbers[: int(there[0]) if len(there) else len(numbers)]
     fresh = distinct(numbers.astype(np.uint64))
     domain.n_pod += int(np.count_nonzero(domain.p2m[fresh] == NO_FRAME))
-    domain.p2m[numbers] = POD
+    domain.enter(numbers, POD)
     domain.top_gfn = max(domain.top_gfn, int(numbers.max(initial=0)))
     return len(numbers)
 

@@ -160,6 +160,7 @@ def _allocate(machine: Machine, domain: Domain, n_frames: int) -> list[int]:
         raise ModelError(errno.ENOMEM, f"the resources of domain {domain.domid} fill their part of its file")
     places = domain.file.places(pages)
     gfns = np.full(n_frames, NO_GFN, dtype=np.uint32)
+    machine.touch(domain.domid)
     made: list[int] = machine.frames.allocate(domain.domid, gfns, pages).tolist()
     domain.file.hold(places)
     domain.n_resource += n_frames
@@ -208,9 +209,9 @@ def add_to_physmap(machine: Machine, domid: int, space: int, index: int, gfn: in
     elif domain.p2m[gfn] == POD:
         domain.n_pod -= 1
     if old != NO_GFN and domain.p2m[old] == mfn:
-        domain.p2m[old] = NO_FRAME
+        domain.enter(old, NO_FRAME)
         machine.put([mfn])
-    domain.p2m[gfn] = mfn
+    domain.enter(gfn, mfn)
     machine.frames.gfn[mfn] = gfn
     domain.top_gfn = max(domain.top_gfn, gfn)
 

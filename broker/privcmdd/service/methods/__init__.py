@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from privcmdd.model.errors import LawBroken
     from privcmdd.model.injection import Injections
     from privcmdd.model.machine.machine import Machine
+    from privcmdd.service.keeper import Keeper
     from privcmdd.service.processes import Spaces
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
@@ -42,6 +43,7 @@ class Machinery:
         carry_out: Carries out the effects of the machine.
         find_zombies: Records a finding for each address space that keeps a domain for too long after its end.
         look: Checks all laws after a request.
+        keeper: Makes what keeps the state.
         breaches: Returns the laws that are broken.
         counters: Returns all counters.
         space_report: Returns what the report of an incident says of a session's address space.
@@ -55,6 +57,7 @@ class Machinery:
     carry_out: Callable[[World, Session], None]
     find_zombies: Callable[[World], None]
     look: Callable[[World, Session, Request | BadRequest], None]
+    keeper: type[Keeper]
     breaches: Callable[[World], Iterator[LawBroken]]
     counters: Callable[[World], dict[str, Any]]
     space_report: Callable[[Session], dict[str, Any] | None]
@@ -64,7 +67,7 @@ class Machinery:
 def machinery() -> Machinery:
     """All that needs the machine. The first call imports it; that call may be made in another thread."""
     from privcmdd.model.machine.machine import Machine  # noqa: PLC0415 - see the module's docstring
-    from privcmdd.service import effects, injection, paranoid, processes  # noqa: PLC0415
+    from privcmdd.service import effects, injection, keeper, paranoid, processes  # noqa: PLC0415
     from privcmdd.service.methods import (  # noqa: PLC0415
         domains,
         evtchn,
@@ -88,6 +91,7 @@ def machinery() -> Machinery:
         carry_out=effects.carry_out,
         find_zombies=effects.find_zombies,
         look=paranoid.look,
+        keeper=keeper.Keeper,
         breaches=paranoid.breaches,
         counters=stats.counters,
         space_report=spaces.report,

@@ -37,6 +37,7 @@ def hello(world: World, session: Session, params: Params) -> Params:
         "protocol": PROTOCOL,
         "features": sorted(session.features),
         "instance": world.instance,
+        **asdict(world.line),
         "version": __version__,
         "limits": {**wire_limits(), **asdict(world.settings.limits)},
         "host": asdict(world.settings.host),

@@ -24,7 +24,10 @@ ROWS: Final = (
         (
             Field("protocol", "int", "the protocol that both speak"),
             Field("features", "strs", "the features that are on for this connection from the next message on"),
-            Field("instance", "str", "this run of the broker; another value means that all state is new"),
+            Field("instance", "str", "this run of the broker; another value means that nothing is mapped any more"),
+            Field("lineage", "str", "the line of brokers that pass guests on; another value means other guests"),
+            Field("epoch", "int", "the number of this broker in its line: 1 for the first"),
+            Field("lasting", "bool", "whether guests outlive a broker that crashes (server.state_dir)"),
             Field("version", "str", "the broker's version"),
             Field("limits", "map", "the limits in force, by name"),
             Field(
@@ -38,7 +41,9 @@ ROWS: Final = (
     Method(
         "ping",
         "Ask whether the broker answers.",
-        result=(Field("instance", "str", "this run of the broker; another value means that all state is new"),),
+        result=(
+            Field("instance", "str", "this run of the broker; another value means that nothing is mapped any more"),
+        ),
     ),
     Method(
         "health",

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state that outlives the broker, as records: a name and bytes each. From the world to records, and back.
+
+Kept are domains with all that belongs to them, their ports, the machine's own numbers, and rules of injection that
+stay when their connection ends. Connections, their address spaces, their ports and shared pages end with the broker.
+So a domain that is dying because it is mapped is gone after a restart, a port that was bound to one of domain 0 is
+unbound, and nothing is mapped.
+
+A domain has a record for itself, and one for each part of its guest frames, so that a change of one frame does not have
+all of them written anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from privcmdd.model.injection import Armed
+from privcmdd.model.machine import restore
+from privcmdd.model.machine.changes import PART_GFNS
+from privcmdd.model.machine.domain import FLAGS, POD, Domain
+from privcmdd.model.machine.frames import NO_FRAME
+from privcmdd.service.keeping import StateError
+from privcmdd.service.packing import PackingError, pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from privcmdd.model.injection import Injections
+    from privcmdd.model.machine.machine import Machine
+    from privcmdd.service.keeping import Records
+    from privcmdd.service.world import World
+
+COUNTED: Final = frozenset({"tot_pages", "n_paged", "n_resource", "n_pod"})
+"""Fields of a domain that ``restore`` counts anew."""
+IN_PARTS: Final = frozenset({"p2m", "read_only", "dirty"})
+"""Fields of a domain that are in the records of its parts."""
+LEFT_OUT: Final = frozenset({"changes", "p2m_of", "file", "translated", "vram"})
+"""Fields of a domain that are made anew, and ``vram``: a device model that follows changes is told once that all of
+its frames have changed."""
+WHOLE: Final = tuple(sorted({f.name for f in fields(Domain)} - COUNTED - IN_PARTS - LEFT_OUT))
+"""Fields of a domain that are in its own record."""
+
+PART: Final = "part/"
+"""How names of records of parts begin."""
+RULE: Final = "rule/"
+"""How names of records of rules of injection begin."""
+NO_ROWS: Final = np.zeros((0, 4), dtype="<u4")
+
+
+def of_ports(machine: Machine, domid: int) -> bytes | None:
+    """The record of a domain's ports; None when it has none."""
+    ports = machine.events.kept(domid)
+    return pack(ports) if ports else None
+
+
+def of_machine(machine: Machine) -> bytes:
+    """The record of the machine's own numbers."""
+    return pack(
+        {
+            "n_frames": machine.frames.n_frames,
+            "max_gfns": machine.max_gfns,
+            "last_domid": machine.last_domid,
+            "last_generation": machine.last_generation,
+        }
+    )
+
+
+def of_domain(machine: Machine, domain: Domain) -> bytes:
+    """The record of a domain itself."""
+    said = {name: getattr(domain, name) for name in WHOLE}
+    said["n_spill"] = domain.file.n_spill  # the file's layout stays, also when ``max_pages`` changes
+    said["logs_dirty"] = domain.dirty is not None
+    said["others"] = tuple(restore.held_rows(machine, domain))
+    return pack(said)
+
+
+def n_parts(domain: Domain) -> int:
+    """The number of parts of a domain's guest frames."""
+    return -(-len(domain.p2m) // PART_GFNS)
+
+
+def of_rules(injections: Injections) -> bytes:
+    """The record of what all rules of injection share: their numbers."""
+    return pack(injections.last_id)
+
+
+def of_rule(armed: Armed) -> bytes:
+    """The record of a rule of injection, with its counts."""
+    tries = {}
+    for domid, counts in armed.tries.items():
+        if len(there := np.flatnonzero(counts)):
+            tries[domid] = (there.astype("<u4"), counts[there])
+    return pack([armed.rule, armed.n_seen, armed.n_fired, tries])
+
+
+def rule_of(number: int, data: bytes) -> Armed:
+    """A rule from its record.
+
+    Raises:
+        PackingError: It cannot be read.
+    """
+    rule, n_seen, n_fired, tries = unpack(data)
+    armed = Armed(number, rule, None)
+    armed.n_seen, armed.n_fired = n_seen, n_fired
+    for domid, (there, counts) in tries.items():
+        armed.tries[domid] = np.zeros(1 << int(there[-1]).bit_length(), dtype=np.uint8)
+        armed.tries[domid][there] = counts
+    return armed
+
+
+def of_part(machine: Machine, domain: Domain, part: int) -> bytes | None:
+    """The record of a part of a domain's guest frames; None when there is nothing to say of it."""
+    here = slice(part * PART_GFNS, (part + 1) * PART_GFNS)
+    entries = domain.p2m[here]
+    rows = runs(entries, machine.frames.page[entries & ~np.uint32(FLAGS)])
+    bits = [b"" if table is None else _bits(table[here]) for table in (domain.read_only, domain.dirty)]
+    if not len(rows) and not any(bits):
+        return None
+    return pack([rows.tobytes(), *bits])
+
+
+def runs(entries: npt.NDArray[np.uint32], pages: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """A part of a p2m as runs.
+
+    Args:
+        entries: (n,) the entries of the p2m.
+        pages: (n,) the page of the frame of each entry that names one.
+
+    Returns:
+        (k, 4) uint32, for each run: its first entry, the number of entries, the first one's value and page. Values and
+        pages count up within a run; but where nothing is populated yet they are all the same.
+    """
+    if not len(entries):
+        return NO_ROWS
+    names = entries > POD
+    steps = np.diff(entries) == names[1:]
+    steps &= names[1:] == names[:-1]
+    steps &= (np.diff(pages) == 1) | ~names[1:]
+    starts = np.flatnonzero(np.concatenate(([True], ~steps)))
+    lengths = np.diff(starts, append=len(entries))
+    found = np.column_stack((starts, lengths, entries[starts], np.where(names[starts], pages[starts], 0)))
+    rows: npt.NDArray[np.uint32] = found[entries[starts] != NO_FRAME].astype("<u4")
+    return rows
+
+
+def _bits(table: npt.NDArray[np.bool_]) -> bytes:
+    return np.packbits(table).tobytes() if table.any() else b""
+
+
+class _Tables:
+    """The tables of a domain's guest frames, as they are put together from parts."""
+
+    def __init__(self, n_gfns: int) -> None:
+        self.p2m = np.zeros(n_gfns, dtype=np.uint32)
+        self.pages = np.zeros(n_gfns, dtype=np.uint32)
+        self.read_only = np.zeros(n_gfns, dtype=np.bool_)
+        self.dirty = np.zeros(n_gfns, dtype=np.bool_)
+
+    def add(self, part: int, data: bytes) -> None:
+        """Read the record of a part."""
+        rows, read_only, dirty = unpack(data)
+        start = part * PART_GFNS
+        for first, n, value, page in np.frombuffer(rows, dtype="<u4").reshape(-1, 4).tolist():
+            here = slice(start + first, start + first + n)
+            counting = np.arange(n, dtype=np.uint32) if value > POD else np.zeros(n, dtype=np.uint32)
+            self.p2m[here] = counting + np.uint32(value)
+            self.pages[here] = counting + np.uint32(page)
+        for table, bits in ((self.read_only, read_only), (self.dirty, dirty)):
+            if bits:
+                known = table[start : start + PART_GFNS]
+                known[:] = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=len(known))
+
+
+def restore_machine(machine: Machine, data: bytes) -> None:
+    """Set the machine's own numbers as they were kept.
+
+    Raises:
+        StateError: The machine has another size.
+    """
+    said = unpack(data)
+    for name, key, real in (
+        ("n_frames", "memory_mib", machine.frames.n_frames),
+        ("max_gfns", "gfns_per_domain", machine.max_gfns),
+    ):
+        if said[name] != real:
+            raise StateError(
+                f"it was made with {said[name]} pages by machine.{key}, and there are {real} now; set machine.{key} "
+                "back, or choose another directory"
+            )
+    machine.last_domid, machine.last_generation = said["last_domid"], said["last_generation"]
+
+
+def domain_of(data: bytes, parts: Mapping[int, bytes]) -> tuple[Domain, npt.NDArray[np.uint32], restore.Rows]:
+    """A domain from its records.
+
+    Args:
+        data: The record of the domain itself.
+        parts: The records of parts of its guest frames.
+
+    Returns:
+        The domain, and what ``restore.enter`` takes with it.
+
+    Raises:
+        PackingError: The records cannot be read.
+    """
+    said: dict[str, Any] = unpack(data)
+    others = restore.Rows(*said.pop("others"))
+    logs_dirty = said.pop("logs_dirty")
+    try:
+        domain = Domain(**said)
+    except TypeError as problem:
+        raise PackingError(f"the record of a domain of a later version: {problem}") from problem
+    tables = _Tables(min(domain.max_gfns, PART_GFNS * (max(parts, default=-1) + 1)))
+    for part, inner in parts.items():
+        tables.add(part, inner)
+    domain.p2m, domain.read_only = tables.p2m, tables.read_only
+    domain.dirty = tables.dirty if logs_dirty else None
+    return domain, tables.pages, others
+
+
+def of_world(world: World) -> Records:
+    """All records of a world."""
+    machine = world.machine
+    found: Records = {0: {"machine": of_machine(machine)}}
+    if world.injections is not None:
+        found[0]["rules"] = of_rules(world.injections)
+        stay = (armed for armed in world.injections.rules.values() if armed.owner is None)
+        found[0].update({f"{RULE}{armed.id}": of_rule(armed) for armed in stay})
+    for domid, domain in machine.domains.items():
+        if domain.alive:
+            parts = {f"{PART}{part}": of_part(machine, domain, part) for part in range(n_parts(domain))}
+            group = found[domid] = {name: data for name, data in parts.items() if data is not None}
+            group["domain"] = of_domain(machine, domain)
+            if machine.events.ports(domid):
+                group["ports"] = pack(machine.events.kept(domid))
+    return found
