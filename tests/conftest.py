@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 THOROUGH = (
     "cli/test_messages.py",
+    "clients/c/test_aarch64.py",
     "clients/c/test_builds.py",
     "clients/c/test_checkers.py",
     "clients/c/test_findings.py",

@@ -121,7 +121,6 @@ COVERED_BY = {
     "model/privcmd/gntdev": "service/methods/test_gntdev.py",
     "model/privcmd/personality": "model/privcmd/test_personalities.py",
     "model/ranges": "service/hypercalls/test_dm_op.py",
-    "model/units": "model/mm/test_laws_ranges.py",
     "server/event_files": "service/methods/test_evtchn.py",
     "server/host_files": "service/test_backing.py",
     "server/keys": "server/test_config.py",

@@ -20,8 +20,12 @@
 
 #define PAGE_SIZE ((uint64_t)4096)
 #define PAGE_MASK (PAGE_SIZE - 1)
-/* Where the addresses of a process end. */
+/* Where the addresses of a process end: the broker's VM_MAX_ADDRESS. */
+#ifdef __aarch64__
+#define USER_END ((uint64_t)1 << 48)
+#else
 #define USER_END ((uint64_t)0x7ffffffff000)
+#endif
 
 static inline void *sys_mmap(void *addr, size_t size, int prot, int flags, int fd, off_t offset)
 {

@@ -3,15 +3,27 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 PAGE_SHIFT: Final = 12
 PAGE_SIZE: Final = 1 << PAGE_SHIFT
 PAGE_MASK: Final = PAGE_SIZE - 1
 
-# The first address that a client cannot have. Clients are real processes on a Linux host, so this is its TASK_SIZE on
-# x86-64; it is used in place of NetBSD's slightly lower VM_MAXUSER_ADDRESS as well.
-VM_MAX_ADDRESS: Final = 0x7FFF_FFFF_F000
+
+def end_of_addresses(machine: str) -> int:
+    """Return the first address that a client cannot have.
+
+    Clients are real processes on a Linux host, so this is its TASK_SIZE with page tables of four levels; it is used in
+    place of NetBSD's slightly lower VM_MAXUSER_ADDRESS as well.
+
+    Args:
+        machine: What the interpreter was built for, as "x86_64-linux-gnu".
+    """
+    return 1 << 48 if machine.startswith("aarch64") else 0x7FFF_FFFF_F000
+
+
+VM_MAX_ADDRESS: Final = end_of_addresses(getattr(sys.implementation, "_multiarch", ""))
 # Where the broker starts to look when a client leaves the choice of an address to it.
 VM_MMAP_BASE: Final = 0x7000_0000_0000
 
