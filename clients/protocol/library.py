@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python library's part that is the table of methods again, as source text.
 
-Three modules: ``privcmd.answers`` (dataclasses), ``privcmd.calls`` (a function for each method) and
-``privcmd.methods`` (those functions as methods of the blocking face and of the one for trio).
+Four modules: ``privcmd.answers`` (dataclasses), ``privcmd.descriptors``, ``privcmd.calls`` (a function for each method)
+and ``privcmd.methods`` (those functions as methods of the blocking face and of the one for trio).
 """
 
 import subprocess
@@ -22,7 +22,7 @@ _MADE: Final = """\
 
 
 def modules() -> dict[str, str]:
-    """Make all three, by their names.
+    """Make all four, by their names.
 
     Raises:
         ValueError: What ``faces.py`` says is of no method.
@@ -33,6 +33,7 @@ def modules() -> dict[str, str]:
     return {
         "answers": _formatted(_answers(calls)),
         "calls": _formatted(_calls(calls)),
+        "descriptors": _formatted(_descriptors(calls)),
         "methods": _formatted(_methods(calls)),
     }
 
@@ -64,16 +65,20 @@ def _answers(calls: Iterable[Function]) -> str:
                 kind = f"{chosen} | None" if one.nullable or one.optional else chosen
             body.append(f"    {one.name}: {kind}{' = None' if one.optional else ''}")
         classes[name] = f"@dataclass(frozen=True, slots=True)\nclass {name}:\n    " + "\n".join(body)
-    descriptors = {call.method.name: call.method.fds_out for call in calls if call.method.fds_out}
     return (
-        f'{_MADE}"""What methods answer: maps as values, and descriptors."""\n\n'
+        f'{_MADE}"""What methods answer, as values."""\n\n'
         "from __future__ import annotations\n\n"
         "from dataclasses import dataclass\nfrom typing import TYPE_CHECKING, Any\n\n"
-        "if TYPE_CHECKING:\n    from array import array\n\n"
+        "if TYPE_CHECKING:\n    from array import array\n\n\n" + "\n\n\n".join(classes.values()) + "\n"
+    )
+
+
+def _descriptors(calls: Iterable[Function]) -> str:
+    descriptors = {call.method.name: call.method.fds_out for call in calls if call.method.fds_out}
+    return (
+        f'{_MADE}"""Which answers bring descriptors."""\n\n'
         f"DESCRIPTORS = {descriptors!r}\n"
-        '"""Methods whose good answer carries descriptors, and how many."""\n\n\n'
-        + "\n\n\n".join(classes.values())
-        + "\n"
+        '"""Methods whose good answer carries descriptors, and how many."""\n'
     )
 
 

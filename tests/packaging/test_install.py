@@ -36,7 +36,7 @@ def test_it_writes_below_destdir_and_prefix_and_nothing_else(destination: Path) 
         "usr/lib/pkgconfig/privcmdd-foreignmemory.pc",
         "usr/lib/pkgconfig/privcmdd-preload.pc",
     }
-    assert version_of(destination / "usr/lib/privcmdd/libprivcmdd-preload.so") == __version__
+    assert version_of(f"{destination}/usr/lib/privcmdd/libprivcmdd-preload.so") == __version__
 
 
 def test_pkg_config_says_where_they_are(destination: Path) -> None:

@@ -32,6 +32,7 @@ PACKAGES = {
     "test-paging-mempool": XEN_UTILS,
     "test-xenstore": XEN_UTILS,
     "xenstore-ls": "xenstore-utils",
+    "xenstore-read": "xenstore-utils",
     "cc": "gcc",
     "perf": "linux-perf",
 }

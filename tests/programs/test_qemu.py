@@ -81,6 +81,7 @@ def common(disk: Path) -> Iterator[tuple[Host, Guest]]:
     )
     with machine(*arguments) as made:
         made[1].pci_read(bdf(0), 0)  # connects to QEMU, which keeps descriptors open
+        assert made[0].client.ping()
         yield made
 
 

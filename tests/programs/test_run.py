@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from privcmd import Client
     from privcmd.broker import PrivateBroker
 
-# The command, for a user who may not even read its modules.
+# The command, for a user who may not even read its modules: a first refusal imports all that the second one needs.
 AS_NOBODY = """
-import os, sys
-import privcmd.run
+import contextlib, io, os, sys
 from privcmdd.cli import ctl
+with contextlib.redirect_stderr(io.StringIO()):
+    ctl.main(["run", "--", "no-such-program"])
 if os.geteuid() == 0:
     os.setgroups([]), os.setresgid(65534, 65534, 65534), os.setresuid(65534, 65534, 65534)
 sys.exit(ctl.main(sys.argv[1:]))
@@ -88,7 +89,8 @@ def test_it_ends_before_the_program_starts(directory: Path) -> None:
     os.mkfifo(directory / "pid")
     script(directory / "xenstored", f"#!/bin/sh\necho $$ > {directory}/pid\nread forever < {directory}/pid\n")
     env = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
-    with subprocess.Popen(command("--", "echo", "started"), env=env, stdout=subprocess.PIPE, text=True) as running:
+    words = command("--xenstore", "--", "echo", "started")
+    with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True) as running:
         store = int((directory / "pid").read_text())
         pids = [*children(running.pid).values(), store]
         running.terminate()

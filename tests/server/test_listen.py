@@ -235,6 +235,23 @@ def test_what_cannot_be_served_is_refused(make: object, expected: str) -> None:
         listen.adopt(thing.fileno())
 
 
+def test_a_connected_client_is_taken_over() -> None:
+    """--first-fd: a connected Unix stream socket becomes non-blocking, and no child inherits it."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        fd = theirs.detach()
+        os.set_inheritable(fd, True)
+        with listen.connected(fd) as sock:
+            assert not os.get_inheritable(fd)
+            assert not sock.getblocking()
+
+
+def test_a_client_that_is_not_connected_is_refused() -> None:
+    """--first-fd: a socket without another end, and one that listens, are named as such."""
+    with socket.socket(socket.AF_UNIX) as alone, pytest.raises(ListenError, match="is not connected; a connected"):
+        listen.connected(alone.fileno())
+
+
 @pytest.mark.parametrize("fd", [999, -1])
 def test_a_number_that_names_nothing_is_refused(fd: int) -> None:
     """No such descriptor is EBADF, whatever the number."""

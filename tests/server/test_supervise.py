@@ -330,6 +330,34 @@ def test_a_descriptor_is_served(folder: Path) -> None:
     assert (folder / "s").is_socket()
 
 
+def test_a_connected_client_comes_first(folder: Path) -> None:
+    """Law: --first-fd: what that client had sent is answered before anybody else is accepted, who came earlier."""
+    ours, theirs = socket.socketpair()
+    with listening(folder / "s") as sock, theirs, RawClient(connected=ours) as first:
+        fds = [sock.fileno(), theirs.fileno()]
+        with RawClient(str(folder / "s")) as other:
+            other.post("domain.list", [{}])
+            made = first.post("domain.create", [{"kind": "hvm", "max_pages": 16}])
+            named = first.post("hello", [{"client": "first", "protocol": 1}])
+            with Process("--fd", str(fds[0]), "--first-fd", str(fds[1]), listen=False, fds=fds) as process:
+                assert [row["dom"] for row in other.message()[3]["domains"]] == [1]
+                assert [first.message()[1] for _ in range(2)] == [made, named]
+                assert first.call("ping")
+                assert process.stop() == 0
+
+
+def test_others_are_accepted_when_the_first_client_has_gone(folder: Path) -> None:
+    """Law: a first client that hung up before the broker started keeps nobody waiting."""
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with listening(folder / "s") as sock, theirs:
+        fds = [sock.fileno(), theirs.fileno()]
+        with Process("--fd", str(fds[0]), "--first-fd", str(fds[1]), listen=False, fds=fds) as process:
+            with RawClient(str(folder / "s")) as other:
+                assert other.call("ping")
+            assert process.stop() == 0
+
+
 def test_systemd_sockets_are_served(folder: Path) -> None:
     """LISTEN_FDS: all of them, by their names, and their files stay."""
     adopt = (

@@ -34,10 +34,11 @@ class Ended(Exception):  # noqa: N818 - what some tests want to see
 class RawClient:
     """One connection."""
 
-    def __init__(self, path: str) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def __init__(self, path: str | None = None, connected: socket.socket | None = None) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) if connected is None else connected
         self.sock.settimeout(TIMEOUT_S)
-        self.sock.connect(path)
+        if path is not None:
+            self.sock.connect(path)
         self._unpacker = msgpack.Unpacker(max_buffer_size=64 << 20)
         self._msgid = 0
 

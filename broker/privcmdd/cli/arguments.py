@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import re
-from typing import TYPE_CHECKING
 
 from privcmd import PAGE_SIZE
 
+TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
-    from privcmd.run.host import Guest
+    from privcmd.run.guests import Guest
+
+SPEC = "the options of `fault add` without dashes, as dom=1,gfns=0x100+16,nth=3,frame-errno=EINVAL"
 
 
 def memory(text: str) -> int:
@@ -49,7 +50,7 @@ def domain(text: str) -> int | str:
 
 def guest(text: str) -> Guest:
     """A domain to make: KIND:SIZE[,hole=GFN+PAGES]...[:NAME]. Raises argparse.ArgumentTypeError."""
-    from privcmd.run.host import Guest  # noqa: PLC0415 - no other command needs it
+    from privcmd.run.guests import Guest  # noqa: PLC0415 - no other command needs it
 
     kind, _, rest = text.partition(":")
     words, _, name = rest.partition(":")
@@ -102,6 +103,6 @@ def seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value < math.inf:
+    if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, as 5 or 0.5")
     return value

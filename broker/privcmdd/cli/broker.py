@@ -101,6 +101,10 @@ def command_line() -> argparse.ArgumentParser:
     where = serve.add_mutually_exclusive_group()
     where.add_argument("--socket-path", metavar="PATH", help="listen at PATH (server.socket_path)")
     where.add_argument("--fd", type=int, metavar="N", help="serve the listening Unix socket that is descriptor N")
+    serve.add_argument(
+        "--first-fd", type=int, metavar="N",
+        help="serve the client at the other end of descriptor N, and others when all that it had sent is done",
+    )  # fmt: skip
     serve.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (log.level)")
     serve.add_argument("--paranoid", action="store_true", help="check every law of the model after each request")
     serve.set_defaults(run=_serve)
@@ -161,6 +165,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         return 2
     try:
         listeners = _listen(parsed, configuration)
+        first = None if parsed.first_fd is None else listen.connected(parsed.first_fd)
     except listen.ListenError as problem:
         print(f"privcmdd: {problem}{_elsewhere(configuration)}", file=sys.stderr)
         return 2
@@ -181,6 +186,7 @@ def _serve(parsed: argparse.Namespace) -> int:
             Log(configuration.log.level, configuration.log.format),
             Notifier(os.environ),
             _state(configuration),
+            first,
         )
     except StateError as problem:
         print(f"privcmdd: {problem}", file=sys.stderr)

@@ -12,14 +12,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Never
 
 from privcmdd.cli import output
-from privcmdd.cli.arguments import number, span
+from privcmdd.cli.arguments import SPEC, number, span
+from privcmdd.cli.asking import client_of, show
 from privcmdd.cli.parser import Parser
 from privcmdd.service.suggest import meant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from privcmd import Client, InjectedFault
+    from privcmd import InjectedFault
+    from privcmdd.cli.commands import Commands
 
 PPM: Final = 1_000_000
 ABOUT: Final = """\
@@ -35,28 +37,30 @@ what it counts. The same --seed chooses the same ones. The rule stays until it i
   privcmdctl fault add --client 'qemu*' --probability 0.01 --seed 7 --delay 250
   privcmdctl fault add --method domain.destroy --drop --after
 """
-SPEC: Final = "the options of `fault add` without dashes, as dom=1,gfns=0x100+16,nth=3,frame-errno=EINVAL"
 
 
-def add(client: Client, parsed: argparse.Namespace) -> tuple[Any, str]:
-    """Do ``fault add``. Returns what to print, as a document and as text."""
-    made = client.faults.add(**keywords(parsed), keep=True)
-    (rule,) = (one for one in client.faults.list() if one.id == made)
-    return asdict(rule), f"rule {made}: {rule}"
+def _add(parsed: argparse.Namespace) -> int:
+    with client_of(parsed) as client:
+        made = client.faults.add(**keywords(parsed), keep=True)
+        (rule,) = (one for one in client.faults.list() if one.id == made)
+    show(parsed, asdict(rule), f"rule {made}: {rule}")
+    return 0
 
 
-def listed(client: Client) -> tuple[Any, str]:
-    """Do ``fault list``. Returns what to print, as a document and as text."""
-    rules = client.faults.list()
+def _list(parsed: argparse.Namespace) -> int:
+    with client_of(parsed) as client:
+        rules = client.faults.list()
     rows = [(one.id, one.seen, one.fired, until(one), one) for one in rules]
     text = output.table(("rule", "seen", "fired", "until", "what"), rows, left=("until", "what"))
-    return {"faults": [asdict(one) for one in rules]}, text if rows else "no rules"
+    show(parsed, {"faults": [asdict(one) for one in rules]}, text if rows else "no rules")
+    return 0
 
 
-def clear(client: Client, rule: int | None) -> tuple[Any, str]:
-    """Do ``fault clear``. Returns what to print, as a document and as text."""
-    cleared = client.faults.clear(rule)
-    return {"cleared": cleared}, f"{cleared} rule{'s' * (cleared != 1)} cleared"
+def _clear(parsed: argparse.Namespace) -> int:
+    with client_of(parsed) as client:
+        cleared = client.faults.clear(parsed.rule)
+    show(parsed, {"cleared": cleared}, f"{cleared} rule{'s' * (cleared != 1)} cleared")
+    return 0
 
 
 def until(rule: InjectedFault) -> str:
@@ -144,3 +148,12 @@ def rule_of(text: str) -> dict[str, Any]:
     options(parser)
     words = [f"--{word}" for word in text.split(",")]
     return keywords(parser.parse_args(words))
+
+
+def add(commands: Commands) -> None:
+    """Add the commands."""
+    rules = commands.group("fault", "make requests and frames fail on demand")
+    options(rules.add("add", _add, "add a rule", ABOUT))
+    rules.add("list", _list, "list the rules, and how often each has fired")
+    cleared = rules.add("clear", _clear, "end a rule, or all of them")
+    cleared.add_argument("rule", metavar="RULE", type=number, nargs="?", help="its number (default: all)")

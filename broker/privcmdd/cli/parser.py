@@ -7,21 +7,21 @@ import argparse
 import errno
 import re
 import sys
-import textwrap
-from typing import TYPE_CHECKING, Any, Final, Never
 
 from privcmdd.cli.streams import guarded
 from privcmdd.service.suggest import meant
 
+TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Any, Never
 
     from _typeshed import SupportsWrite
 
-USAGE_STATUS: Final = 2
+USAGE_STATUS = 2
 """Exit status of wrong usage."""
-_CHOICE: Final = re.compile(r"(argument .*?: )?invalid choice: '(.*?)' \(choose from (.*)\)", re.DOTALL)
-_ITEM: Final = re.compile(r"( {2}(?:\d+|\S+(?:, \S+)*(?= {2})) +)\S")
+_CHOICE = re.compile(r"(argument .*?: )?invalid choice: '(.*?)' \(choose from (.*)\)", re.DOTALL)
+_ITEM = re.compile(r"( {2}(?:\d+|\S+(?:, \S+)*(?= {2})) +)\S")
 
 
 class Help(argparse.HelpFormatter):
@@ -32,6 +32,8 @@ class Help(argparse.HelpFormatter):
 
 
 def _filled(block: str, width: int, indent: str) -> str:
+    import textwrap  # noqa: PLC0415 - for the help only
+
     if not re.search(r"^ ", block, re.MULTILINE):
         return textwrap.fill(" ".join(block.split()), width, initial_indent=indent, subsequent_indent=indent)
     lines: list[str] = []
@@ -45,6 +47,8 @@ def _filled(block: str, width: int, indent: str) -> str:
 
 def _item(line: str, width: int) -> list[str]:
     """The lines of one list item, wrapped and indented under its text; a command stays one line, to be copied."""
+    import textwrap  # noqa: PLC0415 - for the help only
+
     item = _ITEM.match(line)
     if item is None:
         return [line]

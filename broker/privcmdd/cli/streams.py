@@ -7,15 +7,15 @@ import errno
 import os
 import sys
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Final
 
+TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-UNWRITTEN: Final = 1
+UNWRITTEN = 1
 """Exit status of a command whose output could not be written."""
 # The errnos of a write to a file that takes no more. Commands name all other failures themselves.
-UNTAKEN: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+UNTAKEN = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def guarded(prog: str, command: Callable[[], int]) -> int:

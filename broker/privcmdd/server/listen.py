@@ -203,28 +203,58 @@ def adopt(fd: int, name: str | None = None) -> Listener:
     Raises:
         ListenError: EBADF, no such descriptor; ENOTSOCK; EINVAL, not a listening Unix stream socket.
     """
-    label = name or f"fd {fd}"
+    sock = _handed(fd, listening=True)
+    bar_descriptors(sock)
+    return Listener(sock, name or f"fd {fd}")
+
+
+def connected(fd: int) -> socket.socket:
+    """Take over a connection to a client that the process that started us has opened.
+
+    Args:
+        fd: The descriptor's number; the socket closes it from now on.
+
+    Returns:
+        The socket; non-blocking, not inherited by children.
+
+    Raises:
+        ListenError: EBADF, no such descriptor; ENOTSOCK; EINVAL, not a connected Unix stream socket.
+    """
+    sock = _handed(fd, listening=False)
+    sock.setblocking(False)
+    return sock
+
+
+def _handed(fd: int, *, listening: bool) -> socket.socket:
+    """A Unix stream socket that was handed in. Raises ListenError, as ``adopt`` and ``connected``."""
+    expected = f"a {'listening' if listening else 'connected'} Unix stream socket was expected"
     try:
         sock = socket.socket(fileno=fd)
     except (OSError, ValueError) as problem:  # ValueError: the number is negative
         number = getattr(problem, "errno", None) or errno.EBADF
-        text = f"descriptor {fd}: {os.strerror(number)}; a listening Unix socket was expected"
-        raise ListenError(number, text) from None
+        raise ListenError(number, f"descriptor {fd}: {os.strerror(number)}; {expected}") from None
     facts = (
-        sock.getsockopt(socket.SOL_SOCKET, SO_DOMAIN) == socket.AF_UNIX,
-        sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM,
-        sock.getsockopt(socket.SOL_SOCKET, SO_ACCEPTCONN) == 1,
+        ("a Unix socket", sock.getsockopt(socket.SOL_SOCKET, SO_DOMAIN) == socket.AF_UNIX),
+        ("a stream socket", sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM),
+        ("listening", sock.getsockopt(socket.SOL_SOCKET, SO_ACCEPTCONN) == 1)
+        if listening
+        else ("connected", _is_connected(sock)),
     )
-    for fact, expected in zip(facts, ("a Unix socket", "a stream socket", "listening"), strict=True):
-        if not fact:
+    for fact, holds in facts:
+        if not holds:
             sock.detach()
-            raise ListenError(
-                errno.EINVAL,
-                f"descriptor {fd} is not {expected}; a listening Unix stream socket was expected",
-            )
+            raise ListenError(errno.EINVAL, f"descriptor {fd} is not {fact}; {expected}")
     os.set_inheritable(fd, False)
-    bar_descriptors(sock)
-    return Listener(sock, label)
+    return sock
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    """Whether somebody is, or was, at the other end."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def bar_descriptors(sock: socket.socket) -> bool:

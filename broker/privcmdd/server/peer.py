@@ -87,6 +87,7 @@ class Peer:
 
     __slots__ = (
         "_broker",
+        "_caught_up",
         "_closed",
         "_closer",
         "_conduct",
@@ -108,6 +109,7 @@ class Peer:
         log: Log,
         fork: Fork,
         closer: Closer | None,
+        caught_up: trio.Event | None = None,
     ) -> None:
         """Take over a connection.
 
@@ -119,6 +121,7 @@ class Peer:
             log: Where lines about errors go.
             fork: Runs an async function beside the caller.
             closer: Closes what the peer may have sent; None when it can send no descriptors.
+            caught_up: To be set when all that had arrived is answered, or the connection is closed.
         """
         self._sock = sock
         self._closer = closer
@@ -127,6 +130,7 @@ class Peer:
         self._session = session
         self._conduct = conduct
         self._log = log
+        self._caught_up = caught_up
         self._connection = Connection()
         self._outbox = Outbox(
             sock,
@@ -164,6 +168,7 @@ class Peer:
         if self._closed:
             return
         self._closed = True
+        self._tell_caught_up()
         trio.lowlevel.notify_closing(self._sock)
         self._outbox.close()
         if self._closer is None:
@@ -199,6 +204,8 @@ class Peer:
                     sched_yield()
                     continue
                 patience = patience - 1 if patience else YIELDS * (n_waits % RETRY_WAITS == 0)
+                if not n_waits:
+                    self._tell_caught_up()
                 n_waits += 1
                 await trio.lowlevel.wait_readable(sock)
                 n_reads = n_yields = 0
@@ -298,6 +305,10 @@ class Peer:
             return reply
         finally:
             steps.close()
+
+    def _tell_caught_up(self) -> None:
+        if self._caught_up is not None:
+            self._caught_up.set()
 
     def _complain(self, reason: str, event: str, problem: str) -> None:
         self._log.once(self._session.identity.uid, reason, event, problem=problem)

@@ -72,6 +72,7 @@ class Supervisor:
         log: Log,
         notifier: Notifier,
         state: StateDir | None = None,
+        first: socket.socket | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -82,10 +83,13 @@ class Supervisor:
             log: Where lines go.
             notifier: The service manager.
             state: Where the state is kept; closed at the end. None: nowhere.
+            first: A client that is connected already, non-blocking. No other is accepted before all that it has sent
+                so far is answered: whoever starts a broker makes its domains so.
 
         Raises:
             StateError: What is kept there cannot be used.
         """
+        self._first = first
         self._configuration = configuration
         self._reread = reread
         self._listeners = listeners
@@ -121,8 +125,7 @@ class Supervisor:
                 signals.release()
                 async with trio.open_nursery() as self._nursery:
                     async with trio.open_nursery() as accepting:
-                        for listener in self._listeners:
-                            accepting.start_soon(self._accept, listener)
+                        accepting.start_soon(self._open, accepting)
                         self._notifier.ready(self._status())
                         self._nursery.start_soon(self._catch_up)
                         if self._state is not None:
@@ -196,6 +199,15 @@ class Supervisor:
             problem = "this kernel has no Landlock rule about truncating (Linux 6.2)"
             self._log.warning("clients that may write to a domain can shorten its memory file", problem=problem)
 
+    async def _open(self, accepting: trio.Nursery) -> None:
+        """Accept clients, after the one that comes first."""
+        if self._first is not None:
+            caught_up = trio.Event()
+            self._welcome(self._first, caught_up)
+            await caught_up.wait()
+        for listener in self._listeners:
+            accepting.start_soon(self._accept, listener)
+
     async def _accept(self, listener: Listener) -> None:
         while True:
             await trio.lowlevel.wait_readable(listener.sock)
@@ -219,31 +231,47 @@ class Supervisor:
         except ConnectionAbortedError:
             return True
         sock.setblocking(False)
+        self._welcome(sock)
+        return True
+
+    def _welcome(self, sock: socket.socket, caught_up: trio.Event | None = None) -> None:
+        """Serve a client, or close its connection and say why; ``caught_up`` is set either way."""
+        if not self._begin(sock, caught_up):
+            sock.close()
+            if caught_up is not None:
+                caught_up.set()
+
+    def _begin(self, sock: socket.socket, caught_up: trio.Event | None) -> bool:
+        """Begin to serve a client. Returns False when it is refused."""
         try:
             identity = fdpass.identity(sock)
         except OSError:  # gone already
-            sock.close()
-            return True
+            return False
         about = {"pid": identity.pid, "gid": identity.gid}
         if sock.fileno() >= self._n_fds - RESERVED_FDS:  # the kernel gives the lowest number that is free
             problem = f"all but {RESERVED_FDS} of our {self._n_fds} descriptors are in use"
             self._log.once(identity.uid, "descriptors", "connection refused", problem=problem, **about)
-            sock.close()
-            return True
+            return False
         if len(self._peers) >= self._configuration.server.connections:
             problem = f"{len(self._peers)} connections; server.connections allows no more"
             self._log.once(identity.uid, "server.connections", "connection refused", problem=problem, **about)
-            sock.close()
-            return True
+            return False
         try:
             session = self._broker.connect(identity)
         except ModelError as refusal:
             self._log.once(identity.uid, "limits.fds", "connection refused", problem=str(refusal), **about)
-            sock.close()
-            return True
+            return False
         self._n_connections += 1
-        closer = None if bar_descriptors(sock) else self._closer
-        peer = Peer(sock, self._broker, session, conduct=self._conduct, log=self._log, fork=self._fork, closer=closer)
+        peer = Peer(
+            sock,
+            self._broker,
+            session,
+            conduct=self._conduct,
+            log=self._log,
+            fork=self._fork,
+            closer=None if bar_descriptors(sock) else self._closer,
+            caught_up=caught_up,
+        )
         self._peers[session] = peer
         self._nursery.start_soon(self._serve, peer, session)
         return True

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
+TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-LIKENESS: Final = 0.5
+LIKENESS = 0.5
 """How much two words have in common, from 0 to 1, before one is suggested for the other."""
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Made by clients/protocol/generate.py from the table of methods.
-"""What methods answer: maps as values, and descriptors."""
+"""What methods answer, as values."""
 
 from __future__ import annotations
 
@@ -9,18 +9,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from array import array
-
-DESCRIPTORS = {
-    "space.buffers": 1,
-    "gntalloc.alloc": 1,
-    "gntalloc.map": 1,
-    "evtchn.alloc_unbound": 2,
-    "evtchn.bind_interdomain": 2,
-    "evtchn.bind_virq": 2,
-    "evtchn.attach": 2,
-    "domain.memory": 1,
-}
-"""Methods whose good answer carries descriptors, and how many."""
 
 
 @dataclass(frozen=True, slots=True)

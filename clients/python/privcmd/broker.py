@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from privcmd import tools
-from privcmd.client import Client
 from privcmd.errors import NoBroker
 from privcmd.runtimes import preload_without_them
 from privcmd.signals import put_off
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from privcmd.client import Client
 
 START_TIMEOUT_S = 30.0
 """How long a start may take. It usually takes a fifth of a second, and ten times that on a busy machine."""
@@ -33,6 +34,85 @@ STOP_TIMEOUT_S = 10.0
 """How long a stop may take before it is forced; longer than the broker's own ``drain_timeout_s``."""
 
 _SUN_PATH_ROOM = 80
+
+
+class Serving:
+    """A process ``privcmdd serve`` that was started by this one.
+
+    It simulates the release of Xen that the tools on this machine are made for, unless ``host.xen`` chooses another. Of
+    the environment it takes no ``PRIVCMDD_`` settings.
+
+    Args:
+        directory: Where its output goes, and its configuration; the caller's to remove.
+        args: More arguments for ``privcmdd serve``: where it is to serve, at least.
+        config: A configuration as TOML text; None is the built-in one.
+        fds: Descriptors that it inherits.
+        notify: The socket that it tells when it is ready; none unless given.
+
+    Attributes:
+        pid: The process.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        args: Sequence[str],
+        config: str | None = None,
+        *,
+        fds: Sequence[int] = (),
+        notify: Path | None = None,
+    ) -> None:
+        self._output = directory / "output"
+        command = [sys.executable, "-m", "privcmdd", "serve", *args]
+        if config is not None:
+            (directory / "privcmdd.toml").write_text(config, encoding="utf-8")
+            command += ["--config", str(directory / "privcmdd.toml")]
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PRIVCMDD_")}
+        if "LD_PRELOAD" in inherited:
+            inherited["LD_PRELOAD"] = preload_without_them()
+        told = {} if notify is None else {"NOTIFY_SOCKET": str(notify)}
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - our own command
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=fds,
+                env={**inherited, **tools.setting(config), **told},
+            )
+        self.pid: int = self._process.pid
+
+    @property
+    def output(self) -> str:
+        """All that it has written to its standard output and error so far."""
+        return self._output.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def lives(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def terminate(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Ask it to stop (SIGTERM) and wait; after ``timeout_s`` seconds kill it.
+
+        Returns:
+            Its exit status, negative for a signal.
+        """
+        self._process.terminate()
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return self.kill()
+
+    def kill(self) -> int:
+        """End it at once (SIGKILL) and wait. Returns -9, or its exit status if it had ended before."""
+        self._process.send_signal(signal.SIGKILL)
+        return self._process.wait()
+
+    def ended_early(self) -> NoBroker:
+        """Wait for its end, which came before it served anybody. Returns the error that says so."""
+        why = f"ended with status {self._process.wait()} before it listened"
+        return NoBroker(errno.ECONNREFUSED, f"the broker {why}:\n{self.output.strip()}")
 
 
 class PrivateBroker:
@@ -66,30 +146,18 @@ class PrivateBroker:
     ) -> None:
         base = tempfile.gettempdir()
         directory = tempfile.mkdtemp(prefix="pc-", dir=base if len(base) < _SUN_PATH_ROOM else "/tmp")  # noqa: S108
-        self._directory = Path(directory)
-        self.path: str = str(self._directory / "s")
-        command = [sys.executable, "-m", "privcmdd", "serve", "--socket-path", self.path, *args]
-        if config is not None:
-            (self._directory / "privcmdd.toml").write_text(config, encoding="utf-8")
-            command += ["--config", str(self._directory / "privcmdd.toml")]
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PRIVCMDD_")}
-        if "LD_PRELOAD" in inherited:
-            inherited["LD_PRELOAD"] = preload_without_them()
-        started: list[subprocess.Popen[bytes]] = []
+        place = Path(directory)
+        self.path: str = str(place / "s")
+        started: list[Serving] = []
         self._finish = weakref.finalize(self, _finish, started, directory, os.getpid())
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
-                notify.bind(str(self._directory / "n"))
-                with (self._directory / "output").open("wb") as output, put_off():
-                    self._process = subprocess.Popen(  # noqa: S603 - our own command
-                        command,
-                        stdin=subprocess.DEVNULL,
-                        stdout=output,
-                        stderr=subprocess.STDOUT,
-                        env={**inherited, **tools.setting(config), "NOTIFY_SOCKET": str(self._directory / "n")},
-                    )
-                    started.append(self._process)
-                self.pid: int = self._process.pid
+                notify.bind(str(place / "n"))
+                with put_off():
+                    where = ["--socket-path", self.path]
+                    self._serving = Serving(place, [*where, *args], config, notify=place / "n")
+                    started.append(self._serving)
+                self.pid: int = self._serving.pid
                 self._wait_until_ready(notify, start_timeout_s)
         except BaseException:
             self._finish()
@@ -99,18 +167,20 @@ class PrivateBroker:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        if self._process.poll() is None:
+        if self._serving.lives:
             self.terminate()
         self._finish()
 
     def client(self, *, timeout_s: float | None = None) -> Client:
         """Make a new connection to the broker."""
+        from privcmd.client import Client  # noqa: PLC0415 - slow to import, and not all who start a broker need it
+
         return Client(self.path, timeout_s=timeout_s)
 
     @property
     def output(self) -> str:
         """All that the broker has written to its standard output and error so far."""
-        return (self._directory / "output").read_text(encoding="utf-8", errors="replace")
+        return self._serving.output
 
     def terminate(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """Ask the broker to stop (SIGTERM) and wait; after ``timeout_s`` seconds kill it.
@@ -118,16 +188,11 @@ class PrivateBroker:
         Returns:
             The broker's exit status, negative for a signal.
         """
-        self._process.terminate()
-        try:
-            return self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return self.kill()
+        return self._serving.terminate(timeout_s)
 
     def kill(self) -> int:
         """End the broker at once (SIGKILL) and wait. Returns -9, or its exit status if it had ended before."""
-        self._process.kill()
-        return self._process.wait()
+        return self._serving.kill()
 
     def _wait_until_ready(self, notify: socket.socket, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
@@ -142,8 +207,7 @@ class PrivateBroker:
                 if notify.fileno() in ready and b"READY=1" in notify.recv(4096).split(b"\n"):
                     return
                 if ended in ready:
-                    why = f"ended with status {self._process.wait()} before it listened"
-                    raise NoBroker(errno.ECONNREFUSED, f"the broker {why}:\n{self.output.strip()}")
+                    raise self._serving.ended_early()
                 if not ready:
                     raise NoBroker(
                         errno.ETIMEDOUT, f"the broker did not listen in {timeout_s} s:\n{self.output.strip()}"
@@ -152,12 +216,11 @@ class PrivateBroker:
             os.close(ended)
 
 
-def _finish(started: list[subprocess.Popen[bytes]], directory: str, pid: int) -> None:
+def _finish(started: list[Serving], directory: str, pid: int) -> None:
     """Kill the broker and remove its directory; but not in a forked child, because the broker belongs to the parent."""
     if os.getpid() != pid:
         return
-    for process in started:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+    for serving in started:
+        if serving.lives:
+            serving.kill()
     shutil.rmtree(directory, ignore_errors=True)

@@ -9,7 +9,10 @@ does around the real ``/dev/xen/privcmd``.
 from __future__ import annotations
 
 import errno as _errno
-from typing import Any
+
+TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def errno_name(number: int) -> str:

@@ -12,16 +12,16 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from privcmd.answers import DESCRIPTORS
+from privcmd.descriptors import DESCRIPTORS
 from privcmd.errors import BrokerConfused, PrivcmdError
 
+TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024 + 64 * 1024
 """The longest message that either side sends: the answer to a batch of a million frames, and its envelope."""
@@ -36,22 +36,39 @@ _REQUEST, _RESPONSE, _NOTIFICATION = 0, 1, 2
 _MSGIDS = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class _Value:
+    """What equals another of its kind whose parts are equal: a dataclass without their cost at import."""
+
+    __slots__: tuple[str, ...] = ()
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+
+
+class Answer(_Value):
     """The answer to one request: a result and its descriptors, which the caller closes, or an error."""
 
-    msgid: int
-    result: Any
-    error: PrivcmdError | None = None
-    fds: tuple[int, ...] = ()
+    __slots__ = ("error", "fds", "msgid", "result")
+
+    def __init__(self, msgid: int, result: Any, error: PrivcmdError | None = None, fds: tuple[int, ...] = ()) -> None:
+        self.msgid = msgid
+        self.result = result
+        self.error = error
+        self.fds = fds
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(_Value):
     """A notification of the broker, after ``subscribe``."""
 
-    topic: str
-    body: dict[str, Any]
+    __slots__ = ("body", "topic")
+
+    def __init__(self, topic: str, body: dict[str, Any]) -> None:
+        self.topic = topic
+        self.body = body
 
 
 class Conversation:

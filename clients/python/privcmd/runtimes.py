@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Final
 
-_RUNTIME: Final = re.compile(r"lib((a|hwa|l|t|ub)san\.so|clang_rt\.)")
+_RUNTIME = re.compile(r"lib((a|hwa|l|t|ub)san\.so|clang_rt\.)")
 
 
 def is_runtime(library: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -46,6 +45,8 @@ def setting(config: str | None) -> dict[str, str]:
 
 def _chooses(config: str) -> bool:
     """Whether a configuration sets ``host.xen``; False when it cannot be read, which the broker reports."""
+    import tomllib  # noqa: PLC0415 - slow to import, and most brokers start without a configuration
+
     try:
         host = tomllib.loads(config).get("host")
     except tomllib.TOMLDecodeError:

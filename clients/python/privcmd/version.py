@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 try:
     from privcmd._version import VERSION as _BUILT
 except ImportError:  # a tree that nothing was installed from; clients/c/Makefile says the same
     _BUILT = "0+unknown"
 
-__version__: Final[str] = _BUILT
+__version__: str = _BUILT

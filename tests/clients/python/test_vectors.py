@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from privcmd import calls
-from privcmd.answers import DESCRIPTORS
+from privcmd.descriptors import DESCRIPTORS
 from privcmd.errors import PrivcmdError
 from privcmd.evtchn import EventChannel
 from privcmd.protocol import Answer, Conversation, Notification, close_all, result_of

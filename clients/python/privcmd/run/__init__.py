@@ -1,97 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
 """``privcmdctl run``: an unmodified Xen program on a simulated host, as fakeroot runs one as root.
 
-A broker is started (or joined), domains are made, the program runs with the shim preloaded, and its exit status
-or signal is handed on. What it left mapped is said at the end.
+The program runs with the shim preloaded, on a host that is started when it is needed or joined, and its exit status or
+signal is handed on. What it left mapped is said at the end.
+
+A run is started for each test of a suite: what it imports before it is needed, everybody waits for.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import sys
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
 
 from privcmd.errors import BrokerGone
-from privcmd.run import background, host, program, reach, sanitizers, unanswered
-from privcmd.run.findings import LEAKED as LEAKED_KIND
-from privcmd.run.findings import of_programs, paragraph
-from privcmd.run.leaks import Leak, Watch
+from privcmd.run import background, host, program, reach, report, sanitizers, unanswered
+from privcmd.run.leaks import Watch
 
+TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
-    from privcmd.faults import InjectedFault
-    from privcmd.results import Finding
-    from privcmd.run.background import Left
-    from privcmd.run.host import Guest
+    from collections.abc import Sequence
+    from typing import Any
 
-NEVER_FIRED: Final = 97
+    from privcmd.connection import Connection
+    from privcmd.faults import InjectedFault
+    from privcmd.run.guests import Guest
+    from privcmd.run.host import Host
+
+NEVER_FIRED = 97
 """Exit status of a program of which a rule of faults asked something that never came, when that is an error."""
-FOUND: Final = 98
+FOUND = 98
 """Exit status of a program of which something was found, when findings are errors."""
-LEAKED: Final = 99
+LEAKED = 99
 """Exit status of a program that left mappings behind, when leaks are errors."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What to run, and where.
+def run(
+    command: Sequence[str],
+    *,
+    socket: str | None = None,
+    config: str | None = None,
+    settings: Sequence[str] = (),
+    guests: Sequence[Guest] = (),
+    lazily: bool = False,
+    xenstore: bool | None = None,
+    device_model: Sequence[str] | None = None,
+    faults: Sequence[dict[str, Any]] = (),
+    linger_s: float = background.LINGER_S,
+    leaks: str = "report",
+    findings: str = "report",
+    never_fired: str = "report",
+    as_json: bool = False,
+) -> int:
+    """Run a program to its end.
 
-    Attributes:
+    Args:
         command: The program and its arguments.
         socket: A broker to join; None starts one of our own.
         config: Configuration of our own broker, as TOML text.
         settings: Keys of that configuration that are otherwise, each as TABLE.KEY=VALUE.
         guests: Domains to make first.
-        leaks: ``report`` or ``error``.
-        xenstore: Whether to run xenstored beside the program: None, where it is installed; True, or else fail.
+        lazily: Whether our own broker is started, and the domains are made, when the program first needs them; what the
+            broker refuses is then said at the end.
+        xenstore: Whether there is a xenstored beside the program: None, where it is installed; True, or else fail.
         device_model: Arguments of a QEMU for the first HVM guest; None for none.
-        findings: ``report``, ``error`` or ``ignore``.
-        as_json: Say what there is to say at the end as one line of JSON.
-        linger_s: How long what the program leaves running may go on, in seconds.
         faults: Rules by which requests of the program fail, as arguments of ``Client.faults.add``.
+        linger_s: How long what the program leaves running may go on, in seconds.
+        leaks: ``report`` or ``error``.
+        findings: ``report``, ``error`` or ``ignore``.
         never_fired: What a rule is that never made anything fail: ``report`` or ``error``.
-    """
-
-    command: list[str]
-    socket: str | None = None
-    config: str | None = None
-    guests: list[Guest] = field(default_factory=list)
-    leaks: str = "report"
-    xenstore: bool | None = None
-    device_model: list[str] | None = None
-    faults: list[dict[str, Any]] = field(default_factory=list)
-    linger_s: float = background.LINGER_S
-    findings: str = "report"
-    as_json: bool = False
-    never_fired: str = "report"
-    settings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """How a program ended.
-
-    Attributes:
-        status: Its exit status, or minus the signal that ended it.
-        leaks: Mappings that it left behind.
-        findings: What it did that a real host lets pass in silence.
-        faults: The rules by which its requests failed.
-        unanswered: What of Xen's the programs on the host asked for meanwhile and did not get, and how often.
-        running: Processes that it left running, and that had to be ended.
-    """
-
-    status: int
-    leaks: list[Leak] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    faults: list[InjectedFault] = field(default_factory=list)
-    unanswered: dict[str, int] = field(default_factory=dict)
-    running: list[Left] = field(default_factory=list)
-
-
-def run(options: Options) -> int:
-    """Run a program to its end.
+        as_json: Say what there is to say at the end as one line of JSON.
 
     Returns:
         Its exit status, ``NEVER_FIRED``, ``FOUND`` or ``LEAKED``. A signal that ended it ends us as well.
@@ -103,90 +80,90 @@ def run(options: Options) -> int:
     """
     try:
         with program.ending():
-            return _run(options)
+            path = reach.check(command[0])
+            program.preload_library()  # what is wrong with it is said before anything is started
+            token = f"run-{os.getpid()}"
+            watch = Watch(token)
+            host_of_it = host.running(
+                guests,
+                socket=socket,
+                config=config,
+                settings=settings,
+                store=xenstore,
+                device_model=device_model,
+                lazily=lazily and not faults,
+                listener=watch.notice,
+            )
+            with host_of_it as here:
+                before = _unanswered(here.link)
+                rules = _added(here, token, faults)
+                env = sanitizers.environment(here.environment(token), path)
+                try:
+                    status = program.execute(path, command[1:], env)
+                finally:
+                    left = background.end(env, linger_s, quiet=as_json)
+                if here.error is not None:
+                    raise here.error
+                if here.without_store is not None:
+                    sys.stderr.write(f"privcmdctl: programs have found no xenstore: {here.without_store}\n")
+                end = report.End(status, left)
+                if here.link is not None:  # or else nobody has met Xen, and there is nothing to ask for
+                    try:
+                        end.leaks = watch.settle(here.link)
+                        end.findings = [] if findings == "ignore" else _findings(here.link, token)
+                        end.faults = _faults(here, token, rules)
+                        end.unanswered = unanswered.since(_unanswered(here.link), before)
+                    except BrokerGone as gone:
+                        end.unknown = str(gone)
+            end.say(as_json=as_json)
+            if (end.leaks or end.running) and leaks == "error":
+                return LEAKED
+            if end.findings and findings == "error":
+                return FOUND
+            if never_fired == "error" and not all(rule.fired for rule in end.faults):
+                return NEVER_FIRED
+            return program.end_as(status)
     except program.Ended as ended:
         return program.end_as(-ended.number)
 
 
-def _run(options: Options) -> int:
-    path = reach.check(options.command[0])
-    program.preload_library()  # what is wrong with it is said before anything is started
-    token = f"run-{os.getpid()}"
-    up = host.running(
-        options.guests,
-        socket=options.socket,
-        config=options.config,
-        settings=options.settings,
-        store=options.xenstore,
-        device_model=options.device_model,
-    )
-    with up as here:
-        client = here.client
-        rules = {client.faults.add(**{"client": named(token), **rule}) for rule in options.faults}
-        watch = Watch(client, token)
-        before = unanswered.counts(client)
-        env = sanitizers.environment(here.environment(token), path)
-        try:
-            status = program.execute(path, options.command[1:], env)
-        finally:
-            running = background.end(env, options.linger_s, quiet=options.as_json)
-        try:
-            leaks = watch.settle()
-            found = [] if options.findings == "ignore" else of_programs(client, token)
-            faults = [told(rule, token) for rule in client.faults.list() if rule.id in rules] if rules else []
-            end = End(status, leaks, found, faults, unanswered.since(client, before), running)
-        except BrokerGone as gone:
-            sys.stderr.write(f"privcmdctl: what the program left mapped is not known: {gone}\n")
-            end = End(status, running=running)
-    with contextlib.suppress(OSError):  # nobody reads what there is to say, and the program's end is what counts
-        # What the program wrote there last need not have ended with its line.
-        sys.stderr.write("\n" + as_json(end) if options.as_json else as_text(end))
-        sys.stderr.flush()
-    if (end.leaks or end.running) and options.leaks == "error":
-        return LEAKED
-    if end.findings and options.findings == "error":
-        return FOUND
-    if options.never_fired == "error" and not all(rule.fired for rule in end.faults):
-        return NEVER_FIRED
-    return program.end_as(status)
+def _findings(link: Connection, token: str) -> list[dict[str, Any]]:
+    """What was found of clients that name a token in their ``hello``; findings of other programs are left out."""
+    return [row for row in link.call("findings.list")["findings"] if token in row["client"]]
 
 
-def named(token: str) -> str:
+def _unanswered(link: Connection | None) -> dict[str, int]:
+    """What was asked of Xen and not answered so far, and how often: nothing where there is no broker yet."""
+    counts: dict[str, int] = {} if link is None else link.call("stats")["broker"]["unanswered"]
+    return counts
+
+
+def _added(here: Host, token: str, faults: Sequence[dict[str, Any]]) -> set[int]:
+    """Add rules for this run alone. Returns their numbers."""
+    if not faults or here.link is None:
+        return set()
+    from privcmd import calls  # noqa: PLC0415 - slow to import, and most runs have no rules
+
+    added = [calls.faults_add(**{"client": _named(token), **rule}) for rule in faults]
+    return {one.read(here.link.call(one.method, **one.params), ()) for one in added}
+
+
+def _faults(here: Host, token: str, rules: set[int]) -> list[InjectedFault]:
+    """What the rules did, each as it was given, without what made it one for this run alone."""
+    if not rules or here.link is None:
+        return []
+    from dataclasses import replace  # noqa: PLC0415 - slow to import, and most runs have no rules
+
+    from privcmd import calls  # noqa: PLC0415
+
+    there = calls.faults_list()
+    return [
+        replace(one, rule={key: value for key, value in (one.rule or {}).items() if value != _named(token)})
+        for one in there.read(here.link.call(there.method, **there.params), ())
+        if one.id in rules
+    ]
+
+
+def _named(token: str) -> str:
     """The clients of a run, for a rule: theirs is the token behind the program's name."""
     return f"* {token}"
-
-
-def told(rule: InjectedFault, token: str) -> InjectedFault:
-    """A rule as it was given, without what made it one for this run alone."""
-    return replace(rule, rule={key: value for key, value in (rule.rule or {}).items() if value != named(token)})
-
-
-def as_text(end: End) -> str:
-    """What is to be said of a program, line by line: nothing when there is nothing. Leaks are findings told better.
-
-    Xen's own tools ask for what they can do without, so what was not answered is said of a program that failed.
-    """
-    said = [f"still mapped: {leak}" for leak in end.leaks]
-    said += [f"did not end, and was ended: {one}" for one in end.running]
-    said += [paragraph(finding) for finding in end.findings if finding.kind != LEAKED_KIND]
-    if end.unanswered and (end.status or "errors" in os.environ.get("PRIVCMDD_SAY", "")):
-        said.append(unanswered.sentence(end.unanswered))
-    said += [f"fault {rule}: seen {rule.seen}, fired {rule.fired}{never(rule)}" for rule in end.faults]
-    return "".join(f"privcmdctl: {one}\n" for one in said)
-
-
-def never(rule: InjectedFault) -> str:
-    """Why a rule may never have made anything fail; empty for one that has."""
-    if rule.fired:
-        return ""
-    why = "too few of what it is about came" if rule.seen else "nothing came that it is about: is the spelling right?"
-    return f"; it never made anything fail: {why}"
-
-
-def as_json(end: End) -> str:
-    """The same as one line of JSON."""
-    ended = {"status": None, "signal": -end.status} if end.status < 0 else {"status": end.status, "signal": None}
-    leaks, findings, faults = map(asdict, end.leaks), map(asdict, end.findings), map(asdict, end.faults)
-    said = {**ended, "leaks": [*leaks], "findings": [*findings], "faults": [*faults], "unanswered": end.unanswered}
-    said["running"] = [asdict(one) for one in end.running]
-    return json.dumps(said) + "\n"

@@ -31,7 +31,7 @@ def main() -> int:
     if not command:
         parser.error("nothing to run")
     try:
-        return run.run(run.Options(command, socket_path(parsed.socket), leaks=parsed.leaks))
+        return run.run(command, socket=socket_path(parsed.socket), leaks=parsed.leaks)
     except PrivcmdError as error:
         sys.stderr.write(f"privcmd.run: {error}{os.linesep}")
         return 1

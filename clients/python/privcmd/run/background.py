@@ -9,23 +9,20 @@ import select
 import signal
 import sys
 import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
+TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LINGER_S: Final = 5.0
+LINGER_S = 5.0
 """How long what a program left running may go on, in seconds, unless ``--linger`` says otherwise."""
-QUIET_S: Final = 0.2
+QUIET_S = 0.2
 """A process that ends within this is not worth a word: a pipe's other end, a shell's last command."""
-TERM_S: Final = 2.0
+TERM_S = 2.0
 """From SIGTERM to SIGKILL."""
-PF_KTHREAD: Final = 0x0020_0000  # linux/sched.h
+PF_KTHREAD = 0x0020_0000  # linux/sched.h
 
 
-@dataclass(frozen=True, slots=True)
 class Left:
     """A process that a program left running.
 
@@ -34,8 +31,11 @@ class Left:
         command: Its command line.
     """
 
-    pid: int
-    command: str
+    __slots__ = ("command", "pid")
+
+    def __init__(self, pid: int, command: str) -> None:
+        self.pid = pid
+        self.command = command
 
     def __str__(self) -> str:
         return f"process {self.pid} ({self.command})"
@@ -79,9 +79,10 @@ def _living(env: dict[str, str]) -> list[int]:
 
 def _younger() -> Iterator[int]:
     """Processes that were started after us; all of them where that cannot be told, as the numbers began anew."""
-    newest = int(Path("/proc/loadavg").read_text(encoding="ascii").split()[-1])
+    with open("/proc/loadavg", encoding="ascii") as file:
+        newest = int(file.read().split()[-1])
     oldest = os.getpid() if newest >= os.getpid() else 0
-    for name in os.listdir("/proc"):  # noqa: PTH208 - names are enough, and there may be thousands
+    for name in os.listdir("/proc"):
         if name.isdigit() and int(name) > oldest:
             yield int(name)
 
@@ -106,7 +107,7 @@ def _in_exec(pid: int) -> bool:
 
 
 def _read(pid: int, name: str) -> bytes:
-    with open(f"/proc/{pid}/{name}", "rb") as file:  # noqa: PTH123 - for each process there is
+    with open(f"/proc/{pid}/{name}", "rb") as file:
         return file.read()
 
 

@@ -3,21 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from privcmd.run.explain import hint
 
 if TYPE_CHECKING:
-    from privcmd.client import Client
     from privcmd.results import Finding
-
-LEAKED: Final = "mapping-leaked"
-"""The kind that the report of leaks tells more about."""
-
-
-def of_programs(client: Client, token: str) -> list[Finding]:
-    """What was found of clients that name a token in their ``hello``; findings of other programs are left out."""
-    return [finding for finding in client.findings() if token in finding.client]
 
 
 def paragraph(finding: Finding) -> str:

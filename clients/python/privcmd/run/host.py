@@ -5,62 +5,85 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+import os
 
-from privcmd.broker import PrivateBroker
-from privcmd.client import Client
 from privcmd.errors import PrivcmdError
-from privcmd.run import program, qemu, xenstore
+from privcmd.run import program, xenstore
+from privcmd.run.guests import Guest, request
+from privcmd.run.standby import Standby
 
+TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from privcmd.client import Client
+    from privcmd.connection import Connection
+    from privcmd.protocol import Notification
+    from privcmd.run.xenstore import Xenstored
 
-VGA_HOLE: Final = (0xA0, 0xC0)
-"""Guest frames where a PC has no memory of its own."""
-DEVICE_PAGES: Final = 16_384
-"""Memory that devices may have, beyond the guest's: a VGA has 16 MiB."""
+__all__ = ["Guest", "Host", "running"]
 
-
-@dataclass(frozen=True, slots=True)
-class Guest:
-    """A domain to make.
-
-    Attributes:
-        kind: "pv", "hvm" or "pvh".
-        n_pages: Its memory.
-        name: For people.
-        holes: Where it has no memory: first gfn and number of pages of each. Its memory jumps over them.
-    """
-
-    kind: str
-    n_pages: int
-    name: str = ""
-    holes: tuple[tuple[int, int], ...] = ()
+_SUN_PATH_ROOM = 80
 
 
-@dataclass(frozen=True, slots=True)
 class Host:
-    """A host that is up.
+    """A host.
 
     Attributes:
         socket: Its broker's.
-        client: A connection to that.
-        store: The directory of its xenstored; None without one.
         doms: The domains that were made for it.
     """
 
-    socket: str
-    client: Client
-    store: Path | None
-    doms: list[int] = field(default_factory=list)
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        broker: Connection | Standby,
+        doms: list[int],
+        xenstored: Xenstored | None,
+    ) -> None:
+        self.socket: str = broker.path
+        self.doms = doms
+        self._stack = stack
+        self._broker = broker
+        self._xenstored = xenstored
+        self._client: Client | None = None
+
+    @property
+    def link(self) -> Connection | None:
+        """The connection by which it was set up; None as long as nobody has needed a broker."""
+        return self._broker.link if isinstance(self._broker, Standby) else self._broker
+
+    @property
+    def error(self) -> Exception | None:
+        """Why its broker could not be started, or set up, when its first client came."""
+        return self._broker.door.failure() if isinstance(self._broker, Standby) else None
+
+    @property
+    def client(self) -> Client:
+        """A connection to its broker, which ends with the host."""
+        from privcmd.client import Client  # noqa: PLC0415 - slow to import, and not all need it
+
+        if self._client is None:
+            self._client = self._stack.enter_context(Client(self.socket))
+        return self._client
+
+    @property
+    def store(self) -> Path | None:
+        """The directory of its xenstored; None without one."""
+        from pathlib import Path  # noqa: PLC0415 - as above
+
+        return None if self._xenstored is None else Path(self._xenstored.directory)
+
+    @property
+    def without_store(self) -> Exception | None:
+        """Why its xenstored did not come up when its first client came."""
+        return None if self._xenstored is None else self._xenstored.door.failure()
 
     def environment(self, token: str) -> dict[str, str]:
         """The environment of a program that is to live on it; ``token`` tells its processes from others."""
         env = program.environment(self.socket, token)
-        return env if self.store is None else {**env, "XENSTORED_RUNDIR": str(self.store)}
+        return env if self._xenstored is None else {**env, "XENSTORED_RUNDIR": self._xenstored.directory}
 
 
 @contextlib.contextmanager
@@ -72,6 +95,8 @@ def running(
     settings: Sequence[str] = (),
     store: bool | None = None,
     device_model: Sequence[str] | None = None,
+    lazily: bool = False,
+    listener: Callable[[Notification], None] | None = None,
 ) -> Iterator[Host]:
     """Have a host for as long as the block lasts.
 
@@ -82,57 +107,73 @@ def running(
         settings: Keys of it that are otherwise, each as TABLE.KEY=VALUE.
         store: Whether to run xenstored: None, where it is installed; True, or else fail.
         device_model: Arguments of a QEMU for the first HVM guest, beyond those it must have; None for no QEMU.
+        lazily: Start a broker of its own, and make the domains, when the first client comes and not before. What the
+            broker refuses is then known only at the end (``Host.error``).
+        listener: Called with each notice about address spaces that come and go.
 
     Raises:
         PrivcmdError: A domain cannot be made; what is needed is not installed, or did not come up.
         NoBroker: No broker answers, or ours did not start.
     """
     with contextlib.ExitStack() as stack:
-        if socket is None:
-            socket = stack.enter_context(PrivateBroker(config, [f"--set={one}" for one in settings])).path
-        client = stack.enter_context(Client(socket))  # before anything else needs the broker: whether there is one
-        needed = bool(store) or device_model is not None
-        directory = stack.enter_context(xenstore.running(socket, needed=needed)) if store is not False else None
         emulated = None if device_model is None else _emulated(guests)
-        doms = [_create(client, guest, emulated=guest is emulated) for guest in guests]
-        if directory is not None:
-            domains = ((domain.dom, domain.name) for domain in client.domains.list() if domain.name)
-            xenstore.name(directory, [(0, "Domain-0"), *domains])
-        if device_model is not None and emulated is not None:
+        if device_model is not None and store is False:
+            raise PrivcmdError(errno.EINVAL, "a device model needs xenstored, which is not to be run")
+        requests = [("subscribe", {"topics": ["space"]})] if listener is not None else []
+        broker: Connection | Standby
+        if socket is not None:
+            from privcmd.connection import Connection  # noqa: PLC0415 - slow to import, and most runs start a broker
+
+            broker = stack.enter_context(Connection(socket))  # before anything else needs it: whether there is one
+            if listener is not None:
+                broker.listeners.append(listener)
+            wanted = [("domain.create", request(guest, emulated=guest is emulated)) for guest in guests]
+            answers = broker.ask([*requests, *wanted])
+            for answer in answers:
+                if answer.error is not None:
+                    raise answer.error
+            doms = [answer.result["dom"] for answer in answers[len(requests) :]]
+        needed = bool(store) or device_model is not None
+        path = None if store is False else xenstore.wanted(needed=needed)
+        directory = _directory(stack) if socket is None or path is not None else ""
+        if socket is None:
+            doms = [*range(1, len(guests) + 1)]
+            wanted = [
+                ("domain.create", request(guest, dom=dom, emulated=guest is emulated))
+                for dom, guest in zip(doms, guests, strict=True)
+            ]
+            broker = Standby(
+                directory, config=config, settings=settings, requests=[*requests, *wanted], listener=listener
+            )
+            stack.callback(broker.close)
+            if not lazily or needed:
+                broker.door.open()
+            broker.door.watch()
+        xenstored = None
+        if path is not None:
+            env = program.environment(broker.path, xenstore.NAME)
+            xenstored = xenstore.Xenstored(path, f"{directory}/xs", env, lambda: _names(broker, guests))
+            stack.callback(xenstored.close)
+            if needed:
+                xenstored.door.open()
+            xenstored.door.watch()
+        here = Host(stack, broker, doms, xenstored)
+        if device_model is not None and emulated is not None and here.store is not None:
+            from privcmd.run import qemu  # noqa: PLC0415 - slow to import, and most hosts have none
+
             dom = doms[guests.index(emulated)]
-            if directory is None:
-                raise PrivcmdError(errno.EINVAL, "a device model needs xenstored, which is not to be run")
-            stack.enter_context(qemu.running(socket, directory, dom, emulated.n_pages, device_model))
-        yield Host(socket, client, directory, doms)
+            stack.enter_context(qemu.running(here.socket, here.store, dom, emulated.n_pages, device_model))
+        yield here
 
 
-def _create(client: Client, guest: Guest, *, emulated: bool) -> int:
-    """Make a domain, as a domain builder leaves one that is to have a device model: with a hole for the VGA's memory.
-
-    It may have more memory than it gets: a device model populates the memory of its devices.
-    """
-    if not emulated:
-        ranges = around(guest.n_pages, guest.holes) if guest.holes else None
-        return client.domains.create(guest.kind, guest.n_pages, ranges=ranges, name=guest.name)
-    if guest.holes:
-        ranges = around(guest.n_pages, (*guest.holes, (VGA_HOLE[0], VGA_HOLE[1] - VGA_HOLE[0])))
-        return client.domains.create("hvm", guest.n_pages + DEVICE_PAGES, ranges=ranges, name=guest.name)
-    low = min(guest.n_pages, VGA_HOLE[0])
-    ranges = [(0, low)] + ([(VGA_HOLE[1], guest.n_pages - VGA_HOLE[1])] if guest.n_pages > VGA_HOLE[1] else [])
-    return client.domains.create("hvm", guest.n_pages + DEVICE_PAGES, ranges=ranges, name=guest.name)
-
-
-def around(n_pages: int, holes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges of gfns from 0 on that hold ``n_pages`` and leave the holes out."""
-    ranges = []
-    gfn = 0
-    for hole, n_hole in sorted(holes):
-        if n_pages and hole > gfn:
-            n_before = min(n_pages, hole - gfn)
-            ranges.append((gfn, n_before))
-            n_pages -= n_before
-        gfn = max(gfn, hole + n_hole)
-    return [*ranges, (gfn, n_pages)] if n_pages else ranges
+def _names(broker: Connection | Standby, guests: Sequence[Guest]) -> Iterable[tuple[int, str]]:
+    """The numbers and names of a host's domains, for its xenstored."""
+    yield 0, "Domain-0"
+    if isinstance(broker, Standby):
+        yield from ((dom, guest.name) for dom, guest in enumerate(guests, 1) if guest.name)
+    else:
+        rows = broker.call("domain.list")["domains"]
+        yield from ((row["dom"], row["name"]) for row in rows if row["name"])
 
 
 def _emulated(guests: Sequence[Guest]) -> Guest:
@@ -141,3 +182,22 @@ def _emulated(guests: Sequence[Guest]) -> Guest:
         if guest.kind == "hvm":
             return guest
     raise PrivcmdError(errno.EINVAL, "a device model needs an HVM domain: --domain hvm:64M")
+
+
+def _directory(stack: contextlib.ExitStack) -> str:
+    """A directory of our own, for as long as a stack lasts. The tempfile module would cost more than all else here."""
+    base = os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - as tempfile does
+    base = base if len(base) < _SUN_PATH_ROOM else "/tmp"  # noqa: S108
+    made = f"{base}/pc-{os.getpid()}-{os.urandom(8).hex()}"
+    os.mkdir(made, 0o700)
+    stack.callback(_remove, made)
+    return made
+
+
+def _remove(directory: str) -> None:
+    for place, directories, files in os.walk(directory, topdown=False):
+        for name in files:
+            os.unlink(f"{place}/{name}")
+        for name in directories:
+            os.rmdir(f"{place}/{name}")
+    os.rmdir(directory)

@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
 
+TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
-    from privcmd.client import Client
+    from typing import Any
+
+    from privcmd.connection import Connection
     from privcmd.protocol import Notification
 
-SETTLE_S: Final = 5.0
+SETTLE_S = 5.0
 """How long the broker may take to notice that a process has gone."""
 
 
-@dataclass(frozen=True, slots=True)
 class Leak:
     """One mapping that was still there at the end of a process.
 
@@ -28,12 +28,19 @@ class Leak:
         request: The method of the request that made it, and that request's number within its connection.
     """
 
-    pid: int
-    client: str
-    start: int
-    n_pages: int
-    dom: int | None
-    request: str
+    __slots__ = ("client", "dom", "n_pages", "pid", "request", "start")
+
+    def __init__(self, body: dict[str, Any], entry: dict[str, Any]) -> None:
+        self.pid: int = body["pid"]
+        self.client: str = body["client"]
+        self.start: int = entry["start"]
+        self.n_pages: int = entry["present"]
+        self.dom: int | None = entry["dom"]
+        self.request: str = entry["request"]
+
+    def as_map(self) -> dict[str, Any]:
+        """It as a map, for JSON."""
+        return {name: getattr(self, name) for name in ("pid", "client", "start", "n_pages", "dom", "request")}
 
     def __str__(self) -> str:
         pages = f"{self.n_pages} page{'s' * (self.n_pages != 1)}"
@@ -41,45 +48,39 @@ class Leak:
         return f"process {self.pid} ({self.client}): {where}, made by {self.request}"
 
 
-@dataclass
 class Watch:
-    """Follows the address spaces of a broker's clients from a connection of its own.
+    """Follows the address spaces of a broker's clients, by the notices that one connection gets.
 
-    Attributes:
-        token: Only spaces of clients that name it in their ``hello`` count; all when empty.
+    Args:
+        token: Only spaces of clients that name it in their ``hello`` count.
     """
 
-    client: Client
-    token: str = ""
-    leaks: list[Leak] = field(default_factory=list)
-    _alive: set[int] = field(default_factory=set)
+    def __init__(self, token: str) -> None:
+        self.leaks: list[Leak] = []
+        self._token = token
+        self._alive: set[int] = set()
 
-    def __post_init__(self) -> None:
-        self.client.listeners.append(self._notice)
-        self.client.subscribe("space")
-
-    def settle(self) -> list[Leak]:
-        """Wait until every address space of the programs has gone, and say what they left behind.
-
-        Processes that a program leaves running in the background are waited for no longer than ``SETTLE_S``.
-        """
-        deadline = time.monotonic() + SETTLE_S
-        self.client.ping()  # brings what has been said so far
-        while self._alive and time.monotonic() < deadline:
-            self.client.ping()
-        return self.leaks
-
-    def _notice(self, notice: Notification) -> None:
-        if notice.topic != "space" or self.token not in notice.body["client"]:
+    def notice(self, notice: Notification) -> None:
+        """Take a notice of the topic ``space``."""
+        if notice.topic != "space" or self._token not in notice.body["client"]:
             return
         body = notice.body
         if body["state"] == "made":
             self._alive.add(body["space"])
             return
         self._alive.discard(body["space"])
-        self.leaks += [leak(body, entry) for entry in body["held"]]
+        self.leaks += [Leak(body, entry) for entry in body["held"]]
 
+    def settle(self, link: Connection) -> list[Leak]:
+        """Wait until every address space of the programs has gone, and say what they left behind.
 
-def leak(body: dict[str, Any], entry: dict[str, Any]) -> Leak:
-    """One held entry of a notification."""
-    return Leak(body["pid"], body["client"], entry["start"], entry["present"], entry["dom"], entry["request"])
+        Processes that a program leaves running in the background are waited for no longer than ``SETTLE_S``.
+
+        Args:
+            link: The connection that gets the notices.
+        """
+        deadline = time.monotonic() + SETTLE_S
+        link.call("ping")  # brings what has been said so far
+        while self._alive and time.monotonic() < deadline:
+            link.call("ping")
+        return self.leaks

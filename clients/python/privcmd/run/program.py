@@ -6,12 +6,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
+import select
 import signal
-import subprocess
 import sys
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
 
 from privcmd.errors import PrivcmdError
 from privcmd.run.reach import with_sbin
@@ -19,16 +16,23 @@ from privcmd.runtimes import preload_without_them
 from privcmd.signals import ENDING, put_off
 from privcmd.version import __version__
 
+TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
+    from typing import IO
 
-PRELOAD_NAME: Final = "libprivcmdd-preload.so"
-NOT_BUILT_NAME: Final = "not-built.txt"
+PRELOAD_NAME = "libprivcmdd-preload.so"
+NOT_BUILT_NAME = "not-built.txt"
 """Why a package has no shim, left by its build."""
-_MARK: Final = b"PRIVCMDD_VERSION="
-FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
+_MARK = b"PRIVCMDD_VERSION="
+FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
 """Signals that go to the program; those of the keyboard reach it anyway, and must not end us before it."""
+
+
+IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
+"""Signals that Python ignores, which a program must not inherit."""
 
 
 class Ended(BaseException):
@@ -62,7 +66,7 @@ def ending() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def preload_library() -> Path:
+def preload_library() -> str:
     """Where the shim is.
 
     Raises:
@@ -70,44 +74,54 @@ def preload_library() -> Path:
             another version than this package.
     """
     if named := os.environ.get("PRIVCMDD_PRELOAD"):
-        if not Path(named).is_file():
+        if not os.path.isfile(named):
             raise PrivcmdError(errno.ENOENT, f"{named} is not there, and PRIVCMDD_PRELOAD names it")
-        return _same_version(Path(named), "PRIVCMDD_PRELOAD names it: unset that, or name one of this version")
-    package = Path(__file__).resolve().parent.parent
+        return _same_version(named, "PRIVCMDD_PRELOAD names it: unset that, or name one of this version")
+    package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     for library, remedy in _places(package):
-        if library.exists():
+        if os.path.exists(library):
             return _same_version(library, remedy)
-    why = package / "lib" / NOT_BUILT_NAME
-    if why.exists():
+    why = f"{package}/lib/{NOT_BUILT_NAME}"
+    if os.path.exists(why):
+        with open(why, encoding="utf-8") as file:
+            reason = file.read().strip()
         raise PrivcmdError(
             errno.ENOENT,
-            f"{PRELOAD_NAME} could not be built when this package was installed: "
-            f"{why.read_text(encoding='utf-8').strip()}. Put that right, then: pip install --force-reinstall "
-            "--no-cache-dir privcmdd; or set PRIVCMDD_PRELOAD",
+            f"{PRELOAD_NAME} could not be built when this package was installed: {reason}. Put that right, then: pip "
+            "install --force-reinstall --no-cache-dir privcmdd; or set PRIVCMDD_PRELOAD",
         )
     raise PrivcmdError(
         errno.ENOENT, f"{PRELOAD_NAME} is not built: `make shim` does it, with a C compiler; or set PRIVCMDD_PRELOAD"
     )
 
 
-def _places(package: Path) -> Iterator[tuple[Path, str]]:
+def _places(package: str) -> Iterator[tuple[str, str]]:
     """Where the shim of a package may be, and what to do where it is of another version."""
-    yield package / "lib" / PRELOAD_NAME, "install the package again: pip install --force-reinstall privcmdd"
+    yield f"{package}/lib/{PRELOAD_NAME}", "install the package again: pip install --force-reinstall privcmdd"
     # In a checkout the package is at clients/python/privcmd, and the library is built beside its sources.
-    yield package.parents[1] / "c" / "build" / PRELOAD_NAME, "`make shim` builds it anew"
+    yield f"{_above(package, 2)}/c/build/{PRELOAD_NAME}", "`make shim` builds it anew"
     # From lib/python3/dist-packages/privcmd, where `make install` puts it with the same PREFIX, or Debian's package.
-    for lib in (package.parents[2] / getattr(sys.implementation, "_multiarch", ""), package.parents[2]):
-        yield lib / "privcmdd" / PRELOAD_NAME, "install both of one version"
+    lib = _above(package, 3)
+    for place in (f"{lib}/{getattr(sys.implementation, '_multiarch', '')}", lib):
+        yield f"{place}/privcmdd/{PRELOAD_NAME}", "install both of one version"
 
 
-def version_of(library: Path) -> str | None:
+def _above(path: str, n: int) -> str:
+    """The directory so many levels up."""
+    for _ in range(n):
+        path = os.path.dirname(path)
+    return path
+
+
+def version_of(library: str) -> str | None:
     """The version that a library of ours was made from; None if it does not say, as those before 0.2 do not."""
-    data = library.read_bytes()
+    with open(library, "rb") as file:
+        data = file.read()
     at = data.find(_MARK)
     return None if at < 0 else data[at + len(_MARK) : data.find(b"\0", at)].decode(errors="replace")
 
 
-def _same_version(library: Path, remedy: str) -> Path:
+def _same_version(library: str, remedy: str) -> str:
     """A library, if it is of this package's version."""
     made_from = version_of(library)
     if made_from != __version__:
@@ -121,7 +135,7 @@ def _same_version(library: Path, remedy: str) -> Path:
 
 def environment(socket_path: str, token: str) -> dict[str, str]:
     """The environment of a program that is to live under the shim."""
-    preload = str(preload_library())
+    preload = preload_library()
     if before := preload_without_them():
         preload = f"{preload}:{before}"
     ours = {"LD_PRELOAD": preload, "PRIVCMDD_SOCKET": socket_path, "PRIVCMDD_CLIENT": token, "PATH": with_sbin()}
@@ -145,6 +159,8 @@ def start(
     Raises:
         OSError: It cannot be started.
     """
+    import subprocess  # noqa: PLC0415 - slow to import, and most programs need nothing beside them
+
     with put_off():
         process = subprocess.Popen(  # noqa: S603 - found by us
             words, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
@@ -157,40 +173,69 @@ def start(
 def execute(path: str, arguments: Sequence[str], env: dict[str, str]) -> int:
     """Run a program to its end, passing signals on.
 
+    It gets our descriptors, and the signals that Python ignores as the system has them.
+
     Returns:
         Its exit status, or minus the signal that ended it.
+
+    Raises:
+        OSError: It cannot be started.
     """
     with _forwarding() as forward_to:
-        process = subprocess.Popen([path, *arguments], env=env)  # noqa: S603 - running what we are told to is the job
-        forward_to(process)
-        return process.wait()
+        pid = os.posix_spawn(path, [path, *arguments], env, setsigdef=IGNORED)
+        pidfd = os.pidfd_open(pid)
+        with forward_to(pid), _waking() as woken:
+            poller = select.poll()
+            poller.register(pidfd, select.POLLIN)
+            poller.register(woken, select.POLLIN)
+            while pidfd not in {fd for fd, _ in poller.poll()}:
+                os.read(woken, 64)
+        os.close(pidfd)  # not before nobody sends it signals: until it is waited for, it keeps its number
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @contextlib.contextmanager
-def _forwarding() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+def _waking() -> Iterator[int]:
+    """A descriptor that can be read when a signal has come: no wait begins just after it without being woken by it."""
+    woken, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    before = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    try:
+        yield woken
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(woken)
+        os.close(waker)
+
+
+@contextlib.contextmanager
+def _forwarding() -> Iterator[Callable[[int], contextlib.AbstractContextManager[None]]]:
     """Pass signals on, also those that come before there is a process to pass them to."""
-    early: list[int] = []
-    to: list[subprocess.Popen[bytes]] = []
+    came: list[int] = []
+    to: list[int] = []
 
     def forward(number: int, _frame: FrameType | None) -> None:
-        early.append(number)
-        for process in to:
-            send(process)
+        came.append(number)
+        send()
 
-    def send(process: subprocess.Popen[bytes]) -> None:
-        while early:
+    def send() -> None:
+        while to and came:
             with contextlib.suppress(ProcessLookupError):
-                process.send_signal(early.pop(0))
+                os.kill(to[0], came.pop(0))
 
-    def begin(process: subprocess.Popen[bytes]) -> None:
-        to.append(process)
-        send(process)
+    @contextlib.contextmanager
+    def forward_to(pid: int) -> Iterator[None]:
+        to.append(pid)
+        send()
+        try:
+            yield
+        finally:
+            to.clear()
 
     before = {number: signal.signal(number, forward) for number in FORWARDED}
     # A handler and not SIG_IGN, which the program would inherit.
     before |= {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGQUIT)}
     try:
-        yield begin
+        yield forward_to
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -204,6 +249,8 @@ def end_as(status: int) -> int:
     """
     if status >= 0:
         return status
+    import resource  # noqa: PLC0415 - only here
+
     number = -status
     # The program's core is the one that matters.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

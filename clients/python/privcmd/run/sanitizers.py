@@ -7,30 +7,30 @@ into the program, where it is first anyway.
 
 from __future__ import annotations
 
+import os
 import struct
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 from privcmd.runtimes import is_runtime, named_in_preload
 
+TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-OURS: Final = "PRIVCMDD_RUNTIME"
+OURS = "PRIVCMDD_RUNTIME"
 """Tells the shim which runtimes it is to take out of LD_PRELOAD, before the program starts others."""
-_HEADER: Final = struct.Struct("<HHIQQQIHHH")  # Elf64_Ehdr, behind e_ident
-_SEGMENT: Final = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
-_ENTRY: Final = struct.Struct("<qQ")  # Elf64_Dyn
-_LOAD: Final = 1
-_DYNAMIC: Final = 2
-_NEEDED: Final = 1
-_STRINGS: Final = 5
-_NAME_BYTES: Final = 256
+_HEADER = struct.Struct("<HHIQQQIHHH")  # Elf64_Ehdr, behind e_ident
+_SEGMENT = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
+_ENTRY = struct.Struct("<qQ")  # Elf64_Dyn
+_LOAD = 1
+_DYNAMIC = 2
+_NEEDED = 1
+_STRINGS = 5
+_NAME_BYTES = 256
 
 
-def needed(path: Path) -> list[str]:
+def needed(path: str) -> list[str]:
     """The libraries that an ELF program of 64 bits is linked to (DT_NEEDED); none for any other file."""
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         if file.read(6) != b"\x7fELF\x02\x01":
             return []
         file.seek(16)
@@ -71,8 +71,8 @@ def environment(env: Mapping[str, str], program: str) -> dict[str, str]:
         program: The program that is started.
     """
     named = named_in_preload()
-    linked = [name for name in needed(Path(program)) if is_runtime(name)]
-    runtimes = [*(name for name in linked if name not in {Path(one).name for one in named}), *named]
+    linked = [name for name in needed(program) if is_runtime(name)]
+    runtimes = [*(name for name in linked if name not in {os.path.basename(one) for one in named}), *named]
     options = [one for one in (env.get("ASAN_OPTIONS", ""), "verify_asan_link_order=0") if one]
     more = {"ASAN_OPTIONS": ":".join(options if "verify_asan_link_order" not in options[0] else options[:1])}
     if runtimes:

@@ -35,11 +35,11 @@ class Store:
         OSError: Nobody listens there.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: str | Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.settimeout(ANSWER_TIMEOUT_S)
-            self._socket.connect(str(directory / "socket"))
+            self._socket.connect(f"{directory}/socket")
         except OSError:
             self._socket.close()
             raise

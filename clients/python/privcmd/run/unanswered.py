@@ -3,25 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from privcmd.run.explain import hint
-
+TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from privcmd.client import Client
 
-
-def counts(client: Client) -> dict[str, int]:
-    """What was asked so far."""
-    found: dict[str, int] = client.stats()["broker"]["unanswered"]
-    return found
-
-
-def since(client: Client, before: Mapping[str, int]) -> dict[str, int]:
-    """What was asked after those were counted."""
-    grown = {what: n - before.get(what, 0) for what, n in counts(client).items()}
+def since(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    """What was asked since those were counted."""
+    grown = {what: n - before.get(what, 0) for what, n in now.items()}
     return most_often({what: n for what, n in grown.items() if n})
 
 
@@ -32,5 +21,7 @@ def most_often(asked: Mapping[str, int]) -> dict[str, int]:
 
 def sentence(asked: Mapping[str, int]) -> str:
     """All of it in one line."""
+    from privcmd.run.explain import hint  # noqa: PLC0415 - slow to import, and most programs get what they ask for
+
     told = ", ".join(f"{what} ({n} times)" if n > 1 else what for what, n in asked.items())
     return f"asked for and not answered: {told}; see {hint('hypercalls')}"

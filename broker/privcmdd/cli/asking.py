@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands share that ask a broker: a connection, a domain by its name, the answer on standard output."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+import privcmd
+from privcmdd.cli import output
+from privcmdd.service.suggest import meant
+
+if TYPE_CHECKING:
+    import argparse
+
+    from privcmd import Client
+
+
+def client_of(parsed: argparse.Namespace) -> Client:
+    """A connection to the broker that the options name."""
+    return privcmd.Client(parsed.socket, timeout_s=parsed.timeout)
+
+
+def domid(client: Client, named: int | str) -> int:
+    """The number of a domain that is given by number or by name.
+
+    Raises:
+        PrivcmdError: ESRCH, no domain that the caller has a right to has this name; EEXIST, several have it.
+    """
+    if isinstance(named, int):
+        return named
+    domains = client.domains.list()
+    found = [domain.dom for domain in domains if domain.name == named]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        numbers = ", ".join(map(str, found))
+        raise privcmd.PrivcmdError(errno.EEXIST, f"domains {numbers} are all called {named!r}; give the number")
+    hint = meant(named, [domain.name for domain in domains])
+    raise privcmd.PrivcmdError(errno.ESRCH, f"there is no domain called {named!r}{hint}")
+
+
+def show(parsed: argparse.Namespace, value: Any, text: str) -> None:
+    """Print an answer: a document under ``--json``, else its text."""
+    print(output.as_json(value) if parsed.json else text, flush=True)

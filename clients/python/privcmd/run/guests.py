@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Domains to make for a program: what they are, and what the broker is asked for."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+VGA_HOLE = (0xA0, 0x20)
+"""First gfn and number of pages where a PC has no memory of its own."""
+DEVICE_PAGES = 16_384
+"""Memory that devices may have, beyond the guest's: a VGA has 16 MiB."""
+
+
+class Guest:
+    """A domain to make.
+
+    Args:
+        kind: "pv", "hvm" or "pvh".
+        n_pages: Its memory, in pages.
+        name: For people.
+        holes: Where it has no memory: first gfn and number of pages of each. Its memory jumps over them.
+    """
+
+    __slots__ = ("holes", "kind", "n_pages", "name")
+
+    def __init__(self, kind: str, n_pages: int, name: str = "", holes: tuple[tuple[int, int], ...] = ()) -> None:
+        self.kind = kind
+        self.n_pages = n_pages
+        self.name = name
+        self.holes = holes
+
+
+def request(guest: Guest, *, dom: int | None = None, emulated: bool = False) -> dict[str, Any]:
+    """The parameters of the ``domain.create`` that makes a domain.
+
+    Args:
+        guest: The domain.
+        dom: Its number; None for the next free one.
+        emulated: Whether it gets a device model. It is then made as domain builders leave one: with a hole for the
+            VGA's memory, and with room for the memory of devices, which a device model populates.
+    """
+    wanted: dict[str, Any] = {"kind": guest.kind, "max_pages": guest.n_pages, "name": guest.name}
+    if guest.holes:
+        wanted["ranges"] = _rows(around(guest.n_pages, (*guest.holes, VGA_HOLE) if emulated else guest.holes))
+    if emulated:
+        wanted["max_pages"] += DEVICE_PAGES
+        # Builders leave the hole out of the guest's memory, which ends where it would end without it.
+        n_low = min(guest.n_pages, VGA_HOLE[0])
+        n_high = max(0, guest.n_pages - sum(VGA_HOLE))
+        wanted.setdefault("ranges", _rows([(0, n_low), (sum(VGA_HOLE), n_high)][: 1 + (n_high > 0)]))
+    if dom is not None:
+        wanted["dom"] = dom
+    return wanted
+
+
+def _rows(ranges: Sequence[tuple[int, int]]) -> list[dict[str, int]]:
+    """Ranges in their form in the protocol."""
+    return [{"gfn": gfn, "npages": n_pages} for gfn, n_pages in ranges]
+
+
+def around(n_pages: int, holes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges of gfns from 0 on that hold ``n_pages`` and leave the holes out."""
+    ranges = []
+    gfn = 0
+    for hole, n_hole in sorted(holes):
+        if n_pages and hole > gfn:
+            n_before = min(n_pages, hole - gfn)
+            ranges.append((gfn, n_before))
+            n_pages -= n_before
+        gfn = max(gfn, hole + n_hole)
+    return [*ranges, (gfn, n_pages)] if n_pages else ranges
