@@ -214,6 +214,7 @@ def imported(node: ast.AST) -> list[str]:
 
 PAIRS = {
     "Batch": "what MMAPBATCH did, and its answer",
+    "Connection": "a connection as the broker reads it, and as a client has it",
     "Finding": "a finding, and the answer that describes it",
     "Guest": "a guest that a program plays, and one that a run makes",
     "Host": "what a host is, and one that is up",
