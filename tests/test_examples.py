@@ -15,6 +15,7 @@ import pytest
 from privcmd import PrivateBroker, PrivcmdError
 from privcmd.run import qemu, xenstore
 from privcmd.run.program import PRELOAD_NAME
+from privcmd.run.reach import with_sbin
 from support.transcript import (
     ELSEWHERE_MARK,
     MARK,
@@ -28,7 +29,6 @@ from support.transcript import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-SUITE = ROOT / "docs/how-to/in-your-test-suite.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
@@ -37,8 +37,8 @@ def with_mark(mark: str) -> list[Path]:
     return [page for page in PAGES if mark in re.sub(r"`[^`\n]*`", "", page.read_text(encoding="utf-8"))]
 
 
-def name_of(page: Path) -> str:
-    return str(page.relative_to(ROOT))
+def name_of(page: Path | str) -> str:
+    return page if isinstance(page, str) else str(page.relative_to(ROOT))
 
 
 @pytest.mark.parametrize("page", with_mark(MARK), ids=name_of)
@@ -47,7 +47,11 @@ def test_examples_print_what_the_page_says(page: Path) -> None:
     play(page, MARK)
 
 
-@pytest.mark.parametrize("page", [page for page in with_mark(XEN_MARK) if page.name != SUITE.name], ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [page for page in with_mark(XEN_MARK) if files_and_steps(page.read_text(encoding="utf-8"), XEN_MARK)[1]],
+    ids=name_of,
+)
 def test_examples_over_xens_libraries_print_what_the_page_says(page: Path) -> None:
     """The same for unmodified programs; they find our libraries where a checkout has them."""
     if shutil.which("cc") is None or not Path("/usr/include/xenforeignmemory.h").exists():
@@ -70,14 +74,16 @@ def test_examples_with_a_device_model_print_what_the_page_says(page: Path) -> No
     play(page, QEMU_MARK)
 
 
-@pytest.mark.parametrize("tool", TOOLS)
-def test_examples_in_a_test_suite_print_what_the_page_says(tool: str) -> None:
-    """The tests of somebody's project pass under their own runner, each on a simulated host."""
-    if importlib.util.find_spec(tool) is None and shutil.which(tool) is None:
-        pytest.skip(f"NOT TESTED: {tool} on {name_of(SUITE)}; missing: {tool}")
+@pytest.mark.parametrize(
+    ("page", "tool"), [(page, tool) for tool in TOOLS for page in with_mark(TOOL_MARK.format(tool))], ids=name_of
+)
+def test_examples_with_a_tool_print_what_the_page_says(page: Path, tool: str) -> None:
+    """Runners of tests, debuggers, Xen's own commands: each is played by itself, after what all of them need."""
+    if importlib.util.find_spec(tool) is None and shutil.which(tool, path=with_sbin()) is None:
+        pytest.skip(f"NOT TESTED: {tool} on {name_of(page)}; missing: {tool} (apt-get install {TOOLS[tool]})")
     if not Path("/usr/include/xenforeignmemory.h").exists() or not (ROOT / "clients/c/build" / PRELOAD_NAME).exists():
-        pytest.skip(f"NOT TESTED: {tool} on {name_of(SUITE)}; missing: libxen-dev or the preload library (make shim)")
-    play(SUITE, XEN_MARK, TOOL_MARK.format(tool))
+        pytest.skip(f"NOT TESTED: {tool} on {name_of(page)}; missing: libxen-dev or the preload library (make shim)")
+    play(page, XEN_MARK, TOOL_MARK.format(tool))
 
 
 def play(page: Path, *marks: str) -> None:

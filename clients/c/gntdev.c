@@ -58,6 +58,7 @@ struct grant_copy {
 #define MAP_GRANT_REF GRANTS_IOCTL(0, sizeof(struct map_grant_ref))
 #define UNMAP_GRANT_REF GRANTS_IOCTL(1, sizeof(struct grants_range))
 #define GET_OFFSET_FOR_VADDR GRANTS_IOCTL(2, sizeof(struct get_offset))
+#define SET_MAX_GRANTS GRANTS_IOCTL(3, sizeof(uint32_t))
 #define GRANT_COPY GRANTS_IOCTL(8, sizeof(struct grant_copy))
 
 /* The module's parameter `limit`. */
@@ -284,6 +285,7 @@ static const struct ioctls_row rows[] = {
     {GET_OFFSET_FOR_VADDR, "GET_OFFSET_FOR_VADDR", get_offset_for_vaddr},
     {GRANTS_SET_UNMAP_NOTIFY, "SET_UNMAP_NOTIFY", set_unmap_notify},
     {GRANT_COPY, "GRANT_COPY", grant_copy},
+    {SET_MAX_GRANTS, "SET_MAX_GRANTS", ioctls_in_no_kernel},
 };
 static const struct ioctls ioctls = {"gntdev", false, ENOTTY, rows, sizeof rows / sizeof *rows};
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ioctls.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 #include "client.h"
@@ -26,6 +27,12 @@ static int64_t refuse_unknown(const struct ioctls *device, uint32_t number)
     if (!client_call(&answer))
         client_say_why(&answer);
     return -device->unknown;
+}
+
+int64_t ioctls_in_no_kernel(uint64_t file, uint64_t argument)
+{
+    (void)file, (void)argument;
+    return -say_error(ENOTTY, "no kernel has it, which Xen's libraries know");
 }
 
 int64_t ioctls_perform(const struct ioctls *device, uint64_t file, uint32_t number, uint64_t argument)

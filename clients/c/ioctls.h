@@ -25,6 +25,9 @@ struct ioctls {
     size_t n_rows;
 };
 
+/* Performs an ioctl that no kernel has: Xen's libraries try it, to hear what a refusal is. Returns -ENOTTY. */
+int64_t ioctls_in_no_kernel(uint64_t file, uint64_t argument);
+
 /* Returns what the ioctl returns, or a negative errno. */
 int64_t ioctls_perform(const struct ioctls *device, uint64_t file, uint32_t number, uint64_t argument);
 

@@ -409,6 +409,7 @@ static const struct ioctls_row rows[] = {
     {PRIVCMD_DM_OP, "DM_OP", ioctl_dm_op},
     {PRIVCMD_RESTRICT, "RESTRICT", ioctl_restrict},
     {PRIVCMD_MMAP_RESOURCE, "MMAP_RESOURCE", ioctl_mmap_resource},
+    {PRIVCMD_UNIMPLEMENTED, "UNIMPLEMENTED", ioctls_in_no_kernel},
 };
 static const struct ioctls ioctls = {"privcmd", true, ENOTTY, rows, sizeof rows / sizeof *rows};
 

@@ -70,6 +70,7 @@ struct privcmd_mmap_resource {
 #define PRIVCMD_DM_OP PRIVCMD_IOCTL(5, sizeof(struct privcmd_dm_op))
 #define PRIVCMD_RESTRICT PRIVCMD_IOCTL(6, sizeof(uint16_t))
 #define PRIVCMD_MMAP_RESOURCE PRIVCMD_IOCTL(7, sizeof(struct privcmd_mmap_resource))
+#define PRIVCMD_UNIMPLEMENTED PRIVCMD_IOCTL(0xff, 0)
 
 /*
  * Does what the ioctl does. file is the inode of the device's open file that the ioctl is called on, or 0.

@@ -75,6 +75,7 @@ static const char *meaning(int error, const char **name)
         MEANS(ENOENT, "it is not there");
         MEANS(ENOMEM, "there is no memory, or no mapping, left for it");
         MEANS(ENOSPC, "it is more than there is room for");
+        MEANS(ENOTTY, "the device has no such ioctl");
         MEANS(ENOTCONN, "the file has no such port");
         MEANS(ENXIO, "there is no broker");
     default:

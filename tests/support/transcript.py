@@ -24,7 +24,18 @@ from pathlib import Path
 from typing import Self
 
 MARK = "<!-- run -->"
-TOOLS = ("cargo", "cmake", "meson", "pytest")
+TOOLS = {
+    "cargo": "cargo",
+    "cmake": "cmake",
+    "gdb": "gdb",
+    "meson": "meson",
+    "perf": "linux-perf",
+    "pytest": "python3-pytest",
+    "strace": "strace",
+    "valgrind": "valgrind",
+    "xl": "xen-utils-common",
+}
+"""Tools that pages have examples for, each with Debian's package."""
 TOOL_MARK = "<!-- run with {} -->"
 XEN_MARK = "<!-- run with Xen's libraries -->"
 QEMU_MARK = "<!-- run with QEMU -->"

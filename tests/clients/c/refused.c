@@ -48,6 +48,7 @@ static void of_privcmd(int fd, uint16_t dom)
     dm_op.num = 17;
     refused(ioctl(fd, NUMBER('P', 5, 16), &dm_op));
     refused(ioctl(fd, NUMBER('P', 99, 0), NULL));
+    refused(ioctl(fd, NUMBER('P', 0xff, 0), NULL));
 }
 
 static void of_mappings(int fd, uint16_t dom)

@@ -28,6 +28,7 @@ SAID = [
     (errno.ENOENT, "ENOENT: dm_op destroy_ioreq_server of domain {dom}: domain {dom} has no ioreq server 9"),
     (errno.E2BIG, "E2BIG: ioctl DM_OP of privcmd: more is asked for than one call may"),
     (errno.ENOTTY, "ENOTTY: privcmd ioctl 0x5063 is not answered here"),
+    (errno.ENOTTY, "ENOTTY: ioctl UNIMPLEMENTED of privcmd: no kernel has it, which Xen's libraries know"),
     (None, "frame 0x9999 of domain {dom}, at index 1, cannot be mapped; 2 of 3 failed"),
     (errno.EFAULT, "EFAULT: privcmd.mmapbatch_v2: arr is nil: the caller's array cannot be read"),
     (errno.EINVAL, "EINVAL: madvise of a device's memory: the device does not take such a call"),

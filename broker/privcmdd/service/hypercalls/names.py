@@ -134,14 +134,12 @@ SINCE_4_20: Final = {
 # IOCTL_* of Linux' include/uapi/xen that are not here, by their eight bits; the bits above say the size and the driver.
 IOCTL_NUMBER: Final = 0xFF
 IOCTLS: Final = {
-    "privcmd": _numbered("8:IRQFD 9:IOEVENTFD 10:PCIDEV_GET_GSI 255:UNIMPLEMENTED"),
+    "privcmd": _numbered("8:IRQFD 9:IOEVENTFD 10:PCIDEV_GET_GSI"),
     "gntdev": _numbered(
         """
-        3:SET_MAX_GRANTS 9:DMABUF_EXP_FROM_REFS 10:DMABUF_EXP_WAIT_RELEASED 11:DMABUF_IMP_TO_REFS 12:DMABUF_IMP_RELEASE
+        9:DMABUF_EXP_FROM_REFS 10:DMABUF_EXP_WAIT_RELEASED 11:DMABUF_IMP_TO_REFS 12:DMABUF_IMP_RELEASE
         """
     ),
     "gntalloc": {},
     "evtchn": _numbered("7:BIND_STATIC"),
 }
-# Xen's libraries ask for these and expect ENOTTY, which is every kernel's answer: nothing is missing here.
-IN_NO_KERNEL: Final = {"privcmd": 255, "gntdev": 3}

@@ -26,7 +26,7 @@ from privcmdd.service.hypercalls.caller_memory import CallerMemory
 from privcmdd.service.hypercalls.context import Hypercall, in_words
 from privcmdd.service.hypercalls.dm_op import device_model, operation_of
 from privcmdd.service.hypercalls.hypercall import perform
-from privcmdd.service.hypercalls.names import IN_NO_KERNEL, IOCTL_NUMBER, ioctl_named
+from privcmdd.service.hypercalls.names import ioctl_named
 from privcmdd.service.machine_files import OWNERS, file_of, prepare
 from privcmdd.service.session import authorise, check_file
 from privcmdd.service.steps import CHECKPOINT
@@ -374,10 +374,7 @@ def unknown_ioctl(world: World, _session: Session, params: Params) -> Params:
     """``privcmd.unknown_ioctl``: an ioctl that a device does not have."""
     device, number = params["device"], params["number"]
     error = errno.ENOSYS if device == "evtchn" else errno.ENOTTY
-    what = f"{device} ioctl {ioctl_named(device, number)}"
-    refusal: ModelError = Unanswered(what, errno=error)
-    if number & IOCTL_NUMBER == IN_NO_KERNEL.get(device):
-        refusal = ModelError(error, f"{what} is in no kernel")
+    refusal = Unanswered(f"{device} ioctl {ioctl_named(device, number)}", errno=error)
     world.count(refusal)
     return {"ret": -error, "why": str(refusal)}
 
