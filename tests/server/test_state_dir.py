@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 import signal
 import stat
 import struct
@@ -21,6 +22,7 @@ from privcmdd.model.units import DOMID_IO
 from privcmdd.server.state_dir import StateDir
 from privcmdd.service.keeping import StateError
 from support.process import Process
+from support.rawclient import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,6 +117,38 @@ def test_state_outlives_an_orderly_stop_too(folder: Path) -> None:
         second.stop()
         (said,) = [line for line in second.lines() if line["event"] == "state kept"]
     assert (said["directory"], said["epoch"], said["domains"]) == (str(folder), 2, 1)
+
+
+def test_c8_d1_a_disk_that_takes_no_more_refuses_and_changes_nothing(folder: Path) -> None:
+    """Promises C8 and D1: domains are refused with the disk's errno, and made again when it takes them; none is half.
+
+    The disk is a limit of the size of files, which the log of the records reaches.
+    """
+    limit = 2 << 20
+    with broker(folder, "--set", "machine.gfns_per_domain=64", "--paranoid") as process:
+        process.ready()
+        resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        with process.client() as client:
+            client.call("domain.create", kind="hvm", max_pages=1, dom=1)
+            refused = None
+            while refused is None:
+                for call in ("domain.create", "domain.destroy"):
+                    params = {"kind": "hvm", "max_pages": 1, "dom": 2}
+                    try:
+                        client.call(call, **(params if call == "domain.create" else {"dom": 2}))
+                    except Refused as error:
+                        refused = error
+                        break
+            there = [row["dom"] for row in client.call("domain.list")["domains"]]
+            assert refused.name == "EIO"
+            assert there == ([1] if call == "domain.create" else [1, 2])
+            resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+            client.call("domain.create", kind="hvm", max_pages=1, dom=3)
+        killed(process)
+    with broker(folder, "--set", "machine.gfns_per_domain=64") as second:
+        second.ready()
+        with second.client() as client:
+            assert [row["dom"] for row in client.call("domain.list")["domains"]] == [*there, 3]
 
 
 def test_without_state_dir_nothing_is_written_and_no_database_is_loaded(tmp_path: Path) -> None:

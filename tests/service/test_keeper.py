@@ -54,7 +54,6 @@ def image(desk: Desk) -> dict[str, Any]:
         if domain.alive:
             walk(machine.events.ports(domid), f"ports of {domid}", found)
         walk(domain, f"domain {domid}", found)
-        del found[f"domain {domid}.n_spill"]  # that of its file counts
     injections = desk.broker.world.injections
     for armed in () if injections is None else injections.rules.values():
         if armed.owner is None and armed.rule.connection is None:
@@ -332,7 +331,7 @@ DAMAGE: dict[str, Callable[[MemoryStore], None]] = {
     "records are damaged: the record of a domain of a later version": lambda store: store.records[1].update(
         domain=pack({**unpack(store.records[1]["domain"]), "colour": 1})
     ),
-    "a frame of domain 2 is none of the machine's, or belongs to another domain": lambda store: store.records[2].update(
+    "a frame of domain 2 belongs to another domain": lambda store: store.records[2].update(
         {"part/0": store.records[1]["part/0"]}
     ),
 }

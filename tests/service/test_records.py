@@ -157,6 +157,5 @@ def test_what_was_written_to_is_noted_by_parts(where: Any, parts: set[int]) -> N
 
     assert (changes.domains, changes.parts[7]) == ({7}, parts)
     changes.clear()
-    assert not (changes.domains)
-    assert not (changes.parts)
-    assert not (changes.ports)
+    assert not changes.domains
+    assert not changes.parts

@@ -15,6 +15,7 @@ from support.tool import ARRAY, BUFFERS, MEMORY_OP, Tool
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from privcmdd.service.keeping import RecordStore
     from privcmdd.service.session import Session
 
 SETTINGS: Final = Settings(
@@ -42,8 +43,8 @@ class Scene:
         pv: Names of frames of the PV domain.
     """
 
-    def __init__(self, personality: str, settings: Settings = SETTINGS) -> None:
-        self.desk = desk = Desk(settings)
+    def __init__(self, personality: str, settings: Settings = SETTINGS, store: RecordStore | None = None) -> None:
+        self.desk = desk = Desk(settings, store=store)
         self.actor, self.bystander = desk.connect(), desk.connect(OTHER)
         for session in (self.actor, self.bystander):
             desk.call(session, "space.attach", **PERSONALITIES[personality])

@@ -166,7 +166,7 @@ class Broker:
                     else:
                         result = yield from self._drive(session, numbers, result, pause)
             finally:  # a request that was refused or cancelled may have done something before
-                if world.has_machine and (world.machine.effects or world.keep is not None):
+                if world.keeps or (world.has_machine and world.machine.effects):
                     self._settle(session)
                 if world.settings.paranoid:
                     machinery().look(world, session, request)
@@ -206,7 +206,7 @@ class Broker:
         world = self.world
         try:
             while True:
-                if world.has_machine and (world.machine.effects or world.keep is not None):
+                if world.keeps or (world.has_machine and world.machine.effects):
                     self._settle(session)
                 if numbers is not None:
                     numbers.paused(pause)
@@ -229,10 +229,11 @@ class Broker:
             ModelError: It cannot be kept.
         """
         world = self.world
-        if world.keep is not None:
+        try:
             world.keep()
-        if world.machine.effects:
-            machinery().carry_out(world, session)
+        finally:
+            if world.has_machine and world.machine.effects:
+                machinery().carry_out(world, session)
 
     def notice(self, session: Session, said: Notification) -> None:  # noqa: ARG002 - protocol 1 knows none from clients
         """Count and ignore a notification from a client."""

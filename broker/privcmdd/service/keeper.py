@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from privcmdd.model.errors import ModelError
 from privcmdd.model.grants.in_use import ENTRY_V1_BYTES, GTF_READING, GTF_WRITING, STATUS_BYTES
 from privcmdd.model.injection import Injections
 from privcmdd.model.machine import restore
+from privcmdd.model.machine.effects import ChannelGone, Discard, StateChanged
 from privcmdd.model.units import PAGE_SIZE
 from privcmdd.service import records
 from privcmdd.service.keeping import Line, StateError
@@ -23,6 +25,7 @@ from privcmdd.service.packing import pack, unpack
 if TYPE_CHECKING:
     from privcmdd.model.injection import Armed
     from privcmdd.model.machine.domain import Domain
+    from privcmdd.model.machine.effects import Effect
     from privcmdd.model.machine.machine import Machine
     from privcmdd.service.keeping import Records, RecordStore
     from privcmdd.service.world import World
@@ -60,7 +63,7 @@ class Keeper:
             if said["form"] > FORM:
                 raise StateError(f"it has form {said['form']}, this version knows forms up to {FORM}; use a later one")
             line = Line(said["lineage"], said["epoch"] + 1, lasting=True)
-        self._commit({(0, "broker"): pack({"form": FORM, "lineage": line.lineage, "epoch": line.epoch})})
+        self._write({(0, "broker"): pack({"form": FORM, "lineage": line.lineage, "epoch": line.epoch})})
         return line
 
     def load(self, world: World) -> list[int]:
@@ -74,7 +77,7 @@ class Keeper:
             ModelError: As ``RecordStore.commit``.
         """
         lost: list[int] = []
-        world.keep = partial(self.keep, world)
+        world.keep, world.keeps = partial(self.keep, world), True
         try:
             self._load_rules(world)
         except ValueError as problem:
@@ -92,7 +95,8 @@ class Keeper:
             raise StateError(f"its records are damaged: {problem}") from problem
         machine.frames.settle()
         world.backing.sweep()
-        self._commit({(domid, name): None for domid in lost for name in self._kept[domid]})
+        if lost:
+            self._write({(domid, name): None for domid in lost for name in self._kept[domid]})
         for domain in machine.domains.values():
             _mend_file(world, domain)
         return lost
@@ -101,7 +105,7 @@ class Keeper:
         """Keep what has changed since this was last called.
 
         Raises:
-            ModelError: As ``RecordStore.commit``; what has changed is still to be kept.
+            ModelError: As ``RecordStore.commit``; then all that has changed is taken back.
         """
         changed: Changed = {}
         counts: dict[int, tuple[int, int]] = {}
@@ -110,16 +114,62 @@ class Keeper:
             counts = {armed.id: (armed.n_seen, armed.n_fired) for armed in stay}
             if counts != self._counts:
                 changed.update(self._changed_rules(world.injections, stay))
-        changes = world.machine.changes if world.has_machine else None
-        if changes is not None and (changes.domains or changes.ports):
+        if world.has_machine and (domids := touched(world.machine)):
             changed[0, "machine"] = records.of_machine(world.machine)
-            for domid in changes.domains | changes.ports - {0}:
+            for domid in domids:
                 changed.update(self._changed(world.machine, domid))
-        if changed:
-            self._commit(changed)
-        if changes is not None:
-            changes.clear()
+        new = self._new(changed)
+        if new:
+            try:
+                self._write(new)
+            except ModelError:
+                if counts.keys() == self._counts.keys() and all(name.startswith(records.RULE) for _, name in new):
+                    counts = self._counts  # how often rules were met is no reason to refuse: it is kept later
+                else:
+                    self._take_back(world)
+                    raise
         self._counts = counts
+        _begin_anew(world)
+
+    def _take_back(self, world: World) -> None:
+        """Bring the world to what was kept last.
+
+        What a domain has that is not kept stays as it is: mappings of its frames, and of its grants.
+        """
+        if world.injections is not None:
+            self._take_back_rules(world.injections)
+        if not world.has_machine:
+            return
+        machine = world.machine
+        domains = machine.domains
+        living = {domid for domid, domain in domains.items() if domain.alive}
+        domids = touched(machine) & (self._kept.keys() | living)
+        there = {domid: records.domain_of(self._kept[domid]) for domid in domids if domid in self._kept}
+        gone = domids - there.keys()
+        for domid in domids & living:
+            restore.leave(machine, domains[domid])
+        for domid in gone:
+            del domains[domid]
+            world.backing.close(domid)
+        for domid, (domain, pages, others) in there.items():
+            restore.enter_again(machine, domain, pages, others, domains.get(domid))
+        machine.frames.withdraw()
+        machine.events.take_back(set(there), gone)
+        records.restore_numbers(machine, self._kept[0].get("machine"))
+        left = (_still(machine, effect, domids) for effect in machine.effects)
+        machine.effects[:] = [effect for effect in left if effect is not None]
+        _begin_anew(world)
+
+    def _take_back_rules(self, injections: Injections) -> None:
+        """Put those rules in force again that were kept, with their counts, beside those of connections."""
+        rules = {number: armed for number, armed in injections.rules.items() if armed.owner is not None}
+        for name, data in self._kept[0].items():
+            if name.startswith(records.RULE):
+                number = int(name.removeprefix(records.RULE))
+                rules[number] = records.rule_of(number, data)
+        injections.rules = dict(sorted(rules.items()))
+        last_id = unpack(self._kept[0]["rules"]) if "rules" in self._kept[0] else 0
+        injections.last_id = max(last_id, *injections.rules, 0)
 
     def _changed_rules(self, injections: Injections, stay: list[Armed]) -> Changed:
         """The records of rules that may have changed; those of rules that were cleared are forgotten."""
@@ -150,16 +200,17 @@ class Keeper:
         changed: Changed = {}
         if domid in changes.domains:
             changed[domid, "domain"] = records.of_domain(machine, domain)
-        if domid in changes.ports:
+        if any(number == domid for number, _, _ in machine.events.changes or ()):
             changed[domid, "ports"] = records.of_ports(machine, domid)
         for part in changes.parts.get(domid, ()):
             changed[domid, f"{records.PART}{part}"] = records.of_part(machine, domain, part)
         return changed
 
-    def _commit(self, changed: Changed) -> None:
-        new = {(domid, name): data for (domid, name), data in changed.items() if self._known(domid, name) != data}
-        if not new:
-            return
+    def _new(self, changed: Changed) -> Changed:
+        """Those of these records that differ from what is kept."""
+        return {(domid, name): data for (domid, name), data in changed.items() if self._known(domid, name) != data}
+
+    def _write(self, new: Changed) -> None:
         self._store.commit(new)
         for (domid, name), data in new.items():
             group = self._kept.setdefault(domid, {})
@@ -174,12 +225,38 @@ class Keeper:
         return self._kept.get(domid, NONE).get(name)
 
 
+def touched(machine: Machine) -> set[int]:
+    """The domids of domains that may have changed since the state was last kept."""
+    assert machine.changes is not None
+    assert machine.events.changes is not None
+    return machine.changes.domains | {domid for domid, _, _ in machine.events.changes if domid}
+
+
+def _begin_anew(world: World) -> None:
+    """Forget what has changed: what is, is kept."""
+    if world.has_machine:
+        machine = world.machine
+        assert machine.changes is not None
+        assert machine.events.changes is not None
+        machine.changes.clear()
+        machine.events.changes.clear()
+
+
+def _still(machine: Machine, effect: Effect, domids: set[int]) -> Effect | None:
+    """What of an effect is still to be carried out, when changes of these domains were taken back."""
+    if isinstance(effect, Discard) and effect.domid in domids:
+        domain = machine.domains.get(effect.domid)
+        return None if domain is None else Discard(effect.domid, domain.file.unheld(effect.pages))
+    if isinstance(effect, StateChanged) and effect.domid in domids:
+        return None
+    if isinstance(effect, ChannelGone) and machine.events.has_channel(effect.channel):
+        return None
+    return effect
+
+
 def _enter(world: World, domid: int, group: dict[str, bytes]) -> bool:
     """Enter a domain into the machine, unless its memory is lost. Returns whether it is there."""
-    parts = {
-        int(name.removeprefix(records.PART)): data for name, data in group.items() if name.startswith(records.PART)
-    }
-    domain, pages, others = records.domain_of(group["domain"], parts)
+    domain, pages, others = records.domain_of(group)
     if not world.backing.reopen(domid, domain.file.n_pages):
         return False
     restore.enter(world.machine, domain, pages, others)

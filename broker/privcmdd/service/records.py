@@ -73,7 +73,6 @@ def of_machine(machine: Machine) -> bytes:
 def of_domain(machine: Machine, domain: Domain) -> bytes:
     """The record of a domain itself."""
     said = {name: getattr(domain, name) for name in WHOLE}
-    said["n_spill"] = domain.file.n_spill  # the file's layout stays, also when ``max_pages`` changes
     said["logs_dirty"] = domain.dirty is not None
     said["others"] = tuple(restore.held_rows(machine, domain))
     return pack(said)
@@ -192,15 +191,17 @@ def restore_machine(machine: Machine, data: bytes) -> None:
                 f"it was made with {said[name]} pages by machine.{key}, and there are {real} now; set machine.{key} "
                 "back, or choose another directory"
             )
+    restore_numbers(machine, data)
+
+
+def restore_numbers(machine: Machine, data: bytes | None) -> None:
+    """Set the numbers that were given last as they were kept; None: none was given yet."""
+    said = {"last_domid": 0, "last_generation": 0} if data is None else unpack(data)
     machine.last_domid, machine.last_generation = said["last_domid"], said["last_generation"]
 
 
-def domain_of(data: bytes, parts: Mapping[int, bytes]) -> tuple[Domain, npt.NDArray[np.uint32], restore.Rows]:
+def domain_of(group: Mapping[str, bytes]) -> tuple[Domain, npt.NDArray[np.uint32], restore.Rows]:
     """A domain from its records.
-
-    Args:
-        data: The record of the domain itself.
-        parts: The records of parts of its guest frames.
 
     Returns:
         The domain, and what ``restore.enter`` takes with it.
@@ -208,7 +209,8 @@ def domain_of(data: bytes, parts: Mapping[int, bytes]) -> tuple[Domain, npt.NDAr
     Raises:
         PackingError: The records cannot be read.
     """
-    said: dict[str, Any] = unpack(data)
+    said: dict[str, Any] = unpack(group["domain"])
+    parts = {int(name.removeprefix(PART)): data for name, data in group.items() if name.startswith(PART)}
     others = restore.Rows(*said.pop("others"))
     logs_dirty = said.pop("logs_dirty")
     try:

@@ -66,8 +66,9 @@ class World:
         n_refused: Number of requests that were answered with an error.
         n_incidents: Number of incidents: bugs of our own that were met.
         has_machine: Whether the machine has been made.
-        keep: Keeps what the last step has changed, so that it outlives the broker; raises ModelError. None where no
-            state is kept.
+        keep: Keeps what the last step has changed, so that it outlives the broker. When it cannot be kept, it is taken
+            back, and this raises ModelError. Does nothing where no state is kept.
+        keeps: Whether state is kept.
         draining: Whether the broker is about to end: what has arrived is answered, and nobody new is let in.
         destroyed: When each dying domain began to die, by domid, until who keeps it is found.
         now: Returns the time in seconds.
@@ -98,7 +99,8 @@ class World:
         self.backing: Backing = backing
         self.instance = instance
         self.line = line
-        self.keep: Callable[[], None] | None = None
+        self.keep: Callable[[], None] = lambda: None
+        self.keeps = False
         self.sessions: dict[int, Session] = {}
         self.accounts: dict[int, Account] = {}
         self.findings = Findings(self._tell_of_finding)
@@ -124,7 +126,7 @@ class World:
         machine = self._makers().machine(
             size.memory_mib * FRAMES_PER_MIB, size.domains, size.gfns_per_domain, self.settings.host
         )
-        if self.keep is not None:
+        if self.keeps:
             machine.keep_track()
         self.has_machine = True
         return machine

@@ -30,15 +30,13 @@ class Changes:
         domains: The domids of domains that came, went, or may have changed.
         parts: The parts of tables of guest frames that were written to, by domid: part k begins with guest frame
             k * ``PART_GFNS``.
-        ports: The domids of domains whose event channels may have changed; 0 may be among them.
     """
 
-    __slots__ = ("domains", "parts", "ports")
+    __slots__ = ("domains", "parts")
 
     def __init__(self) -> None:
         self.domains: set[int] = set()
         self.parts: dict[int, set[int]] = {}
-        self.ports: set[int] = set()
 
     def note(self, domid: int, where: Where) -> None:
         """Note that tables of a domain's guest frames were written to."""
@@ -57,7 +55,6 @@ class Changes:
         """Forget everything: it is kept now."""
         self.domains.clear()
         self.parts.clear()
-        self.ports.clear()
 
 
 def _parts(gfns: npt.NDArray[np.integer]) -> Iterable[int]:

@@ -71,7 +71,7 @@ class Domain:
         top_gfn: The highest gfn that was ever populated.
         n_pauses: How often control software has paused it; a dying domain may be paused or not.
         shutdown: Why it stopped by itself (a SHUTDOWN code of Xen's), or None.
-        n_spill: Size of the spill area of its memory file, in pages; None: ``max_pages``.
+        n_spill: Size of the spill area of its memory file, in pages; None when it is made: ``max_pages``.
         traits: What the toolstack that made it set.
         generation: A number that no other domain has or had, also when the domid is used again.
         pager: Its pager, which pages frames out and in; None when there is none.
@@ -123,7 +123,8 @@ class Domain:
     def __post_init__(self) -> None:
         self.translated = self.kind.translated
         self.p2m_of = self.p2m.data
-        self.file = FilePages(self.max_gfns, self.max_pages if self.n_spill is None else self.n_spill)
+        self.n_spill = self.max_pages if self.n_spill is None else self.n_spill
+        self.file = FilePages(self.max_gfns, self.n_spill)
 
     @property
     def alive(self) -> bool:

@@ -20,7 +20,6 @@ from privcmdd.model.machine.effects import ChannelGone, Raised
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from privcmdd.model.machine.changes import Changes
     from privcmdd.model.machine.effects import Effect
 
 # Port numbers of a domain; number 0 is never used (EVTCHN_2L_NR_CHANNELS).
@@ -72,7 +71,8 @@ class EventChannels:
     """The ports of all domains.
 
     Attributes:
-        changes: Where changes are noted; None where no state is kept.
+        changes: Ports that were changed since the state was last kept, in order: the domid, the number, and the port as
+            it was, None if it was free. None where no state is kept.
     """
 
     def __init__(self, emit: Callable[[Effect], None]) -> None:
@@ -83,7 +83,7 @@ class EventChannels:
         """
         self._emit = emit
         self._last_channel = 0
-        self.changes: Changes | None = None
+        self.changes: list[tuple[int, int, Port | None]] | None = None
         self._tables: dict[int, dict[int, Port]] = {0: {}}
 
     def add(self, domid: int) -> None:
@@ -174,7 +174,7 @@ class EventChannels:
             )
         here = Port(PortState.INTERDOMAIN, there.channel, 1 - there.side, remote, remote_port)
         number = self._take(domid, here)
-        self._note(remote)
+        self._note(remote, remote_port, replace(there))
         there.state = PortState.INTERDOMAIN
         there.remote_port = number
         self._emit(Raised(here.channel, here.side))
@@ -238,7 +238,7 @@ class EventChannels:
         if len(table) >= MOST_PORTS - 1:
             raise ModelError(errno.ENOSPC, f"domain {domid} has {MOST_PORTS} event channels, the most there may be")
         number = next(number for number in count(1) if number not in table)
-        self._note(domid)
+        self._note(domid, number, None)
         if not port.channel:
             self._last_channel += 1
             port.channel = self._last_channel
@@ -246,17 +246,40 @@ class EventChannels:
         return number
 
     def _close(self, domid: int, number: int) -> None:
-        self._note(domid)
         port = self._tables[domid].pop(number)
+        self._note(domid, number, port)
         if port.state is PortState.INTERDOMAIN:
-            self._note(port.remote)
             there = self._tables[port.remote][port.remote_port]
+            self._note(port.remote, port.remote_port, replace(there))
             there.state = PortState.UNBOUND
             there.remote, there.remote_port = domid, 0
         else:
             self._emit(ChannelGone(port.channel))
 
-    def _note(self, domid: int) -> None:
-        """Note that ports of a domain are changed now."""
+    def has_channel(self, channel: int) -> bool:
+        """Return whether a port belongs to this channel."""
+        return any(port.channel == channel for table in self._tables.values() for port in table.values())
+
+    def take_back(self, there: set[int], gone: set[int]) -> None:
+        """Take back what is noted in ``changes``, the last change first.
+
+        Args:
+            there: Domains that are there again, with all their ports.
+            gone: Domains that were made meanwhile, and are not there any more.
+        """
+        assert self.changes is not None
+        for domid in there:
+            self._tables.setdefault(domid, {})
+        for domid, number, before in reversed(self.changes):
+            table = self._tables.get(domid, {})
+            if before is None:
+                table.pop(number, None)
+            else:
+                table[number] = before
+        for domid in gone:
+            self._tables.pop(domid, None)
+
+    def _note(self, domid: int, number: int, before: Port | None) -> None:
+        """Note how a port was before it is changed; None: it was not in use."""
         if self.changes is not None:
-            self.changes.ports.add(domid)
+            self.changes.append((domid, number, before))

@@ -161,20 +161,33 @@ class FrameTable:
     def claim(
         self, domid: int, mfns: npt.NDArray[np.uint32], gfns: npt.NDArray[np.uint32], pages: npt.NDArray[np.uint32]
     ) -> None:
-        """Give frames to a domain that has had them before; they have no reference yet, and ``settle`` has to follow.
+        """Give frames back to the domain that has had them before. They get no reference here.
+
+        The frames may be the domain's still. After free ones ``settle`` or ``withdraw`` has to follow.
 
         Raises:
-            ValueError: A frame is not in the machine, belongs to somebody already, or is listed twice.
+            ValueError: A frame is not in the machine, belongs to another domain, or is listed twice.
         """
-        if int(mfns.max(initial=0)) >= self._top or (self.owner[mfns] != DOMID_INVALID).any():
-            raise ValueError(f"a frame of domain {domid} is none of the machine's, or belongs to another domain")
-        self._assign(domid, mfns, gfns, pages)
-        self.refs[mfns] = 0
+        if int(mfns.max(initial=0)) >= self._top:
+            raise ValueError(f"a frame of domain {domid} is none of the machine's")
+        owners = self.owner[mfns]
+        if ((owners != DOMID_INVALID) & (owners != domid)).any():
+            raise ValueError(f"a frame of domain {domid} belongs to another domain")
+        self.owner[mfns] = domid
+        self.gfn[mfns] = gfns
+        self.page[mfns] = pages
         if (self.gfn[mfns] != gfns).any():
             raise ValueError(f"a frame of domain {domid} is there twice")
 
+    def withdraw(self) -> None:
+        """Take frames that have an owner again from the stack of freed frames."""
+        freed = self._freed[: self._n_freed]
+        left = freed[self.owner[freed] == DOMID_INVALID]
+        self._n_freed = 0
+        self._push(left)
+
     def settle(self) -> None:
-        """Find out anew which frames are free, after ``claim``."""
+        """Find out anew which frames are free."""
         used = np.flatnonzero(self.owner[: self._top] < DOMID_FIRST_RESERVED)
         self._fresh = max(self._fresh, int(used[-1]) + 1 if len(used) else 0)
         free = np.flatnonzero(self.owner[: self._fresh] == DOMID_INVALID).astype(np.uint32)

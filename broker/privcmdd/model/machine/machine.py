@@ -179,7 +179,8 @@ class Machine:
 
     def keep_track(self) -> Changes:
         """Have changes noted from now on, and return where."""
-        self.changes = self.events.changes = Changes()
+        self.changes = Changes()
+        self.events.changes = []
         for domain in self.domains.values():
             domain.changes = self.changes
         return self.changes

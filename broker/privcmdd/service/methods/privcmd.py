@@ -271,7 +271,14 @@ def placed(machine: Machine, domid: int, mfns: Mfns, protection: int) -> Params:
 
 
 def answer(world: World, residence: Residence, params: Params, done: Batch, result: Params) -> Params:
-    """Add the extents, if they are asked for, and the ranges to fill where frames failed; return the whole answer."""
+    """Add the extents, if they are asked for, and the ranges to fill where frames failed; return the whole answer.
+
+    Frames that were populated on demand are kept before: after this nothing may fail.
+
+    Raises:
+        ModelError: They cannot be kept.
+    """
+    world.keep()
     prepare(world, params["dom"], done.mfns)
     if params["extents"]:
         result.update(placed(world.machine, params["dom"], done.mfns, done.protection))
@@ -302,6 +309,7 @@ def mmap_resource(world: World, session: Session, params: Params) -> Steps:
     wanted = Part(domid, params["type"], params["id"], params["idx"], num)
 
     def ready(done: Batch) -> Params:
+        world.keep()  # the frames of the resource were perhaps made for this
         where = placed(world.machine, domid, done.mfns, done.protection) if params["extents"] else {}
         return {"num": num, **where}
 
