@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python library's part that is the table of methods again, as source text.
 
-Four modules: ``privcmd.answers`` (dataclasses), ``privcmd.descriptors``, ``privcmd.calls`` (a function for each method)
-and ``privcmd.methods`` (those functions as methods of the blocking face and of the one for trio).
+Four modules: ``privcmd._answers`` (dataclasses), ``privcmd._descriptors``, ``privcmd._calls`` (a function for each
+method) and ``privcmd._methods`` (those functions as methods of the blocking face and of the one for trio).
 """
 
 import subprocess
@@ -31,10 +31,10 @@ def modules() -> dict[str, str]:
         raise ValueError(f"faces.py: there are no such methods: {sorted(FACES.keys() - METHODS.keys())}")
     calls = [Function(method, FACES.get(name, Face())) for name, method in METHODS.items()]
     return {
-        "answers": _formatted(_answers(calls)),
-        "calls": _formatted(_calls(calls)),
-        "descriptors": _formatted(_descriptors(calls)),
-        "methods": _formatted(_methods(calls)),
+        "_answers": _formatted(_answers(calls)),
+        "_calls": _formatted(_calls(calls)),
+        "_descriptors": _formatted(_descriptors(calls)),
+        "_methods": _formatted(_methods(calls)),
     }
 
 
@@ -42,7 +42,7 @@ def _formatted(source: str) -> str:
     """As the formatter has it, without imports that nothing uses."""
     ruff = [sys.executable, "-m", "ruff"]
     for command in (["check", "--select=F401,I", "--fix", "--quiet"], ["format", "--quiet"]):
-        run = [*ruff, *command, "--stdin-filename=clients/python/privcmd/calls.py", "-"]
+        run = [*ruff, *command, "--stdin-filename=clients/python/privcmd/_calls.py", "-"]
         source = subprocess.run(run, input=source, capture_output=True, text=True, check=True).stdout  # noqa: S603
     return source
 
@@ -96,12 +96,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from privcmd.answers import {{rows}}
-from privcmd.call import Call, given, nothing, whole
+from privcmd._answers import {{rows}}
+from privcmd._call import Call, given, nothing, whole
 from privcmd.evtchn import EventChannel
-from privcmd.forms import as_maps, frames_as_bytes, grant_segments, hypercall_arguments, numbers, pick
+from privcmd._forms import as_maps, frames_as_bytes, grant_segments, hypercall_arguments, numbers, pick
 from privcmd.results import Batch, MemoryFile, SharedPages
-from privcmd.rules import PPM, InjectedFault, errno_name, runs
+from privcmd._rules import PPM, InjectedFault, errno_name, runs
 
 if TYPE_CHECKING:
     from array import array
@@ -134,6 +134,6 @@ def _methods(calls: Iterable[Function]) -> str:
             made.append(f'class {face}{name}({base}):\n    """{said}"""\n\n' + "\n".join(lines))
     return (
         f'{_MADE}"""The calls as methods of both faces."""\n\nfrom __future__ import annotations\n\n'
-        "from typing import Final\n\nfrom privcmd import calls\n"
-        "from privcmd.faces import AwaitingGroup, BlockingGroup, awaiting, blocking\n\n\n" + "\n\n\n".join(made) + "\n"
+        "from typing import Final\n\nfrom privcmd import _calls as calls\n"
+        "from privcmd._faces import AwaitingGroup, BlockingGroup, awaiting, blocking\n\n\n" + "\n\n\n".join(made) + "\n"
     )

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from privcmd import Client, PrivateBroker
 from privcmd.errors import PrivcmdError
 from privcmd.guest import Guest
-from privcmd.guest.ioreq import BITS_OFFSET, IoreqState
+from privcmd.guest._ioreq import BITS_OFFSET, IoreqState
 from support.device_model import PORT, DeviceModel
 from support.profiles import PROFILE
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from privcmd import tools
+from privcmd import _tools as tools
 
 GUARD_S = 120
 CTL = [sys.executable, "-W", "error", "-m", "privcmdd.cli.ctl"]

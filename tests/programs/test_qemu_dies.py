@@ -17,8 +17,8 @@ import pytest
 from privcmd import Client
 from privcmd.errors import PrivcmdError
 from privcmd.guest import Guest, bdf
-from privcmd.guest.ioreq import BITS_OFFSET, COUNTERS, READ, TYPE_OFFSET, IoreqState
-from privcmd.guest.vcpu import pages_of
+from privcmd.guest._ioreq import BITS_OFFSET, COUNTERS, READ, TYPE_OFFSET, IoreqState
+from privcmd.guest._vcpu import pages_of
 from privcmd.run import host, qemu
 from programs.programs import needs
 

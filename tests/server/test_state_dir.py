@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from privcmd import Client
-from privcmd.calls import domain_memory
+from privcmd._calls import domain_memory
 from privcmdd.model.file_keys import BufferFile, SharedFile
 from privcmdd.model.units import DOMID_IO
 from privcmdd.server.state_dir import StateDir

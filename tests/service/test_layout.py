@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from privcmd.guest import pv
+from privcmd.guest import _pv as pv
 from privcmdd.service import hypercalls, vm_event
 from privcmdd.service.hypercalls import createdomain, domctl, hvm_context, sysctl
 from privcmdd.service.hypercalls.names import NAMES, SINCE_4_20

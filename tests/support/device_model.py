@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from privcmd import Client
-from privcmd.guest.ioreq import (
+from privcmd.guest._ioreq import (
     BITS_OFFSET,
     BUFFERED,
     COUNTERS,
@@ -24,7 +24,7 @@ from privcmd.guest.ioreq import (
     IoreqState,
     IoreqType,
 )
-from privcmd.guest.vcpu import pages_of
+from privcmd.guest._vcpu import pages_of
 
 if TYPE_CHECKING:
     from privcmd.broker import PrivateBroker

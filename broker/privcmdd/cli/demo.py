@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from privcmd.demo import demonstrate
+from privcmd._demo import demonstrate
 from privcmdd.server.logs import coloured
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from privcmd import tools
+from privcmd import _tools as tools
+from privcmd._runtimes import preload_without_them
+from privcmd._signals import put_off
 from privcmd.errors import NoBroker
-from privcmd.runtimes import preload_without_them
-from privcmd.signals import put_off
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

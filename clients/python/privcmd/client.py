@@ -5,17 +5,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from privcmd.connection import Connection
+from privcmd._connection import Connection
+from privcmd._methods import Domains, Events, Methods
+from privcmd._protocol import result_of
 from privcmd.errors import PrivcmdError
 from privcmd.faults import Faults
-from privcmd.methods import Domains, Events, Methods
-from privcmd.protocol import result_of
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from privcmd.call import Call
+    from privcmd._call import Call
 
 
 T = TypeVar("T")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from privcmd._methods import AsyncRules, Rules
+from privcmd._rules import InjectedFault, settle
 from privcmd.errors import PrivcmdError
-from privcmd.methods import AsyncRules, Rules
-from privcmd.rules import InjectedFault, settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

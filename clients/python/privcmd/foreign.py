@@ -9,10 +9,10 @@ import time
 from mmap import PROT_READ, PROT_WRITE
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from privcmd._mapper import PAGED_RETRIES, Errors, Mapper, Pause, Steps
+from privcmd._mapping import BaseMapping
 from privcmd.client import Client
 from privcmd.errors import BrokerGone
-from privcmd.mapper import PAGED_RETRIES, Errors, Mapper, Pause, Steps
-from privcmd.mapping import BaseMapping
 
 if TYPE_CHECKING:
     from array import array

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from privcmd.answers import (
+from privcmd._answers import (
     DomainInfo,
     DomainRow,
     Fault,

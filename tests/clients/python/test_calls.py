@@ -12,7 +12,7 @@ import pytest
 from faces import Face
 from function import Function
 
-from privcmd import calls
+from privcmd import _calls as calls
 from privcmdd.wire.methods import METHODS, Field, Method, Param
 
 MADE = Method(

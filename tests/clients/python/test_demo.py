@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from privcmd.demo.stage import CheckFailed, Stage
+from privcmd._demo.stage import CheckFailed, Stage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from privcmd import BrokerGone, Client, ForeignMemory, FrameError, InjectedFault, NoAnswer, PrivcmdError
-from privcmd.rules import runs
+from privcmd._rules import runs
 from privcmd.trio import AsyncClient
 
 if TYPE_CHECKING:

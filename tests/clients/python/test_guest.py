@@ -12,8 +12,8 @@ import trio
 from privcmd import Client
 from privcmd.errors import PrivcmdError
 from privcmd.guest import Guest, bdf
-from privcmd.guest.ioreq import IoreqType
-from privcmd.guest.vcpu import Readable
+from privcmd.guest._ioreq import IoreqType
+from privcmd.guest._vcpu import Readable
 from privcmd.trio import AsyncClient, AsyncGuest
 from support.device_model import MEMORY, PCI, PORT, DeviceModel
 

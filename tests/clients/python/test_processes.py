@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from privcmd import PAGE_SIZE, BrokerGone, Client, ForeignMemory, NoBroker, PrivcmdError
+from privcmd._demo.cast import Actor
 from privcmd.broker import PrivateBroker
-from privcmd.demo.cast import Actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,9 +13,9 @@ import msgpack
 import numpy as np
 import pytest
 
+from privcmd._forms import frames_as_bytes
+from privcmd._protocol import MAX_MESSAGE_BYTES, Answer, Conversation, Notification
 from privcmd.errors import BrokerConfused, FrameError, PrivcmdError
-from privcmd.forms import frames_as_bytes
-from privcmd.protocol import MAX_MESSAGE_BYTES, Answer, Conversation, Notification
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

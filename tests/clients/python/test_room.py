@@ -7,7 +7,8 @@ import errno
 
 import pytest
 
-from privcmd import PAGE_SIZE, Client, ForeignMemory, PrivcmdError, mman
+from privcmd import PAGE_SIZE, Client, ForeignMemory, PrivcmdError
+from privcmd import _mman as mman
 
 N_PAGES = 2 * 65536
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from privcmd import PrivateBroker, tools
+from privcmd import PrivateBroker
+from privcmd import _tools as tools
 
 if TYPE_CHECKING:
     from pathlib import Path

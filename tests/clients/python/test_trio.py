@@ -13,9 +13,9 @@ import trio
 
 import privcmd.trio
 from privcmd import PAGE_SIZE, BrokerGone, Client, FrameError, NoBroker, PrivcmdError
+from privcmd._methods import Domains, Events
 from privcmd.broker import PrivateBroker
 from privcmd.faults import AsyncFaults, Faults
-from privcmd.methods import Domains, Events
 from privcmd.trio import AsyncClient, AsyncForeignMemory
 
 if TYPE_CHECKING:

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from privcmd import calls
-from privcmd.descriptors import DESCRIPTORS
+from privcmd import _calls as calls
+from privcmd._descriptors import DESCRIPTORS
+from privcmd._protocol import Answer, Conversation, Notification, close_all, result_of
 from privcmd.errors import PrivcmdError
 from privcmd.evtchn import EventChannel
-from privcmd.protocol import Answer, Conversation, Notification, close_all, result_of
 from privcmdd.wire.methods import METHODS, validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from privcmd.call import Call
+    from privcmd._call import Call
 
 VECTORS = json.loads((Path(__file__).parents[3] / "clients/protocol/vectors.json").read_text(encoding="utf-8"))[
     "vectors"

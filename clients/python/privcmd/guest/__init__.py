@@ -7,8 +7,8 @@
 ...     guest.port_write(0x3f6, 2)
 """
 
-from privcmd.guest.blocking import Guest
-from privcmd.guest.operations import bdf
-from privcmd.guest.pv import PvKernel
+from privcmd.guest._blocking import Guest
+from privcmd.guest._operations import bdf
+from privcmd.guest._pv import PvKernel
 
 __all__ = ["Guest", "PvKernel", "bdf"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from privcmd.connection import Connection
+    from privcmd._connection import Connection
     from privcmd.faults import InjectedFault
     from privcmd.run.guests import Guest
     from privcmd.run.host import Host
@@ -142,7 +142,7 @@ def _added(here: Host, token: str, faults: Sequence[dict[str, Any]]) -> set[int]
     """Add rules for this run alone. Returns their numbers."""
     if not faults or here.link is None:
         return set()
-    from privcmd import calls  # noqa: PLC0415 - slow to import, and most runs have no rules
+    from privcmd import _calls as calls  # noqa: PLC0415 - slow to import, and most runs have no rules
 
     added = [calls.faults_add(**{"client": _named(token), **rule}) for rule in faults]
     return {one.read(here.link.call(one.method, **one.params), ()) for one in added}
@@ -154,7 +154,7 @@ def _faults(here: Host, token: str, rules: set[int]) -> list[InjectedFault]:
         return []
     from dataclasses import replace  # noqa: PLC0415 - slow to import, and most runs have no rules
 
-    from privcmd import calls  # noqa: PLC0415
+    from privcmd import _calls as calls  # noqa: PLC0415
 
     there = calls.faults_list()
     return [

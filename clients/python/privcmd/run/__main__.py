@@ -8,7 +8,7 @@ import os
 import sys
 
 from privcmd import run
-from privcmd.connect import socket_path
+from privcmd._connect import socket_path
 from privcmd.errors import PrivcmdError
 
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from privcmd._connection import Connection
+    from privcmd._protocol import Notification
     from privcmd.client import Client
-    from privcmd.connection import Connection
-    from privcmd.protocol import Notification
     from privcmd.run.xenstore import Xenstored
 
 __all__ = ["Guest", "Host", "running"]
@@ -122,7 +122,7 @@ def running(
         requests = [("subscribe", {"topics": ["space"]})] if listener is not None else []
         broker: Connection | Standby
         if socket is not None:
-            from privcmd.connection import Connection  # noqa: PLC0415 - slow to import, and most runs start a broker
+            from privcmd._connection import Connection  # noqa: PLC0415 - slow to import, and most runs start a broker
 
             broker = stack.enter_context(Connection(socket))  # before anything else needs it: whether there is one
             if listener is not None:

@@ -9,8 +9,8 @@ TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     from typing import Any
 
-    from privcmd.connection import Connection
-    from privcmd.protocol import Notification
+    from privcmd._connection import Connection
+    from privcmd._protocol import Notification
 
 SETTLE_S = 5.0
 """How long the broker may take to notice that a process has gone."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from privcmd.answers import Finding
+    from privcmd._answers import Finding
     from privcmd.faults import InjectedFault
     from privcmd.run.background import Left
     from privcmd.run.leaks import Leak
@@ -79,8 +79,8 @@ class End:
 
     def _typed(self) -> list[Finding]:
         """The findings as values."""
-        from privcmd.answers import Finding  # noqa: PLC0415 - slow to import
-        from privcmd.forms import pick  # noqa: PLC0415
+        from privcmd._answers import Finding  # noqa: PLC0415 - slow to import
+        from privcmd._forms import pick  # noqa: PLC0415
 
         return [pick(Finding, row) for row in self.findings]
 

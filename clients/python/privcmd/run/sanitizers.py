@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 
-from privcmd.runtimes import is_runtime, named_in_preload
+from privcmd._runtimes import is_runtime, named_in_preload
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from privcmd._connection import Connection
+    from privcmd._protocol import Notification
     from privcmd.broker import Serving
-    from privcmd.connection import Connection
-    from privcmd.protocol import Notification
 
 
 class Standby:
@@ -63,9 +63,9 @@ class Standby:
     def _start(self, door: Door) -> None:
         from pathlib import Path  # noqa: PLC0415 - these are slow to import, and most programs need no broker
 
+        from privcmd._connection import Connection  # noqa: PLC0415
+        from privcmd._signals import put_off  # noqa: PLC0415
         from privcmd.broker import START_TIMEOUT_S, Serving  # noqa: PLC0415
-        from privcmd.connection import Connection  # noqa: PLC0415
-        from privcmd.signals import put_off  # noqa: PLC0415
 
         ours, theirs = socket.socketpair()
         with theirs:

@@ -7,11 +7,11 @@ of it is sent ends the connection. To make or replace a mapping cannot be cancel
 end (a dead broker ends it with `BrokerGone`), except while it waits for paged-out frames; then everything is undone.
 """
 
-from privcmd.methods import AsyncDomains, AsyncEvents
-from privcmd.trio.client import AsyncClient
-from privcmd.trio.events import wait_event
-from privcmd.trio.foreign import AsyncForeignMemory, AsyncMapping
-from privcmd.trio.guest import AsyncGuest
+from privcmd._methods import AsyncDomains, AsyncEvents
+from privcmd.trio._client import AsyncClient
+from privcmd.trio._events import wait_event
+from privcmd.trio._foreign import AsyncForeignMemory, AsyncMapping
+from privcmd.trio._guest import AsyncGuest
 
 __all__ = [
     "AsyncClient",

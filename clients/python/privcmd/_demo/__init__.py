@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from privcmd._demo import mapping, trouble
+from privcmd._demo.guests import Guests
+from privcmd._demo.stage import CheckFailed, Stage
 from privcmd.broker import PrivateBroker
-from privcmd.demo import mapping, trouble
-from privcmd.demo.guests import Guests
-from privcmd.demo.stage import CheckFailed, Stage
 from privcmd.errors import PrivcmdError
 
 

@@ -24,16 +24,17 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
-from privcmd import calls, mman
-from privcmd.call import Call
+from privcmd import _calls as calls
+from privcmd import _mman as mman
+from privcmd._call import Call
+from privcmd._forms import frames_as_bytes
+from privcmd._mapping import BaseMapping
+from privcmd._mman import PAGE_SIZE
+from privcmd._outcome import Outcome, failed_batch_v1, runs_of
 from privcmd.errors import FrameError, PrivcmdError
-from privcmd.forms import frames_as_bytes
-from privcmd.mapping import BaseMapping
-from privcmd.mman import PAGE_SIZE
-from privcmd.outcome import Outcome, failed_batch_v1, runs_of
 
 if TYPE_CHECKING:
-    from privcmd.protocol import Notification
+    from privcmd._protocol import Notification
 
 PAGED_PAUSE_S = 100e-6
 """Between two tries for frames that are paged out; the same as libxenforeignmemory's."""

@@ -7,14 +7,14 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from privcmd.demo.guests import HOLES, PAGE
-from privcmd.demo.stage import CheckFailed
+from privcmd._demo.guests import HOLES, PAGE
+from privcmd._demo.stage import CheckFailed
 from privcmd.errors import PrivcmdError
 from privcmd.foreign import ForeignMemory
 
 if TYPE_CHECKING:
-    from privcmd.demo.guests import Guests
-    from privcmd.demo.stage import Stage
+    from privcmd._demo.guests import Guests
+    from privcmd._demo.stage import Stage
 
 WAIT_S = 20.0
 """How long the broker may take to notice a change; it is asked again and again until then."""

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from privcmd import calls
-from privcmd.faces import AwaitingGroup, BlockingGroup, awaiting, blocking
+from privcmd import _calls as calls
+from privcmd._faces import AwaitingGroup, BlockingGroup, awaiting, blocking
 
 
 class Methods:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
-from privcmd.demo.stage import CheckFailed
+from privcmd._demo.stage import CheckFailed
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,7 +21,7 @@ class Actor:
 
     def __init__(self, path: str) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "privcmd.demo.device_model", path],
+            [sys.executable, "-m", "privcmd._demo.device_model", path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import trio
 
-from privcmd.guest import operations
-from privcmd.guest.stepping import stepping_async
-from privcmd.guest.vcpu import Readable, Steps, Vcpu
+from privcmd.guest import _operations as operations
+from privcmd.guest._stepping import stepping_async
+from privcmd.guest._vcpu import Readable, Steps, Vcpu
 
 if TYPE_CHECKING:
-    from privcmd.trio.client import AsyncClient
+    from privcmd.trio._client import AsyncClient
 
 T = TypeVar("T")
 

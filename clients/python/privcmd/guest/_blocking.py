@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from privcmd.client import Client
 from privcmd.errors import PrivcmdError
-from privcmd.guest import operations
-from privcmd.guest.stepping import stepping
-from privcmd.guest.vcpu import Readable, Steps, Vcpu
+from privcmd.guest import _operations as operations
+from privcmd.guest._stepping import stepping
+from privcmd.guest._vcpu import Readable, Steps, Vcpu
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -8,7 +8,7 @@ import mmap
 from array import array
 from typing import TYPE_CHECKING, Self
 
-from privcmd import mman
+from privcmd import _mman as mman
 from privcmd.errors import FrameError, PrivcmdError
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from privcmd.faces import dressed
+from privcmd._faces import dressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from privcmd.guest.vcpu import Steps, Vcpu
+    from privcmd.guest._vcpu import Steps, Vcpu
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -7,11 +7,11 @@ import errno
 import signal
 from typing import TYPE_CHECKING, Any
 
-from privcmd.demo.guests import HOLES, PAGE
+from privcmd._demo.guests import HOLES, PAGE
 
 if TYPE_CHECKING:
-    from privcmd.demo.guests import Guests
-    from privcmd.demo.stage import Stage
+    from privcmd._demo.guests import Guests
+    from privcmd._demo.stage import Stage
 
 V1_FAILED = 0xF0000000
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from privcmd.answers import (
+from privcmd._answers import (
     DomainInfo,
     DomainRow,
     Fault,
@@ -28,11 +28,11 @@ from privcmd.answers import (
     Space,
     SpaceRow,
 )
-from privcmd.call import Call, given, nothing, whole
+from privcmd._call import Call, given, nothing, whole
+from privcmd._forms import as_maps, frames_as_bytes, grant_segments, hypercall_arguments, numbers, pick
+from privcmd._rules import PPM, InjectedFault, errno_name, runs
 from privcmd.evtchn import EventChannel
-from privcmd.forms import as_maps, frames_as_bytes, grant_segments, hypercall_arguments, numbers, pick
 from privcmd.results import Batch, MemoryFile, SharedPages
-from privcmd.rules import PPM, InjectedFault, errno_name, runs
 
 if TYPE_CHECKING:
     from array import array

@@ -8,14 +8,14 @@ import os
 from array import array
 from typing import TYPE_CHECKING, Self
 
-from privcmd import mman
+from privcmd import _mman as mman
+from privcmd._mman import PAGE_SIZE
 from privcmd.errors import FrameError, PrivcmdError
-from privcmd.mman import PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from privcmd.mapping import BaseMapping
+    from privcmd._mapping import BaseMapping
     from privcmd.results import Batch
 
 _NIBBLE, _PAGED = 0xF0000000, 0x80000000

@@ -13,17 +13,17 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from privcmd import calls
-from privcmd.call import Call
+from privcmd import _calls as calls
+from privcmd._call import Call
 from privcmd.errors import PrivcmdError
-from privcmd.guest.grants import ENTRIES_PER_PAGE, GrantEntry
-from privcmd.guest.ioreq import BUFFERED_ADDRESSES, BUFFERED_SIZES, Ioreq, IoreqState, IoreqType, put_buffered
-from privcmd.guest.servers import CONFIG_ADDRESS, CONFIG_DATA, CONFIG_ENABLED, PAGE_SIZE, Connected, chosen, map_pages
+from privcmd.guest._grants import ENTRIES_PER_PAGE, GrantEntry
+from privcmd.guest._ioreq import BUFFERED_ADDRESSES, BUFFERED_SIZES, Ioreq, IoreqState, IoreqType, put_buffered
+from privcmd.guest._servers import CONFIG_ADDRESS, CONFIG_DATA, CONFIG_ENABLED, PAGE_SIZE, Connected, chosen, map_pages
 
 if TYPE_CHECKING:
     import mmap
 
-    from privcmd.protocol import Notification
+    from privcmd._protocol import Notification
     from privcmd.results import Interrupts, IoreqServer
 
 SIZES = (1, 2, 4, 8)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from privcmd.call import Call
+    from privcmd._call import Call
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from collections import deque
 
 import msgpack
 
-from privcmd.descriptors import DESCRIPTORS
+from privcmd._descriptors import DESCRIPTORS
 from privcmd.errors import BrokerConfused, PrivcmdError
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it

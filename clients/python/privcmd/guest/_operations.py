@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from privcmd.guest.ioreq import Ioreq, IoreqType
+from privcmd.guest._ioreq import Ioreq, IoreqType
 
 if TYPE_CHECKING:
-    from privcmd.guest.vcpu import Steps, Vcpu
+    from privcmd.guest._vcpu import Steps, Vcpu
     from privcmd.results import Interrupts
 
 

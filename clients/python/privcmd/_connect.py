@@ -8,8 +8,8 @@ import errno
 import os
 import socket
 
+from privcmd._protocol import MAX_FDS_PER_READ
 from privcmd.errors import BrokerConfused, NoBroker
-from privcmd.protocol import MAX_FDS_PER_READ
 
 READ_BYTES = 64 * 1024
 """The size of one read: enough for all answers of a pipeline of small requests, and cheap to allocate."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import trio
 
-from privcmd.call import Call, plain
-from privcmd.connect import connect_error, read_some, socket_path
+from privcmd._call import Call, plain
+from privcmd._connect import connect_error, read_some, socket_path
+from privcmd._methods import AsyncDomains, AsyncEvents, AsyncMethods
+from privcmd._protocol import MAX_NOTICES, Answer, Conversation, Notification, result_of
 from privcmd.errors import BrokerGone, PrivcmdError
 from privcmd.faults import AsyncFaults
-from privcmd.methods import AsyncDomains, AsyncEvents, AsyncMethods
-from privcmd.protocol import MAX_NOTICES, Answer, Conversation, Notification, result_of
 
 if TYPE_CHECKING:
     import os

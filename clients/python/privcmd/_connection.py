@@ -18,9 +18,9 @@ import threading
 import time
 from collections import deque
 
-from privcmd.connect import connect_error, read_some, socket_path
+from privcmd._connect import connect_error, read_some, socket_path
+from privcmd._protocol import MAX_NOTICES, Answer, Conversation, Notification
 from privcmd.errors import BrokerGone, NoAnswer, PrivcmdError
-from privcmd.protocol import MAX_NOTICES, Answer, Conversation, Notification
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:

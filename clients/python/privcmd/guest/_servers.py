@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from privcmd.guest.ioreq import SLOT_BYTES, Ioreq, IoreqSlot, IoreqType
+from privcmd.guest._ioreq import SLOT_BYTES, Ioreq, IoreqSlot, IoreqType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import trio
 
+from privcmd._mapper import PAGED_RETRIES, Errors, Mapper, Pause, Steps
+from privcmd._mapping import BaseMapping
 from privcmd.errors import BrokerGone
-from privcmd.mapper import PAGED_RETRIES, Errors, Mapper, Pause, Steps
-from privcmd.mapping import BaseMapping
 
 if TYPE_CHECKING:
     from array import array
     from collections.abc import Callable, Iterable, Sequence
 
-    from privcmd.trio.client import AsyncClient
+    from privcmd.trio._client import AsyncClient
 
 T = TypeVar("T")
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Self
 
 import privcmd
 from privcmd import ForeignMemory
-from privcmd.demo.cast import Actor
+from privcmd._demo.cast import Actor
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from privcmd import Client, PrivateBroker
-    from privcmd.demo.stage import Stage
+    from privcmd._demo.stage import Stage
 
 PAGE = privcmd.PAGE_SIZE
 HVM_PAGES = 64 * 256
