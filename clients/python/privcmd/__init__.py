@@ -11,7 +11,7 @@ The blocking face::
 
 The face for trio is ``privcmd.trio``, with the same names (``privcmd.aio`` is its former name and goes on working);
 ``privcmd.guest`` is a guest that a test scripts, ``privcmd.run.host`` a whole host. The names in the ``__all__`` of
-these modules are for users; the other modules are not, and change without notice. To import this package costs next
+modules without an underscore are for users; modules with one change without notice. To import this package costs next
 to nothing: each name imports its module when it is first used. numpy is never needed, and trio only for
 ``privcmd.trio``.
 """

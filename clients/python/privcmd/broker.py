@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from privcmd.client import Client
 
+__all__ = ["PrivateBroker"]
+
 START_TIMEOUT_S = 30.0
 """How long a start may take. It usually takes a fifth of a second, and ten times that on a busy machine."""
 

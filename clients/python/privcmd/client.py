@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from privcmd._call import Call
 
 
+__all__ = ["Client"]
+
 T = TypeVar("T")
 
 

@@ -14,6 +14,8 @@ TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     from typing import Any
 
+__all__ = ["BrokerConfused", "BrokerGone", "FrameError", "NoAnswer", "NoBroker", "PrivcmdError"]
+
 
 def errno_name(number: int) -> str:
     """The name of an errno: ``errno_name(3) == "ESRCH"``; numbers without one become "errno 4000"."""

@@ -8,6 +8,8 @@ import os
 import select
 from typing import Self
 
+__all__ = ["EventChannel"]
+
 
 class EventChannel:
     """A port and its two events.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Callable, Iterable, Sequence
 
+__all__ = ["ForeignMemory", "Mapping"]
+
 T = TypeVar("T")
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+__all__ = ["__version__"]
+
 try:
     from privcmd._version import VERSION as _BUILT
 except ImportError:  # a tree that nothing was installed from; clients/c/Makefile says the same

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import privcmd
 
+ROOT = Path(__file__).resolve().parents[3]
 HEAVY = {"numpy", "trio", "privcmdd", "asyncio"}
 
 
@@ -37,6 +40,33 @@ def test_public_names_exist(name: str) -> None:
     """Law: whatever `__all__` promises can be had, and dir() shows it."""
     assert getattr(privcmd, name) is not None
     assert name in dir(privcmd)
+
+
+def public_modules() -> set[str]:
+    """The modules that users may import: those without an underscore; of ``privcmd.run`` the page names one."""
+    names = {"privcmd", *(module.name for module in pkgutil.walk_packages(privcmd.__path__, "privcmd."))}
+    public = {name for name in names if not any(part.startswith("_") for part in name.split("."))}
+    return {name for name in public if not name.startswith("privcmd.run")} | {"privcmd.run.host"}
+
+
+def test_the_page_of_versions_names_what_is_public() -> None:
+    """Law: a module has no underscore if, and only if, the page promises what it exports; it says what that is."""
+    page = (ROOT / "docs/reference/versions.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"^\| Python \| the names.*$", page, re.MULTILINE)
+
+    assert set(re.findall(r"`(privcmd[\w.]*)`", row)) == public_modules()
+    for name in public_modules():
+        module = importlib.import_module(name)
+        assert [each for each in module.__all__ if not hasattr(module, each)] == [], name
+
+
+@pytest.mark.parametrize("name", sorted({*privcmd.__all__} - {"PAGE_SIZE", "PROT_EXEC", "PROT_READ", "PROT_WRITE"}))
+def test_a_public_name_is_at_home_in_a_public_module(name: str) -> None:
+    """Law: whatever `privcmd` exports is exported by the module that it comes from, which users may import too."""
+    home = f"privcmd.{privcmd._HOMES[name]}"
+
+    assert home in public_modules()
+    assert name in importlib.import_module(home).__all__
 
 
 def test_unknown_names_are_attribute_errors() -> None:
