@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import batch
+import fairness
 import ioreq
 import roundtrip
 import saverestore
@@ -21,6 +22,7 @@ BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 BENCHMARKS = (
     ("Round trip", roundtrip),
     ("Big batches", batch),
+    ("Fairness", fairness),
     ("C client", shim),
     ("Save and restore", saverestore),
     ("Device models", ioreq),

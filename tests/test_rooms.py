@@ -137,6 +137,7 @@ COVERED_BY = {
     "service/hypercalls/grant_table_op": "service/methods/test_gntdev.py",
     "service/hypercalls/info": "service/hypercalls/test_domctl.py",
     "service/hypercalls/sched_op": "service/hypercalls/test_hvm_context.py",
+    "service/holds": "service/methods/test_conversation.py",
     "service/incident": "server/test_report.py",
     "service/injection": "service/methods/test_faults.py",
     "service/keeping": "service/test_keeper.py",

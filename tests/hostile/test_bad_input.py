@@ -59,6 +59,7 @@ def seen(client: RawClient) -> dict[str, Any]:
 
 # Counters of what was asked, not of what there is: an attack may move these.
 TRAFFIC = {
+    "holds",
     "requests",
     "errors",
     "unanswered",

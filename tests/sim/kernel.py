@@ -11,7 +11,7 @@ import contextlib
 from types import SimpleNamespace, coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from privcmdd.server import outbox, peer
+from privcmdd.server import outbox, peer, turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
@@ -187,6 +187,7 @@ class Kernel:
         for module, name, value in (
             (peer, "trio", trio),
             (outbox, "trio", trio),
+            (turns, "trio", trio),
             (peer, "select", SimpleNamespace(poll=Poll)),
             (peer, "perf_counter", self.look),
             (peer, "sched_yield", lambda: None),

@@ -64,6 +64,7 @@ class Plan:
         crowding: Of the new clients, how many become threads of a space that is there already.
         slowness: How often a request that could go on after a pause has to let somebody else go first.
         uids: Whom clients run as.
+        quantum_s: How long a turn at the loop is; 0: others may run at each pause.
     """
 
     seed: int
@@ -81,6 +82,7 @@ class Plan:
     crowding: float
     slowness: float
     uids: tuple[int, ...]
+    quantum_s: float
 
 
 def plan(seed: int, n_asks: int) -> Plan:
@@ -133,6 +135,7 @@ def plan(seed: int, n_asks: int) -> Plan:
         crowding=0.95 if crowd else rng.choice((0.1, 0.5, 0.9)),
         slowness=0.95 if crowd else rng.choice((0.0, 0.8)),
         uids=(ADMIN,) if crowd else (ADMIN, ADMIN, ADMIN, USER, GUEST),
+        quantum_s=rng.choice((0.0, 0.0, 1e-4)),
     )
 
 

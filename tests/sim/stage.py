@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Stage(World):
     """A world to be played by hand. Enter it."""
 
-    def __init__(self, settings: Settings, room_bytes: int = 65_536) -> None:
-        quiet = replace(plan(0, 0), settings=settings, room_bytes=room_bytes, linger_s=1.0)
+    def __init__(self, settings: Settings, room_bytes: int = 65_536, quantum_s: float = 0.0) -> None:
+        quiet = replace(plan(0, 0), settings=settings, room_bytes=room_bytes, linger_s=1.0, quantum_s=quantum_s)
         super().__init__(quiet)
 
     def __enter__(self) -> Self:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from privcmdd.model.errors import ModelError
 from privcmdd.server.logs import Log
 from privcmdd.server.peer import Conduct, Peer
+from privcmdd.server.turns import Turns
 from privcmdd.service.broker import Broker
 from privcmdd.service.session import Identity
 from privcmdd.service.settings import Limits
@@ -192,6 +193,7 @@ class World:
         self._healed = False
         self._log = hashlib.sha256()
         self._n_connected = 0
+        self._turns = Turns(plan.quantum_s)
         self._conduct = Conduct(plan.settings.limits.connection_queued_bytes, plan.linger_s)
 
     # The run
@@ -344,6 +346,7 @@ class World:
             client.end,  # type: ignore[arg-type] # of a socket, it is what a peer uses
             self.broker,
             session,
+            turns=self._turns,
             conduct=self._conduct,
             log=Reasons(client),
             fork=lambda function: self.kernel.start(f"output of client {client.number}", function),

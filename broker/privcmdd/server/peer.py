@@ -3,7 +3,7 @@
 
 The loop works on the bare socket. It reads first and waits only when there is nothing to read, does every
 request that one read brought, and answers them with one send: a request costs no task, no context and no
-log line. In exchange it counts, and lets other connections run after a few reads or half a millisecond.
+log line. In exchange it looks at the clock, and takes its turn with other connections (``turns``).
 
 A connection ends gracefully when its stream ends or breaks: complete requests are answered first. It ends at once
 when the peer has hung up; a long request looks for that at each of its checkpoints.
@@ -24,7 +24,8 @@ import trio
 from privcmdd.model.errors import ModelError
 from privcmdd.server import fdpass
 from privcmdd.server.outbox import Outbox
-from privcmdd.service.steps import Delay, Ticket
+from privcmdd.service.holds import LONG_S
+from privcmdd.service.steps import CHECKPOINT, Delay, Ticket
 from privcmdd.wire.connection import Connection, State
 from privcmdd.wire.messages import BadRequest, Notification, Request
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from privcmdd.server.closer import Closer
     from privcmdd.server.logs import Log
     from privcmdd.server.outbox import Fork
+    from privcmdd.server.turns import Turns
     from privcmdd.service.broker import Broker
     from privcmdd.service.reply import Reply
     from privcmdd.service.session import Session
@@ -44,19 +46,16 @@ if TYPE_CHECKING:
 # frames, a read may bring more.
 READ_BYTES: Final = 16_384
 BULK_READ_BYTES: Final = fdpass.MOST_BYTES
-# Reads before other connections have their turn, for a client that sends without a pause.
-READS_PER_TURN: Final = 8
-# Time after which other connections have their turn, looked at between requests: a hundred small ones, or a large one.
-TURN_S: Final = 0.0005
 # Answers gathered for one send.
 SEND_BYTES: Final = 65_536
 
 REQUESTS: Final = (Request, BadRequest)
 
 
-# How often a connection looks for the next request, with a sched_yield(2) between two looks, before it sleeps. A client
-# that waits for each answer sends its next request at once, and to sleep and be woken costs more than all the rest. A
-# connection where nothing arrives during the looks does fewer of them, and then none, except in one wait of so many.
+# How often a connection that is alone looks for the next request, with a sched_yield(2) between two looks, before it
+# sleeps. A client that waits for each answer sends its next request at once, and to sleep and be woken costs more than
+# all the rest. A connection where nothing arrives during the looks does fewer of them, and then none, except in one
+# wait of so many. When others have worked since it was woken, it does not look: they would wait for its looks.
 YIELDS: Final = 8
 RETRY_WAITS: Final = 64
 
@@ -86,6 +85,7 @@ class Peer:
     """A connection from its acceptance to its end. ``run`` it once; ``close`` it always."""
 
     __slots__ = (
+        "_alone",
         "_broker",
         "_caught_up",
         "_closed",
@@ -94,9 +94,12 @@ class Peer:
         "_connection",
         "_log",
         "_outbox",
+        "_place",
         "_session",
         "_sock",
         "_strays",
+        "_turns",
+        "_woken",
     )
 
     def __init__(
@@ -105,6 +108,7 @@ class Peer:
         broker: Broker,
         session: Session,
         *,
+        turns: Turns,
         conduct: Conduct,
         log: Log,
         fork: Fork,
@@ -117,6 +121,7 @@ class Peer:
             sock: Non-blocking; ``close`` closes it.
             broker: Does the requests.
             session: The session that the requests belong to.
+            turns: Whose turn it is.
             conduct: How to treat the peer.
             log: Where lines about errors go.
             fork: Runs an async function beside the caller.
@@ -139,11 +144,17 @@ class Peer:
             fork,
         )
         self._closed = False
+        self._turns = turns
+        self._place = turns.join(session.identity.uid)
+        self._woken = 0.0  # the clock when it was woken, or when its turn began
+        self._alone = True  # nobody else was woken between its last two wakings
 
     async def run(self) -> None:
         """Serve until the peer has gone, has ended its stream, or broke the protocol."""
         try:
-            if await self._serve():
+            is_whole = await self._serve()
+            self._rest()
+            if is_whole:
                 await self._outbox.wait_below(0)
             else:
                 with trio.move_on_after(self._conduct.linger_s):
@@ -169,6 +180,7 @@ class Peer:
             return
         self._closed = True
         self._tell_caught_up()
+        self._turns.leave(self._place)
         trio.lowlevel.notify_closing(self._sock)
         self._outbox.close()
         if self._closer is None:
@@ -188,28 +200,35 @@ class Peer:
         closer, uid = self._closer, session.identity.uid
         receive = fdpass.receive_bytes if closer is None else fdpass.receive
         perform = self._broker.perform
-        n_reads = n_bytes = n_yields = n_waits = 0
+        turns = self._turns
+        place = self._place
+        quantum_s = turns.quantum_s
+        n_bytes = n_yields = n_waits = 0
         patience = YIELDS
-        turn_ends = perf_counter() + TURN_S
         replies: list[bytes] = []
+        size_bytes = READ_BYTES
+        last = self._woken = perf_counter()
+        if turns.crowded:
+            last = await self._turn(woken=True)
         while True:
             try:
-                size_bytes = BULK_READ_BYTES if connection.state is inside_message else READ_BYTES
                 if closer is not None and closer.is_full(uid):
+                    self._rest()
                     await closer.wait(uid)
+                    last = self._woken = perf_counter()
                 data = receive(sock, size_bytes)
             except BlockingIOError:
-                if n_yields < patience:
+                if n_yields < patience and self._alone and turns.last is place and not turns.crowded:
                     n_yields += 1
                     sched_yield()
                     continue
-                patience = patience - 1 if patience else YIELDS * (n_waits % RETRY_WAITS == 0)
+                if n_yields >= patience:
+                    patience = patience - 1 if patience else YIELDS * (n_waits % RETRY_WAITS == 0)
                 if not n_waits:
                     self._tell_caught_up()
                 n_waits += 1
-                await trio.lowlevel.wait_readable(sock)
-                n_reads = n_yields = 0
-                turn_ends = perf_counter() + TURN_S
+                last = await self._readable()
+                n_yields = 0
                 continue
             except fdpass.DescriptorsCame as came:
                 self._strays = came.fds
@@ -220,6 +239,7 @@ class Peer:
             if n_yields:
                 n_yields = 0
                 patience = YIELDS
+                last = perf_counter()
             events = decode(data)
             for event in events:
                 if isinstance(event, REQUESTS):
@@ -229,9 +249,9 @@ class Peer:
                     except StopIteration as stop:
                         reply = stop.value
                     else:
-                        reply = await self._drive(steps, pause, replies)
-                        n_reads = n_bytes = 0
-                        turn_ends = perf_counter() + TURN_S
+                        reply = await self._drive(steps, pause, replies, last)
+                        last = perf_counter()
+                        n_bytes = 0
                     if reply.fds or reply.close:
                         try:
                             await self._send(replies)
@@ -243,14 +263,17 @@ class Peer:
                             outbox.send(reply.data, reply.fds)
                         if reply.close:
                             return False
-                        continue
-                    replies.append(reply.data)
-                    n_bytes += len(reply.data)
-                    if n_bytes >= SEND_BYTES or perf_counter() > turn_ends:
+                    else:
+                        replies.append(reply.data)
+                        n_bytes += len(reply.data)
+                    now = perf_counter()
+                    if now - last > LONG_S:
+                        self._broker.world.holds.note(event.method, now - last)
+                    last = now
+                    if n_bytes >= SEND_BYTES or now - self._woken >= quantum_s:
                         await self._send(replies)
-                        await trio.lowlevel.checkpoint()
-                        n_reads = n_bytes = 0
-                        turn_ends = perf_counter() + TURN_S
+                        last = await self._turn()
+                        n_bytes = 0
                 elif isinstance(event, Notification):
                     self._broker.notice(session, event)
                 else:
@@ -262,11 +285,45 @@ class Peer:
             if replies or outbox.n_bytes:
                 await self._send(replies)
             n_bytes = 0
-            n_reads += 1
-            if n_reads >= READS_PER_TURN:
-                await trio.lowlevel.checkpoint()
-                n_reads = 0
-                turn_ends = perf_counter() + TURN_S
+            size_bytes = BULK_READ_BYTES if connection.state is inside_message else READ_BYTES
+            if not self._alone and len(data) < READ_BYTES and size_bytes == READ_BYTES:
+                last = await self._readable()  # with others at work, a look would mostly find nothing
+            elif perf_counter() - self._woken >= quantum_s:
+                last = await self._turn()
+
+    async def _readable(self) -> float:
+        """Wait until something has arrived, and for the turn if others have turns.
+
+        Returns:
+            The clock when the turn begins.
+        """
+        self._rest()
+        await trio.lowlevel.wait_readable(self._sock)
+        self._woken = perf_counter()
+        self._alone = self._turns.last is self._place
+        self._turns.last = self._place
+        turns = self._turns
+        if turns.crowded or self._woken > turns.pass_ends_s:
+            return await self._turn(woken=True)
+        return self._woken
+
+    async def _turn(self, *, woken: bool = False) -> float:
+        """Let others have their turns, and wait for the next one.
+
+        Args:
+            woken: It was woken just now.
+
+        Returns:
+            The clock when the turn begins.
+        """
+        await self._turns.take(self._place, perf_counter() - self._woken, woken=woken)
+        self._woken = perf_counter()
+        return self._woken
+
+    def _rest(self) -> None:
+        """Give up the turn, before something else is waited for."""
+        if self._place.chosen:
+            self._turns.give(self._place, perf_counter() - self._woken)
 
     async def _send(self, replies: list[bytes]) -> None:
         """Send gathered answers and empty the list; wait while the peer has too many answers to take."""
@@ -274,10 +331,21 @@ class Peer:
             self._outbox.send(replies[0] if len(replies) == 1 else b"".join(replies))
             replies.clear()
         if self._outbox.n_bytes > self._conduct.queue_bytes:
+            self._rest()
             await self._outbox.wait_below(self._conduct.queue_bytes)
+            self._woken = perf_counter()
+            await self._turn(woken=True)
 
-    async def _drive(self, steps: Generator[Pause, None, Reply], pause: Pause, replies: list[bytes]) -> Reply:
-        """Take a request to its end; other connections run where it pauses. Earlier replies are sent first.
+    async def _drive(
+        self, steps: Generator[Pause, None, Reply], pause: Pause, replies: list[bytes], last: float
+    ) -> Reply:
+        """Take a request to its end. Earlier replies are sent first. Where it pauses, other connections may run.
+
+        Args:
+            steps: The request, of which the first step is done.
+            pause: Where it has paused.
+            replies: Earlier replies.
+            last: The clock when the first step began.
 
         Returns:
             The request's reply.
@@ -291,12 +359,19 @@ class Peer:
         try:
             await self._send(replies)
             while True:
-                if isinstance(pause, Ticket):
-                    await _turn(pause)
-                elif isinstance(pause, Delay):
-                    await _wait(pause.seconds, hang_up)
-                else:
-                    await trio.lowlevel.checkpoint()
+                now = perf_counter()
+                if now - last > LONG_S:
+                    self._broker.world.holds.note(self._session.method, now - last)
+                last = now
+                waits = not (pause is CHECKPOINT or (isinstance(pause, Ticket) and pause.granted))
+                if waits:
+                    self._rest()
+                    await _over(pause, hang_up)
+                    self._woken = perf_counter()
+                elif now - self._woken < self._turns.quantum_s:
+                    pause = next(steps)
+                    continue
+                last = await self._turn(woken=waits)
                 if hang_up.poll(0):
                     raise PeerGone
                 pause = next(steps)
@@ -314,18 +389,13 @@ class Peer:
         self._log.once(self._session.identity.uid, reason, event, problem=problem)
 
 
-async def _turn(ticket: Ticket) -> None:
-    """Wait until a ticket is granted."""
-    if ticket.granted:
-        await trio.lowlevel.checkpoint()
-        return
-    granted = trio.Event()
-    ticket.on_grant = granted.set
-    await granted.wait()
-
-
-async def _wait(seconds: float, hang_up: select.poll) -> None:
-    """Wait for so many seconds, or until the peer has hung up."""
-    with trio.move_on_after(seconds):
-        while not hang_up.poll(0):  # noqa: ASYNC110 - no event says so
-            await trio.sleep(HANG_UP_S)
+async def _over(pause: Pause, hang_up: select.poll) -> None:
+    """Wait until a ticket is granted; or for a delay, or until the peer has hung up."""
+    if isinstance(pause, Ticket):
+        granted = trio.Event()
+        pause.on_grant = granted.set
+        await granted.wait()
+    elif isinstance(pause, Delay):
+        with trio.move_on_after(pause.seconds):
+            while not hang_up.poll(0):  # noqa: ASYNC110 - no event says so
+                await trio.sleep(HANG_UP_S)

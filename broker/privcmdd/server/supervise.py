@@ -28,6 +28,7 @@ from privcmdd.server.host_files import HostFiles
 from privcmdd.server.listen import bar_descriptors
 from privcmdd.server.peer import Conduct, Peer
 from privcmdd.server.report import Reports
+from privcmdd.server.turns import Passes, Turns
 from privcmdd.service.broker import Broker
 from privcmdd.service.methods import machinery
 
@@ -106,6 +107,7 @@ class Supervisor:
         )
         self._lost = [] if keeper is None else keeper.load(self._broker.world)
         self._conduct = _conduct(configuration)
+        self._turns = Turns()
         self._peers: dict[Session, Peer] = {}
         self._closer = Closer(self._fork)
         self._nobody_left = trio.Event()
@@ -120,6 +122,7 @@ class Supervisor:
             The process's exit code: DRAINED when all that had arrived was answered, else FORCED.
         """
         code = FORCED  # a second signal cancels all of what follows
+        trio.lowlevel.add_instrument(Passes(self._turns))
         try:
             with trio.open_signal_receiver(*signals.HANDLED) as received:
                 signals.release()
@@ -266,6 +269,7 @@ class Supervisor:
             sock,
             self._broker,
             session,
+            turns=self._turns,
             conduct=self._conduct,
             log=self._log,
             fork=self._fork,

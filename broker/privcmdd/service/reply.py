@@ -6,10 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from privcmdd.wire.messages import response_ok
+from privcmdd.wire.codec import pack
+from privcmdd.wire.messages import response_ok, response_packed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
 
 class Reply(NamedTuple):
@@ -38,3 +39,31 @@ class WithDescriptors:
     def reply(self, msgid: int) -> Reply:
         """The reply to a request, with the descriptors."""
         return Reply(response_ok(msgid, self.result), self.open())
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A handler's result that is encoded already.
+
+    Attributes:
+        n_pairs: How many keys the result has.
+        pairs: Its keys and values, encoded, in any pieces.
+    """
+
+    n_pairs: int
+    pairs: tuple[bytes, ...]
+
+    def reply(self, msgid: int) -> Reply:
+        """The reply to a request."""
+        return Reply(response_packed(msgid, self.n_pairs, self.pairs))
+
+    def with_more(self, more: Mapping[str, Any]) -> Packed:
+        """This result with more keys."""
+        return Packed(self.n_pairs + len(more), (*self.pairs, *encoded(more)))
+
+
+def encoded(pairs: Mapping[str, Any]) -> Iterable[bytes]:
+    """Keys and values as ``Packed`` has them."""
+    for key, value in pairs.items():
+        yield pack(key)
+        yield pack(value)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from privcmdd.service.reply import Reply, WithDescriptors
+from privcmdd.service.reply import Packed, Reply, WithDescriptors
 from privcmdd.service.steps import CHECKPOINT, Ticket
 from privcmdd.wire.messages import response_ok
 
@@ -74,7 +74,7 @@ class Numbers:
 class Numbered:
     """A handler's result whose reply has the numbers of its steps."""
 
-    result: dict[str, Any] | WithDescriptors
+    result: dict[str, Any] | Packed | WithDescriptors
     numbers: Numbers
 
     def reply(self, msgid: int) -> Reply:
@@ -82,6 +82,8 @@ class Numbered:
         result, stamp = self.result, self.numbers.stamp()
         if isinstance(result, WithDescriptors):
             reply = WithDescriptors({**result.result, **stamp}, result.open).reply(msgid)
+        elif isinstance(result, Packed):
+            reply = result.with_more(stamp).reply(msgid)
         else:
             reply = Reply(response_ok(msgid, {**result, **stamp}))
         self.numbers.clear()

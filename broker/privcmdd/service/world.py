@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from privcmdd.model.errors import Unanswered
 from privcmdd.service.findings import Findings, sees
+from privcmdd.service.holds import Holds
 from privcmdd.service.sequence import Sequence
 from privcmdd.wire.messages import notification
 
@@ -62,6 +63,7 @@ class World:
         unanswered: How often each operation that has no answer here was asked for, by its name.
         broken: Laws that are broken, each with the part of the state that breaks it, and how often it was found again.
             Filled only when every request is checked (``paranoid``).
+        holds: How long requests held the loop; the server fills it, because it has the clock.
         n_requests: Number of requests.
         n_refused: Number of requests that were answered with an error.
         n_incidents: Number of incidents: bugs of our own that were met.
@@ -109,6 +111,7 @@ class World:
         self.machine_files: set[int] = set()
         self.unanswered: dict[str, int] = {}
         self.broken: dict[tuple[str, str], int] = {}
+        self.holds = Holds()
         self.n_requests = 0
         self.n_refused = 0
         self.n_incidents = 0

@@ -219,4 +219,7 @@ def decode(data: Buffer) -> object:
 
 
 # One packer for the whole process: a new packer for each answer allocates and clears its buffer each time.
-pack: Final[Callable[[object], bytes]] = msgpack.Packer().pack
+_PACKER: Final = msgpack.Packer()
+pack: Final[Callable[[object], bytes]] = _PACKER.pack
+array_header: Final[Callable[[int], bytes]] = _PACKER.pack_array_header
+map_header: Final[Callable[[int], bytes]] = _PACKER.pack_map_header

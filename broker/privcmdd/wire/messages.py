@@ -6,11 +6,11 @@ the request is a `BadRequest` and gets an answer; if not, the mistake is a `Code
 """
 
 import errno as errnos
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from privcmdd.wire.codec import CodecError, pack
+from privcmdd.wire.codec import CodecError, array_header, map_header, pack
 
 REQUEST: Final = 0
 RESPONSE: Final = 1
@@ -116,6 +116,17 @@ def _kind(value: object) -> str:
 def response_ok(msgid: int, result: object) -> bytes:
     """Encode `[1, msgid, nil, result]`."""
     return pack((RESPONSE, msgid, None, result))
+
+
+def response_packed(msgid: int, n_pairs: int, pairs: Iterable[bytes]) -> bytes:
+    """Encode `[1, msgid, nil, result]`, where result is a map whose keys and values are encoded already.
+
+    Args:
+        msgid: of the request.
+        n_pairs: how many keys the map has.
+        pairs: its keys and values, in any pieces.
+    """
+    return b"".join((array_header(4), pack(RESPONSE), pack(msgid), pack(None), map_header(n_pairs), *pairs))
 
 
 def response_error(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from privcmdd import __version__
+from privcmdd.service.methods.conversation import table
 from privcmdd.service.settings import AccessRule
 from privcmdd.wire.codec import decode
 from privcmdd.wire.messages import BadRequest, Notification, Request
@@ -105,6 +106,33 @@ def test_describe_is_the_table(desk: Desk) -> None:
 
     assert told["version"] == __version__
     assert V2 in told["methods"]
+
+
+def test_describe_is_made_once_for_its_limits(desk: Desk) -> None:
+    """B5: it takes a millisecond to make, and clients may ask a hundred times; after a reload it has the new limits."""
+    session = desk.connect()
+    before = desk.call(session, "describe")["limits"]["frames_per_batch"]
+    made = table.cache_info().misses
+    for _ in range(100):
+        desk.call(session, "describe")
+    assert table.cache_info().misses == made
+
+    desk.broker.reconfigure(settings(frames_per_batch=before + 1))
+
+    assert desk.call(session, "describe")["limits"]["frames_per_batch"] == before + 1
+
+
+def test_stats_names_the_longest_holds_of_the_loop(desk: Desk) -> None:
+    """By method, those above a millisecond; names that are no method's are counted together."""
+    holds = desk.broker.world.holds
+    holds.note("maps", 0.002)
+    holds.note("maps", 0.0015)
+    holds.note("x" * 5000, 0.25)
+
+    assert desk.call(desk.connect(), "stats")["holds"] == {
+        "maps": {"longest_us": 2000, "above_1_ms": 2},
+        "others": {"longest_us": 250_000, "above_1_ms": 1},
+    }
 
 
 def test_access_is_decided_by_uid(desk: Desk) -> None:

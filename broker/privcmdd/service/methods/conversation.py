@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import errno
 from dataclasses import asdict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd import __version__
 from privcmdd.model.errors import ModelError
+from privcmdd.service.reply import Packed, encoded
 from privcmdd.service.sequence import Numbers
 from privcmdd.wire.methods import FEATURES, PROTOCOL, TOPICS
 from privcmdd.wire.schema import describe as described
@@ -16,6 +18,7 @@ from privcmdd.wire.schema import wire_limits
 
 if TYPE_CHECKING:
     from privcmdd.service.session import Session
+    from privcmdd.service.settings import Limits
     from privcmdd.service.world import World
 
     Params = dict[str, Any]
@@ -54,9 +57,16 @@ def health(world: World, _session: Session, _params: Params) -> Params:
     return {"state": "draining" if world.draining else "ready", "connections": len(world.sessions)}
 
 
-def describe(world: World, _session: Session, _params: Params) -> Params:
+def describe(world: World, _session: Session, _params: Params) -> Packed:
     """``describe``: the table of methods."""
-    return {**described(asdict(world.settings.limits)), "version": __version__}
+    return table(world.settings.limits)
+
+
+@lru_cache(maxsize=1)
+def table(limits: Limits) -> Packed:
+    """The answer of ``describe``, which takes a millisecond to make: it is kept until a reload changes the limits."""
+    told = {**described(asdict(limits)), "version": __version__}
+    return Packed(len(told), (b"".join(encoded(told)),))
 
 
 def subscribe(_world: World, session: Session, params: Params) -> Params:

@@ -67,6 +67,7 @@ def counters(world: World) -> Params:
         "done": dict(done),
         "injected": {} if world.injections is None else world.injections.statistics(),
         "uids": world.usage(),
+        "holds": world.holds.told(),
     }
 
 
