@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from privcmdd.model.errors import ModelError
 from privcmdd.service.methods.stats import counters
 from privcmdd.service.settings import AccessRule
-from support.desk import BASE, OTHER, PAGE, USER, Desk, frames, settings
+from support.desk import BASE, OTHER, PAGE, USER, Desk, frames, only_channels, settings
 from support.profiles import PROFILE
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class Clients(RuleBasedStateMachine):
             self.die(0)
         broker = self.desk.broker
         assert set(counters(broker.world)["mappings"].values()) == {0}
-        assert broker.world.usage() == {}
+        assert only_channels(broker.world.usage())
         assert broker.world.machine.events.ports(0) == {}
         assert set(self.desk.backing.files) == set(broker.world.machine.domains)
         admin = self.desk.connect()
@@ -202,6 +202,8 @@ class Clients(RuleBasedStateMachine):
             assert self.desk.call(admin, "domain.destroy", dom=domid) == {"state": "gone"}
         assert self.desk.backing.files == {}
         assert self.desk.backing.raised == {}
+        self.desk.broker.disconnect(admin)
+        assert broker.world.usage() == {}
         assert broker.world.machine.frames.n_free == broker.world.machine.frames.n_frames - 256
         broker.check()
 

@@ -11,7 +11,7 @@ import contextlib
 from types import SimpleNamespace, coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from privcmdd.server import outbox, peer, turns
+from privcmdd.server import fdpass, outbox, peer, turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
@@ -191,6 +191,7 @@ class Kernel:
             (peer, "select", SimpleNamespace(poll=Poll)),
             (peer, "perf_counter", self.look),
             (peer, "sched_yield", lambda: None),
+            (fdpass, "unread", lambda end: end.n_unread > 0),
         ):
             self._swapped.enter_context(swapped(module, name, value))
         return self

@@ -168,3 +168,8 @@ def errnos(err: bytes | list[int] | None) -> list[int]:
 def triples(extents: bytes) -> list[tuple[int, int, int]]:
     """Extents of an answer."""
     return [(first, page, n) for first, page, n in struct.iter_unpack("<III", extents)]
+
+
+def only_channels(usage: dict[str, dict[str, int]]) -> bool:
+    """Whether nobody pays for anything but the events of channels, which stay as long as a guest's port."""
+    return all(slot == "fds" or not amount for used in usage.values() for slot, amount in used.items())

@@ -6,6 +6,7 @@ from __future__ import annotations
 import array
 import ctypes
 import errno
+import fcntl
 import os
 import socket
 import struct
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; Python has no name for it
+SIOCOUTQ: Final = 0x5411  # asm-generic/sockios.h
 FEW_GROUPS: Final = 64
 MAX_GROUPS: Final = 65_536  # NGROUPS_MAX
 FD_BYTES: Final = 4
@@ -88,6 +90,13 @@ def send(sock: socket.socket, data: bytes | memoryview, fds: Sequence[int]) -> i
     """
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
     return sock.sendmsg([data], [rights])
+
+
+def unread(sock: socket.socket) -> bool:
+    """Whether the peer has not read all that it was sent (unix(7), SIOCOUTQ)."""
+    n_bytes = array.array("i", [0])
+    fcntl.ioctl(sock, SIOCOUTQ, n_bytes)
+    return bool(n_bytes[0])
 
 
 def close_all(fds: Sequence[int]) -> None:

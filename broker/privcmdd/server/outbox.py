@@ -4,12 +4,16 @@
 Bytes go straight to the socket while it takes them; only what it does not take is queued here, and charged
 to the client's uid. So a client that reads its answers is never charged. The queue is bounded by its owner, the
 ``Peer``: above the bound it stops reading requests, and notifications are dropped and counted.
+
+Descriptors are charged until the client has read what it was sent: those that wait in its socket count against the
+limit that the kernel sets for all that we have under way (ETOOMANYREFS, unless we are privileged).
 """
 
 from __future__ import annotations
 
+import errno
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -23,11 +27,18 @@ if TYPE_CHECKING:
     Fork = Callable[[Callable[[], Awaitable[None]]], None]
 
 
+# How soon descriptors are sent again that the kernel did not take because too many are under way.
+RETRY_S: Final = 0.05
+# How soon it is noticed that a peer has taken the descriptors that it was sent.
+TAKEN_S: Final = 0.01
+
+
 class Outbox:
     """The outgoing side of a connection.
 
     Attributes:
         n_bytes: Bytes queued, not yet taken by the socket.
+        n_fds: Descriptors charged: queued, or sent and perhaps not read.
         n_dropped: Notifications that did not fit.
         broken: The peer takes no more; what is sent from now on is lost.
     """
@@ -37,12 +48,15 @@ class Outbox:
         "_flushing",
         "_fork",
         "_give_back",
+        "_hold",
         "_queue",
         "_room",
         "_sock",
+        "_watching",
         "broken",
         "n_bytes",
         "n_dropped",
+        "n_fds",
     )
 
     def __init__(
@@ -50,6 +64,7 @@ class Outbox:
         sock: socket.socket,
         charge: Callable[[int], None],
         give_back: Callable[[int], None],
+        hold: Callable[[int], None],
         fork: Fork,
     ) -> None:
         """Make an empty outbox.
@@ -58,28 +73,35 @@ class Outbox:
             sock: Non-blocking; the caller still owns it.
             charge: Charges so many queued bytes to the uid; raises ModelError when that is above its limit.
             give_back: Ends the charge for so many bytes.
+            hold: Charges for so many descriptors, all of them; raises ModelError when that is above the uid's limit.
             fork: Runs an async function beside the caller.
         """
         self._sock = sock
         self._charge = charge
         self._give_back = give_back
+        self._hold = hold
         self._fork = fork
         self._queue: deque[tuple[bytes | memoryview, Sequence[int]]] = deque()
         self._room: trio.Event | None = None
         self._flushing = False
+        self._watching = False
         self.broken = False
         self.n_bytes = 0
         self.n_dropped = 0
+        self.n_fds = 0
 
     def send(self, data: bytes, fds: Sequence[int] = ()) -> None:
         """Send or queue whole messages; descriptors go with the first byte and are closed once sent.
 
         Raises:
-            ModelError: EDQUOT, the message must be queued and its uid has too much queued already.
+            ModelError: EDQUOT, the message must be queued and its uid has too much queued already; or it brings
+                descriptors and its uid has too many that are not taken.
             OSError: The peer has gone.
         """
         rest: bytes | memoryview = data
         try:
+            if fds:
+                self._charge_fds(len(fds))
             if not self._queue and not self.broken:
                 n_sent = self._try(data, fds)
                 if n_sent == len(data):
@@ -115,6 +137,28 @@ class Outbox:
         except (ModelError, OSError):
             self.n_dropped += 1
 
+    def all_taken(self) -> bool:
+        """Whether the peer has read all descriptors that it was sent."""
+        if self.n_fds and not self._queue and not fdpass.unread(self._sock):
+            self._charge_fds(0)
+        return not self.n_fds
+
+    def _charge_fds(self, n_more: int) -> None:
+        n_fds = self.n_fds if self._queue or fdpass.unread(self._sock) else 0
+        self._hold(n_fds + n_more)
+        self.n_fds = n_fds + n_more
+        if self.n_fds and not self._watching:
+            self._watching = True
+            self._fork(self._watch)
+
+    async def _watch(self) -> None:
+        """End the charge for descriptors when they are taken; runs only while some may not be."""
+        try:
+            while not self.broken and not self.all_taken():  # noqa: ASYNC110 - no event says so
+                await trio.sleep(TAKEN_S)
+        finally:
+            self._watching = False
+
     async def wait_below(self, bound_bytes: int) -> None:
         """Wait until at most that many bytes are queued, or the peer has gone."""
         while self.n_bytes > bound_bytes and not self.broken:
@@ -136,7 +180,9 @@ class Outbox:
             return fdpass.send(self._sock, data, fds) if fds else self._sock.send(data)
         except BlockingIOError:
             return 0
-        except OSError:
+        except OSError as problem:
+            if problem.errno == errno.ETOOMANYREFS:  # others do not take theirs: later
+                return 0
             self.broken = True
             raise
 
@@ -145,7 +191,8 @@ class Outbox:
         try:
             while self._queue:
                 await trio.lowlevel.wait_writable(self._sock)
-                self._send_queued()
+                if not self._send_queued():
+                    await trio.sleep(RETRY_S)
                 self._wake()
         except (OSError, trio.ClosedResourceError):
             self.broken = True
@@ -153,12 +200,14 @@ class Outbox:
         finally:
             self._flushing = False
 
-    def _send_queued(self) -> None:
+    def _send_queued(self) -> bool:
+        """Send what the socket takes. Returns False when it takes nothing, though it says that it is writable."""
+        n_before = self.n_bytes
         while self._queue:
             data, fds = self._queue[0]
             n_sent = self._try(data, fds)
             if not n_sent:
-                return
+                break
             fdpass.close_all(fds)
             if n_sent == len(data):
                 self._queue.popleft()
@@ -166,6 +215,7 @@ class Outbox:
                 self._queue[0] = (memoryview(data)[n_sent:], ())
             self.n_bytes -= n_sent
             self._give_back(n_sent)
+        return self.n_bytes < n_before
 
     def _wake(self) -> None:
         if self._room is not None:

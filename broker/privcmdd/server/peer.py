@@ -23,7 +23,7 @@ import trio
 
 from privcmdd.model.errors import ModelError
 from privcmdd.server import fdpass
-from privcmdd.server.outbox import Outbox
+from privcmdd.server.outbox import TAKEN_S, Outbox
 from privcmdd.service.holds import LONG_S
 from privcmdd.service.steps import CHECKPOINT, Delay, Ticket
 from privcmdd.wire.connection import Connection, State
@@ -141,6 +141,7 @@ class Peer:
             sock,
             session.charge_output,
             session.output_sent,
+            session.hold_descriptors,
             fork,
         )
         self._closed = False
@@ -160,9 +161,21 @@ class Peer:
                 with trio.move_on_after(self._conduct.linger_s):
                     await self._outbox.wait_below(0)
         except (ConnectionError, trio.ClosedResourceError):
-            pass  # the peer has gone; most connections end like this
+            return  # the peer has gone; most connections end like this
         except ModelError as refusal:
             self._complain("queued_bytes", "connection closed: answers not taken", str(refusal))
+        await self._wait_for_descriptors()
+
+    async def _wait_for_descriptors(self) -> None:
+        """Wait until the peer has read the descriptors that it was sent, or has gone: until then it pays for them.
+
+        Else a client that asks for descriptors, reads none and leaves only its end of the connection open could have
+        more of them under way than the kernel lets us have.
+        """
+        hang_up = select.poll()
+        hang_up.register(self._sock, 0)
+        while not (self._broker.world.draining or self._outbox.all_taken() or hang_up.poll(0)):  # noqa: ASYNC110 - no event says so
+            await trio.sleep(TAKEN_S)
 
     def notify(self, data: bytes) -> None:
         """Send a notification; drop and count it when the peer does not take its notifications."""

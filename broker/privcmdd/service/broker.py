@@ -87,7 +87,16 @@ class Broker:
         world.accounts[uid] = account
         self._last_session = number
         access = Access(identity, world.settings.access)
-        session = Session(number, identity, access, own, account, charges, output=own.charge(Slot.QUEUED_BYTES))
+        session = Session(
+            number,
+            identity,
+            access,
+            own,
+            account,
+            charges,
+            output=own.charge(Slot.QUEUED_BYTES),
+            descriptors=own.charge(Slot.FDS),
+        )
         world.sessions[number] = session
         return session
 
@@ -104,11 +113,11 @@ class Broker:
                 leave(world, session)
             except Exception as problem:  # noqa: BLE001 - a bug met here: what else the session holds is given back all the same
                 self.report(problem, session)
-        for charge in (*session.charges, *session.shares.values(), session.output):
+        for charge in (*session.charges, session.output, session.descriptors):
             charge.release()
         del world.sessions[session.number]
         if session.uid_account.idle:
-            del world.accounts[session.identity.uid]
+            world.accounts.pop(session.identity.uid, None)
         try:
             if world.has_machine:
                 machinery().carry_out(world, session)

@@ -13,6 +13,7 @@ from privcmdd.model.machine import effects
 from privcmdd.model.machine.domain import DomainState
 from privcmdd.service import findings, vm_event
 from privcmdd.service.detect import zombies
+from privcmdd.service.held import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +91,18 @@ def find_zombies(world: World) -> None:
         world.findings.record(what, culprit)
 
 
+def buffers_gone(world: World, _session: Session, effect: effects.BuffersGone) -> None:
+    """Close a file of hypercall buffers."""
+    world.backing.close(BufferFile(effect.number))
+    world.let_go(BufferFile(effect.number))
+
+
+def channel_gone(world: World, _session: Session, effect: effects.ChannelGone) -> None:
+    """Close the events of a channel."""
+    world.backing.close_events(effect.channel)
+    world.let_go(Channel(effect.channel))
+
+
 def guest_changed(world: World, _session: Session, effect: effects.GuestChanged) -> None:
     """Tell subscribers that something of a guest changed; they then ask what it is."""
     world.tell(effect.topic, {"dom": effect.domid}, lambda session: session.sees(effect.domid))
@@ -117,11 +130,9 @@ def byte_cleared(world: World, _session: Session, effect: effects.ByteCleared) -
 
 
 def shared_file_gone(world: World, _session: Session, effect: effects.SharedFileGone) -> None:
-    """Close the file of shared pages; its maker stops paying for it, if it is still connected."""
+    """Close the file of shared pages; its maker's uid stops paying for it."""
     world.backing.close(effect.file)
-    for maker in world.sessions.values():
-        if charge := maker.shares.pop(effect.file, None):
-            charge.release()
+    world.let_go(effect.file)
 
 
 def found(world: World, session: Session, effect: Found) -> None:
@@ -133,11 +144,11 @@ CARRIES_OUT: Final[dict[type, Callable[[World, Session, Any], object]]] = {
     effects.Discard: discard,
     effects.StateChanged: state_changed,
     effects.DiscardBuffers: discard_buffers,
-    effects.BuffersGone: lambda world, _, effect: world.backing.close(BufferFile(effect.number)),
+    effects.BuffersGone: buffers_gone,
     effects.PutFrames: lambda world, _, effect: world.machine.drop_parts(effect.parts),
     effects.FrameWanted: lambda world, _, effect: vm_event.tell(world.machine, world.backing, effect.domid, effect.gfn),
     effects.Raised: lambda world, _, effect: world.backing.raise_event(effect.channel, effect.side),
-    effects.ChannelGone: lambda world, _, effect: world.backing.close_events(effect.channel),
+    effects.ChannelGone: channel_gone,
     effects.GuestChanged: guest_changed,
     effects.GrantsInUse: grants_in_use,
     effects.ByteCleared: byte_cleared,

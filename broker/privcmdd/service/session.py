@@ -14,7 +14,6 @@ from privcmdd.service.turnstile import Turnstile
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from privcmdd.model.file_keys import SharedFile
     from privcmdd.model.ledger import Account, Charge
     from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.mm.vm_map import Maker
@@ -112,8 +111,8 @@ class Session:
         recent: Its last requests: msgid, method, outcome. Only kept when every request is checked (``paranoid``).
         restricted_to: The only domain it may name after ``privcmd.restrict``.
         numbers: The numbers of its request's steps, when the client asked for them (feature ``seq``).
-        ports: Its ports of domain 0's event channels, each with its charge.
-        shares: The files of pages that it shares (gntalloc), each with its charge.
+        ports: Its ports of domain 0's event channels.
+        descriptors: The charge for descriptors that the client has not taken yet.
         events_of: The only domain whose ports it may bind to after ``evtchn.restrict``.
     """
 
@@ -124,11 +123,11 @@ class Session:
     uid_account: Account
     charges: list[Charge]
     output: Charge
+    descriptors: Charge
     residence: Residence | None = None
     forked: list[Residence] = field(default_factory=list)
     restricted_to: int | None = None
-    ports: dict[int, Charge] = field(default_factory=dict)
-    shares: dict[SharedFile, Charge] = field(default_factory=dict)
+    ports: set[int] = field(default_factory=set)
     events_of: int | None = None
     topics: frozenset[str] = frozenset()
     method: str = ""
@@ -153,6 +152,15 @@ class Session:
         """Release the charge for output that was taken or dropped."""
         if not self.closed:
             self.output.resize(self.output.amount - n_bytes)
+
+    def hold_descriptors(self, n_fds: int) -> None:
+        """Charge for so many descriptors that were sent, or wait to be, and that the client may not have taken.
+
+        Raises:
+            ModelError: EDQUOT, its uid has too many.
+        """
+        if not self.closed:
+            self.descriptors.resize(n_fds)
 
     def sees(self, domid: int) -> bool:
         """Whether the client may know of a domain: it may map the domain, and RESTRICT does not forbid it."""

@@ -51,7 +51,7 @@ def test_each_end_hears_the_other_and_not_itself() -> None:
 
 
 def test_a_port_of_domain_0_goes_with_its_connection() -> None:
-    """Then the guest's end waits for the next one, which gets the same events; what was held is given back."""
+    """Then the guest's end waits for the next one, which gets the same events; they are paid for until it is closed."""
     desk = Desk()
     session, second = desk.connect(), desk.connect()
     dom = desk.domain(second)
@@ -61,7 +61,7 @@ def test_a_port_of_domain_0_goes_with_its_connection() -> None:
     desk.broker.disconnect(session)
     desk.broker.check()
 
-    assert desk.broker.world.usage()[str(USER)]["fds"] == 1
+    assert desk.broker.world.usage()[str(USER)]["fds"] == 3
     row = ask(desk, second, "list", on=dom)["ports"][0]
     assert (row["state"], row["dom"], row["remote_port"]) == ("unbound", 0, 0)
     ours = ask(desk, second, "bind_interdomain", dom=dom, port=theirs)["port"]

@@ -13,8 +13,8 @@ import errno
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.ledger import Slot
 from privcmdd.model.units import DOMID_FIRST_RESERVED
+from privcmdd.service.held import Channel
 from privcmdd.service.reply import WithDescriptors
 
 if TYPE_CHECKING:
@@ -40,22 +40,31 @@ def take(world: World, session: Session, on: int, operation: Callable[[EventChan
     channels = world.machine.events
     if on:
         session.check("write", on)
-        number = operation(channels)
-    else:
-        charge = session.account.charge(Slot.FDS, CHANNEL_FDS)
-        try:
-            number = operation(channels)
-        except BaseException:
-            charge.release()
-            raise
-        session.ports[number] = charge
+    number = operation(channels)
+    if not on:
+        session.ports.add(number)
     port = channels.port(on, number)
     try:
-        world.backing.make_events(port.channel)
+        make_events(world, session, port)
     except BaseException:
         give_up(world, session, on, number)
         raise
     return with_events(world.backing, port, {"port": number})
+
+
+def make_events(world: World, session: Session, port: Port) -> None:
+    """Make the events of a port's channel, unless they are there; the caller's uid pays while the channel exists.
+
+    Raises:
+        ModelError: EDQUOT; ENOMEM, the host has no event to give.
+    """
+    key = Channel(port.channel)
+    if world.held.hold(key, session.uid_account, CHANNEL_FDS):
+        try:
+            world.backing.make_events(port.channel)
+        except BaseException:
+            world.let_go(key)
+            raise
 
 
 def with_events(backing: Backing, port: Port, result: Params) -> WithDescriptors:
@@ -82,10 +91,10 @@ def own(channels: EventChannels, session: Session, on: int, number: int) -> Port
 
 
 def give_up(world: World, session: Session, on: int, number: int) -> None:
-    """Close a port and release its charge."""
+    """Close a port."""
     world.machine.events.close(on, number)
     if not on:
-        session.ports.pop(number).release()
+        session.ports.discard(number)
 
 
 def leave(world: World, session: Session) -> None:
@@ -139,7 +148,7 @@ def bind_virq(world: World, session: Session, params: Params) -> WithDescriptors
 def attach(world: World, session: Session, params: Params) -> WithDescriptors:
     """``evtchn.attach``: the events of a port that exists already."""
     port = own(world.machine.events, session, params["on"], params["port"])
-    world.backing.make_events(port.channel)
+    make_events(world, session, port)
     return with_events(world.backing, port, {})
 
 

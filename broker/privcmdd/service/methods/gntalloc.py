@@ -7,7 +7,6 @@ import errno
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
-from privcmdd.model.ledger import Slot
 from privcmdd.model.machine.gntalloc import MOST_SHARES, Holder, UnmapNotify
 from privcmdd.model.privcmd import gntdev
 from privcmdd.model.units import PAGE_SIZE, PROT_READ, PROT_WRITE
@@ -40,7 +39,7 @@ def alloc(world: World, session: Session, params: Params) -> WithDescriptors:
         raise ModelError(errno.EINVAL, f"num is {num}, expected 1 to {MOST_SHARES}", key="num")
     shares = world.machine.shares
     file = shares.next_file()
-    charge = session.account.charge(Slot.FDS, 1)
+    world.held.hold(file, session.uid_account, 1)
     try:
         world.backing.create(file, num)
         try:
@@ -50,9 +49,8 @@ def alloc(world: World, session: Session, params: Params) -> WithDescriptors:
             world.backing.close(file)
             raise
     except BaseException:
-        charge.release()
+        world.let_go(file)
         raise
-    session.shares[file] = charge
     return with_file(world.backing, file, {"refs": refs}, writable=True)
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from privcmdd.model.mm.access import FileRun
     from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.mm.vm_map import Entry
-    from privcmdd.service.backing import Backing
     from privcmdd.service.session import Residence, Session
     from privcmdd.service.steps import Pause
     from privcmdd.service.world import World
@@ -60,7 +59,7 @@ def mmap(world: World, space: AddressSpace, params: Params) -> Params:
     addr, size, prot, file = params["addr"], params["len"], params["prot"], params["file"]
     made = file == File.HYPERCALL and space.buffers is None
     if made:
-        buffer_file(world.backing, space)
+        buffer_file(world, space)
     try:
         at = syscalls.mmap(
             space,
@@ -76,6 +75,7 @@ def mmap(world: World, space: AddressSpace, params: Params) -> Params:
         if made:
             space.drop_buffers()
             world.backing.close(BufferFile(space.number))
+            world.let_go(BufferFile(space.number))
         raise
     if file != File.HYPERCALL:
         return {"addr": at}
@@ -84,26 +84,31 @@ def mmap(world: World, space: AddressSpace, params: Params) -> Params:
     return {"addr": at, "page": entry.offset}
 
 
-def buffer_file(backing: Backing, space: AddressSpace) -> BufferPages:
-    """The hypercall buffers of an address space, with a file behind them.
+def buffer_file(world: World, space: AddressSpace) -> BufferPages:
+    """The hypercall buffers of an address space, with a file behind them; the uid pays for its descriptor.
 
     Raises:
-        ModelError: ENOMEM, the host refuses the file.
+        ModelError: EDQUOT; ENOMEM, the host refuses the file.
     """
     if space.buffers is not None:
         return space.buffers
     key = BufferFile(space.number)
-    backing.create(key, N_PAGES)
+    world.held.hold(key, space.account, 1)
     try:
-        return space.buffer_file()
+        world.backing.create(key, N_PAGES)
+        try:
+            return space.buffer_file()
+        except BaseException:
+            world.backing.close(key)
+            raise
     except BaseException:
-        backing.close(key)
+        world.let_go(key)
         raise
 
 
 def buffers(world: World, session: Session, _: Params) -> WithDescriptors:
     """``space.buffers``: the buffer file, as a descriptor."""
-    key = BufferFile(buffer_file(world.backing, world.residence(session).space).number)
+    key = BufferFile(buffer_file(world, world.residence(session).space).number)
 
     def descriptor() -> tuple[int, ...]:
         return (world.backing.descriptor(key, writable=True),)
