@@ -181,7 +181,9 @@ class Kernel:
             Event=Event,
             Cancelled=Cancelled,
             ClosedResourceError=ClosedResourceError,
+            current_time=lambda: self.now_s,
             move_on_after=self.move_on_after,
+            move_on_at=lambda deadline_s: Scope(self, deadline_s),
             sleep=self.sleep,
         )
         for module, name, value in (

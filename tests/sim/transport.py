@@ -7,6 +7,7 @@ broker has read what came before. Clients send no descriptors, as the kernel has
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,7 @@ class BrokerEnd:
         self._sent.clear()
         self.ended = self.gone = True
 
-    def shutdown(self, _how: int) -> None:
-        """The broker reads no more than has arrived (SHUT_RD)."""
+    def shutdown(self, how: int) -> None:
+        """The broker reads no more than has arrived (SHUT_RD), and sends no more (SHUT_RDWR)."""
         self.ended = True
+        self.gone = self.gone or how == socket.SHUT_RDWR

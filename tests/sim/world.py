@@ -194,7 +194,9 @@ class World:
         self._log = hashlib.sha256()
         self._n_connected = 0
         self._turns = Turns(plan.quantum_s)
-        self._conduct = Conduct(plan.settings.limits.connection_queued_bytes, plan.linger_s)
+        self._conduct = Conduct(
+            plan.settings.limits.connection_queued_bytes, plan.linger_s, math.inf, math.inf, math.inf
+        )
 
     # The run
 
@@ -351,6 +353,7 @@ class World:
             log=Reasons(client),
             fork=lambda function: self.kernel.start(f"output of client {client.number}", function),
             closer=None,
+            charge=session.charge_output,
         )
         self.by_session[session] = client
         self.clients.append(client)

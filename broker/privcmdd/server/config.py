@@ -37,6 +37,9 @@ class ServerSettings:
     backlog: int
     connections: int
     drain_timeout_s: float
+    first_timeout_s: float
+    message_timeout_s: float
+    deaf_timeout_s: float
     report_dir: str
     state_dir: str
 

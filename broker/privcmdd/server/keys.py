@@ -75,6 +75,12 @@ KEYS: Final[tuple[Key, ...]] = (
         1, 1_000_000),
     Key("server", "drain_timeout_s", 2.0, "seconds", "for clients to take their last answers after SIGTERM;"
         " what is left then is cut off", 0, 3600),
+    Key("server", "first_timeout_s", 300.0, "seconds", "for a new connection to send its first byte; 0: for ever",
+        0, 86_400),
+    Key("server", "message_timeout_s", 30.0, "seconds", "for a client to send the rest of a message that it has begun;"
+        " 0: for ever", 0, 86_400),
+    Key("server", "deaf_timeout_s", 60.0, "seconds", "for a client to take more of what it was sent, when it does not"
+        " fit its socket; 0: for ever", 0, 86_400),
     Key("server", "report_dir", "", "", "where reports of bugs of the broker go; empty: $STATE_DIRECTORY, else"
         " $XDG_STATE_HOME/privcmdd, else ~/.local/state/privcmdd"),
     Key("server", "state_dir", "", "", "where domains and their memory outlive the broker; empty: nowhere, and nothing"

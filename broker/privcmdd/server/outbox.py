@@ -12,6 +12,7 @@ limit that the kernel sets for all that we have under way (ETOOMANYREFS, unless 
 from __future__ import annotations
 
 import errno
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -48,7 +49,9 @@ class Outbox:
         "_flushing",
         "_fork",
         "_give_back",
+        "_give_up",
         "_hold",
+        "_patience_s",
         "_queue",
         "_room",
         "_sock",
@@ -66,6 +69,8 @@ class Outbox:
         give_back: Callable[[int], None],
         hold: Callable[[int], None],
         fork: Fork,
+        patience_s: Callable[[], float] = lambda: math.inf,
+        give_up: Callable[[], None] = lambda: None,
     ) -> None:
         """Make an empty outbox.
 
@@ -75,12 +80,16 @@ class Outbox:
             give_back: Ends the charge for so many bytes.
             hold: Charges for so many descriptors, all of them; raises ModelError when that is above the uid's limit.
             fork: Runs an async function beside the caller.
+            patience_s: How long the peer has to take the next bytes that are queued, in seconds.
+            give_up: Called when it has not taken them in that time.
         """
         self._sock = sock
         self._charge = charge
         self._give_back = give_back
         self._hold = hold
         self._fork = fork
+        self._patience_s = patience_s
+        self._give_up = give_up
         self._queue: deque[tuple[bytes | memoryview, Sequence[int]]] = deque()
         self._room: trio.Event | None = None
         self._flushing = False
@@ -190,7 +199,11 @@ class Outbox:
         """Send what is queued as the socket takes it; runs only while something is queued."""
         try:
             while self._queue:
-                await trio.lowlevel.wait_writable(self._sock)
+                with trio.move_on_after(self._patience_s()) as late:
+                    await trio.lowlevel.wait_writable(self._sock)
+                if late.cancelled_caught:
+                    self._give_up()
+                    return
                 if not self._send_queued():
                     await trio.sleep(RETRY_S)
                 self._wake()

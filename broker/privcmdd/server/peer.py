@@ -12,9 +12,10 @@ when the peer has hung up; a long request looks for that at each of its checkpoi
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from os import sched_yield
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -30,7 +31,7 @@ from privcmdd.wire.connection import Connection, State
 from privcmdd.wire.messages import BadRequest, Notification, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from privcmdd.server.closer import Closer
     from privcmdd.server.logs import Log
@@ -68,6 +69,10 @@ class PeerGone(ConnectionError):  # noqa: N818 - says what happened, as BrokenPi
     """The peer has hung up: its requests need no answer."""
 
 
+class TooLate(ConnectionError):  # noqa: N818 - as above
+    """The peer has not sent in time what was waited for."""
+
+
 @dataclass(slots=True)
 class Conduct:
     """How connections are treated; one object for all connections, changed by a reload.
@@ -75,10 +80,21 @@ class Conduct:
     Attributes:
         queue_bytes: The bytes of answers that a peer has not taken, above which no more requests of it are read.
         linger_s: How long a peer that broke the protocol has to take its last answers.
+        first_s: How long a peer has to send its first byte.
+        message_s: How long a peer has to send the rest of a message.
+        deaf_s: How long a peer has to take the next bytes of what it was sent.
     """
 
     queue_bytes: int
     linger_s: float
+    first_s: float
+    message_s: float
+    deaf_s: float
+
+    def follow(self, changed: Conduct) -> None:
+        """Treat connections as another one says from now on."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(changed, field.name))
 
 
 class Peer:
@@ -86,12 +102,14 @@ class Peer:
 
     __slots__ = (
         "_alone",
+        "_awaited",
         "_broker",
         "_caught_up",
         "_closed",
         "_closer",
         "_conduct",
         "_connection",
+        "_deadline",
         "_log",
         "_outbox",
         "_place",
@@ -113,6 +131,7 @@ class Peer:
         log: Log,
         fork: Fork,
         closer: Closer | None,
+        charge: Callable[[int], None],
         caught_up: trio.Event | None = None,
     ) -> None:
         """Take over a connection.
@@ -126,6 +145,7 @@ class Peer:
             log: Where lines about errors go.
             fork: Runs an async function beside the caller.
             closer: Closes what the peer may have sent; None when it can send no descriptors.
+            charge: Charges for bytes that the peer has not taken; raises ModelError when they are too many.
             caught_up: To be set when all that had arrived is answered, or the connection is closed.
         """
         self._sock = sock
@@ -139,16 +159,21 @@ class Peer:
         self._connection = Connection()
         self._outbox = Outbox(
             sock,
-            session.charge_output,
+            charge,
             session.output_sent,
             session.hold_descriptors,
             fork,
+            lambda: conduct.deaf_s,
+            self._give_up,
         )
         self._closed = False
         self._turns = turns
         self._place = turns.join(session.identity.uid)
         self._woken = 0.0  # the clock when it was woken, or when its turn began
         self._alone = True  # nobody else was woken between its last two wakings
+        # The number of the message whose rest is waited for, and until when; None: it is the first byte.
+        self._awaited: int | None = None
+        self._deadline = math.inf
 
     async def run(self) -> None:
         """Serve until the peer has gone, has ended its stream, or broke the protocol."""
@@ -181,6 +206,21 @@ class Peer:
         """Send a notification; drop and count it when the peer does not take its notifications."""
         self._outbox.offer(data, self._conduct.queue_bytes)
         self._session.n_dropped = self._outbox.n_dropped
+
+    @property
+    def n_queued(self) -> int:
+        """Bytes that the peer has not taken."""
+        return self._outbox.n_bytes
+
+    def drop(self, problem: str) -> None:
+        """End the connection of a peer that does not take its answers."""
+        self._complain("queued_bytes", "connection closed: answers not taken", problem)
+        self._outbox.close()
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def _give_up(self) -> None:
+        self.drop(f"nothing taken for {self._conduct.deaf_s:g} s; server.deaf_timeout_s allows no more")
 
     def drain(self) -> None:
         """Serve what has arrived and read no more: the stream ends here, as if the peer had ended it."""
@@ -311,7 +351,10 @@ class Peer:
             The clock when the turn begins.
         """
         self._rest()
-        await trio.lowlevel.wait_readable(self._sock)
+        if self._connection.state is State.PARTIAL or not self._session.n_requests:
+            await self._wait_in_time()
+        else:
+            await trio.lowlevel.wait_readable(self._sock)
         self._woken = perf_counter()
         self._alone = self._turns.last is self._place
         self._turns.last = self._place
@@ -338,11 +381,39 @@ class Peer:
         if self._place.chosen:
             self._turns.give(self._place, perf_counter() - self._woken)
 
-    async def _send(self, replies: list[bytes]) -> None:
-        """Send gathered answers and empty the list; wait while the peer has too many answers to take."""
+    async def _wait_in_time(self) -> None:
+        """Wait for the first bytes of a connection, or for more of a message.
+
+        Raises:
+            TooLate: They have not come in time; one line says so.
+        """
+        session, conduct = self._session, self._conduct
+        begun = self._connection.state is State.PARTIAL
+        n_before = session.n_requests + session.n_ignored if begun else None
+        if n_before != self._awaited or n_before is None:  # what is waited for is another message than the last time
+            self._awaited = n_before
+            self._deadline = trio.current_time() + (conduct.message_s if begun else conduct.first_s)
+        with trio.move_on_at(self._deadline) as late:
+            await trio.lowlevel.wait_readable(self._sock)
+        if not late.cancelled_caught:
+            return
+        if begun:
+            problem = f"not whole after {conduct.message_s:g} s; server.message_timeout_s allows no more"
+            self._complain("message_timeout", "connection closed: half a message", problem)
+        else:
+            problem = f"not a byte after {conduct.first_s:g} s; server.first_timeout_s allows no more"
+            self._complain("first_timeout", "connection closed: silent", problem)
+        raise TooLate
+
+    def _hand_over(self, replies: list[bytes]) -> None:
+        """Send gathered answers, or queue them, and empty the list."""
         if replies:
             self._outbox.send(replies[0] if len(replies) == 1 else b"".join(replies))
             replies.clear()
+
+    async def _send(self, replies: list[bytes]) -> None:
+        """Send gathered answers and empty the list; wait while the peer has too many answers to take."""
+        self._hand_over(replies)
         if self._outbox.n_bytes > self._conduct.queue_bytes:
             self._rest()
             await self._outbox.wait_below(self._conduct.queue_bytes)
@@ -360,6 +431,8 @@ class Peer:
             replies: Earlier replies.
             last: The clock when the first step began.
 
+        Nothing is waited for that depends on the peer: the request may have its turn in the address space.
+
         Returns:
             The request's reply.
 
@@ -370,7 +443,7 @@ class Peer:
         hang_up = select.poll()
         hang_up.register(self._sock, 0)
         try:
-            await self._send(replies)
+            self._hand_over(replies)
             while True:
                 now = perf_counter()
                 if now - last > LONG_S:

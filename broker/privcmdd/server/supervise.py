@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import resource
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -31,6 +33,7 @@ from privcmdd.server.report import Reports
 from privcmdd.server.turns import Passes, Turns
 from privcmdd.service.broker import Broker
 from privcmdd.service.methods import machinery
+from privcmdd.service.session import Access
 
 if TYPE_CHECKING:
     import socket
@@ -58,6 +61,8 @@ CATCH_UP_AFTER_S: Final = 0.05
 RESERVED_FDS: Final = 16
 # The log of the records grows for so long before it is moved into the database.
 TIDY_EVERY_S: Final = 5.0
+# Connections that only administrators get, who can then look, and end others'.
+FOR_ADMINISTRATORS: Final = 8
 # Connections accepted before the connections that are already there have their turn.
 ACCEPTS_PER_TURN: Final = 16
 
@@ -251,11 +256,14 @@ class Supervisor:
         except OSError:  # gone already
             return False
         about = {"pid": identity.pid, "gid": identity.gid}
-        if sock.fileno() >= self._n_fds - RESERVED_FDS:  # the kernel gives the lowest number that is free
-            problem = f"all but {RESERVED_FDS} of our {self._n_fds} descriptors are in use"
+        may_administrate = Access(identity, self._configuration.settings.access).allows("admin", None)
+        n_kept = RESERVED_FDS + (0 if may_administrate else FOR_ADMINISTRATORS)
+        if sock.fileno() >= self._n_fds - n_kept:  # the kernel gives the lowest number that is free
+            problem = f"all but {n_kept} of our {self._n_fds} descriptors are in use"
             self._log.once(identity.uid, "descriptors", "connection refused", problem=problem, **about)
             return False
-        if len(self._peers) >= self._configuration.server.connections:
+        n_more = FOR_ADMINISTRATORS if may_administrate else 0
+        if len(self._peers) >= self._configuration.server.connections + n_more:
             problem = f"{len(self._peers)} connections; server.connections allows no more"
             self._log.once(identity.uid, "server.connections", "connection refused", problem=problem, **about)
             return False
@@ -274,6 +282,7 @@ class Supervisor:
             log=self._log,
             fork=self._fork,
             closer=None if bar_descriptors(sock) else self._closer,
+            charge=partial(self._charge_output, session),
             caught_up=caught_up,
         )
         self._peers[session] = peer
@@ -306,6 +315,27 @@ class Supervisor:
         except Exception as problem:  # noqa: BLE001 - as in _serve
             self._log.error("fault beside a connection", exc_info=problem)
 
+    def _charge_output(self, session: Session, n_bytes: int) -> None:
+        """Charge for output that a client has not taken. Who has the most of its uid makes room for the others.
+
+        Raises:
+            ModelError: EDQUOT, it is this client that has the most.
+        """
+        while True:
+            try:
+                session.charge_output(n_bytes)
+            except ModelError:
+                waiting = {
+                    other: peer.n_queued
+                    for other, peer in self._peers.items()
+                    if other.uid_account is session.uid_account and peer.n_queued
+                }
+                if not waiting or (deafest := max(waiting, key=lambda other: waiting[other])) is session:
+                    raise
+                self._peers[deafest].drop(f"{waiting[deafest]} bytes, and others of its uid need room")
+            else:
+                return
+
     def _notify(self, session: Session, data: bytes) -> None:
         peer = self._peers.get(session)
         if peer is not None:
@@ -321,8 +351,7 @@ class Supervisor:
             waiting = read.waiting_for_restart(self._configuration)
             self._configuration = read.for_running(self._configuration)
             self._broker.reconfigure(self._configuration.settings)
-            changed = _conduct(self._configuration)
-            self._conduct.queue_bytes, self._conduct.linger_s = changed.queue_bytes, changed.linger_s
+            self._conduct.follow(_conduct(self._configuration))
             self._reports.directory = self._configuration.server.report_dir
             self._log.set_level(self._configuration.log.level)
             if waiting:
@@ -364,6 +393,9 @@ def _conduct(configuration: Configuration) -> Conduct:
     return Conduct(
         queue_bytes=configuration.settings.limits.connection_queued_bytes,
         linger_s=configuration.server.drain_timeout_s,
+        first_s=configuration.server.first_timeout_s or math.inf,
+        message_s=configuration.server.message_timeout_s or math.inf,
+        deaf_s=configuration.server.deaf_timeout_s or math.inf,
     )
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from privcmdd.model.errors import Unanswered
 from privcmdd.service.findings import Findings, sees
-from privcmdd.service.holds import Holds
 from privcmdd.service.held import Held
+from privcmdd.service.holds import Holds
 from privcmdd.service.sequence import Sequence
 from privcmdd.wire.messages import notification
 
