@@ -13,7 +13,7 @@ from privcmdd.model.machine import effects
 from privcmdd.model.machine.domain import DomainState
 from privcmdd.service import findings, vm_event
 from privcmdd.service.detect import zombies
-from privcmdd.service.held import Channel
+from privcmdd.service.lasting import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

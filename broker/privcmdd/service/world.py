@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from privcmdd.model.errors import Unanswered
 from privcmdd.service.findings import Findings, sees
-from privcmdd.service.held import Held
 from privcmdd.service.holds import Holds
+from privcmdd.service.lasting import LastingDescriptors
 from privcmdd.service.sequence import Sequence
 from privcmdd.wire.messages import notification
 
@@ -59,7 +59,7 @@ class World:
         instance: A value that differs from run to run, so that a client can tell that all state is new.
         sessions: The clients that are connected, by number.
         accounts: What each uid uses, by uid.
-        held: Descriptors that outlive the connections that they were made for.
+        lasting: Descriptors that outlive the connections that they were made for.
         findings: Harm done by requests that were not refused for it.
         injections: Rules by which requests fail on demand; None until the first rule is added.
         sequence: Numbers the steps of the connections that asked for it.
@@ -109,7 +109,7 @@ class World:
         self.keeps = False
         self.sessions: dict[int, Session] = {}
         self.accounts: dict[int, Account] = {}
-        self.held = Held()
+        self.lasting = LastingDescriptors()
         self.findings = Findings(self._tell_of_finding)
         self.injections: Injections | None = None
         self.sequence = Sequence()
@@ -163,7 +163,7 @@ class World:
         """The account of each uid, with the accounts of the connections, and of what lasts, that draw on it."""
         below: dict[Account, list[Account]] = {}
         for account in self.accounts.values():
-            lasting = self.held.account_of(account)
+            lasting = self.lasting.account_of(account)
             below[account] = [] if lasting is None else [lasting]
         for session in self.sessions.values():
             below[session.uid_account].append(session.account)
@@ -171,7 +171,7 @@ class World:
 
     def let_go(self, key: Hashable) -> None:
         """End the charge for what the broker held open; a uid that uses nothing any more is forgotten."""
-        self.held.let_go(key)
+        self.lasting.let_go(key)
         for uid in [uid for uid, account in self.accounts.items() if account.idle]:
             del self.accounts[uid]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.units import DOMID_FIRST_RESERVED
-from privcmdd.service.held import Channel
+from privcmdd.service.lasting import Channel
 from privcmdd.service.reply import WithDescriptors
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def make_events(world: World, session: Session, port: Port) -> None:
         ModelError: EDQUOT; ENOMEM, the host has no event to give.
     """
     key = Channel(port.channel)
-    if world.held.hold(key, session.uid_account, CHANNEL_FDS):
+    if world.lasting.hold(key, session.uid_account, CHANNEL_FDS):
         try:
             world.backing.make_events(port.channel)
         except BaseException:

@@ -39,7 +39,7 @@ def alloc(world: World, session: Session, params: Params) -> WithDescriptors:
         raise ModelError(errno.EINVAL, f"num is {num}, expected 1 to {MOST_SHARES}", key="num")
     shares = world.machine.shares
     file = shares.next_file()
-    world.held.hold(file, session.uid_account, 1)
+    world.lasting.hold(file, session.uid_account, 1)
     try:
         world.backing.create(file, num)
         try:

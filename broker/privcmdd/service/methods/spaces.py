@@ -93,7 +93,7 @@ def buffer_file(world: World, space: AddressSpace) -> BufferPages:
     if space.buffers is not None:
         return space.buffers
     key = BufferFile(space.number)
-    world.held.hold(key, space.account, 1)
+    world.lasting.hold(key, space.account, 1)
     try:
         world.backing.create(key, N_PAGES)
         try:

@@ -30,7 +30,7 @@ class Channel(NamedTuple):
     what: str = "channel"
 
 
-class Held:
+class LastingDescriptors:
     """What is held, and the charge for each."""
 
     def __init__(self) -> None:
