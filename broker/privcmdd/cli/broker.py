@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from privcmdd import __version__
 from privcmdd.cli.parser import Parser
-from privcmdd.cli.streams import guarded
+from privcmdd.cli.streams import end_process, guarded
 
 if TYPE_CHECKING:
     import argparse
@@ -62,12 +62,23 @@ environment:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command. Returns its exit code."""
+    """Run the command.
+
+    Args:
+        arguments: Its words; None: those of this process, which ends with it.
+
+    Returns:
+        Its exit code.
+    """
+    return end_process(_main(sys.argv[1:])) if arguments is None else _main(arguments)
+
+
+def _main(arguments: Sequence[str]) -> int:
     if not __debug__:
         print("privcmdd: refuses to run under python -O: its assertions are its leak checks", file=sys.stderr)
         return 2
     # The conventions of vhost-user back ends: other options and arguments are ignored.
-    if "--print-capabilities" in (sys.argv[1:] if arguments is None else arguments):
+    if "--print-capabilities" in arguments:
         return guarded("privcmdd", _print_capabilities)
     parsed = command_line().parse_args(arguments)
     if parsed.run is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 
+from privcmdd.cli.parser import Parser
+
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +79,7 @@ def epilog(status: str, examples: str) -> str:
 def common(*, outermost: bool) -> argparse.ArgumentParser:
     """The options that may stand before or after the command. After it they have no defaults, to keep those before."""
     default: dict[str, Any] = {} if outermost else {"argument_default": argparse.SUPPRESS}
-    common = argparse.ArgumentParser(add_help=False, **default)
+    common = Parser(add_help=False, **default)
     common.add_argument("--socket", metavar="PATH", help="the broker's socket")
     common.add_argument("--json", action="store_true", help="one JSON document instead of text")
     common.add_argument(

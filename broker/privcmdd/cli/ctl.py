@@ -7,17 +7,17 @@ Each subcommand has a module, and only the one that is asked for is imported: a 
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 
 from privcmdd import __version__
 from privcmdd.cli.commands import Commands, common, epilog
 from privcmdd.cli.parser import USAGE_STATUS, Parser
-from privcmdd.cli.streams import guarded
+from privcmdd.cli.streams import end_process, guarded
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+    from typing import Any
 
     from privcmd import PrivcmdError
 
@@ -53,8 +53,16 @@ _EXAMPLES = """\
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command. Returns its exit status."""
-    return guarded("privcmdctl", lambda: _main(sys.argv[1:] if arguments is None else arguments))
+    """Run the command.
+
+    Args:
+        arguments: Its words; None: those of this process, which ends with it.
+
+    Returns:
+        Its exit status.
+    """
+    status = guarded("privcmdctl", lambda: _main(sys.argv[1:] if arguments is None else arguments))
+    return end_process(status) if arguments is None else status
 
 
 def _main(arguments: Sequence[str]) -> int:
@@ -101,16 +109,21 @@ def command_line(only: str | None = None) -> argparse.ArgumentParser:
     Args:
         only: The one subcommand that it is to know; None: all.
     """
-    status = "" if only else "".join(import_module(f"privcmdd.cli.{name}").STATUS for name in ("state", "run"))
+    status = "" if only else "".join(_module(name).STATUS for name in ("state", "run"))
     parser = Parser(
         prog="privcmdctl", description=_ABOUT, epilog=epilog(status, _EXAMPLES), parents=[common(outermost=True)]
     )
     parser.add_argument("--version", action="version", version=f"privcmdctl {__version__}")
-    commands = Commands(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
+    commands = Commands(parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog=parser.prog))
     for name in [only] if only else COMMANDS:
         module, function = COMMANDS[name].split(".")
-        getattr(import_module(f"privcmdd.cli.{module}"), function)(commands)
+        getattr(_module(module), function)(commands)
     return parser
+
+
+def _module(name: str) -> Any:
+    """A module of this package, without importlib, which is slow to import itself."""
+    return __import__(f"privcmdd.cli.{name}", fromlist=["privcmdd.cli"])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import re
 import sys
 
@@ -18,17 +19,34 @@ if TYPE_CHECKING:
 
     from _typeshed import SupportsWrite
 
+# argparse asks for a translation of each of its words, in a dozen places of the file system each; there are none.
+argparse._ = str  # type: ignore[attr-defined]
 USAGE_STATUS = 2
 """Exit status of wrong usage."""
-_CHOICE = re.compile(r"(argument .*?: )?invalid choice: '(.*?)' \(choose from (.*)\)", re.DOTALL)
-_ITEM = re.compile(r"( {2}(?:\d+|\S+(?:, \S+)*(?= {2})) +)\S")
+_CHOICE = r"(argument .*?: )?invalid choice: '(.*?)' \(choose from (.*)\)"
+_ITEM = r"( {2}(?:\d+|\S+(?:, \S+)*(?= {2})) +)\S"
 
 
 class Help(argparse.HelpFormatter):
     """Wraps paragraphs to the terminal. Indented lines, which are examples and lists, are not joined."""
 
+    def __init__(self, prog: str, **keywords: Any) -> None:
+        # argparse makes one of these for each option that it gets, and would import shutil for the terminal's width.
+        super().__init__(prog, **{"width": _columns() - 2, **keywords})
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n\n".join(_filled(block, width, indent) for block in text.strip("\n").split("\n\n"))
+
+
+def _columns() -> int:
+    """The terminal's width, as ``shutil.get_terminal_size`` says it."""
+    named = os.environ.get("COLUMNS", "")
+    if named.isdecimal() and int(named):
+        return int(named)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
 
 
 def _filled(block: str, width: int, indent: str) -> str:
@@ -49,7 +67,7 @@ def _item(line: str, width: int) -> list[str]:
     """The lines of one list item, wrapped and indented under its text; a command stays one line, to be copied."""
     import textwrap  # noqa: PLC0415 - for the help only
 
-    item = _ITEM.match(line)
+    item = re.match(_ITEM, line)
     if item is None:
         return [line]
     return textwrap.wrap(line, width, subsequent_indent=" " * len(item[1]), break_on_hyphens=False)
@@ -90,7 +108,7 @@ class Parser(argparse.ArgumentParser):
 
     def corrected(self, message: str) -> str:
         """Argparse's message, with a guess of what was meant in place of the list of all choices."""
-        if (choice := _CHOICE.fullmatch(message)) is None:
+        if (choice := re.fullmatch(_CHOICE, message, re.DOTALL)) is None:
             return message
         there = re.findall(r"[^\s',]+", choice[3])
         if not self._is_command(there):

@@ -33,7 +33,7 @@ def socket_path(path: str | os.PathLike[str] | None = None) -> str:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime:
         own = f"{runtime}/privcmdd/broker.sock"
-        if os.path.exists(own) or not os.path.exists(SYSTEM_SOCKET):  # noqa: PTH110 - pathlib is slow to import
+        if os.path.exists(own) or not os.path.exists(SYSTEM_SOCKET):
             return own
     return SYSTEM_SOCKET
 

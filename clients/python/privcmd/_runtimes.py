@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import os
-import re
 
-_RUNTIME = re.compile(r"lib((a|hwa|l|t|ub)san\.so|clang_rt\.)")
+_RUNTIMES = ("libasan.so", "libhwasan.so", "liblsan.so", "libtsan.so", "libubsan.so", "libclang_rt.")
 
 
 def is_runtime(library: str) -> bool:
     """Whether a library, by path or by name, is the runtime of a sanitizer of gcc's or clang's."""
-    return _RUNTIME.match(library.rpartition("/")[2]) is not None
+    return library.rpartition("/")[2].startswith(_RUNTIMES)
 
 
 def named_in_preload() -> list[str]:
@@ -25,4 +24,4 @@ def preload_without_them() -> str:
 
 
 def _preloaded() -> list[str]:
-    return re.split(r"[: ]+", os.environ.get("LD_PRELOAD", "").strip(": ")) if os.environ.get("LD_PRELOAD") else []
+    return os.environ.get("LD_PRELOAD", "").replace(":", " ").split()

@@ -7,18 +7,14 @@ import errno
 import os
 import select
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from privcmd import _tools as tools
-from privcmd._runtimes import preload_without_them
+from privcmd._serving import START_TIMEOUT_S, STOP_TIMEOUT_S, Serving
 from privcmd._signals import put_off
 from privcmd.errors import NoBroker
 
@@ -29,92 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PrivateBroker"]
 
-START_TIMEOUT_S = 30.0
-"""How long a start may take. It usually takes a fifth of a second, and ten times that on a busy machine."""
-
-STOP_TIMEOUT_S = 10.0
-"""How long a stop may take before it is forced; longer than the broker's own ``drain_timeout_s``."""
-
 _SUN_PATH_ROOM = 80
-
-
-class Serving:
-    """A process ``privcmdd serve`` that was started by this one.
-
-    It simulates the release of Xen that the tools on this machine are made for, unless ``host.xen`` chooses another. Of
-    the environment it takes no ``PRIVCMDD_`` settings.
-
-    Args:
-        directory: Where its output goes, and its configuration; the caller's to remove.
-        args: More arguments for ``privcmdd serve``: where it is to serve, at least.
-        config: A configuration as TOML text; None is the built-in one.
-        fds: Descriptors that it inherits.
-        notify: The socket that it tells when it is ready; none unless given.
-
-    Attributes:
-        pid: The process.
-    """
-
-    def __init__(
-        self,
-        directory: Path,
-        args: Sequence[str],
-        config: str | None = None,
-        *,
-        fds: Sequence[int] = (),
-        notify: Path | None = None,
-    ) -> None:
-        self._output = directory / "output"
-        command = [sys.executable, "-m", "privcmdd", "serve", *args]
-        if config is not None:
-            (directory / "privcmdd.toml").write_text(config, encoding="utf-8")
-            command += ["--config", str(directory / "privcmdd.toml")]
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PRIVCMDD_")}
-        if "LD_PRELOAD" in inherited:
-            inherited["LD_PRELOAD"] = preload_without_them()
-        told = {} if notify is None else {"NOTIFY_SOCKET": str(notify)}
-        with self._output.open("wb") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - our own command
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                pass_fds=fds,
-                env={**inherited, **tools.setting(config), **told},
-            )
-        self.pid: int = self._process.pid
-
-    @property
-    def output(self) -> str:
-        """All that it has written to its standard output and error so far."""
-        return self._output.read_text(encoding="utf-8", errors="replace")
-
-    @property
-    def lives(self) -> bool:
-        """Whether it has not ended yet."""
-        return self._process.poll() is None
-
-    def terminate(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
-        """Ask it to stop (SIGTERM) and wait; after ``timeout_s`` seconds kill it.
-
-        Returns:
-            Its exit status, negative for a signal.
-        """
-        self._process.terminate()
-        try:
-            return self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return self.kill()
-
-    def kill(self) -> int:
-        """End it at once (SIGKILL) and wait. Returns -9, or its exit status if it had ended before."""
-        self._process.send_signal(signal.SIGKILL)
-        return self._process.wait()
-
-    def ended_early(self) -> NoBroker:
-        """Wait for its end, which came before it served anybody. Returns the error that says so."""
-        why = f"ended with status {self._process.wait()} before it listened"
-        return NoBroker(errno.ECONNREFUSED, f"the broker {why}:\n{self.output.strip()}")
 
 
 class PrivateBroker:
@@ -157,7 +68,7 @@ class PrivateBroker:
                 notify.bind(str(place / "n"))
                 with put_off():
                     where = ["--socket-path", self.path]
-                    self._serving = Serving(place, [*where, *args], config, notify=place / "n")
+                    self._serving = Serving(directory, [*where, *args], config, notify=str(place / "n"))
                     started.append(self._serving)
                 self.pid: int = self._serving.pid
                 self._wait_until_ready(notify, start_timeout_s)

@@ -75,14 +75,14 @@ class FrameTable:
         n_table = -(-n_frames // (1 << 18)) * CHUNK_FRAMES if n_frames >= 1 << 18 else 0
         self._top = n_frames - n_table
         self.machphys = (self._top, n_table)
-        for part, owner in (
-            (slice(FIRST_RAM), DOMID_IO),
-            (slice(MMIO_FIRST, MMIO_END), DOMID_IO),
-            (slice(self._top, None), DOMID_XEN),
+        for first, end, owner, page in (
+            (0, FIRST_RAM, DOMID_IO, 0),
+            (MMIO_FIRST, MMIO_END, DOMID_IO, MMIO_FIRST),
+            (self._top, n_frames, DOMID_XEN, 0),
         ):
-            self.owner[part] = owner
-            self.page[part] = np.arange(n_frames, dtype=np.uint32)[part]
-        self.page[self._top :] -= np.uint32(self._top)
+            own = slice(first, min(end, n_frames))
+            self.owner[own] = owner
+            self.page[own] = np.arange(page, page + len(self.page[own]), dtype=np.uint32)
         if n_frames >= FIRST_RAM:
             self.page[FRAME_0] = 0
         self._fresh = min(FIRST_RAM, n_frames)  # frames from here on were never used

@@ -13,7 +13,7 @@ import os
 import sys
 
 from privcmd.errors import BrokerGone
-from privcmd.run import background, host, program, reach, report, sanitizers, unanswered
+from privcmd.run import background, host, program, reach, report, sanitizers
 from privcmd.run.leaks import Watch
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
@@ -95,7 +95,7 @@ def run(
                 listener=watch.notice,
             )
             with host_of_it as here:
-                before = _unanswered(here.link)
+                before = {} if here.link is None else _unanswered(here.link)
                 rules = _added(here, token, faults)
                 env = sanitizers.environment(here.environment(token), path)
                 try:
@@ -112,7 +112,7 @@ def run(
                         end.leaks = watch.settle(here.link)
                         end.findings = [] if findings == "ignore" else _findings(here.link, token)
                         end.faults = _faults(here, token, rules)
-                        end.unanswered = unanswered.since(_unanswered(here.link), before)
+                        end.unanswered = _grown(_unanswered(here.link), before)
                     except BrokerGone as gone:
                         end.unknown = str(gone)
             end.say(as_json=as_json)
@@ -132,10 +132,19 @@ def _findings(link: Connection, token: str) -> list[dict[str, Any]]:
     return [row for row in link.call("findings.list")["findings"] if token in row["client"]]
 
 
-def _unanswered(link: Connection | None) -> dict[str, int]:
-    """What was asked of Xen and not answered so far, and how often: nothing where there is no broker yet."""
-    counts: dict[str, int] = {} if link is None else link.call("stats")["broker"]["unanswered"]
+def _unanswered(link: Connection) -> dict[str, int]:
+    """What was asked of Xen and not answered so far, and how often."""
+    counts: dict[str, int] = link.call("stats")["broker"]["unanswered"]
     return counts
+
+
+def _grown(now: dict[str, int], before: dict[str, int]) -> dict[str, int]:
+    """What was asked and not answered since those were counted, what was asked most often first."""
+    if now == before:
+        return {}
+    from privcmd.run import unanswered  # noqa: PLC0415 - most programs get what they ask for
+
+    return unanswered.most_often({what: n - before.get(what, 0) for what, n in now.items() if n != before.get(what)})
 
 
 def _added(here: Host, token: str, faults: Sequence[dict[str, Any]]) -> set[int]:

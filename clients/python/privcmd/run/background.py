@@ -79,7 +79,7 @@ def _living(env: dict[str, str]) -> list[int]:
 
 def _younger() -> Iterator[int]:
     """Processes that were started after us; all of them where that cannot be told, as the numbers began anew."""
-    with open("/proc/loadavg", encoding="ascii") as file:
+    with open("/proc/loadavg", "rb") as file:
         newest = int(file.read().split()[-1])
     oldest = os.getpid() if newest >= os.getpid() else 0
     for name in os.listdir("/proc"):

@@ -9,17 +9,18 @@ import os
 
 from privcmd.errors import PrivcmdError
 from privcmd.run import program, xenstore
-from privcmd.run.guests import Guest, request
-from privcmd.run.standby import Standby
+from privcmd.run.guests import Guest
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from privcmd._connection import Connection
     from privcmd._protocol import Notification
     from privcmd.client import Client
+    from privcmd.run.joined import Joined
+    from privcmd.run.standby import Standby
     from privcmd.run.xenstore import Xenstored
 
 __all__ = ["Guest", "Host", "running"]
@@ -35,15 +36,9 @@ class Host:
         doms: The domains that were made for it.
     """
 
-    def __init__(
-        self,
-        stack: contextlib.ExitStack,
-        broker: Connection | Standby,
-        doms: list[int],
-        xenstored: Xenstored | None,
-    ) -> None:
+    def __init__(self, stack: contextlib.ExitStack, broker: Joined | Standby, xenstored: Xenstored | None) -> None:
         self.socket: str = broker.path
-        self.doms = doms
+        self.doms: list[int] = broker.doms
         self._stack = stack
         self._broker = broker
         self._xenstored = xenstored
@@ -52,12 +47,12 @@ class Host:
     @property
     def link(self) -> Connection | None:
         """The connection by which it was set up; None as long as nobody has needed a broker."""
-        return self._broker.link if isinstance(self._broker, Standby) else self._broker
+        return self._broker.link
 
     @property
     def error(self) -> Exception | None:
         """Why its broker could not be started, or set up, when its first client came."""
-        return self._broker.door.failure() if isinstance(self._broker, Standby) else None
+        return self._broker.failure()
 
     @property
     def client(self) -> Client:
@@ -119,61 +114,37 @@ def running(
         emulated = None if device_model is None else _emulated(guests)
         if device_model is not None and store is False:
             raise PrivcmdError(errno.EINVAL, "a device model needs xenstored, which is not to be run")
-        requests = [("subscribe", {"topics": ["space"]})] if listener is not None else []
-        broker: Connection | Standby
+        broker: Joined | Standby
         if socket is not None:
-            from privcmd._connection import Connection  # noqa: PLC0415 - slow to import, and most runs start a broker
+            from privcmd.run.joined import Joined  # noqa: PLC0415 - slow to import, and most runs start a broker
 
-            broker = stack.enter_context(Connection(socket))  # before anything else needs it: whether there is one
-            if listener is not None:
-                broker.listeners.append(listener)
-            wanted = [("domain.create", request(guest, emulated=guest is emulated)) for guest in guests]
-            answers = broker.ask([*requests, *wanted])
-            for answer in answers:
-                if answer.error is not None:
-                    raise answer.error
-            doms = [answer.result["dom"] for answer in answers[len(requests) :]]
+            broker = Joined(socket, guests, emulated=emulated, listener=listener)  # before all that needs one
+            stack.callback(broker.close)
         needed = bool(store) or device_model is not None
         path = None if store is False else xenstore.wanted(needed=needed)
         directory = _directory(stack) if socket is None or path is not None else ""
         if socket is None:
-            doms = [*range(1, len(guests) + 1)]
-            wanted = [
-                ("domain.create", request(guest, dom=dom, emulated=guest is emulated))
-                for dom, guest in zip(doms, guests, strict=True)
-            ]
-            broker = Standby(
-                directory, config=config, settings=settings, requests=[*requests, *wanted], listener=listener
-            )
+            from privcmd.run.standby import Standby  # noqa: PLC0415 - others join one
+
+            broker = Standby(directory, guests, emulated=emulated, config=config, settings=settings, listener=listener)
             stack.callback(broker.close)
             if not lazily or needed:
                 broker.door.open()
             broker.door.watch()
         xenstored = None
         if path is not None:
-            env = program.environment(broker.path, xenstore.NAME)
-            xenstored = xenstore.Xenstored(path, f"{directory}/xs", env, lambda: _names(broker, guests))
+            xenstored = xenstore.Xenstored(path, f"{directory}/xs", broker.path, broker.names)
             stack.callback(xenstored.close)
             if needed:
                 xenstored.door.open()
             xenstored.door.watch()
-        here = Host(stack, broker, doms, xenstored)
+        here = Host(stack, broker, xenstored)
         if device_model is not None and emulated is not None and here.store is not None:
             from privcmd.run import qemu  # noqa: PLC0415 - slow to import, and most hosts have none
 
-            dom = doms[guests.index(emulated)]
+            dom = here.doms[guests.index(emulated)]
             stack.enter_context(qemu.running(here.socket, here.store, dom, emulated.n_pages, device_model))
         yield here
-
-
-def _names(broker: Connection | Standby, guests: Sequence[Guest]) -> Iterable[tuple[int, str]]:
-    """The numbers and names of a host's domains, for its xenstored."""
-    yield 0, "Domain-0"
-    if isinstance(broker, Standby):
-        yield from ((dom, guest.name) for dom, guest in enumerate(guests, 1) if guest.name)
-    else:
-        rows = broker.call("domain.list")["domains"]
-        yield from ((row["dom"], row["name"]) for row in rows if row["name"])
 
 
 def _emulated(guests: Sequence[Guest]) -> Guest:

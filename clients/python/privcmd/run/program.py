@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import select
 import signal
@@ -66,6 +67,7 @@ def ending() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@functools.cache
 def preload_library() -> str:
     """Where the shim is.
 

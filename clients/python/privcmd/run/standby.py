@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import socket
 
+from privcmd._signals import put_off
 from privcmd.errors import BrokerGone
 from privcmd.run.door import Door
+from privcmd.run.guests import request
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Callable, Iterable, Sequence
 
     from privcmd._connection import Connection
     from privcmd._protocol import Notification
-    from privcmd.broker import Serving
+    from privcmd._serving import Serving
+    from privcmd.run.guests import Guest
 
 
 class Standby:
@@ -23,35 +25,48 @@ class Standby:
 
     Args:
         directory: Where its socket and its files are; the caller's to remove.
+        guests: Domains to make, before anybody else is answered.
+        emulated: The one that gets a device model.
         config: Its configuration, as TOML text; None is the built-in one.
         settings: Keys of it that are otherwise, each as TABLE.KEY=VALUE.
-        requests: What it is asked before anybody else, method and parameters of each: they make its domains.
-        listener: Called with each notice that it sends us.
+        listener: Called with each notice about address spaces that come and go.
 
     Attributes:
         path: Its socket.
         door: Its door; opening it raises what the broker answers to a request, or NoBroker.
         link: Our connection to it, the one that asked first; None as long as it has not been started.
+        doms: The domains: their numbers are known before they are made.
     """
 
     def __init__(
         self,
         directory: str,
+        guests: Sequence[Guest] = (),
         *,
+        emulated: Guest | None = None,
         config: str | None = None,
         settings: Sequence[str] = (),
-        requests: Sequence[tuple[str, Mapping[str, Any]]] = (),
         listener: Callable[[Notification], None] | None = None,
     ) -> None:
         self.path = f"{directory}/s"
         self.link: Connection | None = None
+        self.doms = [*range(1, len(guests) + 1)]
+        self._guests = guests
+        self._emulated = emulated
         self._directory = directory
         self._config = config
         self._settings = settings
-        self._requests = requests
         self._listener = listener
         self._starting: list[Serving] = []
         self.door = Door(self.path, self._start)
+
+    def failure(self) -> Exception | None:
+        """Why it could not be started, or a domain not be made, when its first client came."""
+        return self.door.failure()
+
+    def names(self) -> Iterable[tuple[int, str]]:
+        """The numbers and names of the domains that have a name."""
+        return [(dom, guest.name) for dom, guest in zip(self.doms, self._guests, strict=True) if guest.name]
 
     def close(self) -> None:
         """End it. Idempotent."""
@@ -61,11 +76,8 @@ class Standby:
         self.door.close()
 
     def _start(self, door: Door) -> None:
-        from pathlib import Path  # noqa: PLC0415 - these are slow to import, and most programs need no broker
-
-        from privcmd._connection import Connection  # noqa: PLC0415
-        from privcmd._signals import put_off  # noqa: PLC0415
-        from privcmd.broker import START_TIMEOUT_S, Serving  # noqa: PLC0415
+        from privcmd._connection import Connection  # noqa: PLC0415 - these are slow to import, and not all need a broker
+        from privcmd._serving import START_TIMEOUT_S, Serving  # noqa: PLC0415
 
         ours, theirs = socket.socketpair()
         with theirs:
@@ -74,13 +86,16 @@ class Standby:
             door.stack.callback(link.close)
             if self._listener is not None:
                 link.listeners.append(self._listener)
+            requests = [("subscribe", {"topics": ["space"]})] if self._listener is not None else []
+            for dom, guest in zip(self.doms, self._guests, strict=True):
+                requests.append(("domain.create", request(guest, dom=dom, emulated=guest is self._emulated)))
             # It says nothing of its own course: nobody reads that, and to import its logger takes longer than to start.
             args = ["--fd", str(fds[0]), "--first-fd", str(fds[1]), "--log-level", "warning"]
             args += [f"--set={one}" for one in self._settings]
 
             def start() -> None:
                 with put_off():
-                    serving = Serving(Path(self._directory), args, self._config, fds=fds)
+                    serving = Serving(self._directory, args, self._config, fds=fds, apart=True)
                     self._starting.append(serving)
                     door.stack.callback(serving.terminate)
                 if door.closing:
@@ -89,7 +104,7 @@ class Standby:
                 door.listener.close()
 
             try:
-                answers = link.ask([*self._requests, ("ping", {})], meanwhile=start)
+                answers = link.ask([*requests, ("ping", {})], meanwhile=start)
             except BrokerGone:
                 raise self._starting[0].ended_early() from None
         for answer in answers:

@@ -8,12 +8,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def since(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
-    """What was asked since those were counted."""
-    grown = {what: n - before.get(what, 0) for what, n in now.items()}
-    return most_often({what: n for what, n in grown.items() if n})
-
-
 def most_often(asked: Mapping[str, int]) -> dict[str, int]:
     """The same, what was asked most often first."""
     return dict(sorted(asked.items(), key=lambda one: (-one[1], one[0])))

@@ -61,8 +61,8 @@ class Xenstored:
     Args:
         path: The program.
         directory: A directory to be made, that its clients name in ``XENSTORED_RUNDIR``.
-        env: Its environment.
-        names: Says the domains' numbers and names, when it is started.
+        broker_path: The broker that it is to find.
+        names: Says the numbers and names of the domains that have one, when it is started.
 
     Attributes:
         directory: The same.
@@ -70,12 +70,12 @@ class Xenstored:
     """
 
     def __init__(
-        self, path: str, directory: str, env: dict[str, str], names: Callable[[], Iterable[tuple[int, str]]]
+        self, path: str, directory: str, broker_path: str, names: Callable[[], Iterable[tuple[int, str]]]
     ) -> None:
         os.mkdir(directory, 0o700)
         self.directory = directory
         self._path = path
-        self._env = env
+        self._broker_path = broker_path
         self._names = names
         self.door = Door(f"{directory}/socket", self._start)
 
@@ -92,12 +92,12 @@ class Xenstored:
         own = f"{self.directory}/{NAME}"
         os.mkdir(own, 0o700)
         with open(f"{own}/output", "wb") as output:
-            env = {**self._env, "XENSTORED_RUNDIR": own}
+            env = {**program.environment(self._broker_path, NAME), "XENSTORED_RUNDIR": own}
             process = program.start(door.stack, [self._path, "-N"], env, output, signal.SIGKILL)
         if not _answers(process, own, door):
             with open(f"{own}/output", errors="replace") as output_again:
                 raise PrivcmdError(errno.EIO, f"{self._path} did not come up: {output_again.read().strip()}")
-        name(own, self._names())
+        name(own, [(0, "Domain-0"), *self._names()])
         # It is found where its clients look from now on; those who came before are taken there.
         os.rename(f"{own}/socket", f"{self.directory}/socket")
         door.stack.callback(Relay(door.listener, f"{self.directory}/socket").close)
