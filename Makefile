@@ -11,7 +11,7 @@ PROFILE ?= default
 SEEDS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants bench generate history model-check coverage lock image install zig wheel site manuals news pictures clean
+.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants bench generate history model-check coverage lock image install zig wheel site links manuals news pictures clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -111,6 +111,9 @@ site: $(READY) ## the documentation as a site, build/site/index.html; each link 
 	$(SPHINX) $(SITE)
 	$(SPHINX) -b doctest $(SITE)/.doctest
 	$(BIN)/python docs/site/links.py $(SITE)
+
+links: $(READY) ## try the links of the pages to other sites, which needs the network
+	$(SPHINX) -b linkcheck build/links
 
 manuals: $(READY) ## man pages and completion for bash, zsh and fish, from the parsers, below PREFIX=build/manuals
 	$(BIN)/python docs/commands.py $(or $(PREFIX),build/manuals)
