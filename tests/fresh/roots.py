@@ -27,6 +27,8 @@ MAKE_S: Final = 900.0
 COPIED: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf")
 AUTHORITIES: Final = "usr/local/share/ca-certificates"
 """Where an administrator puts certificate authorities, and ``update-ca-certificates`` finds them."""
+SNAPSHOT: Final = ("etc/apt/apt.conf.d/snapshot", 'Acquire::Check-Valid-Until "false";\n')
+"""sid's lists are good for a week; a mirror that stands still may be older, and is as good to try a newcomer's steps."""
 ENVIRONMENT: Final = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -102,6 +104,7 @@ def copy(suite: str) -> Iterator[Path]:
         for name in COPIED:
             if Path(name).exists():
                 shutil.copy(name, root / name[1:])
+        (root / SNAPSHOT[0]).write_text(SNAPSHOT[1], encoding="utf-8")
         (root / AUTHORITIES).mkdir(parents=True, exist_ok=True)
         for authority in Path("/", AUTHORITIES).glob("*.crt"):
             shutil.copy(authority, root / AUTHORITIES)
