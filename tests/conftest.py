@@ -32,6 +32,7 @@ THOROUGH = (
     "packaging",
     "programs",
     "replacement",
+    "server/test_crashes.py",
     "sim/test_allocation.py",
     "sim/test_history.py",
     "sim/test_seeds.py",

@@ -15,16 +15,15 @@ import pytest
 from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
 from privcmdd.model.machine.changes import PART_GFNS
-from privcmdd.model.units import DOMID_FIRST_RESERVED
 from privcmdd.service import records
 from privcmdd.service.keeping import StateError
 from privcmdd.service.packing import pack, unpack
 from privcmdd.service.settings import MachineSize
 from sim.plan import plan
-from sim.snapshot import differences, walk
+from sim.snapshot import differences
 from sim.vocabulary import Vocabulary
 from support.desk import BASE, PAGE, ROOT, SMALL, USER, Desk, Refused, frames
-from support.keeping import MemoryStore, after_crash
+from support.keeping import MemoryStore, after_crash, image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,32 +32,6 @@ if TYPE_CHECKING:
 
 SEEDS = range(60)
 N_ASKS = 120
-
-
-def image(desk: Desk) -> dict[str, Any]:
-    """All of a broker's state that is to outlive it."""
-    machine = desk.broker.world.machine
-    found: dict[str, Any] = {
-        "last domid": machine.last_domid,
-        "last generation": machine.last_generation,
-        "free": machine.frames.n_free,
-    }
-    owned = np.flatnonzero(machine.frames.owner < DOMID_FIRST_RESERVED)
-    for table in ("owner", "refs", "gfn", "page"):
-        found[table] = getattr(machine.frames, table)[owned].tolist()
-    for domid, domain in machine.domains.items():
-        found[f"generation of {domid}"] = domain.generation
-        domain.vram = None  # a device model is told once that all has changed
-        if domain.pager is not None:
-            domain.pager.asked.clear()  # a pager is told once more
-        if domain.alive:
-            walk(machine.events.ports(domid), f"ports of {domid}", found)
-        walk(domain, f"domain {domid}", found)
-    injections = desk.broker.world.injections
-    for armed in () if injections is None else injections.rules.values():
-        if armed.owner is None and armed.rule.connection is None:
-            walk(armed, f"rule {armed.id}", found)
-    return found
 
 
 def content(desk: Desk) -> dict[tuple[int, int], bytes]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import errno
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.units import DOMID_FIRST_RESERVED
+from sim.snapshot import walk
 from support.desk import SMALL, Desk
 
 if TYPE_CHECKING:
@@ -55,3 +59,29 @@ class MemoryStore:
 def after_crash(desk: Desk, store: MemoryStore, settings: Settings = SMALL) -> Desk:
     """The broker that is started after another one was killed: all that it has is records and files of domains."""
     return Desk(settings, desk.backing.left(), store)
+
+
+def image(desk: Desk) -> dict[str, Any]:
+    """All of a broker's state that is to outlive it."""
+    machine = desk.broker.world.machine
+    found: dict[str, Any] = {
+        "last domid": machine.last_domid,
+        "last generation": machine.last_generation,
+        "free": machine.frames.n_free,
+    }
+    owned = np.flatnonzero(machine.frames.owner < DOMID_FIRST_RESERVED)
+    for table in ("owner", "refs", "gfn", "page"):
+        found[table] = getattr(machine.frames, table)[owned].tolist()
+    for domid, domain in machine.domains.items():
+        found[f"generation of {domid}"] = domain.generation
+        domain.vram = None  # a device model is told once that all has changed
+        if domain.pager is not None:
+            domain.pager.asked.clear()  # a pager is told once more
+        if domain.alive:
+            walk(machine.events.ports(domid), f"ports of {domid}", found)
+        walk(domain, f"domain {domid}", found)
+    injections = desk.broker.world.injections
+    for armed in () if injections is None else injections.rules.values():
+        if armed.owner is None and armed.rule.connection is None:
+            walk(armed, f"rule {armed.id}", found)
+    return found
