@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from copy import deepcopy
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import pytest
 
 from privcmdd.model import invariants
 from privcmdd.model.errors import ModelError
+from privcmdd.model.machine import foreign, log_dirty, memory, p2m, paging, pod, resources
 from privcmdd.model.machine.changes import PART_GFNS
 from privcmdd.service import records
 from privcmdd.service.keeping import StateError
@@ -28,6 +30,7 @@ from support.keeping import MemoryStore, after_crash, image
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from privcmdd.model.machine.machine import Machine
     from privcmdd.service.session import Session
 
 SEEDS = range(60)
@@ -160,6 +163,65 @@ def test_a_change_of_one_frame_writes_one_part_anew(store: MemoryStore) -> None:
     assert {name for name in after if after[name] != before[name]} == {"part/1"}
     assert store.n_bytes - written < 2048
     crashed(desk, store, settings_of(wide))
+
+
+LOW, HIGH = 7, 2 * PART_GFNS + 5  # guest frames of different parts
+OPERATIONS: dict[str, Callable[[Machine], object]] = {
+    "populate": lambda machine: memory.populate(machine, 1, [HIGH + 1]),
+    "decrease": lambda machine: memory.decrease_reservation(machine, 1, [LOW, HIGH]),
+    "move up": lambda machine: p2m.move(machine, 1, LOW, HIGH),
+    "move down": lambda machine: p2m.move(machine, 1, HIGH, LOW),
+    "remove": lambda machine: p2m.remove(machine, 1, HIGH),
+    "read-only for the guest": lambda machine: p2m.set_mem_type(machine, 1, p2m.MEM_READ_ONLY, HIGH, 2),
+    "emulated": lambda machine: p2m.set_mem_type(machine, 1, p2m.MEM_MMIO, HIGH, 1),
+    "page out": lambda machine: paging.page_out(machine, 1, [LOW, HIGH]),
+    "page in": lambda machine: paging.page_in(machine, 1, [HIGH]),
+    "on demand": lambda machine: pod.mark_populate_on_demand(machine, 1, [HIGH + 9]),
+    "memory for it": lambda machine: pod.set_target(machine, 1, PART_GFNS),
+    "demanded": lambda machine: foreign.look(machine, 1, [HIGH + 9]),
+    "not demanded any more": lambda machine: memory.decrease_reservation(machine, 1, [HIGH + 9]),
+    "log of writes": lambda machine: log_dirty.switch(machine, 1, on=True),
+    "written": lambda machine: log_dirty.mark(machine, 1, HIGH, 2),
+    "log cleaned": lambda machine: log_dirty.take(machine, 1, HIGH + 1, clean=True),
+    "no log of writes": lambda machine: log_dirty.switch(machine, 1, on=False),
+    "shared info": lambda machine: resources.add_to_physmap(machine, 1, 0, 0, HIGH + 3),
+    "grant table": lambda machine: resources.add_to_physmap(machine, 1, 1, 0, HIGH + 4),
+    "grant table elsewhere": lambda machine: resources.add_to_physmap(machine, 1, 1, 0, LOW + 4),
+}
+BEFORE: dict[str, list[str]] = {
+    "page in": ["page out"],
+    "memory for it": ["on demand"],
+    "demanded": ["on demand", "memory for it"],
+    "not demanded any more": ["on demand"],
+    "written": ["log of writes"],
+    "log cleaned": ["log of writes", "written"],
+    "no log of writes": ["log of writes", "written"],
+    "grant table elsewhere": ["grant table"],
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_change_in_each_part_is_kept(store: MemoryStore, name: str) -> None:
+    """Whatever changes a table of guest frames, in whichever part of it: what is kept is what is."""
+    wide = settings_of(MachineSize(memory_mib=256, gfns_per_domain=4 * PART_GFNS))
+    desk = Desk(wide, store=store)
+    ranges = [{"gfn": 0, "npages": 16}, {"gfn": HIGH - 3, "npages": 4}, {"gfn": HIGH + 2, "npages": 1}]
+    desk.domain(desk.connect(ROOT), max_pages=PART_GFNS, dom=1, ranges=ranges)
+    machine = desk.broker.world.machine
+    for step in BEFORE.get(name, []):
+        OPERATIONS[step](machine)
+    desk.broker.world.keep()
+    check_kept(desk, store)
+    before = deepcopy(store.records)
+
+    if name == "read-only for the guest":
+        memory.populate(machine, 1, [HIGH + 1])
+    OPERATIONS[name](machine)
+    desk.broker.world.keep()
+
+    check_kept(desk, store)
+    assert store.records != before
+    crashed(desk, store, wide)
 
 
 def settings_of(size: MachineSize) -> Any:

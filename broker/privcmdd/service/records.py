@@ -148,7 +148,7 @@ def runs(entries: npt.NDArray[np.uint32], pages: npt.NDArray[np.uint32]) -> npt.
 
 
 def _bits(table: npt.NDArray[np.bool_]) -> bytes:
-    return np.packbits(table).tobytes() if table.any() else b""
+    return np.packbits(table).tobytes().rstrip(b"\0")
 
 
 class _Tables:
