@@ -21,7 +21,7 @@ from random import Random
 from typing import Any
 
 from privcmd import BrokerGone, Client
-from privcmd.calls import domain_memory
+from privcmd._calls import domain_memory
 from support.process import Process
 
 PAGE = 4096
