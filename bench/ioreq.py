@@ -19,7 +19,8 @@ from measure import on_cpus
 
 from privcmd import Client, PrivcmdError
 from privcmd.guest import Guest, bdf
-from privcmd.run import host, qemu
+from privcmd.run import _qemu as qemu
+from privcmd.run import host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

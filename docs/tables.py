@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import rooms
 
-from privcmd.run import explain
+from privcmd.run import _explain as explain
 from privcmdd.model.findings import FindingKind
 from privcmdd.server.keys import KEYS, Key, as_toml, render
 from privcmdd.service.hypercalls import createdomain, dm_op, domctl

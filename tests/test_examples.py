@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from privcmd import PrivateBroker, PrivcmdError
-from privcmd.run import qemu, xenstore
-from privcmd.run.program import PRELOAD_NAME
-from privcmd.run.reach import with_sbin
+from privcmd.run import _qemu as qemu
+from privcmd.run import _xenstore as xenstore
+from privcmd.run._program import PRELOAD_NAME
+from privcmd.run._reach import with_sbin
 from support.transcript import (
     ELSEWHERE_MARK,
     MARK,

@@ -16,7 +16,7 @@ import pytest
 import privcmd
 import privcmdd
 from privcmd import Client, ForeignMemory, PrivateBroker
-from privcmd.run import explain
+from privcmd.run import _explain as explain
 from privcmdd.model.findings import FindingKind
 
 if TYPE_CHECKING:

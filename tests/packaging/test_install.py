@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from privcmd import __version__
-from privcmd.run.program import version_of
+from privcmd.run._program import version_of
 from support.packed import environment, run
 
 ROOT = Path(__file__).resolve().parents[2]

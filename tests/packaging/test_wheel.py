@@ -38,7 +38,7 @@ def test_the_library_and_the_packages_are_of_one_version(installed: Environment,
     version = wheel.name.split("-")[1]
     code = (
         "import privcmd, privcmdd\n"
-        "from privcmd.run.program import preload_library, version_of\n"
+        "from privcmd.run._program import preload_library, version_of\n"
         "print(privcmd.__version__, privcmdd.__version__, version_of(preload_library()))"
     )
 

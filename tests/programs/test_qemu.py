@@ -16,7 +16,8 @@ import pytest
 from privcmd import Client
 from privcmd.errors import PrivcmdError
 from privcmd.guest import Guest, bdf
-from privcmd.run import host, qemu
+from privcmd.run import _qemu as qemu
+from privcmd.run import host
 from programs import ide, virtio
 from programs.programs import GUARD_S, needs, run, sections
 

@@ -19,7 +19,8 @@ from privcmd.errors import PrivcmdError
 from privcmd.guest import Guest, bdf
 from privcmd.guest._ioreq import BITS_OFFSET, COUNTERS, READ, TYPE_OFFSET, IoreqState
 from privcmd.guest._vcpu import pages_of
-from privcmd.run import host, qemu
+from privcmd.run import _qemu as qemu
+from privcmd.run import host
 from programs.programs import needs
 
 if TYPE_CHECKING:

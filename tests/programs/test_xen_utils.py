@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from privcmd.errors import PrivcmdError
-from privcmd.run import host, xenstore
+from privcmd.run import _xenstore as xenstore
+from privcmd.run import host
 from programs.programs import needs, run, sections
 
 if TYPE_CHECKING:

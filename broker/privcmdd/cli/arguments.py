@@ -11,7 +11,7 @@ from privcmd import PAGE_SIZE
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
-    from privcmd.run.guests import Guest
+    from privcmd.run._guests import Guest
 
 SPEC = "the options of `fault add` without dashes, as dom=1,gfns=0x100+16,nth=3,frame-errno=EINVAL"
 
@@ -50,7 +50,7 @@ def domain(text: str) -> int | str:
 
 def guest(text: str) -> Guest:
     """A domain to make: KIND:SIZE[,hole=GFN+PAGES]...[:NAME]. Raises argparse.ArgumentTypeError."""
-    from privcmd.run.guests import Guest  # noqa: PLC0415 - no other command needs it
+    from privcmd.run._guests import Guest  # noqa: PLC0415 - no other command needs it
 
     kind, _, rest = text.partition(":")
     words, _, name = rest.partition(":")

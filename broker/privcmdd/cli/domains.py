@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Final
 
 import privcmd
-from privcmd.run.guests import around
+from privcmd.run._guests import around
 from privcmdd.cli import output
 from privcmdd.cli.arguments import domain, memory, number, span, utf8
 from privcmdd.cli.asking import client_of, domid, show

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from privcmd.run.findings import paragraph
+from privcmd.run._findings import paragraph
 
 if TYPE_CHECKING:
     from privcmd import Client

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from privcmd.run.guests import Guest
+    from privcmd.run._guests import Guest
     from privcmdd.cli.commands import Commands
     from privcmdd.service.settings import MachineSize
 
@@ -171,7 +171,7 @@ def _are_sure(guests: Sequence[Guest], machine: MachineSize | None) -> bool:
     """
     if not guests:
         return True
-    from privcmd.run.guests import around  # noqa: PLC0415 - as above
+    from privcmd.run._guests import around  # noqa: PLC0415 - as above
     from privcmdd.service.settings import MachineSize  # noqa: PLC0415
     from privcmdd.wire.limits import NAME_CHARACTERS  # noqa: PLC0415
 

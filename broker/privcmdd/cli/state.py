@@ -7,7 +7,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Final
 
-from privcmd.run import unanswered
+from privcmd.run import _unanswered as unanswered
 from privcmdd.cli import findings, output
 from privcmdd.cli.asking import client_of, show
 from privcmdd.cli.parser import wrong
@@ -72,7 +72,7 @@ def _findings(parsed: argparse.Namespace) -> int:
 
 
 def _explain(parsed: argparse.Namespace) -> int:
-    from privcmd.run import explain  # noqa: PLC0415 - no other command needs it
+    from privcmd.run import _explain as explain  # noqa: PLC0415 - no other command needs it
 
     there = explain.everything()
     if parsed.id is None:

@@ -40,7 +40,6 @@ class _Value:
     """What equals another of its kind whose parts are equal: a dataclass without their cost at import."""
 
     __slots__: tuple[str, ...] = ()
-    __hash__ = None  # type: ignore[assignment]
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
@@ -67,8 +66,8 @@ class Notification(_Value):
     __slots__ = ("body", "topic")
 
     def __init__(self, topic: str, body: dict[str, Any]) -> None:
-        self.topic = topic
-        self.body = body
+        self.topic: str = topic
+        self.body: dict[str, Any] = body
 
 
 class Conversation:

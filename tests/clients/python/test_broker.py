@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 from privcmd import NoBroker, PrivateBroker
-from privcmd.run import program
+from privcmd.run import _program as program
 
 
 def test_it_serves_and_leaves_nothing() -> None:

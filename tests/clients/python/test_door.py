@@ -13,8 +13,8 @@ import pytest
 
 from privcmd import BrokerGone, Client, NoBroker, PrivcmdError
 from privcmd.run import host
-from privcmd.run.door import Door
-from privcmd.run.relay import Relay
+from privcmd.run._door import Door
+from privcmd.run._relay import Relay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,13 @@ import os
 import sys
 
 from privcmd.errors import BrokerGone
-from privcmd.run import background, host, program, reach, report, sanitizers
-from privcmd.run.leaks import Watch
+from privcmd.run import _background as background
+from privcmd.run import _program as program
+from privcmd.run import _reach as reach
+from privcmd.run import _report as report
+from privcmd.run import _sanitizers as sanitizers
+from privcmd.run import host
+from privcmd.run._leaks import Watch
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
 
     from privcmd._connection import Connection
     from privcmd.faults import InjectedFault
-    from privcmd.run.guests import Guest
+    from privcmd.run._guests import Guest
     from privcmd.run.host import Host
 
 NEVER_FIRED = 97
@@ -95,7 +100,7 @@ def run(
                 listener=watch.notice,
             )
             with host_of_it as here:
-                before = {} if here.link is None else _unanswered(here.link)
+                before = {} if here.link is None else _not_answered(here.link)
                 rules = _added(here, token, faults)
                 env = sanitizers.environment(here.environment(token), path)
                 try:
@@ -110,9 +115,9 @@ def run(
                 if here.link is not None:  # or else nobody has met Xen, and there is nothing to ask for
                     try:
                         end.leaks = watch.settle(here.link)
-                        end.findings = [] if findings == "ignore" else _findings(here.link, token)
+                        end.findings = [] if findings == "ignore" else _found(here.link, token)
                         end.faults = _faults(here, token, rules)
-                        end.unanswered = _grown(_unanswered(here.link), before)
+                        end.unanswered = _grown(_not_answered(here.link), before)
                     except BrokerGone as gone:
                         end.unknown = str(gone)
             end.say(as_json=as_json)
@@ -127,12 +132,12 @@ def run(
         return program.end_as(-ended.number)
 
 
-def _findings(link: Connection, token: str) -> list[dict[str, Any]]:
+def _found(link: Connection, token: str) -> list[dict[str, Any]]:
     """What was found of clients that name a token in their ``hello``; findings of other programs are left out."""
     return [row for row in link.call("findings.list")["findings"] if token in row["client"]]
 
 
-def _unanswered(link: Connection) -> dict[str, int]:
+def _not_answered(link: Connection) -> dict[str, int]:
     """What was asked of Xen and not answered so far, and how often."""
     counts: dict[str, int] = link.call("stats")["broker"]["unanswered"]
     return counts
@@ -142,7 +147,7 @@ def _grown(now: dict[str, int], before: dict[str, int]) -> dict[str, int]:
     """What was asked and not answered since those were counted, what was asked most often first."""
     if now == before:
         return {}
-    from privcmd.run import unanswered  # noqa: PLC0415 - most programs get what they ask for
+    from privcmd.run import _unanswered as unanswered  # noqa: PLC0415 - most programs get what they ask for
 
     return unanswered.most_often({what: n - before.get(what, 0) for what, n in now.items() if n != before.get(what)})
 

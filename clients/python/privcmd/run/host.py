@@ -8,8 +8,9 @@ import errno
 import os
 
 from privcmd.errors import PrivcmdError
-from privcmd.run import program, xenstore
-from privcmd.run.guests import Guest
+from privcmd.run import _program as program
+from privcmd.run import _xenstore as xenstore
+from privcmd.run._guests import Guest
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from privcmd._connection import Connection
     from privcmd._protocol import Notification
     from privcmd.client import Client
-    from privcmd.run.joined import Joined
-    from privcmd.run.standby import Standby
-    from privcmd.run.xenstore import Xenstored
+    from privcmd.run._joined import Joined
+    from privcmd.run._standby import Standby
+    from privcmd.run._xenstore import Xenstored
 
 __all__ = ["Guest", "Host", "running"]
 
@@ -116,7 +117,7 @@ def running(
             raise PrivcmdError(errno.EINVAL, "a device model needs xenstored, which is not to be run")
         broker: Joined | Standby
         if socket is not None:
-            from privcmd.run.joined import Joined  # noqa: PLC0415 - slow to import, and most runs start a broker
+            from privcmd.run._joined import Joined  # noqa: PLC0415 - slow to import, and most runs start a broker
 
             broker = Joined(socket, guests, emulated=emulated, listener=listener)  # before all that needs one
             stack.callback(broker.close)
@@ -124,7 +125,7 @@ def running(
         path = None if store is False else xenstore.wanted(needed=needed)
         directory = _directory(stack) if socket is None or path is not None else ""
         if socket is None:
-            from privcmd.run.standby import Standby  # noqa: PLC0415 - others join one
+            from privcmd.run._standby import Standby  # noqa: PLC0415 - others join one
 
             broker = Standby(directory, guests, emulated=emulated, config=config, settings=settings, listener=listener)
             stack.callback(broker.close)
@@ -140,7 +141,7 @@ def running(
             xenstored.door.watch()
         here = Host(stack, broker, xenstored)
         if device_model is not None and emulated is not None and here.store is not None:
-            from privcmd.run import qemu  # noqa: PLC0415 - slow to import, and most hosts have none
+            from privcmd.run import _qemu as qemu  # noqa: PLC0415 - slow to import, and most hosts have none
 
             dom = here.doms[guests.index(emulated)]
             stack.enter_context(qemu.running(here.socket, here.store, dom, emulated.n_pages, device_model))

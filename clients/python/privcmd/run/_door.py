@@ -37,12 +37,12 @@ class Door:
     """
 
     def __init__(self, path: str, start: Callable[[Door], None]) -> None:
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener: socket.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(path)
         self.listener.listen(BACKLOG)
-        self.stack = contextlib.ExitStack()
-        self.closing = False
-        self.opened = False
+        self.stack: contextlib.ExitStack = contextlib.ExitStack()
+        self.closing: bool = False
+        self.opened: bool = False
         self._error: Exception | None = None
         self._start = start
         self._lock = threading.Lock()

@@ -15,7 +15,7 @@ def most_often(asked: Mapping[str, int]) -> dict[str, int]:
 
 def sentence(asked: Mapping[str, int]) -> str:
     """All of it in one line."""
-    from privcmd.run.explain import hint  # noqa: PLC0415 - slow to import, and most programs get what they ask for
+    from privcmd.run._explain import hint  # noqa: PLC0415 - slow to import, and most programs get what they ask for
 
     told = ", ".join(f"{what} ({n} times)" if n > 1 else what for what, n in asked.items())
     return f"asked for and not answered: {told}; see {hint('hypercalls')}"

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from privcmd._answers import Finding
     from privcmd.faults import InjectedFault
-    from privcmd.run.background import Left
-    from privcmd.run.leaks import Leak
+    from privcmd.run._background import Left
+    from privcmd.run._leaks import Leak
 
 LEAKED = "mapping-leaked"
 """The kind of finding that the report of leaks tells more about."""
@@ -67,11 +67,11 @@ class End:
         for one in self.running:
             yield f"did not end, and was ended: {one}"
         if self.findings:
-            from privcmd.run.findings import paragraph  # noqa: PLC0415 - slow to import
+            from privcmd.run._findings import paragraph  # noqa: PLC0415 - slow to import
 
             yield from (paragraph(finding) for finding in self._typed() if finding.kind != LEAKED)
         if self.unanswered and (self.status or "errors" in os.environ.get("PRIVCMDD_SAY", "")):
-            from privcmd.run.unanswered import sentence  # noqa: PLC0415 - slow to import
+            from privcmd.run._unanswered import sentence  # noqa: PLC0415 - slow to import
 
             yield sentence(self.unanswered)
         for rule in self.faults:

@@ -7,8 +7,8 @@ import socket
 
 from privcmd._signals import put_off
 from privcmd.errors import BrokerGone
-from privcmd.run.door import Door
-from privcmd.run.guests import request
+from privcmd.run._door import Door
+from privcmd.run._guests import request
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from privcmd._connection import Connection
     from privcmd._protocol import Notification
     from privcmd._serving import Serving
-    from privcmd.run.guests import Guest
+    from privcmd.run._guests import Guest
 
 
 class Standby:
@@ -48,9 +48,9 @@ class Standby:
         settings: Sequence[str] = (),
         listener: Callable[[Notification], None] | None = None,
     ) -> None:
-        self.path = f"{directory}/s"
+        self.path: str = f"{directory}/s"
         self.link: Connection | None = None
-        self.doms = [*range(1, len(guests) + 1)]
+        self.doms: list[int] = [*range(1, len(guests) + 1)]
         self._guests = guests
         self._emulated = emulated
         self._directory = directory
@@ -58,7 +58,7 @@ class Standby:
         self._settings = settings
         self._listener = listener
         self._starting: list[Serving] = []
-        self.door = Door(self.path, self._start)
+        self.door: Door = Door(self.path, self._start)
 
     def failure(self) -> Exception | None:
         """Why it could not be started, or a domain not be made, when its first client came."""

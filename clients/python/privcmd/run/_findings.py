@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from privcmd.run.explain import hint
+from privcmd.run._explain import hint
 
 if TYPE_CHECKING:
     from privcmd.results import Finding

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from privcmd._connection import Connection
-from privcmd.run.guests import request
+from privcmd.run._guests import request
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from privcmd._protocol import Notification
-    from privcmd.run.guests import Guest
+    from privcmd.run._guests import Guest
 
 
 class Joined:
@@ -42,7 +42,7 @@ class Joined:
         listener: Callable[[Notification], None] | None = None,
     ) -> None:
         self.path = path
-        self.link = Connection(path)
+        self.link: Connection = Connection(path)
         try:
             if listener is not None:
                 self.link.listeners.append(listener)

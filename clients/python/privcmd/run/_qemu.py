@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from privcmd.errors import PrivcmdError
-from privcmd.run import program
-from privcmd.run.store import Store
+from privcmd.run import _program as program
+from privcmd.run._store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

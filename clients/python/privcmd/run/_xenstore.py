@@ -11,8 +11,8 @@ import errno
 import os
 
 from privcmd.errors import PrivcmdError
-from privcmd.run.door import Door
-from privcmd.run.reach import which
+from privcmd.run._door import Door
+from privcmd.run._reach import which
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Xenstored:
         self._path = path
         self._broker_path = broker_path
         self._names = names
-        self.door = Door(f"{directory}/socket", self._start)
+        self.door: Door = Door(f"{directory}/socket", self._start)
 
     def close(self) -> None:
         """End it. Idempotent."""
@@ -86,8 +86,8 @@ class Xenstored:
     def _start(self, door: Door) -> None:
         import signal  # noqa: PLC0415 - these are slow to import, and most programs need no xenstored
 
-        from privcmd.run import program  # noqa: PLC0415
-        from privcmd.run.relay import Relay  # noqa: PLC0415
+        from privcmd.run import _program as program  # noqa: PLC0415
+        from privcmd.run._relay import Relay  # noqa: PLC0415
 
         own = f"{self.directory}/{NAME}"
         os.mkdir(own, 0o700)
@@ -105,7 +105,7 @@ class Xenstored:
 
 def name(directory: str, names: Iterable[tuple[int, str]]) -> None:
     """Give domains their names, as a toolstack does."""
-    from privcmd.run.store import Store  # noqa: PLC0415 - as above
+    from privcmd.run._store import Store  # noqa: PLC0415 - as above
 
     with Store(directory) as store:
         for dom, text in names:
@@ -118,7 +118,7 @@ def _answers(process: subprocess.Popen[bytes], directory: str, door: Door) -> bo
     import select  # noqa: PLC0415
     import time  # noqa: PLC0415
 
-    from privcmd.run.store import Store  # noqa: PLC0415
+    from privcmd.run._store import Store  # noqa: PLC0415
 
     ended = os.pidfd_open(process.pid)
     try:

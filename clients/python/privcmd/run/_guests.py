@@ -27,10 +27,10 @@ class Guest:
     __slots__ = ("holes", "kind", "n_pages", "name")
 
     def __init__(self, kind: str, n_pages: int, name: str = "", holes: tuple[tuple[int, int], ...] = ()) -> None:
-        self.kind = kind
-        self.n_pages = n_pages
-        self.name = name
-        self.holes = holes
+        self.kind: str = kind
+        self.n_pages: int = n_pages
+        self.name: str = name
+        self.holes: tuple[tuple[int, int], ...] = holes
 
 
 def request(guest: Guest, *, dom: int | None = None, emulated: bool = False) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import sys
 from privcmd._runtimes import preload_without_them
 from privcmd._signals import ENDING, put_off
 from privcmd.errors import PrivcmdError
-from privcmd.run.reach import with_sbin
+from privcmd.run._reach import with_sbin
 from privcmd.version import __version__
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
