@@ -262,6 +262,39 @@ def test_rules_that_stay_outlive_the_broker_with_their_counts(store: MemoryStore
     assert after.call(root, "faults.add", frame_errno="EINVAL", keep=True)["id"] == 8
 
 
+def test_an_event_that_was_sent_before_a_restart_is_not_missed(store: MemoryStore) -> None:
+    """Channels of guests have new events: each end finds its event raised when it first looks, once."""
+    desk = Desk(store=store)
+    root = desk.connect(ROOT)
+    for dom in (1, 2):
+        desk.domain(root, dom=dom)
+    took(desk, root, "evtchn.alloc_unbound", on=1, remote=2)
+    took(desk, root, "evtchn.bind_interdomain", on=2, dom=1, port=1)
+    for dom in (1, 2):
+        desk.call(root, "evtchn.pending", on=dom, port=1)
+    desk.call(root, "evtchn.notify", on=1, port=1)
+
+    after = after_crash(desk, store)
+    root = after.connect(ROOT)
+    took(after, root, "evtchn.attach", on=2, port=1)
+    took(after, root, "evtchn.attach", on=1, port=1)
+
+    for dom in (1, 2):
+        assert after.call(root, "evtchn.pending", on=dom, port=1) == {"pending": True}
+    took(after, root, "evtchn.attach", on=2, port=1)
+    assert after.call(root, "evtchn.pending", on=2, port=1) == {"pending": False}
+    after.call(root, "evtchn.notify", on=1, port=1)
+    assert after.call(root, "evtchn.pending", on=2, port=1) == {"pending": True}
+
+
+def took(desk: Desk, session: Session, method: str, **params: Any) -> None:
+    """A request whose answer brings descriptors."""
+    reply = desk.reply(session, method, **params)
+    for fd in reply.fds:
+        os.close(fd)
+    assert desk.said(reply) is not None
+
+
 def test_a_domain_that_is_destroyed_does_not_come_back(store: MemoryStore) -> None:
     """Neither one that is gone nor one that was dying because a client mapped it; their files go too."""
     desk = Desk(store=store)

@@ -85,6 +85,7 @@ class EventChannels:
         self._last_channel = 0
         self.changes: list[tuple[int, int, Port | None]] | None = None
         self._tables: dict[int, dict[int, Port]] = {0: {}}
+        self._entered: set[int] = set()
 
     def add(self, domid: int) -> None:
         """Make the empty port table of a new domain."""
@@ -102,7 +103,15 @@ class EventChannels:
     def enter(self, domid: int, ports: dict[int, Port]) -> None:
         """Make the port table of a domain, with the ports that it had before."""
         self._tables[domid] = ports
+        self._entered.update(port.channel for port in ports.values())
         self._last_channel = max(self._last_channel, *(port.channel for port in ports.values()), 0)
+
+    def first_used(self, channel: int) -> None:
+        """Raise both events of a channel that was entered; they are new, and an event may have been sent before."""
+        if channel in self._entered:
+            self._entered.discard(channel)
+            self._emit(Raised(channel, 0))
+            self._emit(Raised(channel, 1))
 
     def remove(self, domid: int) -> None:
         """Close the ports of a domain that dies; no port of it can be bound from now on."""

@@ -65,6 +65,7 @@ def make_events(world: World, session: Session, port: Port) -> None:
         except BaseException:
             world.let_go(key)
             raise
+        world.machine.events.first_used(port.channel)
 
 
 def with_events(backing: Backing, port: Port, result: Params) -> WithDescriptors:
