@@ -149,6 +149,7 @@ COVERED_BY = {
     "service/methods/stats": "service/test_paranoid.py",
     "service/packing": "service/test_records.py",
     "service/processes": "service/test_session.py",
+    "service/restoring": "service/test_keeper.py",
     "service/reply": "server/test_incidents.py",
     "service/settings": "server/test_config.py",
     "service/steps": "service/test_turnstile.py",

@@ -10,21 +10,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from privcmdd.model.errors import ModelError
-from privcmdd.model.grants.in_use import ENTRY_V1_BYTES, GTF_READING, GTF_WRITING, STATUS_BYTES
-from privcmdd.model.injection import Injections
 from privcmdd.model.machine import restore
 from privcmdd.model.machine.effects import ChannelGone, Discard, StateChanged
-from privcmdd.model.units import PAGE_SIZE
 from privcmdd.service import records
 from privcmdd.service.keeping import Line, StateError
 from privcmdd.service.packing import pack, unpack
+from privcmdd.service.restoring import restore_world
 
 if TYPE_CHECKING:
-    from privcmdd.model.injection import Armed
-    from privcmdd.model.machine.domain import Domain
+    from privcmdd.model.injection import Armed, Injections
     from privcmdd.model.machine.effects import Effect
     from privcmdd.model.machine.machine import Machine
     from privcmdd.service.keeping import Records, RecordStore
@@ -67,38 +62,19 @@ class Keeper:
         return line
 
     def load(self, world: World) -> list[int]:
-        """Enter what was kept into a world that is empty.
+        """Enter what was kept into a world that is empty, and keep what it becomes from now on.
 
         Returns:
-            The domids of domains that are lost, because their memory is.
+            The domids of domains that are lost, because their memory is; they are forgotten.
 
         Raises:
             StateError: The records cannot be read, or are none of a machine of this size.
             ModelError: As ``RecordStore.commit``.
         """
-        lost: list[int] = []
         world.keep, world.keeps = partial(self.keep, world), True
-        try:
-            self._load_rules(world)
-        except ValueError as problem:
-            raise StateError(f"its records are damaged: {problem}") from problem
-        if "machine" not in self._kept[0]:
-            world.backing.sweep()
-            return lost
-        machine = world.machine
-        try:
-            records.restore_machine(machine, self._kept[0]["machine"])
-            for domid, group in self._kept.items():
-                if domid and not _enter(world, domid, group):
-                    lost.append(domid)
-        except ValueError as problem:
-            raise StateError(f"its records are damaged: {problem}") from problem
-        machine.frames.settle()
-        world.backing.sweep()
+        lost = restore_world(world, self._kept)
         if lost:
             self._write({(domid, name): None for domid in lost for name in self._kept[domid]})
-        for domain in machine.domains.values():
-            _mend_file(world, domain)
         return lost
 
     def keep(self, world: World) -> None:
@@ -178,19 +154,6 @@ class Keeper:
         changed[0, "rules"] = records.of_rules(injections)
         return changed
 
-    def _load_rules(self, world: World) -> None:
-        """Put the rules in force that were kept, but those about a connection: its number is another one's now."""
-        own = self._kept[0]
-        if "rules" not in own:
-            return
-        world.injections = Injections()
-        world.injections.last_id = unpack(own["rules"])
-        for name in [name for name in own if name.startswith(records.RULE)]:
-            number = int(name.removeprefix(records.RULE))
-            armed = records.rule_of(number, own[name])
-            if armed.rule.connection is None:
-                world.injections.rules[number] = armed
-
     def _changed(self, machine: Machine, domid: int) -> Changed:
         """The records of a domain that may have changed; those of a domain that is dying or gone are forgotten."""
         changes, domain = machine.changes, machine.domains.get(domid)
@@ -252,29 +215,3 @@ def _still(machine: Machine, effect: Effect, domids: set[int]) -> Effect | None:
     if isinstance(effect, ChannelGone) and machine.events.has_channel(effect.channel):
         return None
     return effect
-
-
-def _enter(world: World, domid: int, group: dict[str, bytes]) -> bool:
-    """Enter a domain into the machine, unless its memory is lost. Returns whether it is there."""
-    domain, pages, others = records.domain_of(group)
-    if not world.backing.reopen(domid, domain.file.n_pages):
-        return False
-    restore.enter(world.machine, domain, pages, others)
-    world.machine.events.enter(domid, unpack(group["ports"]) if "ports" in group else {})
-    return True
-
-
-def _mend_file(world: World, domain: Domain) -> None:
-    """Bring a memory file to the state of its domain: pages without a frame are empty, and no grant is in use."""
-    backing, domid = world.backing, domain.domid
-    filled = [np.arange(first, first + n, dtype=np.uint32) for first, n in backing.filled(domid)]
-    if filled:
-        backing.discard(domid, domain.file.unheld(np.concatenate(filled)))
-    grants = domain.grants
-    frames, size = (grants.shared, ENTRY_V1_BYTES) if grants.version == 1 else (grants.status, STATUS_BYTES)
-    for page in world.machine.frames.page[np.array(frames, dtype=np.uint32)].tolist():
-        table = np.frombuffer(backing.read(domid, page, 0, PAGE_SIZE), dtype=np.uint8).copy()
-        flags = table[::size]
-        if (flags & (GTF_READING | GTF_WRITING)).any():
-            flags &= np.uint8(0xFF & ~(GTF_READING | GTF_WRITING))
-            backing.write(domid, page, 0, table.tobytes())

@@ -277,16 +277,20 @@ class EventChannels:
             gone: Domains that were made meanwhile, and are not there any more.
         """
         assert self.changes is not None
+        made: set[int] = set()
         for domid in there:
             self._tables.setdefault(domid, {})
         for domid, number, before in reversed(self.changes):
             table = self._tables.get(domid, {})
-            if before is None:
-                table.pop(number, None)
-            else:
+            if before is not None:
                 table[number] = before
+            elif number in table:
+                made.add(table.pop(number).channel)
         for domid in gone:
             self._tables.pop(domid, None)
+        for channel in sorted(made):
+            if not self.has_channel(channel):
+                self._emit(ChannelGone(channel))
 
     def _note(self, domid: int, number: int, before: Port | None) -> None:
         """Note how a port was before it is changed; None: it was not in use."""
