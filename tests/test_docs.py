@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PAGE = 4096
+GUIDES = [page for page in PAGES if page.parent.name in ("how-to", "tutorial") or page.name == "README.md"]
+TYPED = ("c", "console", "python", "rust", "sh")
+"""The languages of what a reader types, or saves and runs; the others are shown."""
 
 
 def name_of(page: Path) -> str:
@@ -87,6 +90,18 @@ def test_every_page_is_in_the_index() -> None:
     ]
 
     assert missing == []
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=name_of)
+def test_each_example_of_a_guide_is_played_or_says_why_not(page: Path) -> None:
+    """What a reader types on a page that is followed from its top works as it stands: somebody has played it."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"(?:^<!-- ([^\n]+) -->\n+)?^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    marks = re.compile(r"run(?: with .+| in another terminal| in a bare root)?|prints|not run: \S.+")
+
+    assert [
+        body.partition("\n")[0] for mark, language, body in blocks if language in TYPED and not marks.fullmatch(mark)
+    ] == []
 
 
 def test_every_method_is_on_the_protocol_page() -> None:

@@ -99,6 +99,9 @@ def play(page: Path, *marks: str) -> None:
         Shell(Path(directory), broker.path if broker else None) as shell,
     ):
         (Path(directory) / "clients").symlink_to(ROOT / "clients")
+        for folder in {Path(word).parent for step in steps for word in step.command.split() if word[:6] == "tests/"}:
+            (Path(directory) / folder).parent.mkdir(exist_ok=True)
+            (Path(directory) / folder).symlink_to(ROOT / folder)
         for name, text in files.items():
             (Path(directory) / name).parent.mkdir(parents=True, exist_ok=True)
             (Path(directory) / name).write_text(text, encoding="utf-8")

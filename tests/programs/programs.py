@@ -34,7 +34,6 @@ PACKAGES = {
     "xenstore-ls": "xenstore-utils",
     "xenstore-read": "xenstore-utils",
     "cc": "gcc",
-    "perf": "linux-perf",
 }
 
 # What a program does with the device, by ctypes: no compiler is needed, and no library of ours.

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parents[1] / "docs" / "how-to" / "debuggers-and-sanitizers.md"
 LIBRARIES = ("-lxenctrl", "-lxenevtchn", "-lxenforeignmemory")
 SAID = "frame 2: -22\n16384 pages\na machine\ncapabilities\na last frame\nno store\nan event\n"
 """What ``correct.c`` says on its standard output."""
@@ -102,29 +99,6 @@ def test_only_the_program_is_sanitized(compiled: Callable[..., str]) -> None:
     assert (host, childs_host, Path(preloaded).name) == ("xen", "xen", "libprivcmdd-preload.so")
     assert below.stdout.splitlines()[0] == "xen"
     assert "heap-buffer-overflow" in below.stderr
-
-
-def commands_of_the_page() -> list[str]:
-    """Each command of the page."""
-    return [line[2:] for line in PAGE.read_text().splitlines() if line.startswith("$ privcmdctl run")]
-
-
-@pytest.mark.parametrize("line", commands_of_the_page())
-def test_a_command_of_the_page_works(line: str, tmp_path: Path, compiled: Callable[..., str]) -> None:
-    """Each command of the page "gdb, valgrind, sanitizers, strace, perf", typed as it stands."""
-    words = shlex.split(line)
-    tool = words[words.index("--") + 1]
-    if "/" not in tool:
-        needs(tool)
-    for name, option in (("asan", "address"), ("tsan", "thread"), ("ubsan", "undefined")):
-        if f"./device-model-{name}" in words:
-            shutil.copy(compiled("correct.c", f"-fsanitize={option}", *LIBRARIES), tmp_path / f"device-model-{name}")
-    shutil.copy(compiled("correct.c", *LIBRARIES), tmp_path / "device-model")
-
-    done = run(*words[2:], cwd=tmp_path)
-
-    assert done.returncode == 0, done.stderr
-    assert "an event\n" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ without one is run at once, and must print what a block marked ``<!-- prints -->
 each ``$ command`` is run and must print what follows it. Blocks marked ``<!-- run with Xen's libraries -->`` are played
 apart, where those libraries and ours are; ``<!-- run with QEMU -->``, where that is; ``<!-- run with cmake -->`` (and
 other tools), where the tool is as well, together with the blocks that Xen's libraries are enough for.
+Blocks that cannot be played have the mark ``<!-- not run: REASON -->``; those that take a bare machine, the mark
+``<!-- run in a bare root -->`` (``tests/fresh``).
 A page with a block marked ``<!-- run in another terminal -->`` starts its broker there, and is given none; what is
 printed there is not compared, since a log looks otherwise on a terminal.
 """
@@ -32,6 +34,7 @@ TOOLS = {
     "perf": "linux-perf",
     "pytest": "python3-pytest",
     "strace": "strace",
+    "systemd-socket-activate": "systemd",
     "valgrind": "valgrind",
     "xl": "xen-utils-common",
 }
@@ -41,7 +44,7 @@ XEN_MARK = "<!-- run with Xen's libraries -->"
 QEMU_MARK = "<!-- run with QEMU -->"
 ELSEWHERE_MARK = "<!-- run in another terminal -->"
 BLOCK = r"^({})\n+```(\w+)\n(.*?)^```$(?:\n+<!-- prints -->\n+```text\n(.*?)^```$)?"
-NAMED = re.compile(r"(?:#|/\*|//) ([\w./]*\w\.\w+)\b")
+NAMED = re.compile(r"(?:#|/\*|//) ([\w./-]*\w\.\w+)\b")
 # What no two runs agree on: addresses, processes, runs of the broker, times.
 VARYING = (
     (r"0x[67][0-9a-f]{11}", "ADDRESS"),
