@@ -55,7 +55,7 @@ VARYING = (
     (r"\bprocess \d+", "process PID"),
     (r"\brun-\d+", "run-PID"),
 )
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
