@@ -28,7 +28,7 @@ COPIED: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf")
 AUTHORITIES: Final = "usr/local/share/ca-certificates"
 """Where an administrator puts certificate authorities, and ``update-ca-certificates`` finds them."""
 SNAPSHOT: Final = ("etc/apt/apt.conf.d/snapshot", 'Acquire::Check-Valid-Until "false";\n')
-"""sid's lists are good for a week; a mirror that stands still may be older, and is as good to try a newcomer's steps."""
+"""sid's lists are good for a week; a mirror that stands still may be older, and is as good for trying the steps."""
 ENVIRONMENT: Final = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",

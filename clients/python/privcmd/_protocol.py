@@ -36,7 +36,7 @@ _REQUEST, _RESPONSE, _NOTIFICATION = 0, 1, 2
 _MSGIDS = 1 << 32
 
 
-class _Value:
+class _Value:  # noqa: PLW1641 - no hash, as a dataclass that can be changed
     """What equals another of its kind whose parts are equal: a dataclass without their cost at import."""
 
     __slots__: tuple[str, ...] = ()
