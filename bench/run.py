@@ -13,6 +13,7 @@ import batch
 import fairness
 import ioreq
 import roundtrip
+import runs
 import saverestore
 import shim
 import startup
@@ -27,6 +28,7 @@ BENCHMARKS = (
     ("Save and restore", saverestore),
     ("Device models", ioreq),
     ("Start", startup),
+    ("Runs", runs),
 )
 
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "explain": "state.add_explain",
     "fault": "faults.add",
     "run": "run.add",
+    "session": "session.add",
     "demo": "demo.add",
 }
 """The function that adds each command to the parser, as the help lists them."""
@@ -48,6 +49,7 @@ _EXAMPLES = """\
   privcmdctl ping && echo it runs
   privcmdctl domain create --kind hvm --memory 64M --hole 0xa0+0x20 --name guest
   privcmdctl run --domain hvm:64M -- xl list
+  privcmdctl session -- ctest
   privcmdctl demo /usr/bin/ls
 """
 

@@ -6,20 +6,17 @@ from __future__ import annotations
 import argparse
 import os
 
-from privcmdd.cli.arguments import SPEC, guest, of_host, seconds, setting
+from privcmdd.cli import hosts
+from privcmdd.cli.arguments import SPEC, seconds
 from privcmdd.cli.parser import wrong
 from privcmdd.service.suggest import meant
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any
 
-    from privcmd.run._guests import Guest
     from privcmdd.cli.commands import Commands
-    from privcmdd.service.settings import MachineSize
 
-_MIB_PAGES = 256
 _WISHES = ("errors", "times")  # what PRIVCMDD_SAY takes, separated by commas: clients/c/say.h
 
 STATUS = """\
@@ -53,19 +50,7 @@ def add(commands: Commands) -> None:
     run = commands.add(
         "run", _run, "run an unmodified Xen program on a simulated host", _ABOUT, status=STATUS, examples=_EXAMPLES
     )
-    run.add_argument("--config", metavar="FILE", help="the configuration of the broker that is started for it")
-    run.add_argument(
-        "--set", metavar="TABLE.KEY=VALUE", type=setting, action="append", default=[],
-        help="set one key of that configuration; may be given again",
-    )  # fmt: skip
-    run.add_argument(
-        "--host", metavar="KEY=VALUE,...", type=of_host, action="append", default=[],
-        help="the host that is simulated, as xen=4.20,dom0=pvh: keys of the table host",
-    )  # fmt: skip
-    run.add_argument(
-        "--domain", metavar="KIND:SIZE[:NAME]", type=guest, action="append", default=[],
-        help="a domain to make first, as hvm:64M or hvm:64M,hole=0xa0+0x20:name; may be given again",
-    )  # fmt: skip
+    hosts.options(run)
     run.add_argument(
         "--leaks", choices=("report", "error"), default="report",
         help="how to report mappings and processes left behind: a line each, or also exit status 99",
@@ -115,6 +100,7 @@ def _words(text: str) -> list[str]:
 
 def _run(parsed: argparse.Namespace) -> int:
     from privcmd import run  # noqa: PLC0415 - not for the help
+    from privcmd.run._guests import SESSION  # noqa: PLC0415
 
     command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
     if not command:
@@ -125,32 +111,25 @@ def _run(parsed: argparse.Namespace) -> int:
             return wrong(
                 f"PRIVCMDD_SAY is {wish!r}, expected {there}, or both{meant(wish, _WISHES)}", as_json=parsed.json
             )
-    config = machine = None
-    settings = [*parsed.set, *(one for each in parsed.host for one in each)]
-    if parsed.socket is not None and (parsed.config is not None or settings):
+    in_session = None if parsed.socket is not None or hosts.is_chosen(parsed) else os.environ.get(SESSION)
+    if parsed.socket is not None and hosts.is_chosen(parsed):
         return wrong(
             "--config, --set and --host are for the broker that run starts: leave out --socket", as_json=parsed.json
         )
-    if parsed.config is not None or settings:
-        from privcmdd.server.config import ConfigError, load  # noqa: PLC0415 - no other command needs it
+    socket = parsed.socket or in_session or None
+    try:
+        wanted = hosts.keywords(parsed, joins=socket is not None)
+    except ValueError as error:
+        return wrong(str(error), as_json=parsed.json)
+    if (said := hosts.ignored("run")) and not parsed.json:
+        from privcmdd.cli import output  # noqa: PLC0415 - as above
 
-        try:  # a mistake in the configuration is wrong usage, so it is found before the broker starts
-            flags = [(one.partition("=")[0], one.partition("=")[2]) for one in settings]
-            machine = load(parsed.config, environ={}, flags=flags).settings.machine
-        except ConfigError as error:
-            return wrong(str(error), as_json=parsed.json)
-        if parsed.config is not None:
-            with open(parsed.config, encoding="utf-8") as file:  # noqa: PTH123 - pathlib is slow to import
-                config = file.read()
-    if not parsed.json:
-        _say_ignored()
+        output.complain(said)
     return run.run(
         command,
-        socket=parsed.socket,
-        config=config,
-        settings=settings,
-        guests=parsed.domain,
-        lazily=_are_sure(parsed.domain, machine),
+        **wanted,
+        socket=socket,
+        in_session=bool(in_session),
         xenstore=parsed.xenstore,
         device_model=parsed.qemu,
         faults=parsed.fault,
@@ -160,36 +139,3 @@ def _run(parsed: argparse.Namespace) -> int:
         never_fired=parsed.faults,
         as_json=parsed.json,
     )
-
-
-def _are_sure(guests: Sequence[Guest], machine: MachineSize | None) -> bool:
-    """Whether a broker refuses none of these domains for sure, so that they need not be made before the program runs.
-
-    Args:
-        guests: The domains.
-        machine: What the configuration says of the machine; None: there is none.
-    """
-    if not guests:
-        return True
-    from privcmd.run._guests import around  # noqa: PLC0415 - as above
-    from privcmdd.service.settings import MachineSize  # noqa: PLC0415
-    from privcmdd.wire.limits import NAME_CHARACTERS  # noqa: PLC0415
-
-    machine = machine or MachineSize()
-    return (
-        len(guests) <= machine.domains
-        and sum(guest.n_pages for guest in guests) <= machine.memory_mib * _MIB_PAGES // 2
-        and all(sum(around(guest.n_pages, guest.holes)[-1]) <= machine.gfns_per_domain for guest in guests)
-        and all(len(guest.name) <= NAME_CHARACTERS and guest.name.isprintable() for guest in guests)
-    )
-
-
-def _say_ignored() -> None:
-    """Say which variables of the environment configure `privcmdd serve` and not the broker of a run."""
-    ours = [name for name in os.environ if name.startswith("PRIVCMDD_")]
-    ignored = sorted(name for name in ours if name == "PRIVCMDD_PARANOID" or "__" in name)
-    if ignored:
-        verb = "is" if len(ignored) == 1 else "are"
-        from privcmdd.cli import output  # noqa: PLC0415 - as above
-
-        output.complain(f"{', '.join(ignored)} {verb} ignored by run: use --config, --set or --host")

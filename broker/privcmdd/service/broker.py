@@ -186,7 +186,7 @@ class Broker:
             return cast("Reply", result.reply(msgid))
         except (ModelError, ParamError) as refusal:
             world.n_refused += 1
-            world.count(refusal)
+            world.count(session, refusal)
             details = stamped(session, refusal.details)
             nvim = "nvim-errors" in session.features
             return Reply(response_error(msgid, refusal.errno, refusal.text, details, nvim=nvim))

@@ -79,6 +79,7 @@ class Residence:
         pid: The process that made it, as the kernel named it, for people.
         client: The name that this process gave itself.
         restrictions: The domain that each restricted file of the device may name, by file; children share it.
+        unanswered: How often each operation that has no answer here was asked for, by its name.
     """
 
     space: AddressSpace
@@ -90,11 +91,18 @@ class Residence:
     threads: set[int] = field(default_factory=set)
     turnstile: Turnstile = field(default_factory=Turnstile)
     restrictions: dict[int, int] = field(default_factory=dict)
+    unanswered: dict[str, int] = field(default_factory=dict)
 
     def told(self, state: str) -> dict[str, Any]:
-        """The notification that the space is made or gone; that of its end also lists what is still mapped in it."""
-        body = {"space": self.space.number, "state": state, "pid": self.pid, "client": self.client}
-        return {**body, "held": held(self.space) if state == "gone" else []}
+        """The notification that the space is made or gone; that of its end also says what is left, and was lacking."""
+        return {
+            "space": self.space.number,
+            "state": state,
+            "pid": self.pid,
+            "client": self.client,
+            "held": held(self.space) if state == "gone" else [],
+            "unanswered": self.unanswered if state == "gone" else {},
+        }
 
 
 @dataclass(slots=True, eq=False)

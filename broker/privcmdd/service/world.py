@@ -152,12 +152,13 @@ class World:
         """
         return self.spaces.of(session, self.settings.space, self.settings.limits.slice_frames)
 
-    def count(self, refusal: Exception) -> None:
+    def count(self, session: Session, refusal: Exception) -> None:
         """Count a refusal if there is no such operation here, for people who wonder why a program fails."""
         if isinstance(refusal, Unanswered):
-            what, counts = refusal.what, self.unanswered
-            name = what if what in counts or len(counts) < MOST_NAMES else OTHERS
-            counts[name] = counts.get(name, 0) + 1
+            of_space = () if session.residence is None else (session.residence.unanswered,)
+            for counts in (self.unanswered, *of_space):
+                name = refusal.what if refusal.what in counts or len(counts) < MOST_NAMES else OTHERS
+                counts[name] = counts.get(name, 0) + 1
 
     def accounts_below(self) -> dict[Account, list[Account]]:
         """The account of each uid, with the accounts of the connections, and of what lasts, that draw on it."""

@@ -68,6 +68,11 @@ TOPICS: Final[Mapping[str, tuple[Field, ...]]] = {
                 Field("request", "str", "the request that mapped them"),
             ),
         ),
+        Field(
+            "unanswered",
+            "map",
+            "when it is gone: how often its process asked for each operation that the broker does not have, by name",
+        ),
     ),
     "finding": findings.FINDING,
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,10 +12,7 @@ import privcmdd
 from privcmdd.service.hypercalls import memory_op
 from privcmdd.service.world import MOST_NAMES, OTHERS
 from support.desk import Refused
-from support.tool import XEN_VERSION
-
-if TYPE_CHECKING:
-    from support.tool import Tool
+from support.tool import XEN_VERSION, Tool
 
 PACKAGE = Path(privcmdd.__file__).parent
 
@@ -31,6 +27,19 @@ def test_what_is_not_answered_is_counted(tool: Tool) -> None:
 
     counted = tool.desk.call(tool.session, "stats")["broker"]["unanswered"]
     assert counted == {"hypercall 60": 2, "hypercall xsm_op": 1, "domctl 9999": 1, "domctl hypercall_init": 1}
+
+
+def test_who_asked_is_told_at_the_end_of_its_space(tool: Tool) -> None:
+    """Law: the notification of a space's end says what its own process asked for and did not get, and how often."""
+    watcher, other = tool.desk.connect(), Tool(tool.desk, tool.desk.connect())
+    tool.desk.call(watcher, "subscribe", topics=["space"])
+    other.call(61)
+    for _ in range(2):
+        tool.call(60)
+    tool.desk.broker.disconnect(tool.session)
+
+    (told,) = (event.params[0] for event in tool.desk.events)
+    assert (told["state"], told["unanswered"]) == ("gone", {"hypercall 60": 2})
 
 
 def test_names_that_nobody_expected_are_counted_together(tool: Tool) -> None:

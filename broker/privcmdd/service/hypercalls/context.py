@@ -84,7 +84,7 @@ class Hypercall:
 
     def refused(self, refusal: ModelError) -> int:
         """Note a refusal in words, and return the value that the caller gets: a negative errno."""
-        self.world.count(refusal)
+        self.world.count(self.session, refusal)
         self.refusals.append(in_words(refusal, self.operation, self.domid))
         return -refusal.errno
 

@@ -343,7 +343,7 @@ def dm_op(world: World, session: Session, params: Params) -> Params:
     try:
         device_model(world, domid, op, more)
     except ModelError as refusal:
-        world.count(refusal)
+        world.count(session, refusal)
         result = {"ret": -refusal.errno, "why": in_words(refusal, operation_of(op), domid)}
     return {**result, "bufs": [bytes(buffer) for buffer in (op, *more)]}
 
@@ -378,12 +378,12 @@ def first_of(refusals: list[str]) -> Params:
     return {"why": refusals[0] + f" (the first of {n} that were refused)" * (n > 1)}
 
 
-def unknown_ioctl(world: World, _session: Session, params: Params) -> Params:
+def unknown_ioctl(world: World, session: Session, params: Params) -> Params:
     """``privcmd.unknown_ioctl``: an ioctl that a device does not have."""
     device, number = params["device"], params["number"]
     error = errno.ENOSYS if device == "evtchn" else errno.ENOTTY
     refusal = Unanswered(f"{device} ioctl {ioctl_named(device, number)}", errno=error)
-    world.count(refusal)
+    world.count(session, refusal)
     return {"ret": -error, "why": str(refusal)}
 
 

@@ -47,6 +47,7 @@ def run(
     settings: Sequence[str] = (),
     guests: Sequence[Guest] = (),
     lazily: bool = False,
+    in_session: bool = False,
     xenstore: bool | None = None,
     device_model: Sequence[str] | None = None,
     faults: Sequence[dict[str, Any]] = (),
@@ -66,6 +67,7 @@ def run(
         guests: Domains to make first.
         lazily: Whether our own broker is started, and the domains are made, when the program first needs them; what the
             broker refuses is then said at the end.
+        in_session: Whether the broker that is joined is a session's (``privcmd.run._session``).
         xenstore: Whether there is a xenstored beside the program: None, where it is installed; True, or else fail.
         device_model: Arguments of a QEMU for the first HVM guest; None for none.
         faults: Rules by which requests of the program fail, as arguments of ``Client.faults.add``.
@@ -97,10 +99,10 @@ def run(
                 store=xenstore,
                 device_model=device_model,
                 lazily=lazily and not faults,
+                in_session=in_session,
                 listener=watch.notice,
             )
             with host_of_it as here:
-                before = {} if here.link is None else _not_answered(here.link)
                 rules = _added(here, token, faults)
                 env = sanitizers.environment(here.environment(token), path)
                 try:
@@ -114,10 +116,12 @@ def run(
                 end = report.End(status, left)
                 if here.link is not None:  # or else nobody has met Xen, and there is nothing to ask for
                     try:
-                        end.leaks = watch.settle(here.link)
-                        end.findings = [] if findings == "ignore" else _found(here.link, token)
+                        watch.settle(here.link)
+                        end.leaks, end.unanswered = watch.leaks, watch.unanswered
+                        if socket is None:  # what is beside the program, as QEMU, is ours as well
+                            end.unanswered = here.link.call("stats")["broker"]["unanswered"]
+                        end.findings = [] if findings == "ignore" else _findings(here.link, token)
                         end.faults = _faults(here, token, rules)
-                        end.unanswered = _grown(_not_answered(here.link), before)
                     except BrokerGone as gone:
                         end.unknown = str(gone)
             end.say(as_json=as_json)
@@ -132,24 +136,9 @@ def run(
         return program.end_as(-ended.number)
 
 
-def _found(link: Connection, token: str) -> list[dict[str, Any]]:
+def _findings(link: Connection, token: str) -> list[dict[str, Any]]:
     """What was found of clients that name a token in their ``hello``; findings of other programs are left out."""
     return [row for row in link.call("findings.list")["findings"] if token in row["client"]]
-
-
-def _not_answered(link: Connection) -> dict[str, int]:
-    """What was asked of Xen and not answered so far, and how often."""
-    counts: dict[str, int] = link.call("stats")["broker"]["unanswered"]
-    return counts
-
-
-def _grown(now: dict[str, int], before: dict[str, int]) -> dict[str, int]:
-    """What was asked and not answered since those were counted, what was asked most often first."""
-    if now == before:
-        return {}
-    from privcmd.run import _unanswered as unanswered  # noqa: PLC0415 - most programs get what they ask for
-
-    return unanswered.most_often({what: n - before.get(what, 0) for what, n in now.items() if n != before.get(what)})
 
 
 def _added(here: Host, token: str, faults: Sequence[dict[str, Any]]) -> set[int]:

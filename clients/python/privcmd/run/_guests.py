@@ -5,11 +5,17 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
+SESSION = "PRIVCMDD_SESSION"
+"""The environment variable by which a run knows that it is in a session, and of which broker."""
 VGA_HOLE = (0xA0, 0x20)
 """First gfn and number of pages where a PC has no memory of its own."""
+DOMID = "PRIVCMDD_DOMID"
+"""The environment variable that tells a program the number of the first domain that was made for it."""
+DOMAINS = "PRIVCMDD_DOMAINS"
+"""The environment variable that tells it all of them, by name: ``web=1,db=2``."""
 DEVICE_PAGES = 16_384
 """Memory that devices may have, beyond the guest's: a VGA has 16 MiB."""
 
@@ -31,6 +37,21 @@ class Guest:
         self.n_pages: int = n_pages
         self.name: str = name
         self.holes: tuple[tuple[int, int], ...] = holes
+
+
+def told(env: Mapping[str, str], doms: Sequence[int], guests: Sequence[Guest]) -> dict[str, str]:
+    """An environment that tells a program of the domains that were made for it, and of no others.
+
+    A domain without a name, or with one that would be misread there, is a number alone.
+    """
+    rest = {name: value for name, value in env.items() if name not in (DOMID, DOMAINS)}
+    if not doms:
+        return rest
+    rows = [
+        f"{guest.name}={dom}" if guest.name and not {",", "="} & set(guest.name) else str(dom)
+        for dom, guest in zip(doms, guests, strict=True)
+    ]
+    return {**rest, DOMID: str(doms[0]), DOMAINS: ",".join(rows)}
 
 
 def request(guest: Guest, *, dom: int | None = None, emulated: bool = False) -> dict[str, Any]:

@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import itertools
+
 from privcmd._connection import Connection
+from privcmd.errors import PrivcmdError
 from privcmd.run._guests import request
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
 
     from privcmd._protocol import Notification
     from privcmd.run._guests import Guest
@@ -21,6 +27,8 @@ class Joined:
         path: Its socket.
         guests: Domains to make.
         emulated: The one that gets a device model.
+        in_session: Whether it is a session's: the domains then have the lowest numbers that are free, as on a host of
+            their own, and are destroyed at the end. Else the broker numbers them, and they stay.
         listener: Called with each notice about address spaces that come and go.
 
     Attributes:
@@ -39,18 +47,21 @@ class Joined:
         guests: Sequence[Guest] = (),
         *,
         emulated: Guest | None = None,
+        in_session: bool = False,
         listener: Callable[[Notification], None] | None = None,
     ) -> None:
         self.path = path
-        self.link: Connection = Connection(path)
+        self.link = Connection(path)
+        self.doms: list[int] = []
+        self._in_session = in_session
         try:
             if listener is not None:
                 self.link.listeners.append(listener)
                 self.link.call("subscribe", topics=["space"])
-            wanted = [request(guest, emulated=guest is emulated) for guest in guests]
-            self.doms: list[int] = [self.link.call("domain.create", **one)["dom"] for one in wanted]
+            for guest in guests:
+                self.doms.append(self._made(request(guest, emulated=guest is emulated)))
         except BaseException:
-            self.link.close()
+            self.close()
             raise
 
     def failure(self) -> None:
@@ -62,4 +73,24 @@ class Joined:
 
     def close(self) -> None:
         """Leave it. Idempotent."""
+        with contextlib.suppress(PrivcmdError):  # it has gone, and the domains with it
+            while self._in_session and self.doms:
+                self.link.call("domain.destroy", dom=self.doms.pop())
         self.link.close()
+
+    def _made(self, wanted: dict[str, Any]) -> int:
+        """Make a domain. Returns its number."""
+        while self._in_session:
+            taken = {row["dom"] for row in self.link.call("domain.list")["domains"]}
+            wanted["dom"] = next(dom for dom in itertools.count(1) if dom not in taken)
+            try:
+                self.link.call("domain.create", **wanted)
+            except PrivcmdError as error:
+                if error.errno != errno.EEXIST:  # another run was faster
+                    raise
+            else:
+                break
+        else:
+            wanted["dom"] = self.link.call("domain.create", **wanted)["dom"]
+        dom: int = wanted["dom"]
+        return dom

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What programs leave behind: mappings still held when their last connection ends, and the request that made each."""
+"""What programs leave behind: mappings still held when their last connection ends, and the request that made each.
+
+The same notices say what of Xen's the programs asked for and did not get.
+"""
 
 from __future__ import annotations
 
@@ -53,10 +56,15 @@ class Watch:
 
     Args:
         token: Only spaces of clients that name it in their ``hello`` count.
+
+    Attributes:
+        leaks: The mappings that were left behind.
+        unanswered: What was asked for and not answered, and how often.
     """
 
     def __init__(self, token: str) -> None:
         self.leaks: list[Leak] = []
+        self.unanswered: dict[str, int] = {}
         self._token = token
         self._alive: set[int] = set()
 
@@ -70,9 +78,11 @@ class Watch:
             return
         self._alive.discard(body["space"])
         self.leaks += [Leak(body, entry) for entry in body["held"]]
+        for what, n in body.get("unanswered", {}).items():  # a broker before 0.2 does not say it
+            self.unanswered[what] = self.unanswered.get(what, 0) + n
 
-    def settle(self, link: Connection) -> list[Leak]:
-        """Wait until every address space of the programs has gone, and say what they left behind.
+    def settle(self, link: Connection) -> None:
+        """Wait until every address space of the programs has gone, and all is known that is to be told of it.
 
         Processes that a program leaves running in the background are waited for no longer than ``SETTLE_S``.
 
@@ -83,4 +93,3 @@ class Watch:
         link.call("ping")  # brings what has been said so far
         while self._alive and time.monotonic() < deadline:
             link.call("ping")
-        return self.leaks

@@ -71,9 +71,9 @@ class End:
 
             yield from (paragraph(finding) for finding in self._typed() if finding.kind != LEAKED)
         if self.unanswered and (self.status or "errors" in os.environ.get("PRIVCMDD_SAY", "")):
-            from privcmd.run._unanswered import sentence  # noqa: PLC0415 - slow to import
+            from privcmd.run._unanswered import most_often, sentence  # noqa: PLC0415 - slow to import
 
-            yield sentence(self.unanswered)
+            yield sentence(most_often(self.unanswered))
         for rule in self.faults:
             yield f"fault {rule}: seen {rule.seen}, fired {rule.fired}{_never(rule)}"
 
@@ -89,13 +89,15 @@ class End:
         import json  # noqa: PLC0415 - slow to import
         from dataclasses import asdict  # noqa: PLC0415
 
+        from privcmd.run._unanswered import most_often  # noqa: PLC0415
+
         status = self.status
         said = {"status": None, "signal": -status} if status < 0 else {"status": status, "signal": None}
         parts = {
             "leaks": [one.as_map() for one in self.leaks],
             "findings": [asdict(one) for one in self._typed()],
             "faults": [asdict(one) for one in self.faults],
-            "unanswered": self.unanswered,
+            "unanswered": most_often(self.unanswered),
             "running": [{"pid": one.pid, "command": one.command} for one in self.running],
         }
         return json.dumps(said | parts) + "\n"

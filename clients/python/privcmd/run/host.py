@@ -10,7 +10,7 @@ import os
 from privcmd.errors import PrivcmdError
 from privcmd.run import _program as program
 from privcmd.run import _xenstore as xenstore
-from privcmd.run._guests import Guest
+from privcmd.run._guests import Guest, told
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
@@ -37,10 +37,20 @@ class Host:
         doms: The domains that were made for it.
     """
 
-    def __init__(self, stack: contextlib.ExitStack, broker: Joined | Standby, xenstored: Xenstored | None) -> None:
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        broker: Joined | Standby,
+        guests: Sequence[Guest],
+        xenstored: Xenstored | None,
+        *,
+        in_session: bool = False,
+    ) -> None:
         self.socket: str = broker.path
         self.doms: list[int] = broker.doms
         self._stack = stack
+        self._guests = guests
+        self._in_session = in_session
         self._broker = broker
         self._xenstored = xenstored
         self._client: Client | None = None
@@ -79,6 +89,8 @@ class Host:
     def environment(self, token: str) -> dict[str, str]:
         """The environment of a program that is to live on it; ``token`` tells its processes from others."""
         env = program.environment(self.socket, token)
+        if self.doms or not self._in_session:  # or else it may use those of the session
+            env = told(env, self.doms, self._guests)
         return env if self._xenstored is None else {**env, "XENSTORED_RUNDIR": self._xenstored.directory}
 
 
@@ -92,6 +104,7 @@ def running(
     store: bool | None = None,
     device_model: Sequence[str] | None = None,
     lazily: bool = False,
+    in_session: bool = False,
     listener: Callable[[Notification], None] | None = None,
 ) -> Iterator[Host]:
     """Have a host for as long as the block lasts.
@@ -105,6 +118,7 @@ def running(
         device_model: Arguments of a QEMU for the first HVM guest, beyond those it must have; None for no QEMU.
         lazily: Start a broker of its own, and make the domains, when the first client comes and not before. What the
             broker refuses is then known only at the end (``Host.error``).
+        in_session: Whether the broker that is joined is a session's: the domains are destroyed at the end.
         listener: Called with each notice about address spaces that come and go.
 
     Raises:
@@ -119,7 +133,7 @@ def running(
         if socket is not None:
             from privcmd.run._joined import Joined  # noqa: PLC0415 - slow to import, and most runs start a broker
 
-            broker = Joined(socket, guests, emulated=emulated, listener=listener)  # before all that needs one
+            broker = Joined(socket, guests, emulated=emulated, in_session=in_session, listener=listener)
             stack.callback(broker.close)
         needed = bool(store) or device_model is not None
         path = None if store is False else xenstore.wanted(needed=needed)
@@ -139,7 +153,7 @@ def running(
             if needed:
                 xenstored.door.open()
             xenstored.door.watch()
-        here = Host(stack, broker, xenstored)
+        here = Host(stack, broker, guests, xenstored, in_session=in_session)
         if device_model is not None and emulated is not None and here.store is not None:
             from privcmd.run import _qemu as qemu  # noqa: PLC0415 - slow to import, and most hosts have none
 
