@@ -135,8 +135,9 @@ def files() -> dict[Path, str]:
     pages = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").rglob("*.md"))}
     made = {path: filled(text) for path, text in pages.items() if PART.search(text)}
     carried = {
-        explain.PAGES / f"{name}.txt": plain(filled(pages[ROOT / "docs" / "reference" / f"{name}.md"]))
-        for name in (*explain.BY_SECTION, *explain.WHOLE)
+        explain.PAGES / path.name.replace(".md", ".txt"): plain(filled(text))
+        for path, text in pages.items()
+        if path.stem in (*explain.BY_SECTION, *explain.WHOLE)
     }
     return {**made, **carried, ROOT / "config" / "privcmdd.toml": render()}
 

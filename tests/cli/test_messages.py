@@ -216,6 +216,33 @@ def test_a_program_of_this_directory_is_pointed_to(tmp_path: Path, monkeypatch: 
     )
 
 
+HINT = "privcmdctl: no Xen device was opened: the program failed before that, or the shim does not reach it "
+
+
+def test_a_program_that_opened_no_device_and_failed_is_told() -> None:
+    """Law: `run` says so of a program that failed and asked nothing of Xen, and points to the page; of no other one."""
+    asks = f"{sys.executable} -c 'import privcmd; privcmd.Client().ping()'; "
+    ran = {
+        words: ctl("run", "--no-xenstore", "--", "sh", "-c", words) for words in ("exit 3", "exit 0", asks + "exit 3")
+    }
+
+    assert ran["exit 3"].stderr.startswith(HINT)
+    assert ran["exit 3"].stderr.endswith("see `privcmdctl explain reach-a-program`\n")
+    assert [one.stderr for words, one in ran.items() if words != "exit 3"] == ["", ""]
+    assert "strace" in ctl("explain", "reach-a-program").stdout
+
+
+def test_on_a_broker_that_others_use_too_nothing_is_claimed(broker: PrivateBroker, client: Client) -> None:
+    """Law: beside a broker that is joined, `run` says so only when nobody has asked the broker for anything."""
+    words = ("--socket", broker.path, "run", "--no-xenstore", "--", "sh", "-c")
+    alone = ctl(*words, "exit 3")
+    beside = ctl(*words, f"{sys.executable} -m privcmdd.cli.ctl --socket {broker.path} ping; exit 3")
+
+    assert alone.stderr.startswith(HINT)
+    assert HINT not in beside.stderr
+    assert client.ping()
+
+
 @pytest.mark.parametrize("program", ["printf unended >&2", "echo ended >&2", "true"])
 def test_json_is_on_a_line_of_its_own(program: str) -> None:
     """Law: the document of `run --json` is the last line of standard error, whatever the program wrote there."""

@@ -59,8 +59,15 @@ def test_a_run_can_be_read_by_programs() -> None:
     assert [(leak["n_pages"], leak["dom"]) for leak in said["leaks"]] == [(1, 1)]
     assert [finding["kind"] for finding in said["findings"]] == ["frame-bits-lost", "mapping-leaked"]
     assert summary("--findings=error", "--", *LEAKS_TOO)[0] == 98
-    nothing: dict[str, Any] = {"leaks": [], "findings": [], "faults": [], "unanswered": {}, "running": []}
-    assert summary("--", "true") == (0, {"status": 0, "signal": None, **nothing})
+    nothing: dict[str, Any] = {
+        "leaks": [],
+        "findings": [],
+        "faults": [],
+        "unanswered": {},
+        "running": [],
+        "asked": False,
+    }
+    assert summary("--", "true") == (0, {"status": 0, "signal": None, **nothing, "asked": False})
 
 
 def test_a_signal_is_found_and_handed_on() -> None:

@@ -61,10 +61,11 @@ def setuid_of_root(path: str) -> bool:
 
 @pytest.mark.parametrize("status", [0, 7, 99, 255])
 def test_the_exit_status_is_handed_on(status: int) -> None:
-    """A program's exit status is the command's, and nothing is said."""
+    """A program's exit status is the command's; one that failed before it came to Xen is told so, and nothing else."""
     done = run("--", "sh", "-c", f"exit {status}")
 
-    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (status, "", 1 if status else 0)
+    assert ("no Xen device was opened" in done.stderr) == bool(status)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGINT])

@@ -35,7 +35,7 @@ Where Xen's own xenstored is installed, there is one beside the program.
 
 With --json all that `run` itself has to say of the program is one line of JSON on standard error, the last one, and
 always a line of its own (an empty one comes before it, as the program may not have ended its last line):
-status, signal, leaks, findings, faults, unanswered, running. Standard output is the program's.
+status, signal, leaks, findings, faults, unanswered, running, asked. Standard output is the program's.
 
 Programs that are statically linked or setuid cannot be preloaded into, and are refused with the reason.
 """

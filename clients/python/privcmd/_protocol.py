@@ -83,6 +83,11 @@ class Conversation:
         self._n_undecoded = 0
 
     @property
+    def n_asked(self) -> int:
+        """The number of requests so far."""
+        return self._next_msgid
+
+    @property
     def n_open(self) -> int:
         """The number of requests without an answer yet, forgotten ones included."""
         return len(self._open)

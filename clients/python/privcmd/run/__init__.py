@@ -103,6 +103,7 @@ def run(
                 listener=watch.notice,
             )
             with host_of_it as here:
+                others_before = None if here.link is None else _n_of_others(here.link)
                 rules = _added(here, token, faults)
                 env = sanitizers.environment(here.environment(token), path)
                 try:
@@ -122,6 +123,8 @@ def run(
                             end.unanswered = here.link.call("stats")["broker"]["unanswered"]
                         end.findings = [] if findings == "ignore" else _findings(here.link, token)
                         end.faults = _faults(here, token, rules)
+                        # Who had our own broker started has asked it for something.
+                        end.asked = others_before is None or _n_of_others(here.link) != others_before
                     except BrokerGone as gone:
                         end.unknown = str(gone)
             end.say(as_json=as_json)
@@ -139,6 +142,12 @@ def run(
 def _findings(link: Connection, token: str) -> list[dict[str, Any]]:
     """What was found of clients that name a token in their ``hello``; findings of other programs are left out."""
     return [row for row in link.call("findings.list")["findings"] if token in row["client"]]
+
+
+def _n_of_others(link: Connection) -> int:
+    """How many requests others than we have made."""
+    n: int = link.call("stats")["broker"]["requests"] - link.n_asked
+    return n
 
 
 def _added(here: Host, token: str, faults: Sequence[dict[str, Any]]) -> set[int]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PAGES: Final = Path(__file__).parent / "pages"
 BY_SECTION: Final = ("findings", "errors")
 """Pages of which each section explains what its heading names."""
-WHOLE: Final = ("hypercalls",)
+WHOLE: Final = ("hypercalls", "reach-a-program")
 """Pages that are explained as a whole, by their name."""
 SAME: Final = {"ENOTSUP": "EOPNOTSUPP"}
 """Python's name of a number, and the name that Linux and Xen have for it."""

@@ -24,6 +24,10 @@ LEAKED = "mapping-leaked"
 """The kind of finding that the report of leaks tells more about."""
 
 
+REACH = "reach-a-program"
+"""The page about programs that preloading does not reach."""
+
+
 class End:
     """How a program ended.
 
@@ -34,6 +38,7 @@ class End:
         findings: What it did that a real host lets pass in silence, as ``findings.list`` answers it.
         faults: The rules by which its requests failed.
         unanswered: What of Xen's the programs on the host asked for meanwhile and did not get, and how often.
+        asked: Whether anybody asked anything of the host; True also when that is not known.
         unknown: Why all the rest is not known; empty when it is.
     """
 
@@ -44,6 +49,7 @@ class End:
         self.findings: list[dict[str, Any]] = []
         self.faults: list[InjectedFault] = []
         self.unanswered: dict[str, int] = {}
+        self.asked = False
         self.unknown = ""
 
     def say(self, *, as_json: bool) -> None:
@@ -74,6 +80,14 @@ class End:
             from privcmd.run._unanswered import most_often, sentence  # noqa: PLC0415 - slow to import
 
             yield sentence(most_often(self.unanswered))
+        if self.status > 0 and not self.asked and not self.unknown:
+            from privcmd.run._explain import hint  # noqa: PLC0415 - slow to import
+
+            yield (
+                "no Xen device was opened: the program failed before that, or the shim does not reach it (system calls "
+                "without libc, a static or setuid program below it, an environment that was emptied); see "
+                f"{hint(REACH)}"
+            )
         for rule in self.faults:
             yield f"fault {rule}: seen {rule.seen}, fired {rule.fired}{_never(rule)}"
 
@@ -98,6 +112,7 @@ class End:
             "findings": [asdict(one) for one in self._typed()],
             "faults": [asdict(one) for one in self.faults],
             "unanswered": most_often(self.unanswered),
+            "asked": self.asked,
             "running": [{"pid": one.pid, "command": one.command} for one in self.running],
         }
         return json.dumps(said | parts) + "\n"
