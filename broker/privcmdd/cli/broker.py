@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from privcmdd.server.config import Configuration
+    from privcmdd.server.handover import Holdings
     from privcmdd.server.listen import Listener
     from privcmdd.server.state_dir import StateDir
 
@@ -43,6 +44,7 @@ examples:
   privcmdd serve
   privcmdd serve --socket-path /tmp/b.sock --log-level debug
   privcmdd serve --config /etc/privcmdd.toml --set limits.frames=1000000
+  privcmdd serve --take-over
   systemd-socket-activate -l /tmp/b.sock privcmdd serve
 
 signals:
@@ -116,6 +118,11 @@ def command_line() -> argparse.ArgumentParser:
         "--first-fd", type=int, metavar="N",
         help="serve the client at the other end of descriptor N, and others when all that it had sent is done",
     )  # fmt: skip
+    serve.add_argument(
+        "--take-over",
+        action="store_true",
+        help="take sockets, guests and their memory over from the broker that listens there now; it ends",
+    )
     serve.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (log.level)")
     serve.add_argument("--paranoid", action="store_true", help="check every law of the model after each request")
     serve.set_defaults(run=_serve)
@@ -167,6 +174,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads cost 5 ms and are of no use here
     from privcmdd.server import listen, signals  # noqa: PLC0415 - --help needs none of it
     from privcmdd.server.config import ConfigError  # noqa: PLC0415
+    from privcmdd.service.keeping import HandOverError  # noqa: PLC0415
 
     signals.hold()
     try:
@@ -175,14 +183,16 @@ def _serve(parsed: argparse.Namespace) -> int:
         print(f"privcmdd: {problem}", file=sys.stderr)
         return 2
     try:
-        listeners = _listen(parsed, configuration)
+        taken, confirm = _take_over(parsed, configuration)
+        listeners = _listen(parsed, configuration) if taken is None else taken.listeners
         first = None if parsed.first_fd is None else listen.connected(parsed.first_fd)
-    except listen.ListenError as problem:
+    except (listen.ListenError, HandOverError) as problem:
         print(f"privcmdd: {problem}{_elsewhere(configuration)}", file=sys.stderr)
         return 2
     # From here on clients can connect; they are answered when the slow modules are imported.
     import trio  # noqa: PLC0415 - slow
 
+    from privcmdd.model.errors import ModelError  # noqa: PLC0415
     from privcmdd.server import supervise  # noqa: PLC0415 - slow
     from privcmdd.server.logs import Log  # noqa: PLC0415
     from privcmdd.server.notify import Notifier  # noqa: PLC0415
@@ -196,10 +206,12 @@ def _serve(parsed: argparse.Namespace) -> int:
             listeners,
             Log(configuration.log.level, configuration.log.format),
             Notifier(os.environ),
-            _state(configuration),
+            _state(configuration, taken),
             first,
+            taken,
         )
-    except StateError as problem:
+        confirm()
+    except (StateError, HandOverError, ModelError) as problem:
         print(f"privcmdd: {problem}", file=sys.stderr)
         return 2
     gc.freeze()
@@ -207,7 +219,34 @@ def _serve(parsed: argparse.Namespace) -> int:
     return trio.run(supervisor.run)
 
 
-def _state(configuration: Configuration) -> StateDir | None:
+def _take_over(parsed: argparse.Namespace, configuration: Configuration) -> tuple[Holdings | None, Callable[[], None]]:
+    """Take over from the broker that listens at the socket's path, with ``--take-over``.
+
+    Returns:
+        What it has passed on, and a function that tells it so.
+
+    Raises:
+        HandOverError: It does not hand over.
+    """
+    if not parsed.take_over:
+        return None, lambda: None
+    from privcmdd.server import handover, supervise  # noqa: PLC0415 - slow
+    from privcmdd.service.keeping import HandOverError  # noqa: PLC0415
+
+    if parsed.fd is not None:
+        raise HandOverError("--take-over takes the sockets of the other broker: leave --fd out")
+    supervise.allow_descriptors()
+    holdings, sock = handover.take(configuration.server.socket_path)
+    kept, keeps = holdings.state_dir, configuration.server.state_dir
+    if kept != keeps:
+        raise HandOverError(
+            f"that broker keeps its state in {kept or 'no directory'}, and server.state_dir is {keeps!r}: the broker "
+            "that takes over has to go on in the same directory"
+        )
+    return holdings, lambda: handover.confirm(sock)
+
+
+def _state(configuration: Configuration, taken: Holdings | None) -> StateDir | None:
     """The directory that the state is kept in.
 
     Raises:
@@ -217,7 +256,7 @@ def _state(configuration: Configuration) -> StateDir | None:
         return None
     from privcmdd.server.state_dir import StateDir  # noqa: PLC0415 - it imports numpy and sqlite3
 
-    return StateDir(configuration.server.state_dir)
+    return StateDir(configuration.server.state_dir, -1 if taken is None else taken.lock)
 
 
 def _listen(parsed: argparse.Namespace, configuration: Configuration) -> list[Listener]:

@@ -15,7 +15,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.server.eventfd import Raiser, take_event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 # O_NONBLOCK is for the clients that read it; the broker does not rely on it.
 FLAGS: Final = os.EFD_CLOEXEC | os.EFD_NONBLOCK
@@ -38,6 +38,16 @@ class EventFiles:
             if self._raiser is None:
                 self._raiser = _raiser()
             self._events[channel] = _two(lambda _: os.eventfd(0, FLAGS))
+
+    def _adopt_events(self, events: Mapping[int, tuple[int, int]]) -> None:
+        """Take over events that another broker has made.
+
+        Raises:
+            ModelError: As ``make_events``.
+        """
+        self._events.update(events)
+        if events and self._raiser is None:
+            self._raiser = _raiser()
 
     def events(self, channel: int) -> tuple[int, int]:
         """Return a new descriptor of each of a channel's events, which the caller owns and closes.

@@ -12,6 +12,8 @@ from privcmdd.server.event_files import EventFiles
 from privcmdd.server.memory_files import MemoryFiles
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from privcmdd.model.file_keys import FileKey
 
 
@@ -22,9 +24,19 @@ class HostFiles(MemoryFiles, EventFiles):
         MemoryFiles.__init__(self)
         EventFiles.__init__(self)
 
+    def adopt(self, files: Mapping[int, int], events: Mapping[int, tuple[int, int]]) -> None:
+        """Take over memory files and events that another broker has passed on, as descriptors."""
+        for key, fd in files.items():
+            self._fds[key] = fd
+        self._adopt_events(events)
+
+    def passed_on(self) -> tuple[dict[int, int], dict[int, tuple[int, int]]]:
+        """What ``adopt`` takes: the files of domains and of the machine's own memory, and all events."""
+        return {key: fd for key, fd in self._fds.items() if isinstance(key, int)}, dict(self._events)
+
     def reopen(self, key: FileKey, n_pages: int) -> bool:  # noqa: ARG002 - see state_files.py
-        """Return False: memory that is in memfds alone ends with the broker that made them."""
-        return False
+        """Return whether there is such a file: one that is a memfd can only have been passed on by another broker."""
+        return key in self._fds
 
     def sweep(self) -> None:
         """Do nothing: an earlier broker has left no file."""

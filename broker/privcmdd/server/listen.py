@@ -18,7 +18,7 @@ import os
 import socket
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -65,6 +65,30 @@ class Listener:
     def ours(self) -> bool:
         """Whether this process made the socket."""
         return self._lock is not None
+
+    def about(self) -> list[Any]:
+        """What ``of`` takes, for a broker that takes over."""
+        return [self.name, self._path, self._lock is not None]
+
+    def descriptors(self) -> list[int]:
+        """The socket's descriptor, and that of the lock of its path, if it has one."""
+        return [self.sock.fileno()] if self._lock is None else [self.sock.fileno(), self._lock]
+
+    @classmethod
+    def of(cls, about: list[Any], fds: list[int]) -> Listener:
+        """A listener that another broker has passed on.
+
+        Args:
+            about: As ``about`` returned it there.
+            fds: Begins with its descriptors, which are taken out.
+        """
+        name, path, has_lock = about
+        sock = socket.socket(fileno=fds.pop(0))
+        return cls(sock, name, path, fds.pop(0) if has_lock else None)
+
+    def forget(self) -> None:
+        """Leave the path to the broker that has taken over: ``close`` closes descriptors only."""
+        self._inode = None
 
     def unlink(self) -> None:
         """Remove the path, if it is still our socket's, so that no new client can connect. Idempotent."""

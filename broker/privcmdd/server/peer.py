@@ -28,7 +28,7 @@ from privcmdd.server.outbox import TAKEN_S, Outbox
 from privcmdd.service.holds import LONG_S
 from privcmdd.service.steps import CHECKPOINT, Delay, Ticket
 from privcmdd.wire.connection import Connection, State
-from privcmdd.wire.messages import BadRequest, Notification, Request
+from privcmdd.wire.messages import BadRequest, Notification, Request, notification
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -180,6 +180,8 @@ class Peer:
         try:
             is_whole = await self._serve()
             self._rest()
+            if is_whole and self._broker.world.draining:
+                self._say_closing()
             if is_whole:
                 await self._outbox.wait_below(0)
             else:
@@ -190,6 +192,13 @@ class Peer:
         except ModelError as refusal:
             self._complain("queued_bytes", "connection closed: answers not taken", str(refusal))
         await self._wait_for_descriptors()
+
+    def _say_closing(self) -> None:
+        """Tell a client that wants to know it that all it has asked is answered, and that the stream ends here."""
+        if "closing" in self._session.features:
+            world = self._broker.world
+            why = "hand-over" if world.passing_on else "stop"
+            self._outbox.send(notification("closing", {"why": why, "lineage": world.line.lineage}))
 
     async def _wait_for_descriptors(self) -> None:
         """Wait until the peer has read the descriptors that it was sent, or has gone: until then it pays for them.

@@ -34,8 +34,13 @@ class StateDir:
         files: Memory files and events; the files of domains are in the directory.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, lock: int = -1) -> None:
         """Take possession of a directory; it is made, for us alone (0700), when it is missing.
+
+        Args:
+            path: The directory.
+            lock: The descriptor that holds its lock, passed on by the broker that has kept its state there so far; -1:
+                nobody does.
 
         Raises:
             StateError: Another broker has it; it is no place for us; its file system cannot give pages back; its
@@ -44,7 +49,7 @@ class StateDir:
         self.path = Path(path)
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = _own(self.path)
+            self._lock = _own(self.path, lock)
         except OSError as problem:
             raise _unusable(path, problem.strerror or str(problem)) from problem
         self.files = StateFiles(self.path / MEMORY)
@@ -74,6 +79,11 @@ class StateDir:
         finally:
             files.close(0)
 
+    @property
+    def lock(self) -> int:
+        """The descriptor that holds the lock."""
+        return self._lock
+
     def close(self) -> None:
         """Let another process have the directory. The files are closed already. Idempotent."""
         if self._lock >= 0:
@@ -82,9 +92,10 @@ class StateDir:
             self._lock = -1
 
 
-def _own(path: Path) -> int:
+def _own(path: Path, lock: int) -> int:
     """Become the owner of a directory. Returns the descriptor that holds the lock."""
-    lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    if lock < 0:
+        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(lock, 0)

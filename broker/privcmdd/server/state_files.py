@@ -78,6 +78,11 @@ class StateFiles(HostFiles):
         self._lengthen(key)
         return True
 
+    def passed_on(self) -> tuple[dict[int, int], dict[int, tuple[int, int]]]:
+        """As ``HostFiles.passed_on``; files of the directory are opened by their paths instead."""
+        files, events = super().passed_on()
+        return {key: fd for key, fd in files.items() if key not in self._sizes}, events
+
     def sweep(self) -> None:
         """Remove files that an earlier broker left and that were not opened again."""
         known = {self._path(key) for key in self._sizes}

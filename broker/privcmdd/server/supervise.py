@@ -16,6 +16,8 @@ import math
 import os
 import resource
 import signal
+import socket
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -23,9 +25,11 @@ import trio
 
 from privcmdd import __version__
 from privcmdd.model.errors import ModelError
-from privcmdd.server import fdpass, logs, signals
+from privcmdd.model.units import DOMID_FIRST_RESERVED
+from privcmdd.server import fdpass, handover, logs, signals
 from privcmdd.server.closer import Closer
 from privcmdd.server.config import ConfigError
+from privcmdd.server.handover import Holdings
 from privcmdd.server.host_files import HostFiles
 from privcmdd.server.listen import bar_descriptors
 from privcmdd.server.peer import Conduct, Peer
@@ -36,7 +40,6 @@ from privcmdd.service.methods import machinery
 from privcmdd.service.session import Access
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from privcmdd.server.config import Configuration
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from privcmdd.server.notify import Notifier
     from privcmdd.server.state_dir import StateDir
     from privcmdd.server.state_store import StateStore
+    from privcmdd.service.keeper import Keeper
     from privcmdd.service.session import Session
 
 # Exit codes; `privcmdd --help` has all of them.
@@ -79,6 +83,7 @@ class Supervisor:
         notifier: Notifier,
         state: StateDir | None = None,
         first: socket.socket | None = None,
+        taken: Holdings | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -91,6 +96,7 @@ class Supervisor:
             state: Where the state is kept; closed at the end. None: nowhere.
             first: A client that is connected already, non-blocking. No other is accepted before all that it has sent
                 so far is answered: whoever starts a broker makes its domains so.
+            taken: What another broker has passed on, if this one takes over.
 
         Raises:
             StateError: What is kept there cannot be used.
@@ -106,11 +112,17 @@ class Supervisor:
         self._reports = Reports(configuration.server.report_dir, log)
         instance = os.urandom(8).hex()
         keeper = None if state is None else machinery().keeper(state.store)
-        line = None if keeper is None else keeper.begin(instance)
+        line = None if taken is None else replace(taken.line, epoch=taken.line.epoch + 1)
+        line = line if keeper is None else keeper.begin(instance)
         self._broker = Broker(
             configuration.settings, self._files, instance, self._notify, trio.current_time, self._reports, line=line
         )
-        self._lost = [] if keeper is None else keeper.load(self._broker.world)
+        self._predecessor = None if taken is None else taken.pid
+        self._lost = self._restore(keeper, taken)
+        self._broker.world.pass_on = self._begin_to_pass_on
+        self._asked = trio.Event()  # to stop, or to hand over
+        self._stopping = False
+        self._successor: socket.socket | None = None
         self._conduct = _conduct(configuration)
         self._turns = Turns()
         self._peers: dict[Session, Peer] = {}
@@ -132,21 +144,18 @@ class Supervisor:
             with trio.open_signal_receiver(*signals.HANDLED) as received:
                 signals.release()
                 async with trio.open_nursery() as self._nursery:
-                    async with trio.open_nursery() as accepting:
-                        accepting.start_soon(self._open, accepting)
-                        self._notifier.ready(self._status())
-                        self._nursery.start_soon(self._catch_up)
-                        if self._state is not None:
-                            self._nursery.start_soon(self._tidy, self._state.store)
-                        if self._notifier.watchdog_s:
-                            self._nursery.start_soon(self._keep_alive)
-                        async for number in received:
-                            if number != signal.SIGHUP:
-                                break
-                            self._reload()
-                        accepting.cancel_scope.cancel()
-                    self._nursery.start_soon(self._force, received)
-                    code = await self._drain()
+                    self._nursery.start_soon(self._heed, received)
+                    self._nursery.start_soon(self._catch_up)
+                    if self._state is not None:
+                        self._nursery.start_soon(self._tidy, self._state.store)
+                    if self._notifier.watchdog_s:
+                        self._nursery.start_soon(self._keep_alive)
+                    await self._accept_until_asked()
+                    while self._successor is not None and not self._stopping:
+                        if await self._hand_over(self._successor):
+                            break
+                        await self._accept_until_asked()
+                    code = DRAINED if self._successor is not None else await self._drain()
                     self._nursery.cancel_scope.cancel()
             self._log.info(
                 "stopped", code=code, connections=self._n_connections, lines_suppressed=self._log.n_suppressed
@@ -159,6 +168,99 @@ class Supervisor:
             if self._state is not None:
                 self._state.close()
             self._notifier.close()
+
+    def _restore(self, keeper: Keeper | None, taken: Holdings | None) -> list[int]:
+        """Enter the guests of an earlier broker. Returns the domids of those that are lost."""
+        world = self._broker.world
+        if taken is not None:
+            self._files.adopt(taken.files, taken.events)
+            world.machine_files.update(key for key in taken.files if key >= DOMID_FIRST_RESERVED)
+        if keeper is not None:
+            return keeper.load(world)
+        return [] if taken is None else machinery().restore(world, taken.records)
+
+    async def _accept_until_asked(self) -> None:
+        """Accept clients until somebody asks to stop or to hand over."""
+        async with trio.open_nursery() as accepting:
+            accepting.start_soon(self._open, accepting)
+            self._notifier.ready(self._status())
+            await self._asked.wait()
+            accepting.cancel_scope.cancel()
+
+    async def _heed(self, received: AsyncIterator[int]) -> None:
+        """Do what signals say: reload, stop, and stop at once when it is said again."""
+        async for number in received:
+            if self._stopping and number != signal.SIGHUP:
+                self._nursery.cancel_scope.cancel()
+            elif number != signal.SIGHUP:
+                self._stopping = True
+                self._asked.set()
+            elif not self._stopping:
+                self._reload()
+
+    def _begin_to_pass_on(self, pid: int) -> tuple[int, ...]:
+        """Begin to hand over. Returns the successor's end of a pair of sockets.
+
+        Raises:
+            ModelError: EBUSY.
+        """
+        if self._stopping or self._successor is not None:
+            raise ModelError(errno.EBUSY, "this broker is handing over already, or stopping")
+        self._successor, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._log.info("handing over", to=pid)
+        self._asked.set()
+        return (theirs.detach(),)
+
+    async def _hand_over(self, to: socket.socket) -> bool:
+        """Pass everything on to another broker, after all that has arrived is answered.
+
+        Returns:
+            Whether it has taken it. If not, this broker goes on.
+        """
+        world = self._broker.world
+        world.draining = world.passing_on = True
+        if not await self._end_connections():
+            for peer in list(self._peers.values()):
+                peer.drop("another broker takes over")
+            await self._end_connections()
+        taken = await trio.to_thread.run_sync(handover.give, to, self._holdings(), abandon_on_cancel=True)
+        to.close()
+        if taken:
+            for listener in self._listeners:
+                listener.forget()
+            return True
+        self._log.error("the other broker has not taken over; this one goes on")
+        world.draining = world.passing_on = False
+        self._successor = None
+        self._asked = trio.Event()
+        if self._stopping:
+            self._asked.set()
+        return False
+
+    def _holdings(self) -> Holdings:
+        """All that another broker needs to take over."""
+        world, state = self._broker.world, self._state
+        files, events = self._files.passed_on()
+        return Holdings(
+            line=world.line,
+            pid=os.getpid(),
+            state_dir="" if state is None else str(state.path),
+            listeners=list(self._listeners),
+            lock=-1 if state is None else state.lock,
+            files=files,
+            events=events,
+            records=machinery().records(world) if state is None else {},
+        )
+
+    async def _end_connections(self) -> bool:
+        """Answer what has arrived, and end all connections. Returns whether they ended in time."""
+        for peer in self._peers.values():
+            peer.drain()
+        with trio.move_on_after(self._configuration.server.drain_timeout_s):
+            if self._peers:
+                self._nobody_left = trio.Event()
+                await self._nobody_left.wait()
+        return not self._peers
 
     def _status(self) -> str:
         return "Serving on " + ", ".join(listener.name for listener in self._listeners)
@@ -194,6 +296,8 @@ class Supervisor:
             sockets=[listener.name for listener in self._listeners],
             paranoid=self._configuration.settings.paranoid,
         )
+        if self._predecessor is not None:
+            self._log.info("taken over", predecessor=self._predecessor, epoch=self._broker.world.line.epoch)
         if self._state is not None:
             self._say_state(self._state)
 
@@ -372,21 +476,10 @@ class Supervisor:
                 while listener.ours and self._accept_one(listener.sock):
                     pass
             listener.close()
-        for peer in self._peers.values():
-            peer.drain()
-        with trio.move_on_after(self._configuration.server.drain_timeout_s):
-            if self._peers:
-                self._nobody_left = trio.Event()
-                await self._nobody_left.wait()
-        if not self._peers:
+        if await self._end_connections():
             return DRAINED
         self._log.warning("stopping with answers not taken", connections=len(self._peers))
         return FORCED
-
-    async def _force(self, received: AsyncIterator[int]) -> None:
-        async for number in received:
-            if number != signal.SIGHUP:
-                self._nursery.cancel_scope.cancel()
 
 
 def _conduct(configuration: Configuration) -> Conduct:

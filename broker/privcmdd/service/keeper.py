@@ -14,7 +14,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.model.machine import restore
 from privcmdd.model.machine.effects import ChannelGone, Discard, StateChanged
 from privcmdd.service import records
-from privcmdd.service.keeping import Line, StateError
+from privcmdd.service.keeping import FORM, Line, StateError
 from privcmdd.service.packing import pack, unpack
 from privcmdd.service.restoring import restore_world
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     Changed = dict[tuple[int, str], bytes | None]
 
-# Number of the form of the records; a broker refuses state with a higher one.
-FORM: Final = 1
 NONE: Final[dict[str, bytes]] = {}
 
 

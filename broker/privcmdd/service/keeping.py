@@ -7,10 +7,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+# Number of the form of what a broker keeps and passes on. A broker refuses another form, of which it cannot know all.
+FORM: Final = 1
 
 Records: TypeAlias = dict[int, dict[str, bytes]]
 """Records by domid and name. Those of the machine itself are domain 0's."""
@@ -18,6 +21,10 @@ Records: TypeAlias = dict[int, dict[str, bytes]]
 
 class StateError(Exception):
     """State that cannot be used. The text says what, and what to do."""
+
+
+class HandOverError(Exception):
+    """One broker cannot take over from another. The text says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ The machine is imported and made at its first use. The maker of a world passes i
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from privcmdd.model.errors import Unanswered
+from privcmdd.model.errors import ModelError, Unanswered
 from privcmdd.service.findings import Findings, sees
 from privcmdd.service.holds import Holds
 from privcmdd.service.lasting import LastingDescriptors
@@ -78,6 +79,9 @@ class World:
         draining: Whether the broker is about to end: what has arrived is answered, and nobody new is let in.
         destroyed: When each dying domain began to die, by domid, until who keeps it is found.
         now: Returns the time in seconds.
+        passing_on: Whether it ends because another broker takes over.
+        pass_on: Begins to pass everything on to a process. Returns the descriptor that it is passed on through; raises
+            ModelError.
     """
 
     def __init__(
@@ -122,6 +126,8 @@ class World:
         self.n_incidents = 0
         self.has_machine = False
         self.draining = False
+        self.passing_on = False
+        self.pass_on: Callable[[int], tuple[int, ...]] = refuse_to_pass_on
         self.destroyed: dict[int, float] = {}
         self.now = now
         self._on_event = on_event
@@ -204,6 +210,15 @@ class World:
         """Notify the subscribers who may see a finding that it is new."""
         uid, dom = finding.culprit.uid, finding.found.dom
         self.tell("finding", finding.row(), lambda session: sees(session, uid, dom))
+
+
+def refuse_to_pass_on(_pid: int) -> tuple[int, ...]:
+    """Refuse: without a server there is nothing to pass on.
+
+    Raises:
+        ModelError: EOPNOTSUPP.
+    """
+    raise ModelError(errno.EOPNOTSUPP, "this broker cannot be taken over from")
 
 
 Handler: TypeAlias = Callable[[World, "Session", dict[str, Any]], Any]

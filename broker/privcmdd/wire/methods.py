@@ -41,6 +41,8 @@ __all__ = [
 
 FEATURES: Final[Mapping[str, str]] = {
     "nvim-errors": 'errors come as [0, "ENAME: text"], the only form that nvim\'s own client prints',
+    "closing": "before the broker ends the stream in good order it sends the notification `closing`; then a request "
+    "that has no answer has not been done",
     "seq": "every result, and an error's details, carry `seq`: the place of the request among all that the broker did",
 }
 """The features that `hello` can turn on, and what each does."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from privcmdd.model.injection import Injections
     from privcmdd.model.machine.machine import Machine
     from privcmdd.service.keeper import Keeper
+    from privcmdd.service.keeping import Records
     from privcmdd.service.processes import Spaces
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
@@ -44,6 +45,8 @@ class Machinery:
         find_zombies: Records a finding for each address space that keeps a domain for too long after its end.
         look: Checks all laws after a request.
         keeper: Makes what keeps the state.
+        records: Returns all records of a world.
+        restore: Enters what records say into a world, and returns the domids of domains that are lost.
         breaches: Returns the laws that are broken.
         counters: Returns all counters.
         space_report: Returns what the report of an incident says of a session's address space.
@@ -58,6 +61,8 @@ class Machinery:
     find_zombies: Callable[[World], None]
     look: Callable[[World, Session, Request | BadRequest], None]
     keeper: type[Keeper]
+    records: Callable[[World], Records]
+    restore: Callable[[World, Records], list[int]]
     breaches: Callable[[World], Iterator[LawBroken]]
     counters: Callable[[World], dict[str, Any]]
     space_report: Callable[[Session], dict[str, Any] | None]
@@ -67,7 +72,15 @@ class Machinery:
 def machinery() -> Machinery:
     """All that needs the machine. The first call imports it; that call may be made in another thread."""
     from privcmdd.model.machine.machine import Machine  # noqa: PLC0415 - see the module's docstring
-    from privcmdd.service import effects, injection, keeper, paranoid, processes  # noqa: PLC0415
+    from privcmdd.service import (  # noqa: PLC0415
+        effects,
+        injection,
+        keeper,
+        paranoid,
+        processes,
+        records,
+        restoring,
+    )
     from privcmdd.service.methods import (  # noqa: PLC0415
         domains,
         evtchn,
@@ -92,6 +105,8 @@ def machinery() -> Machinery:
         find_zombies=effects.find_zombies,
         look=paranoid.look,
         keeper=keeper.Keeper,
+        records=records.of_world,
+        restore=restoring.restore_world,
         breaches=paranoid.breaches,
         counters=stats.counters,
         space_report=spaces.report,

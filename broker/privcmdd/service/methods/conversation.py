@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd import __version__
 from privcmdd.model.errors import ModelError
-from privcmdd.service.reply import Packed, encoded
+from privcmdd.service.keeping import FORM
+from privcmdd.service.reply import Packed, WithDescriptors, encoded
 from privcmdd.service.sequence import Numbers
 from privcmdd.wire.methods import FEATURES, PROTOCOL, TOPICS
 from privcmdd.wire.schema import describe as described
@@ -80,10 +81,21 @@ def subscribe(_world: World, session: Session, params: Params) -> Params:
     return {"topics": sorted(session.topics)}
 
 
+def hand_over(world: World, session: Session, params: Params) -> WithDescriptors:
+    """``hand_over``: pass all guests on to another broker, and end."""
+    session.check("admin", None)
+    if params["form"] != FORM:
+        raise ModelError(
+            errno.EPROTONOSUPPORT, f"form is {params['form']}, this broker passes on form {FORM}", key="form", form=FORM
+        )
+    return WithDescriptors({"form": FORM}, lambda: world.pass_on(session.identity.pid))
+
+
 HANDLERS: Final = {
     "hello": hello,
     "ping": ping,
     "health": health,
     "describe": describe,
     "subscribe": subscribe,
+    "hand_over": hand_over,
 }

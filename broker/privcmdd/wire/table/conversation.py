@@ -77,4 +77,20 @@ ROWS: Final = (
         doc="Without a subscription the broker sends nothing but answers. A subscriber that does not read loses "
         "notifications, which are counted; other subscribers lose none.",
     ),
+    Method(
+        "hand_over",
+        "Pass all guests on to another broker, and end.",
+        (Param("form", "u32", "the form of what is passed on; both brokers have to know it"),),
+        (Field("form", "int", "the form of what is passed on"),),
+        privilege="admin",
+        fds_out=1,
+        errors={
+            "EPROTONOSUPPORT": "the broker passes on another form",
+            "EBUSY": "the broker is handing over already, or stopping",
+            "EOPNOTSUPP": "the broker has no sockets and files to pass on",
+        },
+        doc="`privcmdd serve --take-over` asks this. The broker then ends all connections, as after SIGTERM, and sends "
+        "its sockets, memory files and records through the descriptor of the answer. It ends when the other broker has "
+        "them, and goes on when the other broker closes the descriptor before.",
+    ),
 )
