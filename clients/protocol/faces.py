@@ -88,6 +88,7 @@ FACES: Final[Mapping[str, Face]] = {
     "space.attach": Face("attach", "space * personality probe merge", value="Space"),
     "space.fork": Face("fork"),
     "space.list": Face("spaces", "* dom", value="SpaceRow"),
+    "hand_over": Face(read=("int", "fds[0]")),
     "space.buffers": Face("buffers", read=_MEMORY),
     "mmap": Face(params="addr len prot * fixed file", value="addr"),
     "fault": Face(params="addr access", value="Fault"),

@@ -69,6 +69,7 @@ SESSION = [
     "findings.list",
     "findings.clear",
     "hello",
+    "hand_over",  # the last: the broker ends all connections
 ]
 
 # Answers that name this run, or count what happened in it.

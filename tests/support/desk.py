@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -87,6 +88,7 @@ class Desk:
         line = keeper.begin("instance-1") if keeper is not None else None
         self.broker = Broker(chosen, self.backing, "instance-1", self._on_event, lambda: self.now_s, line=line)
         self.lost = keeper.load(self.broker.world) if keeper is not None else []
+        self.broker.world.pass_on = lambda _pid: (os.open(os.devnull, os.O_CLOEXEC | os.O_RDWR),)
         self._msgid = 0
 
     def _on_event(self, session: Session, data: bytes) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients at work while their broker is killed again and again: ``python -m support.kills 1000`` counts what is lost.
 
+``python -m support.kills 1000 take-over`` has another broker take over each time instead.
+
 Each client has a domain of its own. It knows what it was answered last, and which request was under way when the broker
 died. The next broker has to have the state of the one or of the other.
 """
@@ -15,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -156,13 +159,21 @@ class Answered:
             assert self._changed.wait_for(lambda: self._n >= n, guard_s), f"{self._n} steps in {guard_s} s, not {n}"
 
 
-def storm(n_kills: int, folder: Path, seed: int = 0) -> Tally:
-    """Kill brokers that have clients at work. Returns what was lost."""
+def storm(n_kills: int, folder: Path, seed: int = 0, how: str = "kill") -> Tally:
+    """End brokers that have clients at work, and have others follow them. Returns what was lost.
+
+    Args:
+        n_kills: How many of them.
+        folder: Where they keep their state; with "take over" nowhere.
+        seed: Decides what clients do, and when brokers end.
+        how: "kill", or "take over" from the one before.
+    """
     tally, rng = Tally(), Random(seed)
     workers = [Worker(number, tally, seed) for number in range(1, N_CLIENTS + 1)]
-    while tally.n_kills <= n_kills:
-        last = tally.n_kills == n_kills
-        with Process("--set", f"server.state_dir={folder}", config=CONFIG) as broker:
+    keeping = ["--set", f"server.state_dir={folder}"] if how == "kill" else []
+    with ExitStack() as stack:
+        broker = stack.enter_context(Process(*keeping, config=CONFIG))
+        while True:
             broker.ready()
             answered = Answered()
             threads = [threading.Thread(target=worker.work, args=(broker.path, answered)) for worker in workers]
@@ -171,25 +182,31 @@ def storm(n_kills: int, folder: Path, seed: int = 0) -> Tally:
             answered.wait_for(rng.randint(1, 150))
             for _ in range(rng.randint(0, MOST_TURNS)):  # until somewhere in the next requests
                 pass
-            broker.signal(signal.SIGKILL)
+            last, before = tally.n_kills == n_kills, broker
+            if last or how == "kill":
+                before.signal(signal.SIGKILL)
+                before.wait()
+            if not last:
+                follow = ["--take-over"] if how == "take over" else keeping
+                broker = stack.enter_context(Process(*follow, config=CONFIG, path=before.path))
+            before.wait()
             for thread in threads:
                 thread.join()
-            broker.wait()
-        if last:
-            return tally
-        tally.n_kills += 1
-    return tally
+            if last:
+                return tally
+            tally.n_kills += 1
 
 
 def main() -> None:
     """Print a line: kills, requests answered, lost."""
     n_kills = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    how = "take over" if "take-over" in sys.argv else "kill"
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="pv", dir="/dev/shm") as name:
-        tally = storm(n_kills, Path(name), seed)
+        tally = storm(n_kills, Path(name), how=how)
     print(
-        f"{tally.n_kills} brokers killed in {time.monotonic() - began_s:.0f} s: {tally.n_answered} requests answered, "
+        f"{tally.n_kills} brokers {'killed' if how == 'kill' else 'taken over from'} in "
+        f"{time.monotonic() - began_s:.0f} s: {tally.n_answered} requests answered, "
         f"{tally.n_lost} lost, {tally.n_bytes_lost} marks in memory lost; under way when the broker died: "
         f"{tally.unanswered['done']} done, {tally.unanswered['not done']} not done"
     )

@@ -34,6 +34,7 @@ class Process:
         environ: Added to its environment.
         fds: Descriptors it inherits.
         wrapper: A command that ends by executing the rest of its arguments.
+        path: Where it listens; None: in its directory.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class Process:
         environ: Mapping[str, str] | None = None,
         fds: Sequence[int] = (),
         wrapper: Sequence[str] = (),
+        path: str | None = None,
     ) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="pv")
         self.folder = Path(self._directory.name)
-        self.path = str(self.folder / "b")
+        self.path = path or str(self.folder / "b")
         self.config = self.folder / "privcmdd.toml"
         command = [*wrapper, sys.executable, "-m", "privcmdd", "serve", *args]
         if listen:

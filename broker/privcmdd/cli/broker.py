@@ -32,9 +32,10 @@ as if a Xen host were there.
 
 EXIT_CODES = """\
 exit codes:
-  0  stopped by SIGTERM or SIGINT; all that had arrived was answered
+  0  stopped by SIGTERM or SIGINT, or another broker has taken over; all that had arrived was answered
   1  failed while running
-  2  wrong arguments or configuration, or the socket cannot be made; nothing was served
+  2  wrong arguments or configuration, the socket cannot be made, the state cannot be used, or there is nothing to take
+     over; nothing was served
   3  stopped by a second signal, or because clients did not take their answers in time
 """
 
@@ -230,11 +231,13 @@ def _take_over(parsed: argparse.Namespace, configuration: Configuration) -> tupl
     """
     if not parsed.take_over:
         return None, lambda: None
-    from privcmdd.server import handover, supervise  # noqa: PLC0415 - slow
+    from privcmdd.server import handover, supervise  # noqa: PLC0415 - slow, so before the other broker stops serving
     from privcmdd.service.keeping import HandOverError  # noqa: PLC0415
+    from privcmdd.service.methods import machinery  # noqa: PLC0415
 
     if parsed.fd is not None:
         raise HandOverError("--take-over takes the sockets of the other broker: leave --fd out")
+    machinery()
     supervise.allow_descriptors()
     holdings, sock = handover.take(configuration.server.socket_path)
     kept, keeps = holdings.state_dir, configuration.server.state_dir

@@ -81,18 +81,6 @@ def describe() -> Call[dict[str, Any]]:
     return Call("describe", {}, whole)
 
 
-def stats() -> Call[dict[str, Any]]:
-    """Get the broker's counters.
-
-    A map of maps of numbers; names end in their unit. Later brokers have more counters: look counters up by name, and
-    do not rely on how many there are.
-
-    Returns:
-        The answer as it comes.
-    """
-    return Call("stats", {}, whole)
-
-
 def subscribe(*topics: str) -> Call[list[str]]:
     """Get events as notifications.
 
@@ -110,6 +98,37 @@ def subscribe(*topics: str) -> Call[list[str]]:
             EINVAL: a topic is unknown.
     """
     return Call("subscribe", {"topics": list(topics)}, lambda answer, _: answer["topics"])
+
+
+def stats() -> Call[dict[str, Any]]:
+    """Get the broker's counters.
+
+    A map of maps of numbers; names end in their unit. Later brokers have more counters: look counters up by name, and
+    do not rely on how many there are.
+
+    Returns:
+        The answer as it comes.
+    """
+    return Call("stats", {}, whole)
+
+
+def hand_over(form: int) -> Call[int]:
+    """Pass all guests on to another broker, and end.
+
+    ``privcmdd serve --take-over`` asks this. The broker then ends all connections, as after SIGTERM, and sends its
+    sockets, memory files and records through the descriptor of the answer. It ends when the other broker has them, and
+    goes on when the other broker closes the descriptor before.
+
+    Args:
+        form: The form of what is passed on; both brokers have to know it.
+
+    Raises:
+        PrivcmdError:
+            EPROTONOSUPPORT: the broker passes on another form.
+            EBUSY: the broker is handing over already, or stopping.
+            EOPNOTSUPP: the broker has no sockets and files to pass on.
+    """
+    return Call("hand_over", {"form": form}, lambda _answer, fds: fds[0])
 
 
 def attach(

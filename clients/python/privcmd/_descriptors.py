@@ -3,6 +3,7 @@
 """Which answers bring descriptors."""
 
 DESCRIPTORS = {
+    "hand_over": 1,
     "space.buffers": 1,
     "gntalloc.alloc": 1,
     "gntalloc.map": 1,
