@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PAGE = 4096
-GUIDES = [page for page in PAGES if page.parent.name in ("how-to", "tutorial") or page.name == "README.md"]
+GUIDES = [
+    page
+    for page in PAGES
+    if page.parent.name in ("how-to", "tutorial") or page.name in ("README.md", "cli.md", "configuration.md")
+]
 TYPED = ("c", "console", "python", "rust", "sh")
 """The languages of what a reader types, or saves and runs; the others are shown."""
 
