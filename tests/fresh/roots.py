@@ -60,8 +60,10 @@ def unfit() -> str:
     """Say why no root can be made here; nothing when one can."""
     if os.geteuid() != 0:
         return "making a root needs root"
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    return f"not installed: {', '.join(missing)} (apt-get install debootstrap)" if missing else ""
+    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
+        return f"not installed: {', '.join(missing)} (apt-get install debootstrap)"
+    tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True, check=False)
+    return f"no mounts of one's own, as in a root that was entered: {tried.stderr.strip()}" if tried.returncode else ""
 
 
 def mirror() -> str:
