@@ -102,7 +102,7 @@ BREACHES: list[tuple[str, Callable[[World, AddressSpace], object]]] = [
     ("4 ", lambda _, space: one(space.pmap, "n_present")),
     ("4 ", lambda _, space: one(space.pmap, "n_entries")),
     ("4 ", lambda _, space: bar_without_map(space)),
-    ("4 ", lambda _, space: space.pmap._level2.update([77])),
+    ("4 ", lambda _, space: space.pmap._level3.update([77])),
     ("4 ", lambda _, space: one(space, "n_wired", -1)),
     ("4 ", lambda _, space: enter_failed(space)),
     ("4 ", lambda _, space: lose_entry(space)),

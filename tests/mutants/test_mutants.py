@@ -25,7 +25,7 @@ PMAP = "broker/privcmdd/model/mm/pmap.py"
 TESTED_BY = "tests/model/mm/test_pmap.py::test_tables_of_every_level_go_with_their_last_entry"
 CHANGES = {
     "equivalent": ("    del tables[number]\n", "    tables.pop(number)\n", SURVIVED),
-    "wrong": ("    del tables[number]\n    return True\n", "    del tables[number]\n    return False\n", KILLED),
+    "wrong": ("    tables[number] -= 1\n", "    tables[number] -= 2\n", KILLED),
     "no Python": ("    del tables[number]\n", "    del tables[number\n", BROKEN),
     "no import": ("import numpy as np\n", "import numpy as np\nimport no_such_module\n", BROKEN),
     "no name": ("    del tables[number]\n", "    del no_such_name[number]\n", BROKEN),

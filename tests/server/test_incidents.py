@@ -41,9 +41,9 @@ class Faulty(Broker):
             raise RuntimeError("perform is broken")
         return super().perform(session, request)
 
-    def disconnect(self, session: Session) -> None:
+    def leave(self, session: Session) -> Generator[Pause, None, None]:
         """Break after the second connection's end."""
-        super().disconnect(session)
+        yield from super().leave(session)
         if session.number == 2:
             raise RuntimeError("disconnect is broken")
 

@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from privcmdd.model.errors import ModelError
+from privcmdd.model.slices import MIDWAY, Pace
 from privcmdd.service.methods.stats import counters
 from privcmdd.service.settings import AccessRule
+from privcmdd.service.steps import GivenUp, Ticket
 from support.desk import BASE, OTHER, PAGE, USER, Desk, frames, only_channels, settings
 from support.profiles import PROFILE
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from privcmdd.service.session import Session
+    from privcmdd.service.steps import Pause
     from support.desk import Steps
 
 N_PAGES = 40  # of the range that all use
@@ -41,8 +46,10 @@ class Clients(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.desk = Desk(settings(access=RULES, **LIMITS, paranoid=False))
+        self.desk.broker.world.machine.pace = Pace(bulk=6, entries=3)
         self.running: list[tuple[Session, Steps, Any]] = []
         self.sessions: list[Session] = []
+        self.leaving: list[Generator[Pause, None, None]] = []
         for domid, kind in ((1, "hvm"), (2, "pv")):
             admin = self.desk.connect()
             self.desk.domain(admin, kind, dom=domid, max_pages=64, ranges=[{"gfn": 0, "npages": 32}])
@@ -93,21 +100,47 @@ class Clients(RuleBasedStateMachine):
 
     @rule(pick=picks)
     def go_on(self, pick: int) -> None:
-        ready = [i for i, (_, _, pause) in enumerate(self.running) if pause is None or pause.granted]
+        ready = [i for i, (_, _, pause) in enumerate(self.running) if not isinstance(pause, Ticket) or pause.granted]
         if ready:
             session, steps, _ = self.running.pop(ready[pick % len(ready)])
             self.step(session, steps)
 
-    @rule(pick=picks)
-    def die(self, pick: int) -> None:
+    @rule(pick=picks, at_once=st.booleans())
+    def die(self, pick: int, at_once: bool) -> None:
+        """A client goes: what it has under way is given up, at once or while others go on."""
         if self.sessions:
             session = self.sessions.pop(pick % len(self.sessions))
             for entry in [entry for entry in self.running if entry[0] is session]:
                 self.running.remove(entry)
-                entry[1].close()
-                self.desk.broker.check()
-            self.desk.broker.disconnect(session)
+                self.give_up(*entry[1:], at_once=at_once)
             self.desk.broker.check()
+            if at_once:
+                self.desk.broker.disconnect(session)
+                self.desk.broker.check()
+            else:
+                self.leave(self.desk.broker.leave(session))
+
+    def give_up(self, steps: Steps, pause: Any, *, at_once: bool) -> None:
+        """A request whose client has gone."""
+        try:
+            while not at_once:
+                pause = next(steps) if pause is MIDWAY else steps.throw(GivenUp())
+                self.desk.broker.check()
+        except StopIteration as stop:
+            for fd in stop.value.fds:
+                os.close(fd)
+        steps.close()
+
+    def leave(self, ending: Generator[Pause, None, None]) -> None:
+        """The next step of the end of a client."""
+        if next(ending, ending) is not ending:
+            self.leaving.append(ending)
+        self.desk.broker.check()
+
+    @rule(pick=picks)
+    def go_on_leaving(self, pick: int) -> None:
+        if self.leaving:
+            self.leave(self.leaving.pop(pick % len(self.leaving)))
 
     @rule(pick=picks, space=st.integers(1, 8), fork=st.booleans())
     def fork(self, pick: int, space: int, fork: bool) -> None:
@@ -191,7 +224,9 @@ class Clients(RuleBasedStateMachine):
     def teardown(self) -> None:
         """When all clients have gone and all domains are destroyed, nothing is left of them."""
         while self.sessions:
-            self.die(0)
+            self.die(0, at_once=True)
+        while self.leaving:
+            self.go_on_leaving(0)
         broker = self.desk.broker
         assert set(counters(broker.world)["mappings"].values()) == {0}
         assert only_channels(broker.world.usage())

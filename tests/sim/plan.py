@@ -11,6 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.host import Host
+from privcmdd.model.slices import Pace
 from privcmdd.service.settings import AccessRule, Limits, MachineSize, Settings, SpaceDefaults
 from sim.coverage import DELAYED, IN_TURN, SLICED
 from sim.vocabulary import USUAL
@@ -65,6 +66,7 @@ class Plan:
         slowness: How often a request that could go on after a pause has to let somebody else go first.
         uids: Whom clients run as.
         quantum_s: How long a turn at the loop is; 0: others may run at each pause.
+        pace: How much the broker does in one step.
     """
 
     seed: int
@@ -83,6 +85,7 @@ class Plan:
     slowness: float
     uids: tuple[int, ...]
     quantum_s: float
+    pace: Pace
 
 
 def plan(seed: int, n_asks: int) -> Plan:
@@ -136,6 +139,7 @@ def plan(seed: int, n_asks: int) -> Plan:
         slowness=0.95 if crowd else rng.choice((0.0, 0.8)),
         uids=(ADMIN,) if crowd else (ADMIN, ADMIN, ADMIN, USER, GUEST),
         quantum_s=rng.choice((0.0, 0.0, 1e-4)),
+        pace=rng.choice((Pace(), Pace(bulk=16, entries=4), Pace(bulk=3, entries=1))),
     )
 
 

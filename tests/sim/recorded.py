@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from errno import EDQUOT, ENOMEM
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
@@ -16,15 +17,16 @@ import msgpack
 from history.record import END, History, Record, Setting, with_answer
 from history.replay import HANDLERS
 from privcmdd.model.host import Host
+from privcmdd.model.slices import Pace
 from privcmdd.service.sequence import Numbers
-from privcmdd.service.steps import Ticket
+from privcmdd.service.steps import CHECKPOINT, GivenUp, Ticket
 from privcmdd.service.world import FRAMES_PER_MIB
 from sim.plan import ADMIN
 from sim.vocabulary import Vocabulary
 from sim.world import WatchedBroker, World
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from privcmdd.service.reply import Reply
     from privcmdd.service.session import Session
@@ -60,29 +62,34 @@ class NumberedBroker(WatchedBroker):
         who = self._world.by_session[session].number, request.msgid
         known = self.done[who] = {}
         steps = super().perform(session, request)
+        go_on: Callable[[], Pause] = partial(next, steps)
         try:
             while True:
                 try:
-                    pause = next(steps)
+                    pause = go_on()
                 except StopIteration as stop:
                     reply: Reply = stop.value
                     break
-                if pause is None:
+                if pause is CHECKPOINT:
                     known.setdefault("slices", []).append(self.world.sequence.last)
                 elif isinstance(pause, Ticket):
                     known.setdefault("queued", self.world.sequence.last)
-                yield pause
+                go_on = partial(next, steps)
+                try:
+                    yield pause
+                except GivenUp as gone:
+                    go_on = partial(steps.throw, gone)
         finally:
             steps.close()
         if reply.data:
             self.answers[who] = msgpack.unpackb(reply.data)
         return reply
 
-    def disconnect(self, session: Session) -> None:
+    def leave(self, session: Session) -> Generator[Pause, None, None]:
         """As the broker does it."""
         if not session.closed:
             session.numbers = session.numbers or Numbers(self.world.sequence)
-            super().disconnect(session)
+            yield from super().leave(session)
             number = self._world.by_session[session].number
             self.ended[number] = (self._world.result.n_steps, self.world.sequence.last)
 
@@ -112,7 +119,8 @@ class RecordedWorld(World):
         methods = {method: weight if method in HANDLERS else 0.0 for method, weight in plan.methods.items()}
         settings = replace(plan.settings, host=Host())
         faults = {kind: 0.0 if kind == "disk" else weight for kind, weight in plan.faults.items()}
-        super().__init__(replace(plan, methods=methods, settings=settings, faults=faults))
+        # The naive model does at once what the broker does in slices of 16,384 frames.
+        super().__init__(replace(plan, methods=methods, settings=settings, faults=faults, pace=Pace()))
         self.words = KnownWords(self.rng, methods, Host().xen)
         self.broker: NumberedBroker = NumberedBroker(self, self.disk)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
+from privcmdd.model.slices import Pace
 from sim.plan import ADMIN, plan
 from sim.vocabulary import Ask
 from sim.world import World
@@ -18,8 +19,17 @@ if TYPE_CHECKING:
 class Stage(World):
     """A world to be played by hand. Enter it."""
 
-    def __init__(self, settings: Settings, room_bytes: int = 65_536, quantum_s: float = 0.0) -> None:
-        quiet = replace(plan(0, 0), settings=settings, room_bytes=room_bytes, linger_s=1.0, quantum_s=quantum_s)
+    def __init__(
+        self, settings: Settings, room_bytes: int = 65_536, quantum_s: float = 0.0, pace: Pace | None = None
+    ) -> None:
+        quiet = replace(
+            plan(0, 0),
+            settings=settings,
+            room_bytes=room_bytes,
+            linger_s=1.0,
+            quantum_s=quantum_s,
+            pace=pace or Pace(),
+        )
         super().__init__(quiet)
 
     def __enter__(self) -> Self:

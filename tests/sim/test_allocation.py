@@ -192,7 +192,7 @@ def test_each_file_descriptor_and_page_of_the_host_may_be_refused(personality: s
 SURE = frozenset({
     "Account.add", "AddressSpace.abandon", "AddressSpace.bar", "AddressSpace.close", "AddressSpace.commit",
     "AddressSpace.enter", "AddressSpace.fill", "AddressSpace.overlay", "AddressSpace.relabel",
-    "AddressSpace.withdraw", "Charge.release", "Charge.resize", "EventChannels.add", "FilePages.hold",
+    "AddressSpace.withdraw", "Charge.release", "Charge.resize", "Domain.enter", "EventChannels.add", "FilePages.hold",
     "FrameTable._assign", "lifecycle.destroy", "Linux._cap", "Linux._note", "Linux._use", "Machine.announce",
     "Machine.put", "Machine.put_parts", "Spaces._add", "Tally.pay", "Turnstile.leave", "World.count", "broker.stamped",
     "detect.enoent_lost", "effects.carry_out",

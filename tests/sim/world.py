@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +24,7 @@ from privcmdd.server.turns import Turns
 from privcmdd.service.broker import Broker
 from privcmdd.service.session import Identity
 from privcmdd.service.settings import Limits
-from privcmdd.service.steps import Delay, Ticket
+from privcmdd.service.steps import Delay, GivenUp, Ticket
 from sim import faults
 from sim.client import IDLE, Client, Record, Violation
 from sim.coverage import DELAYED, PREPARING, TURN
@@ -95,17 +96,22 @@ class WatchedBroker(Broker):
         client = self._world.by_session[session]
         client.doing = request.method
         steps = super().perform(session, request)
+        go_on: Callable[[], Pause] = partial(next, steps)
         try:
             while True:
                 client.pause = ...
                 try:
-                    pause = next(steps)
+                    pause = go_on()
                 except StopIteration as stop:
                     reply: Reply = stop.value
                     break
                 client.pause = pause
                 self._world.check()
-                yield pause
+                go_on = partial(next, steps)
+                try:
+                    yield pause
+                except GivenUp as gone:
+                    go_on = partial(steps.throw, gone)
         finally:
             steps.close()
             client.doing, client.pause = None, ...
@@ -113,9 +119,11 @@ class WatchedBroker(Broker):
         self._world.promise(client, request, reply)
         return reply
 
-    def disconnect(self, session: Session) -> None:
+    def leave(self, session: Session) -> Generator[Pause, None, None]:
         """As the broker does it."""
-        super().disconnect(session)
+        for pause in super().leave(session):
+            self._world.check()
+            yield pause
         self._world.check()
 
 
@@ -194,6 +202,7 @@ class World:
         self._log = hashlib.sha256()
         self._n_connected = 0
         self._turns = Turns(plan.quantum_s)
+        self.broker.world.machine.pace = plan.pace
         self._conduct = Conduct(
             plan.settings.limits.connection_queued_bytes, plan.linger_s, math.inf, math.inf, math.inf
         )
@@ -339,8 +348,9 @@ class World:
             session = self.broker.connect(Identity(uid, 100, frozenset(), pid=self._n_connected + 2))
         except ModelError as refusal:
             assert refusal.errno == errno.EDQUOT
-            if len(self.clients) == 0:
-                raise
+            if not self.clients:  # what outlives connections is more than the lowered limits: they are set right again
+                assert self.lowered
+                self.restore_limits()
             return None
         self._n_connected += 1
         client = Client(self._n_connected, uid, BrokerEnd(self.plan.room_bytes), session)
@@ -515,12 +525,25 @@ class World:
         self._settle("destroyed")
         self._go(last)
         self._settle("let go")
+        self._wait_for_tasks()
 
     def _go(self, client: Client) -> None:
         if self.rng.random() < 0.5:
             faults.half_close(client)
         else:
             faults.hang_up(client)
+
+    def _wait_for_tasks(self) -> None:
+        """Until those tasks have ended that give back what clients held."""
+        while self.kernel.tasks:
+            ready = self.kernel.ready()
+            if not ready:
+                later = [at for at in self.kernel.deadlines() if at < math.inf]
+                if not later:
+                    return
+                self.kernel.now_s = max(self.kernel.now_s, min(later))
+            for task in ready:
+                self.run_task(task)
 
     def _check_nothing_left(self) -> None:
         broker = self.broker

@@ -15,6 +15,7 @@ import numpy as np
 from privcmdd.model.errors import LawBroken
 from privcmdd.model.ledger import Slot
 from privcmdd.model.lists import distinct
+from privcmdd.model.machine.debts import FrameDebt
 from privcmdd.model.machine.domain import FLAGS, POD, DomainState
 from privcmdd.model.machine.effects import PutFrames
 from privcmdd.model.machine.evtchn import PortState
@@ -121,7 +122,7 @@ def objects_are_counted(space: AddressSpace) -> None:
 
 
 def frames_are_counted(machine: Machine, spaces: Collection[AddressSpace]) -> None:
-    """Law 3: a frame's references are its page table entries, the p2m's own, and those whose put was put off.
+    """Law 3: a frame's references are its page table entries, the p2m's own, and those that are still to be put.
 
     A replacement that is being prepared holds references of its own to the frames that it has looked up so far.
     """
@@ -131,6 +132,10 @@ def frames_are_counted(machine: Machine, spaces: Collection[AddressSpace]) -> No
     for space in spaces:
         for _, leaf in space.pmap.leaves():
             np.add.at(expected, leaf[(leaf != NO_FRAME) & (leaf != BARRED)], np.int64(1))
+    owed = [part for debt in machine.debts.owed if isinstance(debt, FrameDebt) for part in debt.parts]
+    for part in owed:
+        still = np.asarray(part, dtype=np.uint32)
+        np.add.at(expected, still[(still != NO_FRAME) & (still != BARRED)], np.int64(1))
     for effect in machine.effects:
         if isinstance(effect, PutFrames):
             for part in effect.parts:

@@ -16,6 +16,7 @@ import math
 import select
 import socket
 from dataclasses import dataclass, fields
+from functools import partial
 from os import sched_yield
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -26,7 +27,7 @@ from privcmdd.model.errors import ModelError
 from privcmdd.server import fdpass
 from privcmdd.server.outbox import TAKEN_S, Outbox
 from privcmdd.service.holds import LONG_S
-from privcmdd.service.steps import CHECKPOINT, Delay, Ticket
+from privcmdd.service.steps import MIDWAY, Delay, GivenUp, Ticket
 from privcmdd.wire.connection import Connection, State
 from privcmdd.wire.messages import BadRequest, Notification, Request, notification
 
@@ -110,6 +111,7 @@ class Peer:
         "_conduct",
         "_connection",
         "_deadline",
+        "_fork",
         "_log",
         "_outbox",
         "_place",
@@ -167,6 +169,7 @@ class Peer:
             self._give_up,
         )
         self._closed = False
+        self._fork = fork
         self._turns = turns
         self._place = turns.join(session.identity.uid)
         self._woken = 0.0  # the clock when it was woken, or when its turn began
@@ -249,7 +252,9 @@ class Peer:
             self._sock.close()
         else:
             self._closer.end(self._sock, self._session.identity.uid, self._strays)
-        self._broker.disconnect(self._session)
+        ending = self._broker.leave(self._session)
+        if next(ending, ending) is not ending:
+            self._fork(partial(finish, ending, self._turns, self._session.identity.uid))
 
     async def _serve(self) -> bool:  # noqa: PLR0915 - every request passes here: one function, no calls between
         """Read, do, answer. Returns True when the stream ended at the end of a message."""
@@ -451,6 +456,7 @@ class Peer:
         # A peer that closed only its sending half still wants its answer, so only a full hang-up counts.
         hang_up = select.poll()
         hang_up.register(self._sock, 0)
+        has_gone = False
         try:
             self._hand_over(replies)
             while True:
@@ -458,7 +464,7 @@ class Peer:
                 if now - last > LONG_S:
                     self._broker.world.holds.note(self._session.method, now - last)
                 last = now
-                waits = not (pause is CHECKPOINT or (isinstance(pause, Ticket) and pause.granted))
+                waits = isinstance(pause, Delay) or (isinstance(pause, Ticket) and not pause.granted)
                 if waits:
                     self._rest()
                     await _over(pause, hang_up)
@@ -467,10 +473,14 @@ class Peer:
                     pause = next(steps)
                     continue
                 last = await self._turn(woken=waits)
-                if hang_up.poll(0):
-                    raise PeerGone
-                pause = next(steps)
+                if hang_up.poll(0) and pause is not MIDWAY:
+                    has_gone = True
+                    pause = steps.throw(GivenUp())
+                else:
+                    pause = next(steps)
         except StopIteration as stop:
+            if has_gone:
+                raise PeerGone from None
             reply: Reply = stop.value
             return reply
         finally:
@@ -482,6 +492,25 @@ class Peer:
 
     def _complain(self, reason: str, event: str, problem: str) -> None:
         self._log.once(self._session.identity.uid, reason, event, problem=problem)
+
+
+async def finish(ending: Generator[Pause, None, None], turns: Turns, uid: int) -> None:
+    """Go on giving back what a client held that has gone; others have their turns meanwhile."""
+    place = turns.join(uid)
+    try:
+        spent_s = 0.0
+        while True:
+            await turns.take(place, spent_s)
+            began = perf_counter()
+            for _ in ending:
+                spent_s = perf_counter() - began
+                if spent_s >= turns.quantum_s:
+                    break
+            else:
+                return
+    finally:
+        turns.leave(place)
+        ending.close()
 
 
 async def _over(pause: Pause, hang_up: select.poll) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
+from privcmdd.model.slices import at_once, to_the_end
 from privcmdd.service.dispatch import Dispatch
 from privcmdd.service.incident import Incident
 from privcmdd.service.keeping import Line
@@ -20,7 +21,7 @@ from privcmdd.service.methods import machinery
 from privcmdd.service.reply import Reply
 from privcmdd.service.sequence import Numbered
 from privcmdd.service.session import Access, Identity, Session
-from privcmdd.service.steps import Dropped
+from privcmdd.service.steps import MIDWAY, Dropped, GivenUp
 from privcmdd.service.world import World
 from privcmdd.wire.messages import BadRequest, Request, response_error, response_ok
 from privcmdd.wire.methods import ParamError, validate
@@ -101,7 +102,15 @@ class Broker:
         return session
 
     def disconnect(self, session: Session) -> None:
-        """Give back everything that a client held; it has gone. May be called any number of times."""
+        """Give back everything that a client held, at once; it has gone. May be called any number of times."""
+        at_once(self.leave(session))
+
+    def leave(self, session: Session) -> Generator[Pause, None, None]:
+        """Give back everything that a client held. After the first step nothing of it can be reached any more.
+
+        Yields:
+            Pauses; closing the generator does the rest at once.
+        """
         if session.closed:
             return
         session.closed = True
@@ -125,6 +134,8 @@ class Broker:
             self.report(problem, session)
         if session.numbers is not None:
             world.sequence.take()
+        if session.owes or (world.has_machine and world.machine.debts.made):
+            yield from to_the_end(self._pay(session))
 
     def reconfigure(self, settings: Settings) -> None:
         """Take new limits, access rules and defaults over; the machine stays as it is.
@@ -139,7 +150,9 @@ class Broker:
 
     # Requests
 
-    def perform(self, session: Session, request: Request | BadRequest) -> Generator[Pause, None, Reply]:
+    def perform(  # noqa: PLR0915 - every request passes here: one function, no calls between
+        self, session: Session, request: Request | BadRequest
+    ) -> Generator[Pause, None, Reply]:
         """Perform a client's request.
 
         Yields:
@@ -174,9 +187,18 @@ class Broker:
                         result = stop.value
                     else:
                         result = yield from self._drive(session, numbers, result, pause)
+            except GeneratorExit:
+                self._pay_at_once(session)
+                raise
             finally:  # a request that was refused or cancelled may have done something before
-                if world.keeps or (world.has_machine and world.machine.effects):
-                    self._settle(session)
+                try:
+                    if world.keeps or (world.has_machine and world.machine.effects):
+                        self._settle(session)
+                finally:
+                    if session.owes or (world.has_machine and world.machine.debts.made):
+                        if numbers is not None:
+                            numbers.stamp()  # the step that did the work ends here
+                        yield from to_the_end(self._pay(session))
                 if world.settings.paranoid:
                     machinery().look(world, session, request)
             if numbers is not None:
@@ -194,7 +216,9 @@ class Broker:
             world.n_refused += 1
             text = "the broker has no memory left for this; nothing has changed, ask again or for less at a time"
             return Reply(response_error(msgid, errno.ENOMEM, text, stamped(session, {})))
-        except Dropped:
+        except (Dropped, GivenUp):
+            if numbers is not None:
+                numbers.clear()
             return Reply(b"", close=True)
         except Exception as problem:  # noqa: BLE001 - a bug of our own ends this session and not the broker
             return self._broken(session, request, problem)
@@ -217,6 +241,8 @@ class Broker:
             while True:
                 if world.keeps or (world.has_machine and world.machine.effects):
                     self._settle(session)
+                if world.has_machine and world.machine.debts.made:
+                    session.owes += world.machine.debts.take()
                 if numbers is not None:
                     numbers.paused(pause)
                 yield pause
@@ -243,6 +269,28 @@ class Broker:
         finally:
             if world.has_machine and world.machine.effects:
                 machinery().carry_out(world, session)
+
+    def _pay(self, session: Session) -> Generator[Pause, None, None]:
+        """Give back, in slices, what the steps of a request, or the end of its client, have left to be given back."""
+        debts, owes = self.world.machine.debts, session.owes
+        owes += debts.take()
+        failed = None
+        while owes:
+            yield MIDWAY
+            if not debts.pay(owes[0]):
+                del owes[0]
+            try:
+                self._settle(session)
+            except Exception as problem:  # noqa: BLE001 - raised below, after all is given back
+                failed = failed or problem
+        if failed is not None and session.closed:
+            self.report(failed, session)
+        elif failed is not None:
+            raise failed
+
+    def _pay_at_once(self, session: Session) -> None:
+        if self.world.has_machine:
+            at_once(self._pay(session))
 
     def notice(self, session: Session, said: Notification) -> None:  # noqa: ARG002 - protocol 1 knows none from clients
         """Count and ignore a notification from a client."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from privcmdd.model.ledger import Account, Charge
+    from privcmdd.model.machine.debts import Debt
     from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.mm.vm_map import Maker
     from privcmdd.model.privcmd.personality import Personality
@@ -121,6 +122,7 @@ class Session:
         numbers: The numbers of its request's steps, when the client asked for them (feature ``seq``).
         ports: Its ports of domain 0's event channels.
         descriptors: The charge for descriptors that the client has not taken yet.
+        owes: What its requests have left to be given back, in slices.
         events_of: The only domain whose ports it may bind to after ``evtchn.restrict``.
     """
 
@@ -136,6 +138,7 @@ class Session:
     forked: list[Residence] = field(default_factory=list)
     restricted_to: int | None = None
     ports: set[int] = field(default_factory=set)
+    owes: list[Debt] = field(default_factory=list)
     events_of: int | None = None
     topics: frozenset[str] = frozenset()
     method: str = ""

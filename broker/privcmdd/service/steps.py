@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pauses that a request may ask of its driver (trio, or a simulator).
 
-A request is a generator. It yields either ``CHECKPOINT`` (other requests may run now, and the driver checks whether the
-client has gone), a ``Ticket`` (go on when it is granted) or a ``Delay``. Closing the generator at a pause gives back
-all that the request had taken.
+A request is a generator. It yields ``CHECKPOINT``, ``ASIDE`` or ``MIDWAY`` between two slices of its work
+(``model/slices.py``: other requests may run now), a ``Ticket`` (go on when it is granted) or a ``Delay``. When its
+client has gone, the driver throws ``GivenUp`` into the generator, at any pause but ``MIDWAY``, and goes on: what the
+request had taken is given back, in steps if it is much. Closing the generator does the same at once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from privcmdd.model.slices import ASIDE, CHECKPOINT, MIDWAY, Between
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-# The model's generators yield it too: other requests may run, nothing is waited for.
-CHECKPOINT: Final = None
+__all__ = ["ASIDE", "CHECKPOINT", "MIDWAY", "Delay", "Dropped", "GivenUp", "Pause", "Ticket"]
 
 
 @dataclass(slots=True, eq=False)
@@ -45,7 +46,11 @@ class Delay:
     seconds: float
 
 
-Pause = Ticket | Delay | None
+Pause = Ticket | Delay | Between | None
+
+
+class GivenUp(Exception):  # noqa: N818 - no error: the driver throws it into a request
+    """The client of this request has gone."""
 
 
 class Dropped(Exception):  # noqa: N818 - it is no error: a rule of injection asks for it

@@ -130,11 +130,11 @@ def create(
         domain.traits = traits
     if grants is not None:
         domain.grants = grants
-    machine.last_generation += 1
-    domain.generation = machine.last_generation
+    domain.generation = machine.last_generation + 1
     domain.changes = machine.changes
     gfns = np.concatenate([np.arange(f, f + n, dtype=np.uint64) for f, n in wanted]) if wanted else NO_GFNS
     memory.allocate(machine, domain, gfns)
+    machine.last_generation = domain.generation
     machine.domains[chosen] = domain
     machine.last_domid = chosen
     machine.events.add(chosen)

@@ -17,11 +17,13 @@ from privcmdd.model.findings import Found
 from privcmdd.model.host import Host
 from privcmdd.model.lists import distinct
 from privcmdd.model.machine.changes import Changes
+from privcmdd.model.machine.debts import Debts, FrameDebt
 from privcmdd.model.machine.domain import DomainState
 from privcmdd.model.machine.effects import Discard, PutFrames, StateChanged
 from privcmdd.model.machine.evtchn import VIRQ_DOM_EXC, EventChannels
 from privcmdd.model.machine.frames import BARRED, FEW, NO_FRAME, FrameTable
 from privcmdd.model.machine.gntalloc import Shares
+from privcmdd.model.slices import Pace
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class Machine:
         frames: All frames of the machine.
         domains: Every domain that is not gone, by domid.
         effects: What the service has to carry out.
+        debts: What changes have left to be given back in slices.
+        pace: How much is done in one step.
         events: The event channels of all domains.
         host: Which host is simulated.
         last_domid: The domid that was given last.
@@ -64,6 +68,8 @@ class Machine:
         self.frames = FrameTable(n_frames)
         self.domains: dict[int, Domain] = {}
         self.effects: list[Effect] = []
+        self.debts = Debts()
+        self.pace = Pace()
         self.events = EventChannels(self.emit)
         self.shares = Shares(self.emit)
         self.max_domains = max_domains
@@ -119,8 +125,19 @@ class Machine:
         except MemoryError:
             self.effects.append(PutFrames([mfns]))
 
-    def put_parts(self, parts: Sequence[Mfns]) -> None:
-        """As ``put``, for several lists; ``NO_FRAME`` and barred entries may be among them."""
+    def put_parts(self, parts: Sequence[Mfns], n_frames: int | None = None) -> None:
+        """As ``put``, for several lists. When they are too much for one step, this makes a debt.
+
+        Args:
+            parts: Frames; ``NO_FRAME`` and barred entries may be among them.
+            n_frames: How many frames there are; None: as many as there are entries.
+        """
+        if (sum(map(len, parts)) if n_frames is None else n_frames) > self.pace.bulk:
+            self.debts.make(FrameDebt(self._put_now, parts, self.pace.bulk))
+        else:
+            self._put_now(parts)
+
+    def _put_now(self, parts: Sequence[Mfns]) -> None:
         try:
             self.drop_parts(parts)
         except MemoryError:

@@ -15,8 +15,9 @@ from privcmdd.model.files import BufferPages
 from privcmdd.model.findings import FindingKind, Found, pages_of
 from privcmdd.model.ledger import Slot, Tally
 from privcmdd.model.machine.effects import BuffersGone, DiscardBuffers
+from privcmdd.model.machine.frames import FEW
 from privcmdd.model.mm.granted import GrantedPages
-from privcmdd.model.mm.pmap import Pmap
+from privcmdd.model.mm.pmap import NOTHING_REMOVED, Pmap, Prepared, Removed, tables
 from privcmdd.model.mm.uobject import ObjectCounters, UvmObject
 from privcmdd.model.mm.vm_map import Entry, File, VmMap
 from privcmdd.model.units import PAGE_SHIFT, PAGE_SIZE, VM_MAX_ADDRESS
@@ -224,8 +225,7 @@ class AddressSpace:
         self._attach(new, dead)
         if new and dead:
             self.counters.replacements += 1
-        if len(old):
-            self.machine.put(old)
+        self._put(old)
         self._settle(start)
 
     def relabel(self, start: int, end: int, new: Sequence[Entry]) -> None:
@@ -239,9 +239,7 @@ class AddressSpace:
         Raises:
             MemoryError: As ``commit``.
         """
-        old = self._swap_frames(start, end, mfns)
-        if len(old):
-            self.machine.put(old)
+        self._put(self._swap_frames(start, end, mfns))
         self._settle(start)
 
     def bar(self, start: int, end: int) -> None:
@@ -259,14 +257,16 @@ class AddressSpace:
         Raises:
             MemoryError: As ``commit``.
         """
-        old = self.pmap.withdraw(start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT)
+        page, n_pages = start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT
+        barred = Prepared()
+        self.pmap.withdrawn(page, n_pages, barred)
+        old = self.pmap.exchange(page, n_pages, barred)
         if self.granted.refs:
             self.granted.unmapped(start, end)
         dead = self.map.replace(start, end, new)
-        self.counters.frames_removed += len(old)
+        self.counters.frames_removed += old.n_present
         self._attach(new, dead)
-        if len(old):
-            self.machine.put(old)
+        self._put(old)
         self._settle(start)
 
     def overlay(self, start: int, end: int, new: Sequence[Entry], mfns: Mfns) -> None:
@@ -284,8 +284,7 @@ class AddressSpace:
         old = self._swap_frames(start, end, mfns)
         for entry in new:
             self._attach([entry], self.map.replace(entry.start, entry.end, [entry]))
-        if len(old):
-            self.machine.put(old)
+        self._put(old)
         self._settle(start)
 
     def enter(self, page: int, mfns: Mfns) -> None:
@@ -307,20 +306,35 @@ class AddressSpace:
             tally.pay(tally.entries, tally.objects, tally.frames - 1)
             raise
 
-    def _swap_frames(self, start: int, end: int, mfns: Mfns | None) -> Mfns:
+    def _swap_frames(self, start: int, end: int, mfns: Mfns | Prepared | None) -> Removed:
+        """Replace the page table entries of a range. Returns what they referred to, for ``_put``."""
         pmap = self.pmap
         before = pmap.n_present
-        old = pmap.swap(start >> PAGE_SHIFT, mfns, (end - start) >> PAGE_SHIFT)
+        page, n_pages = start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT
+        if isinstance(mfns, Prepared) or n_pages > FEW:
+            old = pmap.exchange(page, n_pages, mfns if isinstance(mfns, Prepared) else tables(page, mfns))
+        else:
+            frames = pmap.swap(page, mfns, n_pages)
+            old = Removed(len(frames), (frames,)) if len(frames) else NOTHING_REMOVED
         if self.granted.refs:
             self.granted.unmapped(start, end)
-        n_more = pmap.n_present - before
-        n_removed = len(old)
+        n_more, n_removed = pmap.n_present - before, old.n_present
         counters = self.counters
         counters.frames_entered += n_more + n_removed
         counters.frames_removed += n_removed
         if self.personality.wires:  # then every entry that has frames is wired
             self.n_wired += n_more
         return old
+
+    def _put(self, old: Removed) -> None:
+        """Put references to frames that were mapped."""
+        n_present, parts = old
+        if not n_present:
+            return
+        if n_present <= FEW and isinstance(parts[0], list):
+            self.machine.put(parts[0])
+        else:
+            self.machine.put_parts(parts, n_present)
 
     def _attach(self, new: Sequence[Entry], dead: Sequence[Entry]) -> None:
         """Count the object references of new and dead entries; an object without references is freed."""
@@ -384,15 +398,16 @@ class AddressSpace:
         if self.pmap.n_present:
             with suppress(MemoryError):  # without memory the finding is lost, and the space is closed all the same
                 self._tell_of_leaks()
-        self.counters.frames_removed += self.pmap.n_present
+        n_present = self.pmap.n_present
+        self.counters.frames_removed += n_present
         if self.personality.wires:
-            self.n_wired -= self.pmap.n_present
+            self.n_wired -= n_present
         held = self.pmap.clear()
         if self.granted.refs:
             self.granted.unmapped(0, VM_MAX_ADDRESS)
         self._attach((), self.map.replace(0, VM_MAX_ADDRESS, ()))
-        if held:
-            self.machine.put_parts(held)
+        if n_present:
+            self.machine.put_parts(held, n_present)
         self.abandon()
         self._space_charge.release()
         self.closed = True
