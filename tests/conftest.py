@@ -33,6 +33,7 @@ THOROUGH = (
     "programs",
     "replacement",
     "server/test_crashes.py",
+    "server/test_failing_calls.py",
     "sim/test_allocation.py",
     "sim/test_history.py",
     "sim/test_seeds.py",

@@ -8,10 +8,11 @@ then run one step at a time, in whatever order somebody else decides, and time p
 from __future__ import annotations
 
 import contextlib
+import math
 from types import SimpleNamespace, coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from privcmdd.server import fdpass, outbox, peer, turns
+from privcmdd.server import fdpass, outbox, peer, turns, waits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
@@ -124,6 +125,10 @@ class Scope:
         self.cancelled_caught = False
         self._task: Task | None = None
 
+    def cancel(self) -> None:
+        """Give up whatever waits inside."""
+        self.deadline_s = self._kernel.now_s
+
     def __enter__(self) -> Self:
         self._task = self._kernel.current
         assert self._task is not None
@@ -171,7 +176,7 @@ class Kernel:
 
     def __enter__(self) -> Self:
         lowlevel = SimpleNamespace(
-            checkpoint=self._checkpoint,
+            checkpoint=self.checkpoint,
             wait_readable=self._wait_readable,
             wait_writable=self._wait_writable,
             notify_closing=lambda end: end.close_begins(),
@@ -184,11 +189,13 @@ class Kernel:
             current_time=lambda: self.now_s,
             move_on_after=self.move_on_after,
             move_on_at=lambda deadline_s: Scope(self, deadline_s),
+            CancelScope=lambda: Scope(self, math.inf),
             sleep=self.sleep,
         )
         for module, name, value in (
             (peer, "trio", trio),
             (outbox, "trio", trio),
+            (waits, "trio", trio),
             (turns, "trio", trio),
             (peer, "select", SimpleNamespace(poll=Poll)),
             (peer, "perf_counter", self.look),
@@ -263,7 +270,8 @@ class Kernel:
             if task.done:
                 self.tasks.remove(task)
 
-    async def _checkpoint(self) -> None:
+    async def checkpoint(self) -> None:
+        """As trio's."""
         await wait_for(Wait("checkpoint", lambda: True))
 
     async def _wait_readable(self, end: BrokerEnd) -> None:

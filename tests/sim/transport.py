@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import array
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from privcmdd.server.hangups import Ending
 
 
 class BrokerEnd:
@@ -121,3 +123,30 @@ class BrokerEnd:
         """The broker reads no more than has arrived (SHUT_RD), and sends no more (SHUT_RDWR)."""
         self.ended = True
         self.gone = self.gone or how == socket.SHUT_RDWR
+
+
+class HangUps:
+    """As ``privcmdd.server.hangups``, of connections in memory."""
+
+    def __init__(self, checkpoint: Callable[[], Awaitable[None]]) -> None:
+        self._checkpoint = checkpoint
+        self._peers: dict[BrokerEnd, Ending] = {}
+
+    def join(self, end: BrokerEnd, peer: Ending) -> None:
+        """Take a connection in."""
+        self._peers[end] = peer
+
+    def leave(self, end: BrokerEnd) -> None:
+        """Take a connection out."""
+        del self._peers[end]
+
+    def any(self) -> bool:
+        """Whether any client has closed."""
+        return any(end.gone for end in self._peers)
+
+    async def ended(self, besides: Ending) -> None:
+        """Wait until all others that have closed are out."""
+        while gone := [peer for end, peer in self._peers.items() if end.gone and peer is not besides]:
+            for peer in gone:
+                peer.give_up()
+            await self._checkpoint()

@@ -30,7 +30,7 @@ from sim.client import IDLE, Client, Record, Violation
 from sim.coverage import DELAYED, PREPARING, TURN
 from sim.kernel import Kernel
 from sim.plan import ADMIN
-from sim.transport import BrokerEnd
+from sim.transport import BrokerEnd, HangUps
 from sim.vocabulary import MAX_PAGES, Ask, Vocabulary
 from support.backing import MemoryBacking
 
@@ -203,6 +203,7 @@ class World:
         self._n_connected = 0
         self._turns = Turns(plan.quantum_s)
         self.broker.world.machine.pace = plan.pace
+        self._hang_ups = HangUps(self.kernel.checkpoint)
         self._conduct = Conduct(
             plan.settings.limits.connection_queued_bytes, plan.linger_s, math.inf, math.inf, math.inf
         )
@@ -359,6 +360,7 @@ class World:
             self.broker,
             session,
             turns=self._turns,
+            hang_ups=self._hang_ups,  # type: ignore[arg-type] # of sockets in memory
             conduct=self._conduct,
             log=Reasons(client),
             fork=lambda function: self.kernel.start(f"output of client {client.number}", function),

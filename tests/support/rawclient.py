@@ -38,7 +38,11 @@ class RawClient:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) if connected is None else connected
         self.sock.settimeout(TIMEOUT_S)
         if path is not None:
-            self.sock.connect(path)
+            try:
+                self.sock.connect(path)
+            except OSError:
+                self.sock.close()
+                raise
         self._unpacker = msgpack.Unpacker(max_buffer_size=64 << 20)
         self._msgid = 0
 

@@ -215,9 +215,16 @@ def _serve(parsed: argparse.Namespace) -> int:
     except (StateError, HandOverError, ModelError) as problem:
         print(f"privcmdd: {problem}", file=sys.stderr)
         return 2
+    except OSError as problem:
+        print(f"privcmdd: cannot start: {problem}", file=sys.stderr)
+        return 2
     gc.freeze()
     gc.enable()
-    return trio.run(supervisor.run)
+    try:
+        return trio.run(supervisor.run)
+    except OSError as problem:  # trio's own calls at its start; ours are dealt with where they are made
+        print(f"privcmdd: cannot go on: {problem}", file=sys.stderr)
+        return 2
 
 
 def _take_over(parsed: argparse.Namespace, configuration: Configuration) -> tuple[Holdings | None, Callable[[], None]]:

@@ -112,6 +112,9 @@ class MemoryFiles:
         """Give pages back to the host, with a system call for each run of pages; they read as zeros afterwards.
 
         It works when no memory is left: then each page is a run.
+
+        Raises:
+            MemoryError: The kernel has no memory for it now; to give pages back twice does no harm.
         """
         try:
             runs = list(_runs(pages))
@@ -124,6 +127,8 @@ class MemoryFiles:
             )
             if failed:
                 number = ctypes.get_errno()
+                if number == errno.ENOMEM:
+                    raise MemoryError  # for the moment: it is carried out again
                 raise OSError(number, f"fallocate: {os.strerror(number)}")
 
     def close(self, key: FileKey) -> None:

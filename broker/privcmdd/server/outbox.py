@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from privcmdd.model.errors import ModelError
-from privcmdd.server import fdpass
+from privcmdd.server import fdpass, waits
 
 if TYPE_CHECKING:
     import socket
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     Fork = Callable[[Callable[[], Awaitable[None]]], None]
 
 
-# How soon descriptors are sent again that the kernel did not take because too many are under way.
+# What the kernel says when others do not take their descriptors, or when it has no memory for the moment.
+LATER: Final = frozenset({errno.ETOOMANYREFS, errno.ENOMEM, errno.ENOBUFS})
+# How soon it is asked again.
 RETRY_S: Final = 0.05
 # How soon it is noticed that a peer has taken the descriptors that it was sent.
 TAKEN_S: Final = 0.01
@@ -190,7 +192,7 @@ class Outbox:
         except BlockingIOError:
             return 0
         except OSError as problem:
-            if problem.errno == errno.ETOOMANYREFS:  # others do not take theirs: later
+            if problem.errno in LATER:
                 return 0
             self.broken = True
             raise
@@ -200,7 +202,7 @@ class Outbox:
         try:
             while self._queue:
                 with trio.move_on_after(self._patience_s()) as late:
-                    await trio.lowlevel.wait_writable(self._sock)
+                    await waits.writable(self._sock)
                 if late.cancelled_caught:
                     self._give_up()
                     return

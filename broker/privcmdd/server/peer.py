@@ -12,6 +12,7 @@ when the peer has hung up; a long request looks for that at each of its checkpoi
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import select
 import socket
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from privcmdd.model.errors import ModelError
-from privcmdd.server import fdpass
+from privcmdd.server import fdpass, waits
 from privcmdd.server.outbox import TAKEN_S, Outbox
 from privcmdd.service.holds import LONG_S
 from privcmdd.service.steps import MIDWAY, Delay, GivenUp, Ticket
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from privcmdd.server.closer import Closer
+    from privcmdd.server.hangups import HungUp
     from privcmdd.server.logs import Log
     from privcmdd.server.outbox import Fork
     from privcmdd.server.turns import Turns
@@ -64,6 +66,11 @@ RETRY_WAITS: Final = 64
 
 # How soon a peer that hangs up during a delay is noticed.
 HANG_UP_S: Final = 0.05
+
+
+# What the kernel says when it has no memory for the moment, and how soon it is asked again.
+NO_MEMORY: Final = frozenset({errno.ENOMEM, errno.ENOBUFS})
+PAUSE_S: Final = 0.05
 
 
 class PeerGone(ConnectionError):  # noqa: N818 - says what happened, as BrokenPipeError's siblings do
@@ -112,8 +119,10 @@ class Peer:
         "_connection",
         "_deadline",
         "_fork",
+        "_hang_ups",
         "_log",
         "_outbox",
+        "_parked",
         "_place",
         "_session",
         "_sock",
@@ -129,6 +138,7 @@ class Peer:
         session: Session,
         *,
         turns: Turns,
+        hang_ups: HungUp,
         conduct: Conduct,
         log: Log,
         fork: Fork,
@@ -143,6 +153,7 @@ class Peer:
             broker: Does the requests.
             session: The session that the requests belong to.
             turns: Whose turn it is.
+            hang_ups: Who has hung up.
             conduct: How to treat the peer.
             log: Where lines about errors go.
             fork: Runs an async function beside the caller.
@@ -170,6 +181,9 @@ class Peer:
         )
         self._closed = False
         self._fork = fork
+        self._parked: trio.CancelScope | None = None  # what the peer waits in that depends on others
+        self._hang_ups = hang_ups
+        hang_ups.join(sock, self)
         self._turns = turns
         self._place = turns.join(session.identity.uid)
         self._woken = 0.0  # the clock when it was woken, or when its turn began
@@ -211,8 +225,9 @@ class Peer:
         """
         hang_up = select.poll()
         hang_up.register(self._sock, 0)
-        while not (self._broker.world.draining or self._outbox.all_taken() or hang_up.poll(0)):  # noqa: ASYNC110 - no event says so
-            await trio.sleep(TAKEN_S)
+        with trio.CancelScope() as self._parked:
+            while not (self._broker.world.draining or self._outbox.all_taken() or hang_up.poll(0)):  # noqa: ASYNC110 - no event says so
+                await trio.sleep(TAKEN_S)
 
     def notify(self, data: bytes) -> None:
         """Send a notification; drop and count it when the peer does not take its notifications."""
@@ -234,6 +249,11 @@ class Peer:
     def _give_up(self) -> None:
         self.drop(f"nothing taken for {self._conduct.deaf_s:g} s; server.deaf_timeout_s allows no more")
 
+    def give_up(self) -> None:
+        """End soon: the peer has hung up. What a request of it waits for is given up."""
+        if self._parked is not None:
+            self._parked.cancel()
+
     def drain(self) -> None:
         """Serve what has arrived and read no more: the stream ends here, as if the peer had ended it."""
         with contextlib.suppress(OSError):
@@ -247,6 +267,7 @@ class Peer:
         self._tell_caught_up()
         self._turns.leave(self._place)
         trio.lowlevel.notify_closing(self._sock)
+        self._hang_ups.leave(self._sock)
         self._outbox.close()
         if self._closer is None:
             self._sock.close()
@@ -268,6 +289,7 @@ class Peer:
         receive = fdpass.receive_bytes if closer is None else fdpass.receive
         perform = self._broker.perform
         turns = self._turns
+        hang_ups = self._hang_ups
         place = self._place
         quantum_s = turns.quantum_s
         n_bytes = n_yields = n_waits = 0
@@ -301,12 +323,23 @@ class Peer:
                 self._strays = came.fds
                 self._complain("fds", "connection closed: descriptors came", "a client sends none")
                 return False
+            except OSError as problem:
+                if problem.errno not in NO_MEMORY:
+                    raise
+                self._rest()
+                await trio.sleep(PAUSE_S)
+                last = self._woken = perf_counter()
+                continue
             if not data:
                 return True
             if n_yields:
                 n_yields = 0
                 patience = YIELDS
                 last = perf_counter()
+            if hang_ups.any():
+                self._rest()
+                await hang_ups.ended(self)
+                last = self._woken = perf_counter()
             events = decode(data)
             for event in events:
                 if isinstance(event, REQUESTS):
@@ -368,7 +401,7 @@ class Peer:
         if self._connection.state is State.PARTIAL or not self._session.n_requests:
             await self._wait_in_time()
         else:
-            await trio.lowlevel.wait_readable(self._sock)
+            await waits.readable(self._sock)
         self._woken = perf_counter()
         self._alone = self._turns.last is self._place
         self._turns.last = self._place
@@ -408,7 +441,7 @@ class Peer:
             self._awaited = n_before
             self._deadline = trio.current_time() + (conduct.message_s if begun else conduct.first_s)
         with trio.move_on_at(self._deadline) as late:
-            await trio.lowlevel.wait_readable(self._sock)
+            await waits.readable(self._sock)
         if not late.cancelled_caught:
             return
         if begun:
@@ -467,7 +500,9 @@ class Peer:
                 waits = isinstance(pause, Delay) or (isinstance(pause, Ticket) and not pause.granted)
                 if waits:
                     self._rest()
-                    await _over(pause, hang_up)
+                    with trio.CancelScope() as self._parked:
+                        await _over(pause, hang_up)
+                    self._parked = None
                     self._woken = perf_counter()
                 elif now - self._woken < self._turns.quantum_s:
                     pause = next(steps)

@@ -11,7 +11,6 @@ error.
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 import resource
@@ -26,10 +25,11 @@ import trio
 from privcmdd import __version__
 from privcmdd.model.errors import ModelError
 from privcmdd.model.units import DOMID_FIRST_RESERVED
-from privcmdd.server import fdpass, handover, logs, signals
+from privcmdd.server import fdpass, handover, logs, signals, waits
 from privcmdd.server.closer import Closer
 from privcmdd.server.config import ConfigError
 from privcmdd.server.handover import Holdings
+from privcmdd.server.hangups import HangUps
 from privcmdd.server.host_files import HostFiles
 from privcmdd.server.listen import bar_descriptors
 from privcmdd.server.peer import Conduct, Peer
@@ -55,9 +55,8 @@ if TYPE_CHECKING:
 DRAINED: Final = 0
 FORCED: Final = 3
 
-# The errnos of accept(2) when our process or host has no room; the connection waits in the backlog meanwhile.
-NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-NO_ROOM_PAUSE_S: Final = 0.1
+# How soon connections are accepted again after the kernel refused.
+PAUSE_S: Final = 0.1
 # The slow imports begin so long after the start, when the clients that waited for us have been answered: 50 ms each,
 # in a thread.
 CATCH_UP_AFTER_S: Final = 0.05
@@ -127,6 +126,7 @@ class Supervisor:
         self._turns = Turns()
         self._peers: dict[Session, Peer] = {}
         self._closer = Closer(self._fork)
+        self._hang_ups = HangUps()
         self._nobody_left = trio.Event()
         self._n_connections = 0
         self._n_fds, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -165,6 +165,7 @@ class Supervisor:
             for listener in self._listeners:
                 listener.close()
             self._files.close_all()
+            self._hang_ups.close()
             if self._state is not None:
                 self._state.close()
             self._notifier.close()
@@ -285,8 +286,11 @@ class Supervisor:
         """Write the first line and load the machine, late: the first clients need not wait for these slow imports."""
         with trio.CancelScope(shield=True):
             await trio.sleep(CATCH_UP_AFTER_S)
-            await trio.to_thread.run_sync(self._say_started)
-            await trio.to_thread.run_sync(machinery)
+            try:
+                await trio.to_thread.run_sync(self._say_started)
+                await trio.to_thread.run_sync(machinery)
+            except Exception as problem:  # noqa: BLE001 - the first request that needs it tries again, and says why not
+                self._log.error("not ready for requests of the machine yet", problem=str(problem))
 
     def _say_started(self) -> None:
         self._log.info(
@@ -322,17 +326,14 @@ class Supervisor:
 
     async def _accept(self, listener: Listener) -> None:
         while True:
-            await trio.lowlevel.wait_readable(listener.sock)
-            for _ in range(ACCEPTS_PER_TURN):
-                try:
+            try:
+                await waits.readable(listener.sock)
+                for _ in range(ACCEPTS_PER_TURN):
                     if not self._accept_one(listener.sock):
                         break
-                except OSError as problem:
-                    if problem.errno not in NO_ROOM:
-                        raise
-                    self._log.once(os.geteuid(), "accept", "no room for a connection", problem=str(problem))
-                    await trio.sleep(NO_ROOM_PAUSE_S)
-                    break
+            except OSError as problem:  # no room mostly; connections wait in the backlog meanwhile
+                self._log.once(os.geteuid(), "accept", "connection not accepted", problem=str(problem))
+                await trio.sleep(PAUSE_S)
 
     def _accept_one(self, listening: socket.socket) -> bool:
         """Take one connection from the backlog. Returns False when there is none."""
@@ -349,7 +350,7 @@ class Supervisor:
     def _welcome(self, sock: socket.socket, caught_up: trio.Event | None = None) -> None:
         """Serve a client, or close its connection and say why; ``caught_up`` is set either way."""
         if not self._begin(sock, caught_up):
-            sock.close()
+            self._closer.end(sock, -1, [])
             if caught_up is not None:
                 caught_up.set()
 
@@ -377,18 +378,24 @@ class Supervisor:
             self._log.once(identity.uid, "limits.fds", "connection refused", problem=str(refusal), **about)
             return False
         self._n_connections += 1
-        peer = Peer(
-            sock,
-            self._broker,
-            session,
-            turns=self._turns,
-            conduct=self._conduct,
-            log=self._log,
-            fork=self._fork,
-            closer=None if bar_descriptors(sock) else self._closer,
-            charge=partial(self._charge_output, session),
-            caught_up=caught_up,
-        )
+        try:
+            peer = Peer(
+                sock,
+                self._broker,
+                session,
+                turns=self._turns,
+                hang_ups=self._hang_ups,
+                conduct=self._conduct,
+                log=self._log,
+                fork=self._fork,
+                closer=None if bar_descriptors(sock) else self._closer,
+                charge=partial(self._charge_output, session),
+                caught_up=caught_up,
+            )
+        except OSError as problem:
+            self._broker.disconnect(session)
+            self._log.once(identity.uid, "epoll", "connection refused", problem=str(problem), **about)
+            return False
         self._peers[session] = peer
         self._nursery.start_soon(self._serve, peer, session)
         return True

@@ -15,6 +15,7 @@ from privcmdd.model.machine import restore
 from privcmdd.model.machine.effects import ChannelGone, Discard, StateChanged
 from privcmdd.service import records
 from privcmdd.service.keeping import FORM, Line, StateError
+from privcmdd.service.lasting import Channel
 from privcmdd.service.packing import pack, unpack
 from privcmdd.service.restoring import restore_world
 
@@ -129,6 +130,10 @@ class Keeper:
             restore.enter_again(machine, domain, pages, others, domains.get(domid))
         machine.frames.withdraw()
         machine.events.take_back(set(there), gone)
+        for channel in world.lasting.channels():
+            if not machine.events.has_channel(channel):
+                world.backing.close_events(channel)
+                world.let_go(Channel(channel))
         records.restore_numbers(machine, self._kept[0].get("machine"))
         left = (_still(machine, effect, domids) for effect in machine.effects)
         machine.effects[:] = [effect for effect in left if effect is not None]

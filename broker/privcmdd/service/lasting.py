@@ -65,6 +65,10 @@ class LastingDescriptors:
             charge.release()
             self._accounts = {payer: account for payer, account in self._accounts.items() if not account.idle}
 
+    def channels(self) -> list[int]:
+        """The channels whose events are held."""
+        return [key.number for key in self._charges if isinstance(key, Channel)]
+
     def account_of(self, payer: Account) -> Account | None:
         """The account that pays for what a uid holds; it draws on the uid's. None: it holds nothing."""
         return self._accounts.get(payer)

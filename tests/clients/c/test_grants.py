@@ -73,3 +73,17 @@ def test_restrict_all_restricts_or_puts_out_of_use(
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
     assert done.returncode == 0, done.stderr
+
+
+def test_what_a_child_held_is_gone_when_wait_returns(
+    libraries: Path, compiled: Callable[..., Path], guests: Guests
+) -> None:
+    """Law: after wait, waitpid, wait3, wait4 and waitid nothing of the killed child is left, as on a real host."""
+    if not Path("/usr/include/xengnttab.h").exists():
+        pytest.skip("NOT TESTED: libxengnttab; libxen-dev is missing (apt-get install libxen-dev)")
+    program = compiled("waited.c", *LIBRARIES)
+    environment = guests.environment(LD_PRELOAD=str(libraries / PRELOAD))
+    command = [str(program), str(guests.dom)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+
+    assert done.returncode == 0, done.stderr
