@@ -131,6 +131,7 @@ COVERED_BY = {
     "service/dispatch": "service/test_privileges.py",
     "service/domain_files": "service/test_effects.py",
     "service/findings": "service/methods/test_findings.py",
+    "server/waits": "server/test_failing_calls.py",
     "service/hypercalls/context": "service/hypercalls/test_hypercall.py",
     "service/hypercalls/cpu_policy": "service/hypercalls/test_hvm_context.py",
     "service/hypercalls/dm_*": "service/hypercalls/test_dm_op.py",
