@@ -13,7 +13,7 @@ import pytest
 
 from privcmdd.server import hangups
 from privcmdd.server.hangups import HangUps
-from support.process import Process
+from support.process import Process, eventually
 
 TESTS = str(Path(__file__).resolve().parent.parent)
 ROUNDS = 30
@@ -126,6 +126,6 @@ def test_a_killed_process_that_waits_for_its_turn_is_gone_too() -> None:
             toolstack.call("faults.add", method="ping", delay_ms=60_000)
             waiting = process.client()
             waiting.post("ping", [])
-            assert toolstack.call("stats")["broker"]["connections"] == 2
+            assert eventually(lambda: toolstack.call("stats")["broker"]["connections"] == 2)
             waiting.close()
             assert toolstack.call("stats")["broker"]["connections"] == 1
