@@ -64,8 +64,11 @@ async def test_all_others_that_have_hung_up_are_waited_for() -> None:
     assert not hang_ups.any()
 
     asking.theirs.close()
+    gone_too = Client(hang_ups)
+    gone_too.theirs.close()
     await hang_ups.ended(asking)
-    assert asking.n_told == 0
+    assert (asking.n_told, gone_too.n_told) == (0, 0), "two that have hung up wait for each other"
+    gone_too.end()
     living.theirs.shutdown(socket.SHUT_WR)
     await hang_ups.ended(asking)
     assert living.n_told == 0

@@ -145,8 +145,10 @@ class HangUps:
         return any(end.gone for end in self._peers)
 
     async def ended(self, besides: Ending) -> None:
-        """Wait until all others that have closed are out."""
-        while gone := [peer for end, peer in self._peers.items() if end.gone and peer is not besides]:
+        """Wait until all others that have closed are out; at once for one that has closed itself."""
+        while gone := [peer for end, peer in self._peers.items() if end.gone]:
+            if besides in gone:
+                return
             for peer in gone:
                 peer.give_up()
             await self._checkpoint()

@@ -68,11 +68,14 @@ class HangUps:
         return bool(self._epoll.poll(0, 1))
 
     async def ended(self, besides: Ending) -> None:
-        """Wait until all other connections that have hung up are closed."""
+        """Wait until all other connections that have hung up are closed; at once for one that has hung up itself.
+
+        Else two of these would wait for each other.
+        """
         with trio.move_on_after(PATIENCE_S):
             while True:
-                gone = [peer for fd, _ in self._epoll.poll(0, MOST) if (peer := self._by_fd[fd]) is not besides]
-                if not gone:
+                gone = [self._by_fd[fd] for fd, _ in self._epoll.poll(0, MOST)]
+                if not gone or besides in gone:
                     return
                 for peer in gone:
                     peer.give_up()

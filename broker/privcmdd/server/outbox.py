@@ -48,6 +48,7 @@ class Outbox:
 
     __slots__ = (
         "_charge",
+        "_ended",
         "_flushing",
         "_fork",
         "_give_back",
@@ -96,6 +97,7 @@ class Outbox:
         self._room: trio.Event | None = None
         self._flushing = False
         self._watching = False
+        self._ended = trio.Event()
         self.broken = False
         self.n_bytes = 0
         self.n_dropped = 0
@@ -165,8 +167,9 @@ class Outbox:
     async def _watch(self) -> None:
         """End the charge for descriptors when they are taken; runs only while some may not be."""
         try:
-            while not self.broken and not self.all_taken():  # noqa: ASYNC110 - no event says so
-                await trio.sleep(TAKEN_S)
+            while not self._ended.is_set() and not self.all_taken():
+                with trio.move_on_after(TAKEN_S):  # no event says that they are taken
+                    await self._ended.wait()
         finally:
             self._watching = False
 
@@ -179,6 +182,7 @@ class Outbox:
     def close(self) -> None:
         """Drop what is queued. Idempotent."""
         self.broken = True
+        self._ended.set()
         for _, fds in self._queue:
             fdpass.close_all(fds)
         self._queue.clear()

@@ -8,14 +8,18 @@ they are closed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import errno
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from privcmdd.model.errors import ModelError
 from privcmdd.model.ledger import Account, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from privcmdd.model.ledger import Charge
+
+FOR_CONNECTIONS: Final = 16
 
 
 class Channel(NamedTuple):
@@ -49,10 +53,22 @@ class LastingDescriptors:
             False when they are held already; whoever had them made first pays.
 
         Raises:
-            ModelError: EDQUOT.
+            ModelError: EDQUOT, too few would be left for connections, by which the uid can give others back.
         """
         if key in self._charges:
             return False
+        limit, used = payer.limits[Slot.FDS], payer.used[Slot.FDS]
+        n_kept = min(FOR_CONNECTIONS, limit // 2)
+        if used + n_fds > limit - n_kept:
+            raise ModelError(
+                errno.EDQUOT,
+                f"{payer.name} may use {limit} fds, {n_kept} of them for connections only, uses {used} and asks for "
+                f"{n_fds} more; give some back or raise limits.fds",
+                slot=Slot.FDS.value,
+                limit=limit,
+                used=used,
+                asked=n_fds,
+            )
         account = self._accounts.get(payer) or Account(f"{payer.name}, what lasts", {}, payer)
         self._charges[key] = account.charge(Slot.FDS, n_fds)
         self._accounts[payer] = account
