@@ -16,7 +16,7 @@ from sim.world import Result, World
 
 N_ASKS = 250
 PARTS = 4
-MOST_HUNTS = 150
+MOST_HUNTS = 1500
 SEEDS_PER_PART = {"default": 12, "long": 1_000}[os.environ.get("PRIVCMDD_PROFILE", "default")]
 TESTS = Path(__file__).parent.parent
 
