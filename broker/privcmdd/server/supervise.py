@@ -11,6 +11,7 @@ error.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import resource
