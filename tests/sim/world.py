@@ -349,14 +349,9 @@ class World:
             session = self.broker.connect(Identity(uid, 100, frozenset(), pid=self._n_connected + 2))
         except ModelError as refusal:
             assert refusal.errno == errno.EDQUOT
-<<<<<<< HEAD
             if not self.clients:  # what outlives connections is more than the lowered limits: they are set right again
                 assert self.lowered
                 self.restore_limits()
-=======
-            if len(self.clients) == 0:  # what lasts may use up a limit that was lowered: it is raised again
-                self.broker.reconfigure(self.plan.settings)
->>>>>>> b4693c8 (Let two clients that have hung up not wait for each other, and keep descriptors for connections)
             return None
         self._n_connected += 1
         client = Client(self._n_connected, uid, BrokerEnd(self.plan.room_bytes), session)
