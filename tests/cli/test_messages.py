@@ -356,16 +356,34 @@ def test_capabilities_are_printed_whatever_else_is_asked(others: tuple[str, ...]
         assert json.loads(ran.stdout)["type"] == "privcmd"
 
 
-def test_a_domain_of_a_run_has_holes() -> None:
-    """Law: `run --domain hvm:1M,hole=0xa0+0x20:name` makes a domain whose memory jumps over the hole."""
-    words = ("run", "--no-xenstore", "--domain", "hvm:1M,hole=0xa0+0x20:bert", "--")
-    info_of = ("privcmdd.cli.ctl", "domain", "info", "bert", "--frames", "0+0x120", "--json")
-    ran = ctl(*words, sys.executable, "-m", *info_of)
-    wrong = ctl("run", "--domain", "hvm:1M,hol=3", "--", "true")
+VGA = range(0xA0, 0xC0)
+
+
+@pytest.mark.parametrize(
+    ("domain", "tot_pages", "holes"),
+    [
+        ("hvm:1M", 224, {*VGA, *range(0x100, 0x120)}),
+        ("hvm:1M,hole=none", 256, {*range(0x100, 0x120)}),
+        ("hvm:1M,hole=0xa0+0x20", 256, {*VGA}),
+        ("hvm:1M,hole=8+8", 224, {*range(8, 16), *VGA, *range(0x108, 0x120)}),
+        ("hvm:1M,hole=8+8,hole=none", 256, {*range(8, 16), *range(0x108, 0x120)}),
+        ("pvh:1M", 256, {*range(0x100, 0x120)}),
+    ],
+)
+def test_a_domain_of_a_run_has_holes(domain: str, tot_pages: int, holes: set[int]) -> None:
+    """Law: HVM lacks the VGA's gfns, as builders make it, and else memory jumps over the holes that are asked for."""
+    words = ("run", "--no-xenstore", "--domain", f"{domain}:bert", "--", sys.executable, "-m", "privcmdd.cli.ctl")
+    ran = ctl(*words, "domain", "info", "bert", "--frames", "0+0x120", "--json")
 
     info = json.loads(ran.stdout)
-    assert info["tot_pages"] == 256
-    assert {gfn for gfn, frame in enumerate(info["frames"]) if frame == 2**64 - 1} == set(range(0xA0, 0xC0))
+    assert info["tot_pages"] == tot_pages
+    assert {gfn for gfn, frame in enumerate(info["frames"]) if frame == 2**64 - 1} == holes
+
+
+def test_a_domain_that_cannot_be_read_is_shown_how() -> None:
+    """Law: what is no domain is wrong usage, and the error shows what is one."""
+    wrong = ctl("run", "--domain", "hvm:1M,hol=3", "--", "true")
+
     assert (wrong.returncode, "write hvm:64M" in wrong.stderr) == (2, True)
 
 

@@ -61,7 +61,7 @@ def test_more_runs_than_a_process_may_map() -> None:
         assert libc.munmap(at, n * PAGE) == 0
     """, n_pages)  # fmt: skip
 
-    done = run("--domain", f"hvm:{4 * n_pages}K", "--leaks=error", "--no-xenstore", "--", *program)
+    done = run("--domain", f"pvh:{4 * n_pages}K", "--leaks=error", "--no-xenstore", "--", *program)
 
     assert (done.returncode, done.stdout) == (0, f"{errno.ENOMEM}\n")
     assert f"mapping {n_pages} runs" in done.stderr

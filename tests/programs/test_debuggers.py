@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 LIBRARIES = ("-lxenctrl", "-lxenevtchn", "-lxenforeignmemory")
-SAID = "frame 2: -22\n16384 pages\na machine\ncapabilities\na last frame\nno store\nan event\n"
+SAID = "frame 2: -22\n16352 pages\na machine\ncapabilities\na last frame\nno store\nan event\n"
 """What ``correct.c`` says on its standard output."""
 HEADER = Path("/usr/include/xenctrl.h")
 

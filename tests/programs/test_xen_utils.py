@@ -54,7 +54,7 @@ def test_pools_of_page_tables() -> None:
 
 
 def test_xl_lists_domains() -> None:
-    """Xl list: every domain with its name and memory, and domain 0 before them."""
+    """Xl list: every domain with its name and memory in whole MiB, and domain 0 before them; HVM lacks the VGA's."""
     xl = needs("xl")
     needs("xenstored")
 
@@ -62,7 +62,7 @@ def test_xl_lists_domains() -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     rows = [line.split()[:3] for line in done.stdout.splitlines()[1:]]
-    assert rows == [["Domain-0", "0", "1024"], ["disk", "1", "16"], ["net", "2", "8"], ["(null)", "3", "32"]]
+    assert rows == [["Domain-0", "0", "1024"], ["disk", "1", "15"], ["net", "2", "8"], ["(null)", "3", "32"]]
 
 
 def test_xl_dumps_what_is_populated_and_nothing_else(broker: PrivateBroker, client: Client, tmp_path: Path) -> None:

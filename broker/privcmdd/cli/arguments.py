@@ -49,7 +49,7 @@ def domain(text: str) -> int | str:
 
 
 def guest(text: str) -> Guest:
-    """A domain to make: KIND:SIZE[,hole=GFN+PAGES]...[:NAME]. Raises argparse.ArgumentTypeError."""
+    """A domain to make: KIND:SIZE[,hole=GFN+PAGES|none]...[:NAME]. Raises argparse.ArgumentTypeError."""
     from privcmd.run._guests import Guest  # noqa: PLC0415 - no other command needs it
 
     kind, _, rest = text.partition(":")
@@ -57,10 +57,11 @@ def guest(text: str) -> Guest:
     size, *more = words.split(",")
     if kind not in ("pv", "hvm", "pvh") or not size or not all(word.startswith("hole=") for word in more):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no domain; write hvm:64M, pv:16M:name or hvm:64M,hole=0xa0+0x20:name"
+            f"{text!r} is no domain; write hvm:64M, pv:16M:name, hvm:64M,hole=0x1000+0x100:name or hvm:64M,hole=none"
         )
-    holes = tuple(span(word.removeprefix("hole=")) for word in more)
-    return Guest(kind, memory(size) // PAGE_SIZE, utf8(name), holes)
+    holes = tuple(span(word.removeprefix("hole=")) for word in more if word != "hole=none")
+    vga_hole = False if "hole=none" in more else None
+    return Guest(kind, memory(size) // PAGE_SIZE, utf8(name), holes, vga_hole=vga_hole)
 
 
 def setting(text: str) -> str:

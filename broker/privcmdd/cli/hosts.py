@@ -32,7 +32,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--domain", metavar="KIND:SIZE[:NAME]", type=guest, action="append", default=[],
-        help="a domain to make first, as hvm:64M or hvm:64M,hole=0xa0+0x20:name; may be given again",
+        help="a domain to make first, as hvm:64M, pv:16M:name or hvm:64M,hole=0x1000+0x100; may be given again",
     )  # fmt: skip
 
 
@@ -77,15 +77,14 @@ def _are_sure(guests: Sequence[Guest], machine: MachineSize | None) -> bool:
     """
     if not guests:
         return True
-    from privcmd.run._guests import around  # noqa: PLC0415 - as above
-    from privcmdd.service.settings import MachineSize  # noqa: PLC0415
+    from privcmdd.service.settings import MachineSize  # noqa: PLC0415 - as above
     from privcmdd.wire.limits import NAME_CHARACTERS  # noqa: PLC0415
 
     machine = machine or MachineSize()
     return (
         len(guests) <= machine.domains
         and sum(guest.n_pages for guest in guests) <= machine.memory_mib * _MIB_PAGES // 2
-        and all(sum(around(guest.n_pages, guest.holes)[-1]) <= machine.gfns_per_domain for guest in guests)
+        and all(sum(guest.ranges[-1]) <= machine.gfns_per_domain for guest in guests)
         and all(len(guest.name) <= NAME_CHARACTERS and guest.name.isprintable() for guest in guests)
     )
 

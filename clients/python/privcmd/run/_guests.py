@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 SESSION = "PRIVCMDD_SESSION"
 """The environment variable by which a run knows that it is in a session, and of which broker."""
 VGA_HOLE = (0xA0, 0x20)
-"""First gfn and number of pages where a PC has no memory of its own."""
+"""First gfn and number of pages that domain builders leave out of an HVM guest's memory, for the VGA: it does not jump
+over them, but is so much less (xen/tools/libs/guest/xg_dom_x86.c, meminit_hvm)."""
 DOMID = "PRIVCMDD_DOMID"
 """The environment variable that tells a program the number of the first domain that was made for it."""
 DOMAINS = "PRIVCMDD_DOMAINS"
@@ -28,15 +29,32 @@ class Guest:
         n_pages: Its memory, in pages.
         name: For people.
         holes: Where it has no memory: first gfn and number of pages of each. Its memory jumps over them.
+        vga_hole: Whether it has none at gfns 0xa0 to 0xbf either, and so much less; None: as domain builders make one,
+            which is so for HVM.
     """
 
-    __slots__ = ("holes", "kind", "n_pages", "name")
+    __slots__ = ("holes", "kind", "n_pages", "name", "vga_hole")
 
-    def __init__(self, kind: str, n_pages: int, name: str = "", holes: tuple[tuple[int, int], ...] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        n_pages: int,
+        name: str = "",
+        holes: tuple[tuple[int, int], ...] = (),
+        *,
+        vga_hole: bool | None = None,
+    ) -> None:
         self.kind: str = kind
         self.n_pages: int = n_pages
         self.name: str = name
         self.holes: tuple[tuple[int, int], ...] = holes
+        self.vga_hole: bool = kind == "hvm" if vga_hole is None else vga_hole
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """Where it has memory: first gfn and number of pages of each range."""
+        ranges = around(self.n_pages, self.holes)
+        return without(ranges, *VGA_HOLE) if self.vga_hole else ranges
 
 
 def told(env: Mapping[str, str], doms: Sequence[int], guests: Sequence[Guest]) -> dict[str, str]:
@@ -60,26 +78,15 @@ def request(guest: Guest, *, dom: int | None = None, emulated: bool = False) -> 
     Args:
         guest: The domain.
         dom: Its number; None for the next free one.
-        emulated: Whether it gets a device model. It is then made as domain builders leave one: with a hole for the
-            VGA's memory, and with room for the memory of devices, which a device model populates.
+        emulated: Whether it gets a device model, which populates the memory of devices: there is room for that.
     """
-    wanted: dict[str, Any] = {"kind": guest.kind, "max_pages": guest.n_pages, "name": guest.name}
-    if guest.holes:
-        wanted["ranges"] = _rows(around(guest.n_pages, (*guest.holes, VGA_HOLE) if emulated else guest.holes))
-    if emulated:
-        wanted["max_pages"] += DEVICE_PAGES
-        # Builders leave the hole out of the guest's memory, which ends where it would end without it.
-        n_low = min(guest.n_pages, VGA_HOLE[0])
-        n_high = max(0, guest.n_pages - sum(VGA_HOLE))
-        wanted.setdefault("ranges", _rows([(0, n_low), (sum(VGA_HOLE), n_high)][: 1 + (n_high > 0)]))
-    if dom is not None:
-        wanted["dom"] = dom
-    return wanted
-
-
-def _rows(ranges: Sequence[tuple[int, int]]) -> list[dict[str, int]]:
-    """Ranges in their form in the protocol."""
-    return [{"gfn": gfn, "npages": n_pages} for gfn, n_pages in ranges]
+    wanted: dict[str, Any] = {
+        "kind": guest.kind,
+        "max_pages": guest.n_pages + (DEVICE_PAGES if emulated else 0),
+        "ranges": [{"gfn": gfn, "npages": n_pages} for gfn, n_pages in guest.ranges],
+        "name": guest.name,
+    }
+    return wanted if dom is None else {**wanted, "dom": dom}
 
 
 def around(n_pages: int, holes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -93,3 +100,12 @@ def around(n_pages: int, holes: Sequence[tuple[int, int]]) -> list[tuple[int, in
             n_pages -= n_before
         gfn = max(gfn, hole + n_hole)
     return [*ranges, (gfn, n_pages)] if n_pages else ranges
+
+
+def without(ranges: Sequence[tuple[int, int]], hole: int, n_hole: int) -> list[tuple[int, int]]:
+    """The same ranges less those pages of them that are in a hole."""
+    left = []
+    for gfn, n_pages in ranges:
+        end = gfn + n_pages
+        left += [(gfn, min(end, hole)), (max(gfn, hole + n_hole), end)]
+    return [(first, end - first) for first, end in left if first < end]
