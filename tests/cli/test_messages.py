@@ -338,8 +338,14 @@ def test_a_domain_can_be_named(broker: PrivateBroker, client: Client) -> None:
     dom, *_ = (client.domains.create("hvm", 8, name=name) for name in ("bert", "twin", "twin"))
 
     info = json.loads(ctl("--socket", broker.path, "domain", "info", "bert", "--json").stdout)
+    rule, wrong = (
+        ctl("--socket", broker.path, "fault", "add", "--dom", name, "--errno", "EIO") for name in ("bert", "berd")
+    )
+    assert client.faults.clear() == 1
     twin, brt, gone = (ctl("--socket", broker.path, "domain", "destroy", name) for name in ("twin", "brt", "bert"))
 
+    assert rule.stdout == f"rule 1: errno=EIO,dom={dom}\n"
+    assert wrong.stderr == "privcmdctl: ESRCH: there is no domain called 'berd'; did you mean bert?\n"
     assert info["dom"] == dom
     assert (twin.returncode, "are all called 'twin'; give the number" in twin.stderr) == (1, True)
     assert brt.stderr == "privcmdctl: ESRCH: there is no domain called 'brt'; did you mean bert?\n"

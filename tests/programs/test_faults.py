@@ -83,6 +83,23 @@ def test_xens_library_sees_what_was_injected(mapper: str, rule: str, said: str) 
     assert (done.returncode, done.stdout) == (0, f"{said}\n")
 
 
+def test_a_rule_names_its_domain(broker: PrivateBroker, client: Client) -> None:
+    """Law: dom=NAME is the domain of that name, the run's own or one that is there; an unknown name is said, with one
+    like it, and the program is not started.
+    """
+    client.domains.create("hvm", 16, name="there")
+    words = ["--no-xenstore", "--domain", "pv:1M:other", "--domain", "hvm:1M:web"]
+
+    own = run(*words, "--fault", "dom=web,frame-errno=EBUSY", "--", "true")
+    joined = run("--socket", broker.path, "--fault", "dom=there,frame-errno=EBUSY", "--", "true")
+    wrong = run(*words, "--fault", "dom=wep,frame-errno=EBUSY", "--", "echo", "started")
+
+    assert own.stderr.startswith("privcmdctl: fault frame-errno=EBUSY,dom=2: seen 0, fired 0; ")
+    assert joined.stderr.startswith("privcmdctl: fault frame-errno=EBUSY,dom=1: seen 0, fired 0; ")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert wrong.stderr == "privcmdctl: ESRCH: there is no domain called 'wep'; did you mean web?\n"
+
+
 def test_the_retry_loop_of_xens_library_runs(mapper: str, broker: PrivateBroker, client: Client) -> None:
     """Each paged frame is asked for again, alone, until it is there; what the loop cost is counted."""
     client.domains.create("hvm", 16, dom=1)

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, Any
 
 import privcmd
+from privcmd import _domids
 from privcmdd.cli import output
-from privcmdd.service.suggest import meant
 
 if TYPE_CHECKING:
     import argparse
@@ -29,15 +28,7 @@ def domid(client: Client, named: int | str) -> int:
     """
     if isinstance(named, int):
         return named
-    domains = client.domains.list()
-    found = [domain.dom for domain in domains if domain.name == named]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        numbers = ", ".join(map(str, found))
-        raise privcmd.PrivcmdError(errno.EEXIST, f"domains {numbers} are all called {named!r}; give the number")
-    hint = meant(named, [domain.name for domain in domains])
-    raise privcmd.PrivcmdError(errno.ESRCH, f"there is no domain called {named!r}{hint}")
+    return _domids.domid(named, [(domain.dom, domain.name) for domain in client.domains.list()])
 
 
 def show(parsed: argparse.Namespace, value: Any, text: str) -> None:

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Never
 
 from privcmdd.cli import output
-from privcmdd.cli.arguments import SPEC, number, span
-from privcmdd.cli.asking import client_of, show
+from privcmdd.cli.arguments import SPEC, domain, number, span
+from privcmdd.cli.asking import client_of, domid, show
 from privcmdd.cli.parser import Parser
 from privcmdd.service.suggest import meant
 
@@ -41,9 +41,12 @@ what it counts. The same --seed chooses the same ones. The rule stays until it i
 
 def _add(parsed: argparse.Namespace) -> int:
     with client_of(parsed) as client:
-        made = client.faults.add(**keywords(parsed), keep=True)
-        (rule,) = (one for one in client.faults.list() if one.id == made)
-    show(parsed, asdict(rule), f"rule {made}: {rule}")
+        rule = keywords(parsed)
+        if "dom" in rule:
+            rule["dom"] = domid(client, rule["dom"])
+        made = client.faults.add(**rule, keep=True)
+        (added,) = (one for one in client.faults.list() if one.id == made)
+    show(parsed, asdict(added), f"rule {made}: {added}")
     return 0
 
 
@@ -86,7 +89,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     whom.add_argument("--connection", metavar="N", type=number, help="the connection of this number")
     whom.add_argument("--pid", metavar="N", type=number, help="this process")
     whom.add_argument("--uid", metavar="N", type=number, help="this user")
-    whom.add_argument("--dom", metavar="DOMID", type=number, help="requests that name this domain, and its frames")
+    whom.add_argument(
+        "--dom", metavar="DOMID", type=domain, help="requests that name this domain, by number or name, and its frames"
+    )
     whom.add_argument(
         "--gfns", metavar="GFN+PAGES", type=span, action="append",
         help="these frames (pv: mfns), or requests that name one; may be given again",
@@ -110,7 +115,7 @@ RULE: Final = (
 
 
 def keywords(parsed: argparse.Namespace) -> dict[str, Any]:
-    """The parsed options as arguments of ``privcmd.Client.faults.add``."""
+    """The parsed options as arguments of ``privcmd.Client.faults.add``; the domain may still be a name."""
     given = {key: getattr(parsed, key) for key in RULE if getattr(parsed, key, None) is not None}
     if getattr(parsed, "gfns", None):
         given["gfns"] = [range(first, first + n_pages) for first, n_pages in parsed.gfns]
@@ -143,7 +148,7 @@ class Words(Parser):
 
 
 def rule_of(text: str) -> dict[str, Any]:
-    """A SPEC as arguments of ``privcmd.Client.faults.add``. Raises argparse.ArgumentTypeError."""
+    """A SPEC as ``keywords`` has the options. Raises argparse.ArgumentTypeError."""
     parser = Words(add_help=False)
     options(parser)
     words = [f"--{word}" for word in text.split(",")]

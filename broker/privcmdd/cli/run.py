@@ -85,7 +85,7 @@ def add(commands: Commands) -> None:
 
 
 def _rule(text: str) -> dict[str, Any]:
-    """A rule of injection, as arguments of ``Client.faults.add``. Raises argparse.ArgumentTypeError."""
+    """A rule of injection, as ``privcmd.run.run`` takes it. Raises argparse.ArgumentTypeError."""
     from privcmdd.cli import faults  # noqa: PLC0415 - slow to import, and few programs are made to fail
 
     return faults.rule_of(text)

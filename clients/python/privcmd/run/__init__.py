@@ -70,7 +70,8 @@ def run(
         in_session: Whether the broker that is joined is a session's (``privcmd.run._session``).
         xenstore: Whether there is a xenstored beside the program: None, where it is installed; True, or else fail.
         device_model: Arguments of a QEMU for the first HVM guest; None for none.
-        faults: Rules by which requests of the program fail, as arguments of ``Client.faults.add``.
+        faults: Rules by which requests of the program fail, as arguments of ``Client.faults.add``; the domain may be
+            a name.
         linger_s: How long what the program leaves running may go on, in seconds.
         leaks: ``report`` or ``error``.
         findings: ``report``, ``error`` or ``ignore``.
@@ -155,9 +156,16 @@ def _added(here: Host, token: str, faults: Sequence[dict[str, Any]]) -> set[int]
     if not faults or here.link is None:
         return set()
     from privcmd import _calls as calls  # noqa: PLC0415 - slow to import, and most runs have no rules
+    from privcmd._domids import domid  # noqa: PLC0415
 
-    added = [calls.faults_add(**{"client": _named(token), **rule}) for rule in faults]
-    return {one.read(here.link.call(one.method, **one.params), ()) for one in added}
+    there = [(row["dom"], row["name"]) for row in here.link.call("domain.list")["domains"]]
+    numbers = set()
+    for rule in faults:
+        dom = rule.get("dom")
+        of = {"dom": domid(dom, there)} if isinstance(dom, str) else {}
+        added = calls.faults_add(**{"client": _named(token), **rule, **of})
+        numbers.add(added.read(here.link.call(added.method, **added.params), ()))
+    return numbers
 
 
 def _faults(here: Host, token: str, rules: set[int]) -> list[InjectedFault]:
