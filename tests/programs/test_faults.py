@@ -84,8 +84,9 @@ def test_xens_library_sees_what_was_injected(mapper: str, rule: str, said: str) 
 
 
 def test_a_rule_names_its_domain(broker: PrivateBroker, client: Client) -> None:
-    """Law: dom=NAME is the domain of that name, the run's own or one that is there; an unknown name is said, with one
-    like it, and the program is not started.
+    """Law: dom=NAME is a domain of the run, or one that is there.
+
+    An unknown name is said, with one that is like it, and the program is not started.
     """
     client.domains.create("hvm", 16, name="there")
     words = ["--no-xenstore", "--domain", "pv:1M:other", "--domain", "hvm:1M:web"]

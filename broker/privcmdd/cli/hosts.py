@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from privcmdd.service.settings import MachineSize
 
 _MIB_PAGES = 256
+_PREFIX = "PRIVCMDD_"
+_HEEDED = ("SOCKET", "CLIENT", "SAY", "PRELOAD", "SESSION", "DOMID", "DOMAINS", "RUNTIME")
+_LIKENESS = 0.75  # Kubernetes sets PRIVCMDD_PORT and PRIVCMDD_SERVICE_HOST for a service called privcmdd
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -89,9 +92,33 @@ def _are_sure(guests: Sequence[Guest], machine: MachineSize | None) -> bool:
     )
 
 
-def ignored(by: str) -> str:
-    """A sentence about the variables of the environment that configure `privcmdd serve` and not a run; or empty."""
-    ours = [name for name in os.environ if name.startswith("PRIVCMDD_")]
-    names = sorted(name for name in ours if name == "PRIVCMDD_PARANOID" or "__" in name)
-    verb = "is" if len(names) == 1 else "are"
-    return f"{', '.join(names)} {verb} ignored by {by}: use --config, --set or --host" if names else ""
+def say_ignored(by: str, parsed: argparse.Namespace) -> None:
+    """Say on standard error which variables of the environment a command does not heed, unless it writes JSON there."""
+    sentences = [] if parsed.json else ignored(by)
+    if sentences:
+        from privcmdd.cli import output  # noqa: PLC0415 - slow to import, and there is seldom anything to say
+
+        for one in sentences:
+            output.complain(one)
+
+
+def ignored(by: str) -> list[str]:
+    """Sentences about variables of the environment that a command does not heed, and that somebody meant for us."""
+    ours = sorted(name.removeprefix(_PREFIX) for name in os.environ if name.startswith(_PREFIX))
+    said = []
+    if of_broker := [f"{_PREFIX}{name}" for name in ours if name == "PARANOID" or "__" in name]:
+        verb = "is" if len(of_broker) == 1 else "are"
+        said.append(f"{', '.join(of_broker)} {verb} ignored by {by}: use --config, --set or --host")
+    said += [sentence for name in ours if name not in _HEEDED and "__" not in name and (sentence := _misspelt(name))]
+    return said
+
+
+def _misspelt(name: str) -> str:
+    """A sentence about a variable that nothing heeds and that is like one that is heeded; or empty."""
+    import difflib  # noqa: PLC0415 - only for a mistake
+
+    from privcmdd.server.keys import KEYS  # noqa: PLC0415
+
+    there = [*_HEEDED, *(key.variable.removeprefix(_PREFIX) for key in KEYS)]
+    near = difflib.get_close_matches(name, there, n=1, cutoff=_LIKENESS)
+    return f"{_PREFIX}{name} is ignored; did you mean {_PREFIX}{near[0]}?" if near and near[0] != name else ""

@@ -7,7 +7,7 @@ import argparse
 import os
 
 from privcmdd.cli import hosts
-from privcmdd.cli.arguments import SPEC, seconds
+from privcmdd.cli.arguments import SPEC, number, seconds
 from privcmdd.cli.parser import wrong
 from privcmdd.service.suggest import meant
 
@@ -74,6 +74,19 @@ def add(commands: Commands) -> None:
         "running; as --qemu='-drive file=disk.img,if=ide,format=raw'",
     )  # fmt: skip
     run.add_argument(
+        "--device-model", metavar="COMMAND", type=_words, action="append", default=[],
+        help="run a device model of your own, under the shim, beside the program: it is started before and ended after "
+        "it; may be given again",
+    )  # fmt: skip
+    run.add_argument(
+        "--wait-ioreq", metavar="N", type=number, default=0,
+        help="run the program when the domains have N ioreq servers that are enabled",
+    )  # fmt: skip
+    run.add_argument(
+        "--ready", metavar="COMMAND",
+        help="run the program when this shell command succeeds, which is run again and again until it does",
+    )  # fmt: skip
+    run.add_argument(
         "--fault", metavar="SPEC", type=_rule, action="append", default=[],
         help=f"make requests or frames of the program fail: {SPEC}; may be given again",
     )  # fmt: skip
@@ -121,10 +134,7 @@ def _run(parsed: argparse.Namespace) -> int:
         wanted = hosts.keywords(parsed, joins=socket is not None)
     except ValueError as error:
         return wrong(str(error), as_json=parsed.json)
-    if (said := hosts.ignored("run")) and not parsed.json:
-        from privcmdd.cli import output  # noqa: PLC0415 - as above
-
-        output.complain(said)
+    hosts.say_ignored("run", parsed)
     return run.run(
         command,
         **wanted,
@@ -132,6 +142,9 @@ def _run(parsed: argparse.Namespace) -> int:
         in_session=bool(in_session),
         xenstore=parsed.xenstore,
         device_model=parsed.qemu,
+        models=parsed.device_model,
+        wait_ioreq=parsed.wait_ioreq,
+        ready=parsed.ready,
         faults=parsed.fault,
         linger_s=parsed.linger,
         leaks=parsed.leaks,

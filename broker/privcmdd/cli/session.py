@@ -49,8 +49,5 @@ def _session(parsed: argparse.Namespace) -> int:
         wanted = hosts.keywords(parsed)
     except ValueError as error:
         return wrong(str(error), as_json=parsed.json)
-    if (said := hosts.ignored("session")) and not parsed.json:
-        from privcmdd.cli import output  # noqa: PLC0415 - as above
-
-        output.complain(said)
+    hosts.say_ignored("session", parsed)
     return session(command, **wanted)

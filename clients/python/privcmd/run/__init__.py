@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from privcmd._connection import Connection
     from privcmd.faults import InjectedFault
     from privcmd.run._guests import Guest
+    from privcmd.run._models import Models
     from privcmd.run.host import Host
 
 NEVER_FIRED = 97
@@ -50,6 +51,9 @@ def run(
     in_session: bool = False,
     xenstore: bool | None = None,
     device_model: Sequence[str] | None = None,
+    models: Sequence[Sequence[str]] = (),
+    wait_ioreq: int = 0,
+    ready: str | None = None,
     faults: Sequence[dict[str, Any]] = (),
     linger_s: float = background.LINGER_S,
     leaks: str = "report",
@@ -70,6 +74,9 @@ def run(
         in_session: Whether the broker that is joined is a session's (``privcmd.run._session``).
         xenstore: Whether there is a xenstored beside the program: None, where it is installed; True, or else fail.
         device_model: Arguments of a QEMU for the first HVM guest; None for none.
+        models: Command lines of device models of one's own, which are started before the program and ended after it.
+        wait_ioreq: How many ioreq servers must be enabled before the program runs.
+        ready: A shell command that must succeed before the program runs.
         faults: Rules by which requests of the program fail, as arguments of ``Client.faults.add``; the domain may be
             a name.
         linger_s: How long what the program leaves running may go on, in seconds.
@@ -99,7 +106,7 @@ def run(
                 settings=settings,
                 store=xenstore,
                 device_model=device_model,
-                lazily=lazily and not faults,
+                lazily=lazily and not (faults or models or wait_ioreq or ready),
                 in_session=in_session,
                 listener=watch.notice,
             )
@@ -107,10 +114,13 @@ def run(
                 others_before = None if here.link is None else _n_of_others(here.link)
                 rules = _added(here, token, faults)
                 env = sanitizers.environment(here.environment(token), path)
+                beside = _beside(here, token, models, wait_ioreq, ready) if models or wait_ioreq or ready else None
                 try:
                     status = program.execute(path, command[1:], env)
                 finally:
                     left = background.end(env, linger_s, quiet=as_json)
+                    if beside is not None and beside.end():
+                        watch.ignore(_of_models(token))
                 if here.error is not None:
                     raise here.error
                 if here.without_store is not None:
@@ -138,6 +148,28 @@ def run(
             return program.end_as(status)
     except program.Ended as ended:
         return program.end_as(-ended.number)
+
+
+def _of_models(token: str) -> str:
+    """What device models add to their names: the token of the run, and what tells them from its program."""
+    return f"{token}-model"
+
+
+def _beside(here: Host, token: str, models: Sequence[Sequence[str]], wait_ioreq: int, ready: str | None) -> Models:
+    """Start device models, and wait until they are ready. Raises PrivcmdError."""
+    from privcmd.run._models import Models  # noqa: PLC0415 - slow to import, and most runs have none
+
+    env = here.environment(_of_models(token))
+    started = Models(models, env)
+    try:
+        if wait_ioreq and here.link is not None:
+            started.wait_for_servers(here.link, here.doms, wait_ioreq)
+        if ready is not None:
+            started.wait_for_command(ready, env)
+    except BaseException:
+        started.end()
+        raise
+    return started
 
 
 def _findings(link: Connection, token: str) -> list[dict[str, Any]]:

@@ -145,7 +145,7 @@ def environment(socket_path: str, token: str) -> dict[str, str]:
 
 
 def start(
-    stack: contextlib.ExitStack, words: Sequence[str], env: dict[str, str], output: IO[bytes], end: signal.Signals
+    stack: contextlib.ExitStack, words: Sequence[str], env: dict[str, str], output: IO[bytes] | int, end: signal.Signals
 ) -> subprocess.Popen[bytes]:
     """Have a process beside the program for as long as a stack lasts, in a session of its own.
 

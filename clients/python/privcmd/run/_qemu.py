@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from privcmd.errors import PrivcmdError
 from privcmd.run import _program as program
+from privcmd.run._models import how
 from privcmd.run._store import Store
 
 if TYPE_CHECKING:
@@ -89,18 +90,13 @@ def running(broker_path: str, store: Path, dom: int, n_pages: int, arguments: Se
             ended = process.wait()
             output.seek(0)
             said = output.read().decode(errors="replace").strip()
-            how = _how(ended) if ended != -signal.SIGKILL else "did not come up"
-            raise PrivcmdError(errno.EIO, f"{words[0]} {how}: {said or 'it said nothing'}")
+            end = how(ended) if ended != -signal.SIGKILL else "did not come up"
+            raise PrivcmdError(errno.EIO, f"{words[0]} {end}: {said or 'it said nothing'}")
         yield process.pid
         ended_by_itself = process.poll()
         output.seek(0)
         said = output.read().decode(errors="replace").strip()
         if ended_by_itself is not None:
-            sys.stderr.write(f"privcmdctl: QEMU of domain {dom} {_how(ended_by_itself)} before the program ended\n")
+            sys.stderr.write(f"privcmdctl: QEMU of domain {dom} {how(ended_by_itself)} before the program ended\n")
         for line in said.splitlines():
             sys.stderr.write(f"privcmdctl: QEMU of domain {dom}: {line}\n")
-
-
-def _how(status: int) -> str:
-    """How a process ended."""
-    return f"ended with status {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
