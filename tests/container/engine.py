@@ -135,6 +135,7 @@ def _tags(engine: Engine, image: str) -> list[str]:
 def _with_stand_in() -> Engine:
     """Return podman, with a stand-in for the base image; make that if it is not there yet."""
     volumes = [f"--volume={path}:{path}:ro" for path in HOST_FILES if Path(path).exists()]
+    limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096")
     engine = Engine(
         # What works on machines that are containers themselves: no overlay file system, no namespaces for a build,
         # and limits that cannot be raised.
@@ -143,8 +144,8 @@ def _with_stand_in() -> Engine:
             *("--runtime", "runc"),
         ),
         base=STAND_IN_NAME,
-        build_options=("--pull=never", "--isolation", "chroot", "--layers=false", *volumes),
-        run_options=("--pull=never", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"),
+        build_options=("--pull=never", "--isolation", "chroot", "--layers=false", *limits, *volumes),
+        run_options=("--pull=never", *limits),
     )
     try:
         engine("image", "inspect", STAND_IN_NAME)

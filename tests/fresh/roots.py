@@ -36,10 +36,13 @@ ENVIRONMENT: Final = {
     "LANG": "C.UTF-8",
     "DEBIAN_FRONTEND": "noninteractive",
 }
-# /dev as a container has it: a few devices of the host's, all else of the root's own.
+# /dev as a container has it: a few devices of the host's, all else of the root's own. pivot_root and not chroot alone:
+# from a chroot no namespace of mounts can be made, which containers, and roots in this root, need.
 ENTER: Final = r"""
 set -e
 root=$1; shift
+mount --bind "$root" "$root"  # pivot_root wants a mount
+mount -t sysfs -o ro sysfs "$root/sys"
 mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=755 tmpfs "$root/dev"
 for name in null zero full random urandom tty; do
@@ -52,7 +55,10 @@ mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
 ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
 for name in stdin:0 stdout:1 stderr:2; do ln -s "fd/${name#*:}" "$root/dev/${name%:*}"; done
-exec chroot "$root" "$@"
+cd "$root"
+pivot_root . .
+umount -l .
+exec chroot . "$@"
 """
 
 

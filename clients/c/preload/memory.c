@@ -31,9 +31,9 @@ static const int refused[] = {
 };
 
 /* Whether a range is wholly or partly memory of a device: a call that concerns one begins. Does not change errno. */
-static bool concerned(const void *addr, size_t size)
+static bool concerned(uint64_t start, size_t size)
 {
-    uint64_t start = (uint64_t)addr, end = start + size;
+    uint64_t end = start + size;
     if (end <= start || !areas_near(start, end) || !mapping_concerned(start, end))
         return false;
     say_begin();
@@ -62,7 +62,7 @@ EXPORT void *mmap(void *addr, size_t size, int prot, int flags, int fd, off_t of
     if (device == DEVICE_GNTALLOC)
         return (void *)ended("mmap", gntalloc_mmap(fd, file, (uint64_t)addr, size, prot, flags, offset));
     bool fixed = flags & MAP_FIXED && (flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE;
-    if (fixed && !((uint64_t)addr & PAGE_MASK) && concerned(addr, size))
+    if (fixed && !((uint64_t)addr & PAGE_MASK) && concerned((uint64_t)addr, size))
         return (void *)ended("mmap", mapping_replace((uint64_t)addr, size, prot, flags, fd, offset));
     return sys_mmap(addr, size, prot, flags, fd, offset);
 }
@@ -71,12 +71,13 @@ EXPORT void *mmap64(void *addr, size_t size, int prot, int flags, int fd, off_t 
 
 EXPORT int munmap(void *addr, size_t size)
 {
-    return concerned(addr, size) ? (int)ended("munmap", mapping_munmap((uint64_t)addr, size)) : sys_munmap(addr, size);
+    return concerned((uint64_t)addr, size) ? (int)ended("munmap", mapping_munmap((uint64_t)addr, size))
+                                           : sys_munmap(addr, size);
 }
 
 EXPORT int mprotect(void *addr, size_t size, int prot)
 {
-    if (!concerned(addr, size))
+    if (!concerned((uint64_t)addr, size))
         return sys_mprotect(addr, size, prot);
     return (int)ended("mprotect", mapping_mprotect((uint64_t)addr, size, prot));
 }
@@ -87,9 +88,9 @@ EXPORT void *mremap(void *addr, size_t from, size_t to, int flags, ...)
     va_start(arguments, flags);
     void *target = va_arg(arguments, void *);
     va_end(arguments);
-    if (concerned(addr, from ? from : 1))
+    if (concerned((uint64_t)addr, from ? from : 1))
         return (void *)ended("mremap", mapping_mremap((uint64_t)addr, from, to, flags, (uint64_t)target));
-    if (flags & MREMAP_FIXED && concerned(target, to)) {
+    if (flags & MREMAP_FIXED && concerned((uint64_t)target, to)) {
         int result = mapping_munmap((uint64_t)target, to);
         if (result)
             return (void *)ended("mremap", result);
@@ -99,7 +100,7 @@ EXPORT void *mremap(void *addr, size_t from, size_t to, int flags, ...)
 
 EXPORT int madvise(void *addr, size_t size, int advice)
 {
-    if (!concerned(addr, size))
+    if (!concerned((uint64_t)addr, size))
         return sys_madvise(addr, size, advice);
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (advice == refused[i])
@@ -111,29 +112,29 @@ EXPORT int madvise(void *addr, size_t size, int advice)
 
 EXPORT int mlock(const void *addr, size_t size)
 {
-    return concerned(addr, size) ? 0 : (int)syscall(SYS_mlock, addr, size);
+    return concerned((uint64_t)addr, size) ? 0 : (int)syscall(SYS_mlock, addr, size);
 }
 
 EXPORT int mlock2(const void *addr, size_t size, unsigned flags)
 {
-    return concerned(addr, size) ? 0 : (int)syscall(SYS_mlock2, addr, size, flags);
+    return concerned((uint64_t)addr, size) ? 0 : (int)syscall(SYS_mlock2, addr, size, flags);
 }
 
 EXPORT int munlock(const void *addr, size_t size)
 {
-    return concerned(addr, size) ? 0 : (int)syscall(SYS_munlock, addr, size);
+    return concerned((uint64_t)addr, size) ? 0 : (int)syscall(SYS_munlock, addr, size);
 }
 
 EXPORT int msync(void *addr, size_t size, int flags)
 {
-    if (!concerned(addr, size))
+    if (!concerned((uint64_t)addr, size))
         return (int)syscall(SYS_msync, addr, size, flags);
     return flags & MS_SYNC ? (int)ended("msync", -EINVAL) : 0;
 }
 
 EXPORT int mincore(void *addr, size_t size, unsigned char *pages)
 {
-    if (!concerned(addr, size))
+    if (!concerned((uint64_t)addr, size))
         return (int)syscall(SYS_mincore, addr, size, pages);
     memset(pages, 0, (size + PAGE_MASK) / PAGE_SIZE);
     return 0;
@@ -144,7 +145,7 @@ EXPORT int mincore(void *addr, size_t size, unsigned char *pages)
 static bool any_concerned(const struct iovec *ranges, unsigned long n)
 {
     for (unsigned long i = 0; i < n; i++)
-        if (concerned(ranges[i].iov_base, ranges[i].iov_len))
+        if (concerned((uint64_t)ranges[i].iov_base, ranges[i].iov_len))
             return true;
     return false;
 }

@@ -33,8 +33,12 @@ Harm = Callable[[str], tuple[int, str, list[tuple[str, int]]]]
 
 @pytest.fixture
 def broker() -> Iterator[PrivateBroker]:
-    """A broker that takes a destroyed domain for a zombie as soon as it is asked for anything."""
-    with PrivateBroker("[machine]\nmemory_mib = 512\n[limits]\nzombie_s = 0\n", args=("--paranoid",)) as private:
+    """A broker that takes a destroyed domain for a zombie as soon as it is asked for anything.
+
+    It simulates the release in which each kind of harm can be done; a size of resources is right since.
+    """
+    config = '[host]\nxen = "4.17"\n[machine]\nmemory_mib = 512\n[limits]\nzombie_s = 0\n'
+    with PrivateBroker(config, args=("--paranoid",)) as private:
         yield private
 
 
