@@ -27,6 +27,7 @@ TAILS = st.one_of(st.just(b""), st.binary(max_size=16))
 CHANNEL_METHODS = [name for name in METHODS if name.startswith("evtchn.")]
 CHANGES = ("server", "destroy server", "reset", "leave")
 NUMBERS_OF_PORTS = st.one_of(st.integers(0, 8), st.sampled_from([4095, 4096, 2**32 - 1]))
+RELOCATE = 17
 DOMAINS = st.sampled_from([0, 0, 1, 1, 1, 2, 2, 3, 0x7FF0])
 
 
@@ -58,7 +59,7 @@ def test_random_requests_of_a_device_model(requests: list[tuple[int, list[bytes]
         before = state(tool)
         answer = desk.call(tool.session, "privcmd.dm_op", dom=dom, bufs=bufs)
         assert [len(buf) for buf in answer["bufs"]] == list(map(len, bufs))
-        if answer["ret"] < 0:
+        if answer["ret"] < 0 and not (bufs and bufs[0].startswith(HEAD.pack({"op": RELOCATE}))):  # pages go one by one
             assert state(tool) == before
         desk.broker.check()
 
