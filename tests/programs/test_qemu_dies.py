@@ -46,7 +46,7 @@ def held(client: Client) -> dict[str, Any]:
     """What the broker holds for others; xenstored keeps an entry without pages for its next hypercall."""
     stats = client.stats()
     pages = {name: n for name, n in stats["mappings"].items() if name != "entries"}
-    return {**pages, "objects": stats["objects"]["alive"], "descriptors": stats["uids"][str(os.getuid())]["fds"]}
+    return {**pages, "objects": stats["objects"]["alive"], "connections": stats["broker"]["connections"]}
 
 
 def n_fds(broker: PrivateBroker) -> int:
