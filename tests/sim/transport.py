@@ -131,6 +131,7 @@ class HangUps:
     def __init__(self, checkpoint: Callable[[], Awaitable[None]]) -> None:
         self._checkpoint = checkpoint
         self._peers: dict[BrokerEnd, Ending] = {}
+        self.n_giving_back = 0
 
     def join(self, end: BrokerEnd, peer: Ending) -> None:
         """Take a connection in."""
@@ -151,4 +152,9 @@ class HangUps:
                 return
             for peer in gone:
                 peer.give_up()
+            await self._checkpoint()
+
+    async def given_back(self) -> None:
+        """Wait until clients that have gone have given back what they held."""
+        while self.n_giving_back:
             await self._checkpoint()

@@ -17,6 +17,8 @@ import trio
 if TYPE_CHECKING:
     import socket
 
+# Methods that tell whether somebody still holds something: they wait until clients that have gone have given all back.
+TELLING: Final = frozenset({"domain.destroy", "domain.info", "domain.list", "space.list", "stats"})
 # How many are asked for in one call.
 MOST: Final = 64
 # The longest that a request waits for the end of others, which only have to give up what they wait for.
@@ -45,13 +47,23 @@ class HungUp(Protocol):
     async def ended(self, besides: Ending) -> None:
         """Wait until all other connections that have hung up are closed."""
 
+    n_giving_back: int
+
+    async def given_back(self) -> None:
+        """Wait until clients that have gone have given back what they held."""
+
 
 class HangUps:
-    """The connections that may hang up. ``close`` it at the end."""
+    """The connections that may hang up. ``close`` it at the end.
+
+    Attributes:
+        n_giving_back: How many closed connections have much to give back, and are still at it.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._by_fd: dict[int, Ending] = {}
+        self.n_giving_back = 0
 
     def join(self, sock: socket.socket, peer: Ending) -> None:
         """Take a connection in."""
@@ -79,6 +91,12 @@ class HangUps:
                     return
                 for peer in gone:
                     peer.give_up()
+                await trio.lowlevel.checkpoint()
+
+    async def given_back(self) -> None:
+        """Wait until clients that have gone have given back what they held."""
+        with trio.move_on_after(PATIENCE_S):
+            while self.n_giving_back:
                 await trio.lowlevel.checkpoint()
 
     def close(self) -> None:

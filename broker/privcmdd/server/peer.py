@@ -26,6 +26,7 @@ import trio
 
 from privcmdd.model.errors import ModelError
 from privcmdd.server import fdpass, waits
+from privcmdd.server.hangups import TELLING
 from privcmdd.server.outbox import TAKEN_S, Outbox
 from privcmdd.service.holds import LONG_S
 from privcmdd.service.steps import MIDWAY, Delay, GivenUp, Ticket
@@ -275,7 +276,8 @@ class Peer:
             self._closer.end(self._sock, self._session.identity.uid, self._strays)
         ending = self._broker.leave(self._session)
         if next(ending, ending) is not ending:
-            self._fork(partial(finish, ending, self._turns, self._session.identity.uid))
+            self._hang_ups.n_giving_back += 1
+            self._fork(partial(finish, ending, self._turns, self._session.identity.uid, self._hang_ups))
 
     async def _serve(self) -> bool:  # noqa: PLR0915 - every request passes here: one function, no calls between
         """Read, do, answer. Returns True when the stream ended at the end of a message."""
@@ -343,6 +345,12 @@ class Peer:
             events = decode(data)
             for event in events:
                 if isinstance(event, REQUESTS):
+                    if hang_ups.n_giving_back and event.method in TELLING:
+                        await self._send(replies)
+                        self._rest()
+                        await hang_ups.given_back()
+                        last = self._woken = perf_counter()
+                        n_bytes = 0
                     steps = perform(session, event)
                     try:
                         pause = next(steps)
@@ -529,7 +537,7 @@ class Peer:
         self._log.once(self._session.identity.uid, reason, event, problem=problem)
 
 
-async def finish(ending: Generator[Pause, None, None], turns: Turns, uid: int) -> None:
+async def finish(ending: Generator[Pause, None, None], turns: Turns, uid: int, hang_ups: HungUp) -> None:
     """Go on giving back what a client held that has gone; others have their turns meanwhile."""
     place = turns.join(uid)
     try:
@@ -544,6 +552,7 @@ async def finish(ending: Generator[Pause, None, None], turns: Turns, uid: int) -
             else:
                 return
     finally:
+        hang_ups.n_giving_back -= 1
         turns.leave(place)
         ending.close()
 

@@ -197,7 +197,7 @@ def test_without_an_event_there_is_no_port(on_behalf: bool) -> None:
 
 def test_ports_are_paid_for() -> None:
     """Two descriptors a channel, of the connection's and its uid's quota; over it EDQUOT, and nothing is taken."""
-    desk = Desk(settings(fds=4))
+    desk = Desk(settings(fds=6))
     session = desk.connect()
     dom = desk.domain(session)
     ask(desk, session, "alloc_unbound", remote=dom)

@@ -87,6 +87,11 @@ class AsyncClient(AsyncMethods):
         """Whether the connection has ended, closed by this client or the broker, as far as is known."""
         return self._gone is not None
 
+    @property
+    def n_asked(self) -> int:
+        """How many requests have been made on it."""
+        return self._conversation.n_asked
+
     async def call(self, method: str, /, **params: Any) -> Any:
         """Perform any method by its name. Returns the answer as it comes.
 
