@@ -51,7 +51,7 @@ class Joined:
         listener: Callable[[Notification], None] | None = None,
     ) -> None:
         self.path = path
-        self.link = Connection(path)
+        self.link: Connection = Connection(path)
         self.doms: list[int] = []
         self._in_session = in_session
         try:
