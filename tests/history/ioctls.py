@@ -86,15 +86,13 @@ def batch(world: World, record: Record, params: Params, home: Home, gmfns: list[
     return expected
 
 
-def in_slices(world: World, request: Batch, few: int, *, stop: bool = False) -> Generator[Kind, None, None]:
-    """Look frames up, at most so many in a step unless there are few; with ``stop`` to the first bad one only."""
+def in_slices(world: World, request: Batch, few: int) -> Generator[Kind, None, None]:
+    """Look frames up, at most so many in a step unless there are few."""
     size, n = world.setting.slice_frames, len(request.gmfns)
     known = request.domid in world.host.domains or request.domid in NOBODYS
     unlooked = request.space.kind == "linux" and request.prot == 0 and known
     while n > few and not unlooked and len(request.found) + size < n:
         request.advance(size)
-        if stop and not all(isinstance(frame, Frame) for frame in request.found):
-            return
         yield "slice"
     request.advance(n)
 
@@ -228,7 +226,7 @@ def held(world: World, request: Batch, ready: list[tuple[Entry, Batch]]) -> Gene
     """Look up the frames of an entry, of which many take several steps; they are referred to from then on."""
     world.host.batches.append(request)
     try:
-        yield from in_slices(world, request, 1, stop=True)
+        yield from in_slices(world, request, 1)
     except GeneratorExit:
         for _, other in ready:
             other.abandon()

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import errno
 import struct
 from typing import Any
 
 import pytest
 
-from privcmdd.model.machine import pod
 from privcmdd.service.methods.stats import counters
 from support.desk import BASE, PAGE, ROOT, Desk, Refused, errnos, frames, settings, triples
 
@@ -313,24 +311,3 @@ def test_faults(desk: Desk) -> None:
     assert desk.call(session, "fault", addr=BASE) == {"dom": 1, "frame": 5, "entered": True}
     with pytest.raises(Refused, match="EFAULT"):
         desk.call(session, "fault", addr=BASE, access="write")
-
-
-@pytest.mark.parametrize("personality", ["uvm", "linux"])
-@pytest.mark.parametrize("n", [3, 100])
-def test_frames_behind_one_that_fails_are_not_populated(personality: str, n: int) -> None:
-    """Law: MMAP stops at the first frame that fails: later ones are not populated on demand (do_mmu_update)."""
-    desk = Desk()
-    session = desk.connect()
-    dom = desk.domain(session, max_pages=256, ranges=[{"gfn": 0, "npages": 10}])
-    machine = desk.broker.world.machine
-    pod.mark_populate_on_demand(machine, dom, [10, 12])
-    pod.set_target(machine, dom, 12)
-    desk.call(session, "space.attach", personality=personality)
-    desk.reserve(session, n)
-
-    with pytest.raises(Refused) as refused:
-        desk.call(session, "privcmd.mmap", dom=dom, entry=[{"va": BASE, "mfn": 10, "npages": n}])
-
-    assert refused.value.errno == errno.EINVAL
-    assert machine.domain(dom).tot_pages == 11
-    desk.broker.check()

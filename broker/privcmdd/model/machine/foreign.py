@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from privcmdd.model.machine.machine import Machine
 
 
-def get(
-    machine: Machine, domid: int, gmfns: Gmfns, protection: int | None = None, *, stop: bool = False
-) -> tuple[Mfns, Errors | None]:
+def get(machine: Machine, domid: int, gmfns: Gmfns, protection: int | None = None) -> tuple[Mfns, Errors | None]:
     """Look frames up and take a reference to each good one, in one step.
 
     Args:
@@ -39,8 +37,6 @@ def get(
             mfns of a PV domain. A list (at most ``FEW``) or (n,) uint64.
         protection: The protection that the frames are to be mapped with: it decides whether Xen's own tables and
             pinned page tables can be mapped. None: only frames of ordinary domains are looked up.
-        stop: The caller stops at the first frame that fails: what lies behind it is not populated on demand, nor asked
-            of a pager, and what is returned for it means nothing.
 
     Returns:
         The mfns, ``NO_FRAME`` where there is none; and None when all frames are good, else the negative errno of
@@ -58,7 +54,7 @@ def get(
     )
     plain = not guarded and machine.injection is None
     if isinstance(gmfns, list) and domain is not None and machine.host.dom0 == "pv" and plain:
-        return _get_few(machine, domain, gmfns, stop=stop)
+        return _get_few(machine, domain, gmfns)
     listed = isinstance(gmfns, list)
     asked = np.asarray(gmfns, dtype=np.uint64)
     mfns: npt.NDArray[np.uint32]
@@ -69,9 +65,9 @@ def get(
         assert protection is not None
         mfns, errors = _absent(machine, domid, asked, protection)
     elif machine.host.dom0 == "pv":
-        mfns, errors = _look(machine, domain, asked & np.uint64(FRAME_MASK), stop=stop)
+        mfns, errors = _look(machine, domain, asked & np.uint64(FRAME_MASK))
     else:
-        mfns, errors = _look_translated(machine, domain, asked, stop=stop)
+        mfns, errors = _look_translated(machine, domain, asked)
     if guarded and domain is not None:
         mfns, errors = page_types.refuse_tables(domain, mfns, errors)
     if machine.injection is not None:
@@ -146,7 +142,7 @@ def _is_table(machine: Machine, gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np
 
 
 def _look(
-    machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64], *, stop: bool
+    machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64]
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
     index = gmfns.view(np.int64)  # 40 bits: never negative
     if domain.translated:
@@ -155,7 +151,7 @@ def _look(
             mfns = p2m[index]
             if int(mfns.min(initial=FIRST_RAM)) >= FIRST_RAM and int(mfns.max(initial=0)) < DEVICE:
                 return mfns, None
-        return _look_up(machine, domain, index, stop=stop)
+        return _look_up(machine, domain, index)
     inside = (index >= FIRST_RAM) & (index < machine.frames.n_frames)
     mfns = np.where(inside, index, NO_FRAME).astype(np.uint32)
     own = machine.frames.owner[mfns] == domain.domid
@@ -169,18 +165,12 @@ def _look(
 
 
 def _look_up(
-    machine: Machine, domain: Domain, index: npt.NDArray[np.int64], *, stop: bool
+    machine: Machine, domain: Domain, index: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
     """Look gfns up of which some may be absent, paged out, or to be populated on demand now."""
     known = index < len(domain.p2m)
     mfns = np.zeros(len(index), dtype=np.uint32)
     mfns[known] = domain.p2m[index[known]]
-    if stop:
-        bad = (mfns < FIRST_RAM) | ((mfns >= DEVICE) & (mfns != POD))
-        if bad.any():  # absent or paged out: what lies behind it is not looked up
-            behind = int(bad.argmax()) + 1
-            known[behind:] = False
-            mfns[behind:] = NO_FRAME
     if (mfns == POD).any():
         pod.demand_populate(machine, domain, index[mfns == POD])
         mfns[known] = domain.p2m[index[known]]
@@ -195,14 +185,12 @@ def _look_up(
 
 
 def _look_translated(
-    machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64], *, stop: bool
+    machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64]
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
     """Look frames up for a PVH dom0: all 64 bits of a gmfn count, and every failure is EINVAL."""
     if domain.translated:
         within = gmfns < np.uint64(len(domain.p2m))
-        return _look_up(
-            machine, domain, np.where(within, gmfns, np.uint64(len(domain.p2m))).astype(np.int64), stop=stop
-        )
+        return _look_up(machine, domain, np.where(within, gmfns, np.uint64(len(domain.p2m))).astype(np.int64))
     inside = gmfns < np.uint64(machine.frames.n_frames)
     mfns = np.where(inside, gmfns, np.uint64(NO_FRAME)).astype(np.uint32)
     own = inside & (machine.frames.owner[mfns] == domain.domid)
@@ -210,7 +198,7 @@ def _look_translated(
     return mfns, None if own.all() else np.where(own, 0, -errno.EINVAL).astype(np.int32)
 
 
-def _get_few(machine: Machine, domain: Domain, gmfns: list[int], *, stop: bool) -> tuple[list[int], list[int] | None]:
+def _get_few(machine: Machine, domain: Domain, gmfns: list[int]) -> tuple[list[int], list[int] | None]:
     mfns = [NO_FRAME] * len(gmfns)
     errors: list[int] | None = None
     refs = machine.frames.refs_of
@@ -241,8 +229,6 @@ def _get_few(machine: Machine, domain: Domain, gmfns: list[int], *, stop: bool) 
             if error:
                 errors = errors or [0] * len(gmfns)
                 errors[i] = error
-                if stop:
-                    break
             else:
                 refs[mfn] += 1
                 mfns[i] = mfn

@@ -224,7 +224,7 @@ class Linux:
         return answer
 
     def _get(
-        self, space: AddressSpace, vma: Entry, domid: int, start: int, gmfns: Gmfns, *, stop: bool = False
+        self, space: AddressSpace, vma: Entry, domid: int, start: int, gmfns: Gmfns
     ) -> Generator[None, None, tuple[Mfns, Errors | None]]:
         space.reserve(start, start + (len(gmfns) << PAGE_SHIFT), n_frames=len(gmfns))
         try:
@@ -233,7 +233,7 @@ class Linux:
                 return np.zeros(len(gmfns), dtype=np.uint32), None
             if self.host.build == "debug" and self.host.dom0 == "pv":
                 gmfns = without_marked(gmfns)
-            return (yield from get_frames(space, domid, gmfns, vma.reach, stop=stop))
+            return (yield from get_frames(space, domid, gmfns, vma.reach))
         except BaseException:
             space.abandon()
             raise
@@ -435,7 +435,7 @@ class Linux:
         """Map consecutive frames until one fails; the frames before it stay mapped."""
         if domid not in space.machine.domains and domid not in NOBODYS:
             raise no_such_domain(domid)
-        mfns, errors = yield from self._get(space, vma, domid, at, gmfns, stop=True)
+        mfns, errors = yield from self._get(space, vma, domid, at, gmfns)
         try:
             index = len(mfns) if errors is None else int(np.flatnonzero(errors)[0])
             self._fill(space, vma, domid, at, mfns[:index])
