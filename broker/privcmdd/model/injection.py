@@ -108,7 +108,10 @@ class Rule:
     seed: int = 0
 
     def matches(self, asker: Asker, dom: int | None) -> bool:
-        """Return whether the rule matches a request; the request's frames are not looked at."""
+        """Return whether the rule matches a request; the request's frames are not looked at.
+
+        A rule without a method leaves ``hello`` alone: libraries say it, and not the program that is to fail.
+        """
         return (
             (self.client is None or fnmatchcase(asker.client, self.client))
             and self.connection in (None, asker.connection)
@@ -116,8 +119,11 @@ class Rule:
             and self.uid in (None, asker.uid)
             and self.dom in (None, dom)
             and (
-                self.method is None
-                or (asker.method.startswith(self.method) if self.method.endswith(".") else asker.method == self.method)
+                asker.method != "hello"
+                if self.method is None
+                else asker.method.startswith(self.method)
+                if self.method.endswith(".")
+                else asker.method == self.method
             )
         )
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from privcmd.broker import PrivateBroker
     from privcmd.client import Client
-    from privcmd.errors import BrokerConfused, BrokerGone, FrameError, NoAnswer, NoBroker, PrivcmdError
+    from privcmd.errors import BrokerConfused, BrokerGone, FrameError, GuestsGone, NoAnswer, NoBroker, PrivcmdError
     from privcmd.evtchn import EventChannel
     from privcmd.faults import InjectedFault
     from privcmd.foreign import ForeignMemory, Mapping
@@ -56,6 +56,7 @@ _HOMES = {
     "InjectedFault": "faults",
     "MapEntry": "results",
     "Mapping": "foreign",
+    "GuestsGone": "errors",
     "NoAnswer": "errors",
     "NoBroker": "errors",
     "PrivateBroker": "broker",
@@ -82,6 +83,7 @@ __all__ = [
     "Finding",
     "ForeignMemory",
     "FrameError",
+    "GuestsGone",
     "Health",
     "InjectedFault",
     "MapEntry",

@@ -1142,7 +1142,8 @@ def faults_add(
         dom: Only requests that name this domain, and its frames.
         gfns: Only these frames, as a mapping names them (pv: mfns): a range, or any integers and ranges, in at most 64
             runs; in a rule about requests: only requests that name one.
-        method: Only this method; a name that ends in a dot (privcmd.) means all methods that begin with it.
+        method: Only this method; a name that ends in a dot (privcmd.) means all methods that begin with it; without it
+            all methods but hello, which libraries say.
         nth: The first match that the rule takes, counted from 1 (matches).
         times: How many matches it takes at most; all when left out.
         probability: The probability that it takes a match, above 0 and up to 1.

@@ -19,14 +19,22 @@ import time
 from collections import deque
 
 from privcmd._connect import connect_error, read_some, socket_path
-from privcmd._protocol import MAX_NOTICES, Answer, Conversation, Notification
-from privcmd.errors import BrokerGone, NoAnswer, PrivcmdError
+from privcmd._protocol import MAX_NOTICES, Answer, Conversation, Notification, close_all
+from privcmd._standing import CLOSING, HELLO
+from privcmd.errors import BrokerGone, GuestsGone, NoAnswer, NoBroker, PrivcmdError
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Any, Self
+
+    from privcmd._standing import Standing
+
+FOLLOW_S = 10.0
+"""How long a call without a timeout waits for the broker that follows one which has gone."""
+
+FOLLOW_PAUSE_S = 0.02
 
 
 class Connection:
@@ -55,8 +63,12 @@ class Connection:
         self.listeners: list[Callable[[Notification], None]] = []
         self.left: deque[tuple[int, int]] = deque()
         self.pid: int = os.getpid()
+        self.followed: list[Callable[[], None]] = []
         self._conversation = Conversation()
         self._gone: BrokerGone | None = None
+        self._left = False  # by the broker, not by this side
+        self._has_sent = False  # a part of the requests under way
+        self._standing: Standing | None = None
         self._socket = sock or _connected(self.path)
 
     def __enter__(self) -> Self:
@@ -130,39 +142,79 @@ class Connection:
             )
         with self.lock:
             if self._gone is not None:
-                raise self._gone.again()
-            msgids, data = self._conversation.requests(requests)
-            try:
-                return self._talk(msgids, data, meanwhile)
-            except NoAnswer:
-                # Late answers are dropped when they arrive.
-                self._conversation.forget(msgids)
-                if to_the_end:
-                    self._end(BrokerGone(errno.ETIMEDOUT, "closed: a mapping was not answered in time"))
-                raise
-            except BrokerGone:
-                raise
-            except OSError as error:
-                raise self._end(
-                    BrokerGone(error.errno or errno.EIO, f"the connection failed: {error.strerror}")
-                ) from error
-            except BaseException:
-                # Interrupted: bytes that were read from the kernel may not have reached the conversation.
-                self._end(BrokerGone(errno.ECONNABORTED, "closed: a call was interrupted"))
-                raise
+                self._follow()
+            standing = self._standing
+            if standing is None:
+                gone, answers = self._exchange(requests, to_the_end=to_the_end, meanwhile=meanwhile)
+                if gone is not None:
+                    close_all(fd for answer in answers for fd in answer.fds)
+                    raise gone
+                return answers
+            todo = [(method, standing.saying(method, params)) for method, params in requests]
+            if standing.lineage is None and not (todo and todo[0][0] == "hello"):
+                todo.insert(0, HELLO)
+            n_before = len(todo) - len(requests)
+            done: list[Answer] = []
+            while True:
+                gone, answers = self._exchange(todo[len(done) :], to_the_end=to_the_end, meanwhile=meanwhile)
+                for (method, params), answer in zip(todo[len(done) :], answers, strict=False):
+                    if answer.error is None:
+                        standing.said(method, params, answer.result)
+                done += answers
+                if gone is None:
+                    return done[n_before:]
+                if standing.closing is None and self._has_sent:
+                    close_all(fd for answer in done for fd in answer.fds)
+                    raise gone
+                self._follow()  # what has no answer was not done
 
-    def _talk(self, msgids: list[int], data: bytes, meanwhile: Callable[[], None] | None) -> list[Answer]:
+    def _exchange(
+        self,
+        requests: Sequence[tuple[str, Mapping[str, Any]]],
+        *,
+        to_the_end: bool,
+        meanwhile: Callable[[], None] | None,
+    ) -> tuple[BrokerGone | None, list[Answer]]:
+        """Send requests. Returns all answers; or the end of the connection, and the answers that came before it."""
+        msgids, data = self._conversation.requests(requests)
+        answers: dict[int, Answer] = {}
+        try:
+            self._talk(msgids, data, meanwhile, answers)
+        except NoAnswer:
+            # Late answers are dropped when they arrive.
+            self._conversation.forget(msgids)
+            if to_the_end:
+                self._end(BrokerGone(errno.ETIMEDOUT, "closed: a mapping was not answered in time"))
+            raise
+        except BrokerGone as gone:
+            return gone, [answers[msgid] for msgid in msgids if msgid in answers]
+        except OSError as error:
+            failed = BrokerGone(error.errno or errno.EIO, f"the connection failed: {error.strerror}")
+            failed.__cause__ = error
+            self._left = True
+            return self._end(failed), [answers[msgid] for msgid in msgids if msgid in answers]
+        except BaseException:
+            # Interrupted: bytes that were read from the kernel may not have reached the conversation.
+            self._end(BrokerGone(errno.ECONNABORTED, "closed: a call was interrupted"))
+            raise
+        return None, [answers[msgid] for msgid in msgids]
+
+    def _talk(
+        self, msgids: list[int], data: bytes, meanwhile: Callable[[], None] | None, answers: dict[int, Answer]
+    ) -> None:
         """Send all and read all answers, both at once, so that neither side can block the other."""
         deadline = None if self.timeout_s is None else time.monotonic() + self.timeout_s
-        answers: dict[int, Answer] = {}
         unsent = memoryview(data)
+        self._has_sent = False
         if meanwhile is not None:
             unsent = unsent[self._socket.send(unsent, socket.MSG_NOSIGNAL) :]
+            self._has_sent = True
             meanwhile()
         while unsent or len(answers) < len(msgids):
             if unsent:
                 try:
                     unsent = unsent[self._socket.send(unsent, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) :]
+                    self._has_sent = True
                 except BlockingIOError:
                     pass
                 except (BrokenPipeError, ConnectionResetError):
@@ -171,6 +223,7 @@ class Connection:
                 continue
             received, fds = read_some(self._socket, with_fds=self._conversation.expects_fds)
             if not received:
+                self._left = True
                 raise self._end(BrokerGone(errno.ECONNRESET, "the broker closed the connection"))
             try:
                 events = self._conversation.receive(received, fds)
@@ -178,13 +231,50 @@ class Connection:
                 self._end(gone)
                 raise
             for event in events:
-                if isinstance(event, Notification):
+                if not isinstance(event, Notification):
+                    answers[event.msgid] = event
+                elif event.topic == CLOSING and self._standing is not None:
+                    self._standing.closing = event.body.get("why")
+                else:
                     self.notices.append(event)
                     for listener in self.listeners:
                         listener(event)
-                else:
-                    answers[event.msgid] = event
-        return [answers[msgid] for msgid in msgids]
+
+    def _follow(self) -> None:
+        """Go to the broker that follows the one which has gone, with the same guests.
+
+        Raises:
+            BrokerGone: The reason why the connection ended, when no broker follows, or none that has come in time.
+            GuestsGone: A broker is there, and it has other guests.
+        """
+        standing, why = self._standing, self._gone
+        assert why is not None
+        follows = standing is not None and (standing.lasting or standing.closing == "hand-over")
+        if standing is None or not self._left or not follows or os.getpid() != self.pid:
+            raise why.again()
+        deadline = time.monotonic() + (FOLLOW_S if self.timeout_s is None else self.timeout_s)
+        while True:
+            try:
+                self._socket = _connected(self.path)
+            except NoBroker:
+                if time.monotonic() > deadline:
+                    raise why.again() from None
+                time.sleep(FOLLOW_PAUSE_S)
+                continue
+            self._gone, self._left = None, False
+            self._conversation = Conversation()
+            gone, answers = self._exchange(standing.again(), to_the_end=True, meanwhile=None)
+            if gone is None:
+                break
+            if time.monotonic() > deadline:
+                raise why.again()
+        lineage = standing.lineage
+        if answers[0].error is None:
+            standing.greeted(answers[0].result)
+        if standing.lineage != lineage:
+            raise self._end(GuestsGone(errno.ENOTCONN, f"another broker listens at {self.path}, with other guests"))
+        for again in self.followed:
+            again()
 
     def _readable(self, deadline: float | None, *, sending: bool) -> bool:
         """Wait for the socket. Returns True when there is something to read, False when there is room to send."""

@@ -203,6 +203,36 @@ class Mapper(Generic[M]):
         if error is not None:
             raise error
 
+    def map_again(self) -> Steps[int]:
+        """Map all that is mapped once more, at the broker that follows one which has gone: there nothing is mapped yet.
+
+        The memory is the guests' still, so pages keep their content, and other threads may use them meanwhile. A frame
+        that is not there any more gets its errno; its page fails, or shows what it showed where no other frame is.
+
+        Returns:
+            The number of pages that had a frame and have none now.
+        """
+        self._left.clear()
+        self.close()
+        n_lost = 0
+        for mapping in self.live():
+            n_before = sum(1 for _, first, n in mapping.spans() for e in mapping.errors[first : first + n] if not e)
+            try:
+                yield from self._ask(calls.mmap(mapping.address, len(mapping), mapping.prot, fixed=True))
+                for domid, first, n_pages in mapping.spans():
+                    yield from self._span_again(mapping, domid, first, n_pages)
+            except PrivcmdError as refused:
+                mapping.errors[:] = array("i", [-(refused.errno or errno.EIO)]) * mapping.n_pages
+            n_lost += n_before
+            n_lost -= sum(1 for _, first, n in mapping.spans() for e in mapping.errors[first : first + n] if not e)
+        return n_lost
+
+    def _span_again(self, mapping: M, domid: int, first: int, n_pages: int) -> Steps[None]:
+        names = mapping.gfns[first : first + n_pages].tobytes()
+        outcome = yield from self._resolve(domid, mapping.prot, mapping.address + first * PAGE_SIZE, names, 0)
+        fd = yield from self._file(domid, mapping.prot, needed=bool(outcome.runs))
+        outcome.apply(mapping, first, domid, names, fd)
+
     def settle(self) -> Steps[None]:
         """Give back what closed mappings left behind."""
         if self._left:

@@ -30,6 +30,7 @@ class BaseMapping(mmap.mmap):
         address: Its address, here and in the broker's model of this process.
         prot: The ``PROT_*`` bits that it was made with.
         domid: The domain that was last mapped into it; None before the first.
+        owners: The domain of each page, where one was mapped.
         gfns: The frame of each page, as asked for (mfns of a PV domain); 2^64-1 where none was mapped yet.
         errors: For each page 0 or a negative errno: -EINVAL, -ENOENT (paged out), -ESRCH, ...
     """
@@ -37,6 +38,7 @@ class BaseMapping(mmap.mmap):
     address: int
     prot: int
     domid: int | None
+    owners: array[int]
     gfns: array[int]
     errors: array[int]
     _leave: Callable[[BaseMapping], None]
@@ -55,6 +57,7 @@ class BaseMapping(mmap.mmap):
         self.address = mman.address_of(self)
         self.prot = prot
         self.domid = None
+        self.owners = array("H", bytes(2 * n_pages))
         self.gfns = array("Q", b"\xff" * (8 * n_pages))
         self.errors = array("i", bytes(4 * n_pages))
         self._leave = leave
@@ -89,6 +92,18 @@ class BaseMapping(mmap.mmap):
         start = index * mman.PAGE_SIZE
         with memoryview(self) as whole:
             return whole[start : start + mman.PAGE_SIZE]
+
+    def spans(self) -> list[tuple[int, int, int]]:
+        """Runs of pages that frames of one domain were mapped to: the domain, the first page, the number of pages."""
+        found: list[tuple[int, int, int]] = []
+        for page, (owner, gfn) in enumerate(zip(self.owners, self.gfns, strict=True)):
+            if gfn == _NO_FRAME:
+                continue
+            if found and found[-1][0] == owner and sum(found[-1][1:]) == page:
+                found[-1] = (owner, found[-1][1], found[-1][2] + 1)
+            else:
+                found.append((owner, page, 1))
+        return found
 
     def resize(self, newsize: int) -> None:
         """Refuse: a mapping of guest memory cannot be resized.

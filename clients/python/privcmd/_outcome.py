@@ -106,6 +106,7 @@ class Outcome:
             mman.map_failed(base, mapping.prot, self.gaps())
         mman.forbid_fork(base, len(self.errors) * PAGE_SIZE)
         mapping.domid = domid
+        mapping.owners[first : first + len(self.errors)] = array("H", [domid]) * len(self.errors)
         mapping.gfns[first : first + len(self.errors)] = array("Q", names)
         mapping.errors[first : first + len(self.errors)] = self.errors
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from privcmd._connection import Connection
 from privcmd._methods import Domains, Events, Methods
 from privcmd._protocol import result_of
+from privcmd._standing import Standing
 from privcmd.errors import PrivcmdError
 from privcmd.faults import Faults
 
@@ -36,18 +37,25 @@ class Client(Connection, Methods):
     Raises:
         NoBroker: Nothing listens there; ``errno`` is connect's.
 
+    When guests outlive their broker (``server.state_dir``), or another broker takes over, the next call goes to the
+    broker that follows, and waits up to ``timeout_s`` for it (10 s without one). A request that was under way when a
+    broker crashed raises `BrokerGone`, because its outcome is unknown; when it hands over, one of the two does it.
+    What a `ForeignMemory` has mapped is mapped again; ports of domain 0 and rules without ``keep`` have ended.
+
     To close it gives back all that the connection held, unless other connections share its address space.
 
     Attributes:
         lock: Held during every call; hold it to make several calls one step for this client's threads.
         notices: The broker's notifications, after ``subscribe``; they are read while other calls are answered.
         listeners: Called with each notice as it is read, with the lock held.
+        followed: Called, with the lock held, when the connection is one to the broker that follows.
         left: Ranges (address, bytes) that closed mappings left behind, to be unmapped with the next mapping.
         pid: The process that this client belongs to.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, timeout_s: float | None = None) -> None:
         super().__init__(path, timeout_s=timeout_s)
+        self._standing = Standing()
         self.events: Events = Events(self)
         self.domains: Domains = Domains(self)
         self.faults: Faults = Faults(self)

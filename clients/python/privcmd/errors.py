@@ -14,7 +14,7 @@ TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["BrokerConfused", "BrokerGone", "FrameError", "NoAnswer", "NoBroker", "PrivcmdError"]
+__all__ = ["BrokerConfused", "BrokerGone", "FrameError", "GuestsGone", "NoAnswer", "NoBroker", "PrivcmdError"]
 
 
 def errno_name(number: int) -> str:
@@ -70,13 +70,17 @@ class NoAnswer(PrivcmdError, TimeoutError):  # noqa: N818
 class BrokerGone(PrivcmdError, ConnectionError):  # noqa: N818
     """The connection has ended; requests that were under way may or may not have been done.
 
-    Memory that is mapped stays readable and writable here, but no broker keeps track of it any more. A new
-    ``Client`` starts with nothing.
+    Memory that is mapped stays readable and writable here, but no broker keeps track of it any more. When the guests
+    outlive their broker, the next call of a ``Client`` goes to the one that follows.
     """
 
     def again(self) -> BrokerGone:
         """A copy of this error, to be raised once more without the traceback of the first time."""
         return type(self)(self.errno or 0, self.text, self.details)
+
+
+class GuestsGone(BrokerGone):
+    """Another broker answers there, with other guests (ENOTCONN): make a new ``Client``."""
 
 
 class BrokerConfused(BrokerGone):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from privcmd._mapper import PAGED_RETRIES, Errors, Mapper, Pause, Steps
 from privcmd._mapping import BaseMapping
+from privcmd._protocol import Notification
 from privcmd.client import Client
 from privcmd.errors import BrokerGone
 
@@ -54,6 +55,7 @@ class ForeignMemory:
         self.client: Client = client if client is not None else Client()
         self._mapper: Mapper[Mapping] = Mapper(self._new, self.client.left)
         self.client.listeners.append(self._mapper.notice)
+        self.client.followed.append(self._map_again)
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +75,7 @@ class ForeignMemory:
             self._mapper.close()
             if self._mapper.notice in self.client.listeners:
                 self.client.listeners.remove(self._mapper.notice)
+                self.client.followed.remove(self._map_again)
         if self._owns_client:
             self.client.close()
 
@@ -177,6 +180,11 @@ class ForeignMemory:
         if not self.client.closed and os.getpid() == self.client.pid:
             with contextlib.suppress(BrokerGone):
                 self._drive(self._mapper.settle())
+
+    def _map_again(self) -> None:
+        """Map everything at the broker that follows, and tell what is not there any more."""
+        n_lost = self._drive(self._mapper.map_again())
+        self.client.notices.append(Notification("followed", {"lost": n_lost}))
 
     def _drive(self, steps: Steps[T]) -> T:
         """Perform steps; other threads make requests only where the steps pause. Returns the steps' value."""

@@ -25,7 +25,8 @@ RULE: Final = (
     Param(
         "method",
         "str",
-        "only this method; a name that ends in a dot (privcmd.) means all methods that begin with it",
+        "only this method; a name that ends in a dot (privcmd.) means all methods that begin with it; without it all "
+        "methods but hello, which libraries say",
         None,
     ),
     Param("frame_errno", "str", "what happens: a frame fails with this errno, by its name", None),
