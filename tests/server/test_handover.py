@@ -210,14 +210,13 @@ def test_a_second_successor_is_refused_meanwhile() -> None:
 
 
 def test_sigterm_while_handing_over_stops(tmp_path: Path) -> None:
-    """A successor that hangs does not keep the broker from ending."""
+    """A successor that hangs does not keep the broker from ending: one SIGTERM is enough, two may arrive as one."""
     with Process(config=SMALL) as first:
         first.ready()
         with Client(first.path) as client, socket.socket(fileno=client.hand_over(1)):
             assert eventually(lambda: "handing over" in first.events())
             first.signal(signal.SIGTERM)
-            first.signal(signal.SIGTERM)
-            assert first.wait() in (0, 3)
+            assert first.wait() == 0
     assert tmp_path.exists()
 
 

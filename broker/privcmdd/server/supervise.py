@@ -197,6 +197,9 @@ class Supervisor:
             elif number != signal.SIGHUP:
                 self._stopping = True
                 self._asked.set()
+                if self._successor is not None:  # what it has said is still read; nobody waits for it any longer
+                    with contextlib.suppress(OSError):
+                        self._successor.shutdown(socket.SHUT_RDWR)
             elif not self._stopping:
                 self._reload()
 
