@@ -65,11 +65,13 @@ class Worker:
         self._pending: list[Guest | None] = []
 
     def work(self, path: str, answered: Answered) -> None:
-        """Look what is there, then change it until the broker is gone."""
+        """Look what is there, then change it until the broker is gone, or the client has gone to the next one."""
         try:
             with Client(path) as client:
+                moved: list[bool] = []
+                client.followed.append(lambda: moved.append(True))
                 self._look(client)
-                while True:
+                while not moved:
                     self._step(client)
                     answered.add()
         except (BrokerGone, NoBroker):  # perhaps before the look was over: then the next one is at the same
