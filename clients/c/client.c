@@ -2,6 +2,7 @@
 #include "client.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 
 #include "connection.h"
 #include "fds.h"
+#include "patience.h"
 #include "say.h"
 #include "syscalls.h"
 
@@ -28,28 +30,28 @@ static uint64_t began_ns, waited_ns, n_calls;
 
 void client_lock(struct client_hold *hold)
 {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &hold->signals);
+    /* Not by pthread_sigmask, which leaves out the signals of libc's own. */
+    static const uint64_t all = ~(uint64_t)0;
+    syscall(SYS_rt_sigprocmask, (long)SIG_SETMASK, &all, &hold->signals, sizeof all);
     pthread_mutex_lock(&lock);
+    patience_kept_back(hold->signals);
 }
 
 void client_unlock(const struct client_hold *hold)
 {
     pthread_mutex_unlock(&lock);
-    pthread_sigmask(SIG_SETMASK, &hold->signals, NULL);
+    syscall(SYS_rt_sigprocmask, (long)SIG_SETMASK, &hold->signals, NULL, sizeof hold->signals);
 }
 
-/* Closes the connection for as long as the process lives. Returns ENXIO. */
-static int gone(const char *why)
+/* Closes the connection for as long as the process lives; the error's text says why. Returns the error. */
+static int gone(int error)
 {
     fds_drop(here.fd);
     here.fd = -1;
-    say_error(ENXIO, "%s", why);
     if (!dead)
-        say_line("%s; every call to Xen fails with ENXIO from now on, what is mapped stays", why);
+        say_line("%s; every call to Xen fails with ENXIO from now on, what is mapped stays", say_error_text());
     dead = true;
-    return ENXIO;
+    return error;
 }
 
 static uint64_t now_ns(void)
@@ -65,7 +67,8 @@ int client_call(struct answer *answer)
     if (dead)
         return say_error(ENXIO, "the broker is gone, and with it all that this process knew of Xen");
     if (here.fd >= 0 && owner != getpid())
-        return gone("this process was made by clone(2) without fork(3), its parent's connection is not its own");
+        return gone(say_error(
+            ENXIO, "this process was made by clone(2) without fork(3), its parent's connection is not its own"));
     uint64_t begin = say_wishes(SAY_TIMES) ? now_ns() : 0;
     int error = connection_call(&here, answer);
     if (begin) {
@@ -74,7 +77,7 @@ int client_call(struct answer *answer)
     }
     if (error > 0)
         connection_say_error();
-    return error < 0 ? gone("the broker has gone away") : error;
+    return error < 0 ? gone(-error) : error;
 }
 
 void client_say_why(const struct answer *answer)
@@ -153,14 +156,12 @@ static int hello(struct connection *connection)
 int client_dial(struct connection *connection)
 {
     *connection = (struct connection){connection_dial(), 0};
-    if (connection->fd < 0)
-        return ENXIO;
-    int error = hello(connection);
-    if (error) {
-        fds_drop(connection->fd);
-        connection->fd = -1;
-    }
-    return error ? ENXIO : 0;
+    int error = connection->fd < 0 ? connection->fd : hello(connection);
+    if (!error)
+        return 0;
+    fds_drop(connection->fd);
+    connection->fd = -1;
+    return error < 0 ? -error : ENXIO;
 }
 
 /* A child that uses Xen makes a connection of its own, so that the broker knows which process it is. */
@@ -191,28 +192,32 @@ int client_connect(void)
     if (here.fd >= 0)
         return 0;
     say_unknown_wish();
+    patience_say_unknown();
     here.fd = connection_dial();
-    if (here.fd < 0) {
+    if (here.fd == -ENXIO) {
         say_line("%s; start one with `privcmdd serve`, or run the program with `privcmdctl run`", say_error_text());
         return ENXIO;
     }
     owner = getpid();
-    int error = hello(&here);
+    int error = here.fd < 0 ? here.fd : hello(&here);
     if (!error)
         error = attach(&here, -1);
     if (!error)
         return 0;
-    if (error < 0)
-        say_error(ENXIO, "the broker hung up");
     say_line("cannot use the broker: %s", say_error_text());
     fds_drop(here.fd);
     here.fd = -1;
-    return ENXIO;
+    return error < 0 ? -error : ENXIO;
 }
 
 bool client_was_connected(void)
 {
     return here.fd >= 0 || dead;
+}
+
+bool client_is_alone(void)
+{
+    return dead;
 }
 
 void client_before_fork(void)

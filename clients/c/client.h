@@ -4,26 +4,28 @@
  *
  * What it promises:
  * - One lock. It is held during a request and until its answer is carried out, so that no other thread sees a mapping
- *   that the broker has and the process has not, or the other way round. Signals are blocked meanwhile: a handler may
- *   call anything that a program may call, and leave with longjmp.
+ *   that the broker has and the process has not, or the other way round. Signals are blocked meanwhile, those by which
+ *   libc cancels threads too: a handler may call anything that a program may call, and leave with longjmp.
  * - No thread, no malloc, no signal of its own, and no SIGPIPE.
  * - A fork's child has a connection and an address space of its own, the broker's copy of its parent's. The connection
  *   is made before the fork, so that the child has it also when the parent exits at once.
  * - When the broker goes away, every later call fails with ENXIO, for as long as the process lives: a new broker knows
  *   nothing of what is mapped, and a restricted file must not become unrestricted. Nothing waits for a new broker.
+ * - Nothing waits for ever (patience.h). A broker that does not answer has gone away as well: its answer, when it comes
+ *   after all, must not be taken for another one.
  *
  * All functions need the lock, except client_lock.
  */
 #ifndef PRIVCMDD_CLIENT_H
 #define PRIVCMDD_CLIENT_H
 
-#include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "connection.h"
 
 struct client_hold {
-    sigset_t signals;
+    uint64_t signals; /* the kernel's mask, as it was */
 };
 
 /* Takes the lock and blocks signals, until client_unlock. */
@@ -32,11 +34,14 @@ void client_unlock(const struct client_hold *hold);
 
 /*
  * Connects if the process is not connected yet, to $PRIVCMDD_SOCKET, else $XDG_RUNTIME_DIR/privcmdd/broker.sock, else
- * /run/privcmdd/broker.sock, and gets an address space of personality linux. Returns 0 or ENXIO.
+ * /run/privcmdd/broker.sock, and gets an address space of personality linux. Returns 0; ENXIO, or ETIMEDOUT or EINTR of
+ * a broker that does not answer.
  */
 int client_connect(void);
 /* Whether there is or was a connection: only then can a broker know anything of this process. */
 bool client_was_connected(void);
+/* Whether there was a connection that is of no use any more: what is mapped is known to this process only. */
+bool client_is_alone(void);
 
 /* The host that the broker simulates; known once connected. */
 struct client_host {
@@ -51,7 +56,7 @@ struct request *client_begin(const char *method);
 
 /*
  * Sends the request that was begun and waits for its answer. Returns 0, or the errno of the broker's error: ENXIO when
- * there is no broker (any more), ENOMEM when the request is too long.
+ * there is no broker (any more), ETIMEDOUT or EINTR when it does not answer, ENOMEM when the request is too long.
  */
 int client_call(struct answer *answer);
 /* Says why something in an answer was refused, if the answer has it and people asked for it (say.h). */
@@ -59,7 +64,7 @@ void client_say_why(const struct answer *answer);
 
 /*
  * Opens one more connection of this process and tells the broker which program it is. The connection has no address
- * space. Returns 0 or ENXIO.
+ * space. Returns as client_connect.
  */
 int client_dial(struct connection *connection);
 

@@ -8,6 +8,7 @@
 #include <sys/un.h>
 
 #include "fds.h"
+#include "patience.h"
 #include "say.h"
 #include "syscalls.h"
 
@@ -39,31 +40,49 @@ int connection_dial(void)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (!socket_path(address.sun_path, sizeof address.sun_path)) {
-        say_error(ENXIO, "the path of the broker's socket is longer than %zu bytes", sizeof address.sun_path - 1);
-        return -1;
+        return -say_error(ENXIO, "the path of the broker's socket is longer than %zu bytes",
+                          sizeof address.sun_path - 1);
     }
     int fd = (int)syscall(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || syscall(SYS_connect, fd, &address, sizeof address)) {
-        say_error(ENXIO, "no broker answers at %s: %s", address.sun_path, strerror(errno));
-        if (fd >= 0)
-            sys_close(fd);
-        return -1;
+    int error = fd < 0 ? errno : 0;
+    patience_set(fd);
+    patience_begin();
+    /* EAGAIN: its queue of new connections is full, and was for a tick. */
+    while (fd >= 0 && syscall(SYS_connect, fd, &address, sizeof address)) {
+        error = errno == EAGAIN ? patience_spent() : errno == EINTR ? 0 : errno;
+        if (error)
+            break;
     }
-    return fds_keep(fd);
+    if (!error)
+        return fds_keep(fd);
+    if (fd >= 0)
+        sys_close(fd);
+    if (error == ETIMEDOUT || error == EINTR)
+        return -error;
+    return -say_error(ENXIO, "no broker answers at %s: %s", address.sun_path, strerror(error));
 }
 
-static bool send_all(int fd, const uint8_t *data, size_t size)
+/* Whether to try again after a system call on a connection failed: 0, or an errno when the connection is over. */
+static int again(void)
+{
+    if (errno == EINTR)
+        return 0;
+    return errno == EAGAIN ? patience_spent() : say_error(ENXIO, "the broker has gone away");
+}
+
+static int send_all(int fd, const uint8_t *data, size_t size)
 {
     while (size) {
         ssize_t n = syscall(SYS_sendto, fd, data, size, MSG_NOSIGNAL, NULL, 0L);
-        if (n < 0 && errno == EINTR)
+        int error = n < 0 ? again() : 0;
+        if (error)
+            return error;
+        if (n < 0)
             continue;
-        if (n <= 0)
-            return false;
         data += n;
         size -= (size_t)n;
     }
-    return true;
+    return 0;
 }
 
 /* Keeps as many descriptors of a message as an answer has, and closes the others. */
@@ -87,8 +106,8 @@ static void take_fds(struct msghdr *message, int *fds)
     }
 }
 
-/* Reads some bytes of an answer, and the descriptors that come with them. */
-static bool receive_some(int socket, int *fds)
+/* Reads some bytes of an answer, and the descriptors that come with them. Returns 0 or an errno. */
+static int receive_some(int socket, int *fds)
 {
     union {
         struct cmsghdr align;
@@ -98,18 +117,20 @@ static bool receive_some(int socket, int *fds)
     struct msghdr message = {
         .msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
     if (!mp_reserve(&answer_bytes, CHUNK))
-        return false;
+        return say_error(ENXIO, "there is no memory for the broker's answer");
     bytes.iov_base = answer_bytes.data + answer_bytes.used;
     bytes.iov_len = CHUNK;
     ssize_t n;
-    do
-        n = syscall(SYS_recvmsg, socket, &message, MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
-    if (n < 0)
-        return false;
+    while ((n = syscall(SYS_recvmsg, socket, &message, MSG_CMSG_CLOEXEC)) < 0) {
+        int error = again();
+        if (error)
+            return error;
+    }
     take_fds(&message, fds);
     answer_bytes.used += (size_t)n;
-    return n > 0 && !(message.msg_flags & MSG_CTRUNC);
+    if (message.msg_flags & MSG_CTRUNC)
+        return say_error(ENXIO, "a descriptor from the broker was lost: the process may have too many open");
+    return n ? 0 : say_error(ENXIO, "the broker has gone away");
 }
 
 void answer_drop_fds(struct answer *answer)
@@ -129,23 +150,24 @@ static bool is_answer(struct mp_in *in, uint32_t msgid)
            id.number == msgid;
 }
 
-/* Waits for the answer to the last request; *in then stands at its error. */
-static bool receive_answer(struct connection *connection, struct mp_in *in, int *fds)
+/* Waits for the answer to the last request; *in then stands at its error. Returns 0 or an errno. */
+static int receive_answer(struct connection *connection, struct mp_in *in, int *fds)
 {
     for (;;) {
         const uint8_t *data = answer_bytes.data + consumed;
         long length = mp_length(data, answer_bytes.used - consumed);
         if (length < 0)
-            return false;
+            return say_error(ENXIO, "the broker's answer cannot be read");
         if (!length) {
-            if (!receive_some(connection->fd, fds))
-                return false;
+            int error = receive_some(connection->fd, fds);
+            if (error)
+                return error;
             continue;
         }
         consumed += (size_t)length;
         *in = (struct mp_in){data, data + length};
         if (is_answer(in, connection->msgid))
-            return true;
+            return 0;
     }
 }
 
@@ -174,12 +196,16 @@ int connection_call(struct connection *connection, struct answer *answer)
         consumed = 0;
     }
     struct mp_in in;
-    if (connection->fd < 0 || !send_all(connection->fd, request.out.data, request.out.used) ||
-        !receive_answer(connection, &in, answer->fds)) {
+    patience_begin();
+    int error = connection->fd < 0 ? say_error(ENXIO, "the broker has gone away")
+                                   : send_all(connection->fd, request.out.data, request.out.used);
+    if (!error)
+        error = receive_answer(connection, &in, answer->fds);
+    if (error) {
         answer_drop_fds(answer);
         answer_bytes.used = consumed = 0;
         answer_bytes.failed = false;
-        return -1;
+        return -error;
     }
     struct mp_in at = in;
     if (mp_next(&at).type == MP_NIL) {

@@ -26,13 +26,14 @@ struct answer {
 /* Closes the descriptors of an answer. */
 void answer_drop_fds(struct answer *answer);
 
-/* Connects to the broker's socket. Returns a descriptor, kept (fds.h), or -1 with an error text. */
+/* Connects to the broker's socket. Returns a descriptor, kept (fds.h), or a negative errno with an error text. */
 int connection_dial(void);
 /* Begins a request. Returns it; the caller writes its parameters into it. */
 struct request *connection_begin(struct connection *connection, const char *method);
 /*
- * Sends the request that was begun and waits for its answer. Returns 0, the errno of the broker's error, or -1 when the
- * connection cannot be used any more.
+ * Sends the request that was begun and waits for its answer. Returns 0, the errno of the broker's error, or a negative
+ * errno with an error text when the connection cannot be used any more: -ENXIO when the broker has gone, -ETIMEDOUT or
+ * -EINTR when it does not answer (patience.h), as a late answer would be taken for that of the next request.
  */
 int connection_call(struct connection *connection, struct answer *answer);
 /* Says the error that answered the last request, to people who asked for that (say.h). */

@@ -199,6 +199,8 @@ static int dial(struct file *file, int fd)
     int error = client_dial(&file->connection);
     if (!error)
         control(fd, EPOLL_CTL_ADD, file->connection.fd, EPOLLRDHUP, NO_PORT);
+    else if (error != ENXIO)
+        say_line("cannot use the broker: %s", say_error_text());
     return error;
 }
 
@@ -211,7 +213,9 @@ static int call(struct file *file, struct answer *answer)
     if (error >= 0)
         return error;
     syscall(SYS_shutdown, file->connection.fd, (long)SHUT_RDWR);
-    return say_error(ENXIO, "the broker has gone away");
+    if (error != -ENXIO)
+        say_line("%s; this file of event channels has no ports any more, and no call of it works", say_error_text());
+    return -error;
 }
 
 /* Sends the request for a port that was begun, and adds the port to the file. */

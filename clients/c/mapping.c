@@ -102,7 +102,7 @@ int64_t mapping_replace(uint64_t addr, uint64_t size, int prot, int flags, int f
     if (!error) {
         error = tell_munmap(addr, pages_up(size));
         /* Linux says ENOMEM whatever keeps it from unmapping what is there. */
-        if (error == ENXIO)
+        if (client_is_alone())
             error = 0;
         else if (error)
             error = ENOMEM;
@@ -120,8 +120,7 @@ int64_t mapping_replace(uint64_t addr, uint64_t size, int prot, int flags, int f
 int mapping_munmap_held(uint64_t addr, uint64_t size)
 {
     int error = tell_munmap(addr, size);
-    /* Without a broker the mapping is known to this process only. */
-    if (error && error != ENXIO)
+    if (error && !client_is_alone())
         return -error;
     areas_remove(addr, addr + size);
     return sys_munmap((void *)addr, size) ? -errno : 0;

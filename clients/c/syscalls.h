@@ -72,6 +72,22 @@ static inline int sys_fcntl(int fd, int command, long argument)
     return (int)syscall(SYS_fcntl, fd, command, argument);
 }
 
+/* A signal's bit in the kernel's masks. */
+#define SYS_SIGNAL(number) ((uint64_t)1 << ((number) - 1))
+
+/* The beginning of the kernel's struct sigaction, and room for the rest. */
+struct sys_handler {
+    uint64_t handler, flags, rest[6];
+};
+
+/* A signal's handler; all zero, which is the default, when there is no such signal. */
+static inline struct sys_handler sys_handler(int number)
+{
+    struct sys_handler found = {0};
+    syscall(SYS_rt_sigaction, (long)number, NULL, &found, sizeof(uint64_t));
+    return found;
+}
+
 static inline int sys_memfd(const char *name, unsigned flags)
 {
     return (int)syscall(SYS_memfd_create, name, flags);

@@ -13,15 +13,11 @@
 #include "usermem.h"
 
 #define SIGNALS 64
-#define BIT(number) ((uint64_t)1 << ((number) - 1))
 /* Signals that an instruction raises: when such a signal is blocked, the kernel ends the process. */
-#define SYNCHRONOUS (BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGILL) | BIT(SIGFPE) | BIT(SIGTRAP) | BIT(SIGSYS))
-#define NEVER_CAUGHT (BIT(SIGKILL) | BIT(SIGSTOP))
-
-/* The beginning of the kernel's struct sigaction, and room for the rest. */
-struct kernel_action {
-    uint64_t handler, flags, rest[6];
-};
+#define SYNCHRONOUS                                                                                                    \
+    (SYS_SIGNAL(SIGSEGV) | SYS_SIGNAL(SIGBUS) | SYS_SIGNAL(SIGILL) | SYS_SIGNAL(SIGFPE) | SYS_SIGNAL(SIGTRAP) |        \
+     SYS_SIGNAL(SIGSYS))
+#define NEVER_CAUGHT (SYS_SIGNAL(SIGKILL) | SYS_SIGNAL(SIGSTOP))
 
 /* Signals with a handler: after which a read is restarted, and which it ends. Asked for once, and when they change. */
 static uint64_t restarting, interrupting;
@@ -35,13 +31,12 @@ void waiting_handlers_changed(void)
 static void look_at_handlers(void)
 {
     restarting = interrupting = 0;
-    for (long number = 1; number <= SIGNALS; number++) {
-        struct kernel_action action = {0};
-        if (BIT(number) & (SYNCHRONOUS | NEVER_CAUGHT) ||
-            syscall(SYS_rt_sigaction, number, NULL, &action, sizeof(uint64_t)) || action.handler == (uint64_t)SIG_DFL ||
+    for (int number = 1; number <= SIGNALS; number++) {
+        struct sys_handler action = sys_handler(number);
+        if (SYS_SIGNAL(number) & (SYNCHRONOUS | NEVER_CAUGHT) || action.handler == (uint64_t)SIG_DFL ||
             action.handler == (uint64_t)SIG_IGN)
             continue;
-        *(action.flags & SA_RESTART ? &restarting : &interrupting) |= BIT(number);
+        *(action.flags & SA_RESTART ? &restarting : &interrupting) |= SYS_SIGNAL(number);
     }
 }
 
