@@ -342,6 +342,7 @@ def test_variables_that_a_run_does_not_heed_are_named() -> None:
         ({"PRIVCMDD_SOCKET": "/s", "PRIVCMDD_CLIENT": "run-1"}, ""),
         ({"PRIVCMDD_PORT": "tcp://10.0.0.1:1", "PRIVCMDD_SERVICE_HOST": "10.0.0.1", "PRIVCMDD_PROFILE": "long"}, ""),
         ({"PRIVCMDD_SAY": "errors", "PRIVCMDD_DOMID": "3", "PRIVCMDD_DOMAINS": "3"}, ""),
+        ({"PRIVCMDD_BROKER_TIMEOUT": "5"}, ""),
     ],
 )
 def test_misspelt_variables_are_named(variables: dict[str, str], said: str) -> None:
@@ -418,6 +419,22 @@ def test_unknown_wishes_are_refused(value: str, status: int) -> None:
 
     assert ran.returncode == status
     assert ("PRIVCMDD_SAY is" in ran.stderr and "did you mean" in ran.stderr) == bool(status)
+
+
+@pytest.mark.parametrize(
+    ("options", "variable", "told"),
+    [([], "", "30"), ([], "7.5", "7.5"), (["--broker-timeout=0"], "7.5", "0"), ([], "soon", None)],
+)
+def test_a_run_says_how_long_the_broker_is_waited_for(options: list[str], variable: str, told: str | None) -> None:
+    """Law: the shim is told in the environment, by the option, else as it was; what is no time is refused."""
+    program = "import os; print(os.environ['PRIVCMDD_BROKER_TIMEOUT'])"
+
+    ran = ctl(
+        "run", "--no-xenstore", *options, "--", sys.executable, "-c", program, env={"PRIVCMDD_BROKER_TIMEOUT": variable}
+    )
+
+    assert (ran.returncode, ran.stdout) == ((2, "") if told is None else (0, f"{told}\n"))
+    assert ("'soon' is not a number of seconds" in ran.stderr) == (told is None)
 
 
 @pytest.mark.parametrize(("device", "number", "name"), [("privcmd", 0x5063, "ENOTTY"), ("evtchn", 0x4563, "ENOSYS")])

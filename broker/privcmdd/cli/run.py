@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from privcmdd.cli.commands import Commands
 
 _WISHES = ("errors", "times")  # what PRIVCMDD_SAY takes, separated by commas: clients/c/say.h
+_TIMEOUT = "PRIVCMDD_BROKER_TIMEOUT"  # clients/c/patience.h
 
 STATUS = """\
   97 run --faults=error: a rule of --fault never made anything fail
@@ -94,6 +95,11 @@ def add(commands: Commands) -> None:
         "--linger", metavar="SECONDS", type=seconds, default=5.0,
         help="how long what the program leaves running may go on before it is ended (default: 5)",
     )  # fmt: skip
+    run.add_argument(
+        "--broker-timeout", metavar="SECONDS", type=seconds, default=os.environ.get(_TIMEOUT) or "30",
+        help="how long a call of the program waits for the broker before it fails with ETIMEDOUT; 0 is for ever "
+        "(default: 30, or what PRIVCMDD_BROKER_TIMEOUT says)",
+    )  # fmt: skip
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="what to run")
 
 
@@ -135,6 +141,7 @@ def _run(parsed: argparse.Namespace) -> int:
     except ValueError as error:
         return wrong(str(error), as_json=parsed.json)
     hosts.say_ignored("run", parsed)
+    os.environ[_TIMEOUT] = f"{parsed.broker_timeout:g}"  # where the shim finds it
     return run.run(
         command,
         **wanted,

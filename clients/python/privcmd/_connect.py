@@ -38,7 +38,7 @@ def socket_path(path: str | os.PathLike[str] | None = None) -> str:
     return SYSTEM_SOCKET
 
 
-def connect_error(path: str, error: OSError) -> NoBroker:
+def connect_error(path: str, error: OSError, timeout_s: float | None = None) -> NoBroker:
     """The exception for a failed connect, with a sentence that says what to do."""
     number = error.errno or errno.ECONNREFUSED
     if len(os.fsencode(path)) > _SUN_PATH_BYTES:
@@ -50,6 +50,7 @@ def connect_error(path: str, error: OSError) -> NoBroker:
         errno.ECONNREFUSED: "nobody listens there any more; start it with `privcmdd serve`",
         errno.EACCES: "you may not connect to it; ask for access to the socket or its directory",
         errno.EAGAIN: "its queue of new connections is full; try again",
+        errno.ETIMEDOUT: f"its queue of new connections was full for {timeout_s} s; see whether it is stopped",
     }.get(number, os.strerror(number))
     if path == SYSTEM_SOCKET and not os.environ.get("XDG_RUNTIME_DIR"):
         why += "; XDG_RUNTIME_DIR is not set, so that none was looked for there"

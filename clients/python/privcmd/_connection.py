@@ -14,6 +14,7 @@ import errno
 import os
 import select
 import socket
+import struct
 import threading
 import time
 from collections import deque
@@ -42,11 +43,11 @@ class Connection:
 
     Args:
         path: The broker's socket; by default where all clients look (``connect.socket_path``).
-        timeout_s: How long each call waits for the broker, in seconds; None is for ever.
+        timeout_s: How long connecting, and each call, waits for the broker, in seconds; None is for ever.
         sock: A socket that is connected already; ``path`` is only what messages call it.
 
     Raises:
-        NoBroker: Nothing listens there; ``errno`` is connect's.
+        NoBroker: Nothing listens there; ``errno`` is connect's, or ETIMEDOUT.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Connection:
         self._left = False  # by the broker, not by this side
         self._has_sent = False  # a part of the requests under way
         self._standing: Standing | None = None
-        self._socket = sock or _connected(self.path)
+        self._socket = sock or _connected(self.path, timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -255,7 +256,7 @@ class Connection:
         deadline = time.monotonic() + (FOLLOW_S if self.timeout_s is None else self.timeout_s)
         while True:
             try:
-                self._socket = _connected(self.path)
+                self._socket = _connected(self.path, max(FOLLOW_PAUSE_S, deadline - time.monotonic()))
             except NoBroker:
                 if time.monotonic() > deadline:
                     raise why.again() from None
@@ -297,12 +298,23 @@ class Connection:
         return self._gone
 
 
-def _connected(path: str) -> socket.socket:
-    """A connected socket. Raises NoBroker."""
+def _connected(path: str, timeout_s: float | None) -> socket.socket:
+    """A connected socket. Raises NoBroker; ETIMEDOUT when the queue of new connections stays full for so long."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
+        # The kernel waits: a socket that does not block is refused at once by a full queue, and no poll tells of room.
+        _limit(sock, timeout_s)
         sock.connect(path)
+        _limit(sock, None)
     except OSError as error:
         sock.close()
-        raise connect_error(path, error) from error
+        if error.errno == errno.EAGAIN and timeout_s is not None:
+            error = TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        raise connect_error(path, error, timeout_s) from error
     return sock
+
+
+def _limit(sock: socket.socket, timeout_s: float | None) -> None:
+    """Bound how long a blocking socket waits to send or to connect; None is for ever, which is 0 to the kernel."""
+    us = 0 if timeout_s is None else max(1, int(timeout_s * 1e6))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", *divmod(us, 1_000_000)))

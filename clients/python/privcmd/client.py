@@ -30,12 +30,12 @@ class Client(Connection, Methods):
     Args:
         path: The broker's socket; by default $PRIVCMDD_SOCKET, then $XDG_RUNTIME_DIR/privcmdd/broker.sock if
             it exists, then /run/privcmdd/broker.sock.
-        timeout_s: How long each call waits for the broker, in seconds; None is for ever. After a timeout
+        timeout_s: How long connecting, and each call, waits for the broker, in seconds; None is for ever. After one
             (ETIMEDOUT) while a request is only sent in part, or while mapping, the connection is closed, because
             its state is unknown; otherwise it stays usable and the late answer is dropped.
 
     Raises:
-        NoBroker: Nothing listens there; ``errno`` is connect's.
+        NoBroker: Nothing listens there; ``errno`` is connect's, or ETIMEDOUT when its queue stays full.
 
     When guests outlive their broker (``server.state_dir``), or another broker takes over, the next call goes to the
     broker that follows, and waits up to ``timeout_s`` for it (10 s without one). A request that was under way when a

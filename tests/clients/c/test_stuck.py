@@ -16,7 +16,7 @@ import pytest
 
 from privcmd import Client
 from privcmd.broker import PrivateBroker
-from support.c_guests import N_FRAMES, Guests, fill
+from support.c_guests import N_FRAMES, fill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 HANG_S = 60
 """After which a test says that the program hangs."""
-SOON = "0.3"
+SOON = "2"
+"""Seconds that no broker here takes to answer unless it is stopped, on a busy machine too."""
+NO_PORTS = "this file of event channels has no ports any more, and no call of it works"
 WHAT_FOLLOWS = "every call to Xen fails with ENXIO from now on, what is mapped stays"
 
 
@@ -121,21 +123,23 @@ def test_calls_of_a_stopped_broker_time_out(libraries: Path, compiled: Callable[
 
     assert started.returncode == 0, said
     assert said.splitlines() == [
-        f"privcmdd: the broker has not answered within 0.3 s; {WHAT_FOLLOWS}",
-        "privcmdd: the broker has not answered within 0.3 s; this file of event channels has no ports any more, and no "
-        "call of it works",
+        f"privcmdd: the broker has not answered within 2 s; {WHAT_FOLLOWS}",
+        f"privcmdd: the broker has not answered within 2 s; {NO_PORTS}",
     ]
 
 
 @pytest.mark.parametrize("case", ["unmapping_ends", "open_ends", "fork_ends"])
 def test_nothing_waits_for_a_stopped_broker(case: str, libraries: Path, compiled: Callable[..., Path]) -> None:
     """Law: munmap is done, open is ETIMEDOUT, a fork's child finds no broker; one line says that none answers."""
-    with PrivateBroker() as broker, program(libraries, compiled, case, broker.path) as started:
-        with stopped(broker, started):
-            said = started.communicate(timeout=HANG_S)[1]
+    with (
+        PrivateBroker() as broker,
+        program(libraries, compiled, case, broker.path) as started,
+        stopped(broker, started),
+    ):
+        said = started.communicate(timeout=HANG_S)[1]
 
     assert started.returncode == 0, said
-    assert said.count("the broker has not answered within 0.3 s") == 1
+    assert said.count("the broker has not answered within 2 s") == 1
 
 
 def test_a_queue_of_connections_that_is_full_times_out(
@@ -157,7 +161,7 @@ def test_a_queue_of_connections_that_is_full_times_out(
         said = started.communicate(timeout=HANG_S)[1]
 
     assert started.returncode == 0, said
-    assert said == "privcmdd: cannot use the broker: the broker has not answered within 0.3 s\n"
+    assert said == "privcmdd: cannot use the broker: the broker has not answered within 2 s\n"
 
 
 def test_a_handler_runs_while_a_call_waits(libraries: Path, compiled: Callable[..., Path], tmp_path: Path) -> None:

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
 
-from privcmd import PAGE_SIZE, BrokerGone, Client, ForeignMemory, NoBroker, PrivcmdError
+from privcmd import PAGE_SIZE, BrokerGone, Client, ForeignMemory, NoAnswer, NoBroker, PrivcmdError
 from privcmd._demo.cast import Actor
 from privcmd.broker import PrivateBroker
 
@@ -168,6 +171,27 @@ def test_a_broker_that_never_answers_is_given_up() -> None:
         finally:
             os.kill(broker.pid, signal.SIGCONT)
         assert client.closed
+
+
+def test_connecting_is_given_up() -> None:
+    """Law: timeout_s holds for connect too, whose queue may be full, and for the hello that goes before a call."""
+    with contextlib.ExitStack() as stack:
+        path = f"{stack.enter_context(tempfile.TemporaryDirectory())}/socket"
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(1)
+        with Client(path, timeout_s=0.05) as client, pytest.raises(NoAnswer) as unanswered:
+            client.ping()
+        waiting = 0
+        while not waiting:
+            queued = stack.enter_context(socket.socket(socket.AF_UNIX))
+            queued.setblocking(False)
+            waiting = queued.connect_ex(path)
+        with pytest.raises(NoBroker) as full:
+            Client(path, timeout_s=0.05)
+
+    assert [caught.value.errno for caught in (unanswered, full)] == [errno.ETIMEDOUT] * 2
+    assert "was full for 0.05 s" in str(full.value)
 
 
 def test_many_requests_at_once_never_block_each_other(client: Client) -> None:
