@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgpack
 import pytest
 
 import privcmd
@@ -18,6 +20,7 @@ import privcmdd
 from privcmd import Client, ForeignMemory, PrivateBroker
 from privcmd.run import _explain as explain
 from privcmdd.model.findings import FindingKind
+from support.process import Process, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +66,31 @@ def test_health(ctl: Ctl) -> None:
     assert ctl("health").stdout == "ready; clients: 1\n"
     assert document(ctl("health", "--live", "--json")) == {"live": True, "state": "ready", "connections": 1}
     assert run("--socket", "/nonexistent/socket", "health", "--live").returncode == 3
+
+
+def test_health_sees_a_broker_that_drains() -> None:
+    """Law: 4 and `draining` from the signal to the end, while no client can connect; live; and 3 when it has ended."""
+    with Process("--set", "server.drain_timeout_s=3600") as process:
+        process.ready()
+        with process.client() as client:
+            client.flood(msgpack.packb([0, 1, "ping", []]) * 1000, 64 << 20)  # more answers than it ever takes
+            process.signal(signal.SIGTERM)
+            assert process.told()["STOPPING"] == "1"
+
+            assert eventually(lambda: not Path(process.path).exists())
+
+            draining = run("--socket", process.path, "health", "--json")
+            assert (draining.returncode, json.loads(draining.stdout)) == (4, {"live": True, "state": "draining"})
+            assert run("--socket", process.path, "health", "--live").stdout == "draining\n"
+            assert run("--socket", process.path, "ping").returncode == 3
+            with Process(path=process.path) as next_one:
+                next_one.ready()
+                assert run("--socket", process.path, "health").stdout == "ready; clients: 1\n"
+
+            process.signal(signal.SIGTERM)
+            process.wait()
+        assert run("--socket", process.path, "health").returncode == 3
+        assert not list(Path(process.path).parent.glob("*-"))
 
 
 def test_the_socket_can_come_from_the_environment(broker: PrivateBroker) -> None:

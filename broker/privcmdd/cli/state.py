@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import TYPE_CHECKING, Final
 
+from privcmd.errors import NoBroker
 from privcmd.run import _unanswered as unanswered
 from privcmdd.cli import findings, output
 from privcmdd.cli.asking import client_of, show
 from privcmdd.cli.parser import wrong
+from privcmdd.server.listen import drains
 from privcmdd.service.suggest import meant
 
 if TYPE_CHECKING:
@@ -47,10 +48,17 @@ def _ping(parsed: argparse.Namespace) -> int:
 
 
 def _health(parsed: argparse.Namespace) -> int:
-    with client_of(parsed) as client:
-        health = client.health()
-    show(parsed, {"live": True, **dataclasses.asdict(health)}, f"{health.state}; clients: {health.connections}")
-    return 0 if parsed.live or health.state == "ready" else NOT_READY
+    try:
+        with client_of(parsed) as client:
+            health = client.health()
+    except NoBroker as nobody:
+        if not drains(nobody.details["path"]):
+            raise
+        state, facts, more = "draining", {}, ""
+    else:
+        state, facts, more = health.state, {"connections": health.connections}, f"; clients: {health.connections}"
+    show(parsed, {"live": True, "state": state, **facts}, state + more)
+    return 0 if parsed.live or state == "ready" else NOT_READY
 
 
 def _stats(parsed: argparse.Namespace) -> int:

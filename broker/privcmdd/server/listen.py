@@ -4,7 +4,9 @@
 A path has one owner: the process that holds the lock of the file ``PATH.lock`` beside it. The lock ends with the
 process. So a socket that the next owner finds at the path either is left over (connecting is refused; it is
 replaced) or belongs to a program that does not know the lock (connecting works; it is left alone). The new socket
-is bound and listens under another name before it is renamed to the path, so a client that sees it can connect.
+is bound and listens under another name before it is renamed to the path, so a client that sees it can connect. A
+broker that ends renames it once more, to a name at which no client looks for it: while somebody listens there, that
+broker drains.
 
 Plain sockets, no trio: the broker listens before it has imported its slower half, and clients that come
 early wait in the backlog.
@@ -23,8 +25,10 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-# sun_path has 108 bytes with the terminating zero; the temporary name is one longer than the path.
+# sun_path has 108 bytes with the terminating zero; the names beside the path are one longer.
 MAX_PATH_BYTES: Final = 106
+TEMPORARY: Final = "~"
+ASIDE: Final = "-"
 FIRST_ACTIVATED_FD: Final = 3  # SD_LISTEN_FDS_START
 # asm-generic/socket.h; Python has no names for these.
 SO_ACCEPTCONN: Final = 30
@@ -57,6 +61,7 @@ class Listener:
         sock.setblocking(False)
         self.sock = sock
         self.name = name
+        self._at = path  # where the file is, if we are to remove it
         self._path = path
         self._lock = lock
         self._inode = _inode(path) if path is not None else None
@@ -88,22 +93,31 @@ class Listener:
 
     def forget(self) -> None:
         """Leave the path to the broker that has taken over: ``close`` closes descriptors only."""
-        self._inode = None
+        self._at = None
 
-    def unlink(self) -> None:
-        """Remove the path, if it is still our socket's, so that no new client can connect. Idempotent."""
-        if self._path is not None and self._inode is not None and _inode(self._path) == self._inode:
-            Path(self._path).unlink()
-        self._inode = None
+    def withdraw(self) -> None:
+        """Take the socket away from its path, if it is still there, so that no new client can connect."""
+        if path := self._file():
+            self._at = path + ASIDE
+            Path(path).rename(self._at)
 
-    def close(self) -> None:
-        """Remove the path, close the socket and release the lock for the next owner. Idempotent."""
-        self.unlink()
-        self.sock.close()
+    def release(self) -> None:
+        """Leave the path to its next owner. Idempotent."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-            self._path = None
+
+    def close(self) -> None:
+        """Remove the socket's file, close it and release the lock for the next owner. Idempotent."""
+        if path := self._file():
+            Path(path).unlink()
+        self._at = None
+        self.sock.close()
+        self.release()
+
+    def _file(self) -> str | None:
+        """Where the socket's file is, if there still is one."""
+        return self._at if self._at and _inode(self._at) == self._inode else None
 
 
 def bind(path: str, *, mode: int, backlog: int) -> Listener:
@@ -193,7 +207,7 @@ def _in_use(path: str, owner: str) -> ListenError:
 
 
 def _bind_and_rename(path: str, mode: int, backlog: int) -> socket.socket:
-    temporary = path + "~"  # nobody else uses this name: we hold the lock
+    temporary = path + TEMPORARY  # nobody else uses this name: we hold the lock
     try:
         if stat.S_ISSOCK(os.lstat(temporary).st_mode):
             Path(temporary).unlink()
@@ -215,6 +229,19 @@ def _bind_and_rename(path: str, mode: int, backlog: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def drains(path: str) -> bool:
+    """Whether a broker that has listened at a path has yet to end: it takes no new clients."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path + ASIDE)
+        except BlockingIOError:  # others look too, and nobody accepts them
+            return True
+        except OSError:
+            return False
+    return True
 
 
 def adopt(fd: int, name: str | None = None) -> Listener:

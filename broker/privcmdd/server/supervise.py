@@ -480,13 +480,16 @@ class Supervisor:
         self._broker.world.draining = True
         self._notifier.stopping(f"Draining {len(self._peers)} connections")
         for listener in self._listeners:
-            listener.unlink()
+            listener.withdraw()
             # What waits in the backlog of our own socket has arrived. The next process that the service manager
             # starts serves the backlog of a socket that was handed in.
             with contextlib.suppress(OSError):
                 while listener.ours and self._accept_one(listener.sock):
                     pass
-            listener.close()
+            if listener.ours:
+                listener.release()
+            else:
+                listener.close()
         if await self._end_connections():
             return DRAINED
         self._log.warning("stopping with answers not taken", connections=len(self._peers))
