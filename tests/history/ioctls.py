@@ -93,6 +93,8 @@ def in_slices(world: World, request: Batch, few: int) -> Generator[Kind, None, N
     unlooked = request.space.kind == "linux" and request.prot == 0 and known
     while n > few and not unlooked and len(request.found) + size < n:
         request.advance(size)
+        if request.stopped:
+            return
         yield "slice"
     request.advance(n)
 
@@ -182,7 +184,7 @@ def entries_uvm(
             if ready and prot != prot_before:
                 flush()
             world.check_known(record, domid, range(mfn, mfn + n))
-            request = Batch(naive, start, domid, list(range(mfn, mfn + n)), prot)
+            request = Batch(naive, start, domid, list(range(mfn, mfn + n)), prot, stops=True)
             yield from held(world, request, ready)
             bad = next((frame for frame in request.found if not isinstance(frame, Frame)), 0)
             if bad:
@@ -208,7 +210,7 @@ def entries_linux(
             at, vma = naive.check_entry_linux(domid, entry, last, True)
             if n:
                 world.check_known(record, domid, range(mfn, mfn + n))
-                request = Batch(naive, at, domid, list(range(mfn, mfn + n)), naive.pages[at].prot)
+                request = Batch(naive, at, domid, list(range(mfn, mfn + n)), naive.pages[at].prot, stops=True)
                 vma.used = done > 0  # others see what was there before, until its first entry is in
                 yield from held(world, request, [])
                 vma.used = True

@@ -283,8 +283,10 @@ def test_a_broker_without_turns_is_wrong(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_broker_that_looks_too_early_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """All frames are looked up in the first slice; the others only pretend."""
 
-    def early(space: Any, domid: int, gmfns: Any, protection: int | None = None) -> Generator[None, None, Any]:
-        found = foreign.get(space.machine, domid, gmfns, protection)
+    def early(
+        space: Any, domid: int, gmfns: Any, protection: int | None = None, *, stop: bool = False
+    ) -> Generator[None, None, Any]:
+        found = foreign.get(space.machine, domid, gmfns, protection, stop=stop)
         try:
             if not isinstance(gmfns, list):
                 for _ in range(space.slice_frames, len(gmfns), space.slice_frames):

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 PLUG_IN = """
 from privcmdd.model.machine import foreign
 get = foreign.get
-def one_too_many(machine, domid, names, protection=None):
-    mfns, errors = get(machine, domid, names, protection)
+def one_too_many(machine, domid, names, protection=None, **options):
+    mfns, errors = get(machine, domid, names, protection, **options)
     if 7 in names:
         machine.frames.refs[mfns[0]] += 1
     return mfns, errors

@@ -92,8 +92,8 @@ def test_an_answer_that_breaks_law_6_is_found(monkeypatch: pytest.MonkeyPatch) -
     desk, one, _ = mapped()
     get = foreign.get
 
-    def broken(*args: Any) -> tuple[Any, Any]:
-        return get(*args)[0], [-22, 0]
+    def broken(*args: Any, **options: Any) -> tuple[Any, Any]:
+        return get(*args, **options)[0], [-22, 0]
 
     monkeypatch.setattr(foreign, "get", broken)
     reply = desk.reply(one, "privcmd.mmapbatch_v2", dom=1, addr=BASE, arr=[1, 2])

@@ -48,7 +48,7 @@ def test_a_mapping_populates_from_the_cache(n: int) -> None:
         world.check()
 
 
-@pytest.mark.parametrize("n_more", [0, 20])
+@pytest.mark.parametrize("n_more", [0, 30])
 def test_an_empty_cache_crashes_the_domain(n_more: int) -> None:
     """What the cache has is given out, the rest is EINVAL, and the domain has shut down; it can still be mapped."""
     world, domain = demanding(2)
@@ -58,6 +58,19 @@ def test_an_empty_cache_crashes_the_domain(n_more: int) -> None:
 
     assert errors == [0, 0, -errno.EINVAL, -errno.EINVAL, *[0] * n_more]
     assert (domain.shutdown, domain.n_cached, domain.n_pod) == (CRASHED, 0, 14)
+    world.check()
+
+
+@pytest.mark.parametrize("n_more", [0, 30])
+def test_the_cache_serves_frames_in_the_order_of_asking(n_more: int) -> None:
+    """Law: it is the frame asked for last that finds the cache empty, not the one of the highest number."""
+    world, _ = demanding(2)
+    high, low, lower = WAITING[3], WAITING[1], WAITING[0]
+    space = world.space(Linux(), n_pages=4 + n_more)
+
+    errors = errors_of(batch(space, 1, BASE, [high, low, high, lower, *[1] * n_more]))
+
+    assert errors == [0, 0, 0, -errno.EINVAL, *[0] * n_more]
     world.check()
 
 

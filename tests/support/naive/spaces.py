@@ -58,12 +58,20 @@ class Batch:
     domid: int
     gmfns: list[int]
     prot: int
+    stops: bool = False  # at the first bad frame
     found: list[Frame | int] = field(default_factory=list)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it has come to the frame at which it stops."""
+        return self.stops and any(not isinstance(frame, Frame) and frame != 0 for frame in self.found[-1:])
 
     def advance(self, n_frames: int) -> None:
         """Look up the next frames; good ones stay referenced until the batch ends."""
         at = len(self.found)
         for gmfn in self.gmfns[at : at + n_frames]:
+            if self.stopped:
+                return
             self.found.append(self.space.look_up(self.domid, gmfn, self.prot))
 
     def abandon(self) -> None:

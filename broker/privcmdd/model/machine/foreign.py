@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from privcmdd.model.machine.machine import Machine
 
 
-def get(machine: Machine, domid: int, gmfns: Gmfns, protection: int | None = None) -> tuple[Mfns, Errors | None]:
+def get(
+    machine: Machine, domid: int, gmfns: Gmfns, protection: int | None = None, *, stop: bool = False
+) -> tuple[Mfns, Errors | None]:
     """Look frames up and take a reference to each good one, in one step.
 
     Args:
@@ -37,11 +39,14 @@ def get(machine: Machine, domid: int, gmfns: Gmfns, protection: int | None = Non
             mfns of a PV domain. A list (at most ``FEW``) or (n,) uint64.
         protection: The protection that the frames are to be mapped with: it decides whether Xen's own tables and
             pinned page tables can be mapped. None: only frames of ordinary domains are looked up.
+        stop: Stop at the first frame that fails, as one hypercall for all frames does (do_mmu_update): frames behind
+            it are not populated on demand, and no pager is told of them.
 
     Returns:
         The mfns, ``NO_FRAME`` where there is none; and None when all frames are good, else the negative errno of
         each frame (0 for a good one): -ESRCH no such domain, -EINVAL not populated, -ENOENT paged out, -EPERM no
-        RAM, -EBUSY not the domain's. Both are in the form of ``gmfns``. For a PVH dom0, a frame of DOMID_XEN is
+        RAM, -EBUSY not the domain's. Both are in the form of ``gmfns``, and with ``stop`` the first frame that
+        fails is the last in both. For a PVH dom0, a frame of DOMID_XEN is
         ``NO_FRAME`` with no error: nothing is mapped for it.
     """
     domain = machine.domains.get(domid)
@@ -54,7 +59,7 @@ def get(machine: Machine, domid: int, gmfns: Gmfns, protection: int | None = Non
     )
     plain = not guarded and machine.injection is None
     if isinstance(gmfns, list) and domain is not None and machine.host.dom0 == "pv" and plain:
-        return _get_few(machine, domain, gmfns)
+        return _get_few(machine, domain, gmfns, stop=stop)
     listed = isinstance(gmfns, list)
     asked = np.asarray(gmfns, dtype=np.uint64)
     mfns: npt.NDArray[np.uint32]
@@ -65,13 +70,19 @@ def get(machine: Machine, domid: int, gmfns: Gmfns, protection: int | None = Non
         assert protection is not None
         mfns, errors = _absent(machine, domid, asked, protection)
     elif machine.host.dom0 == "pv":
-        mfns, errors = _look(machine, domain, asked & np.uint64(FRAME_MASK))
+        mfns, errors = _look(machine, domain, asked & np.uint64(FRAME_MASK), stop=stop)
     else:
-        mfns, errors = _look_translated(machine, domain, asked)
+        mfns, errors = _look_translated(machine, domain, asked, stop=stop)
     if guarded and domain is not None:
         mfns, errors = page_types.refuse_tables(domain, mfns, errors)
+    if stop and errors is not None:
+        end = _end(errors != 0)
+        asked, mfns, errors = asked[:end], mfns[:end], errors[:end]
     if machine.injection is not None:
         mfns, errors = machine.injection(domid, asked, mfns, errors)
+        if stop and errors is not None:
+            end = _end(errors != 0)
+            asked, mfns, errors = asked[:end], mfns[:end], errors[:end]
     if machine.host.dom0 == "pv" and int(asked.max(initial=0)) > FRAME_MASK:
         cut = asked[(asked > np.uint64(FRAME_MASK)) & (mfns != NO_FRAME)]
         if len(cut):
@@ -80,6 +91,11 @@ def get(machine: Machine, domid: int, gmfns: Gmfns, protection: int | None = Non
     if listed:
         return mfns.tolist(), None if errors is None else errors.tolist()
     return mfns, errors
+
+
+def _end(fails: npt.NDArray[np.bool_]) -> int:
+    """Return the index behind the first frame that fails; behind the last frame when none does."""
+    return int(fails.argmax()) + 1 if fails.any() else len(fails)
 
 
 def _bits_lost(machine: Machine, domid: int, gmfn: int, n_frames: int = 1) -> None:
@@ -142,7 +158,7 @@ def _is_table(machine: Machine, gmfns: npt.NDArray[np.uint64]) -> npt.NDArray[np
 
 
 def _look(
-    machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64]
+    machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64], *, stop: bool
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
     index = gmfns.view(np.int64)  # 40 bits: never negative
     if domain.translated:
@@ -151,7 +167,7 @@ def _look(
             mfns = p2m[index]
             if int(mfns.min(initial=FIRST_RAM)) >= FIRST_RAM and int(mfns.max(initial=0)) < DEVICE:
                 return mfns, None
-        return _look_up(machine, domain, index)
+        return _look_up(machine, domain, index, stop=stop)
     inside = (index >= FIRST_RAM) & (index < machine.frames.n_frames)
     mfns = np.where(inside, index, NO_FRAME).astype(np.uint32)
     own = machine.frames.owner[mfns] == domain.domid
@@ -165,17 +181,24 @@ def _look(
 
 
 def _look_up(
-    machine: Machine, domain: Domain, index: npt.NDArray[np.int64]
+    machine: Machine, domain: Domain, index: npt.NDArray[np.int64], *, stop: bool
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
-    """Look gfns up of which some may be absent, paged out, or to be populated on demand now."""
-    known = index < len(domain.p2m)
-    mfns = np.zeros(len(index), dtype=np.uint32)
-    mfns[known] = domain.p2m[index[known]]
-    if (mfns == POD).any():
-        pod.demand_populate(machine, domain, index[mfns == POD])
-        mfns[known] = domain.p2m[index[known]]
-    errors = np.zeros(len(index), dtype=np.int32)
-    errors[(mfns < FIRST_RAM) | (mfns >= DEVICE)] = -errno.EINVAL
+    """Look gfns up of which some may be absent, paged out, or to be populated on demand now.
+
+    With ``stop``, the first frame that fails is the last that is looked at.
+    """
+    mfns = _entries(domain, index)
+    waits = mfns == POD
+    if stop:
+        end = _end(~waits & _unfit(mfns))
+        index, mfns, waits = index[:end], mfns[:end], waits[:end]
+    if waits.any():
+        pod.demand_populate(machine, domain, index[waits])
+        mfns = _entries(domain, index)
+    errors = np.where(_unfit(mfns), -errno.EINVAL, 0).astype(np.int32)
+    if stop:
+        end = _end(errors != 0)  # the PoD cache may have been empty
+        index, mfns, errors = index[:end], mfns[:end], errors[:end]
     paged = mfns >= PAGED
     if paged.any() and machine.host.dom0 == "pv":  # a PVH dom0 is told EINVAL, and no pager (p2m_add_foreign)
         errors[paged] = -errno.ENOENT
@@ -184,13 +207,27 @@ def _look_up(
     return mfns, errors if errors.any() else None
 
 
+def _entries(domain: Domain, index: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+    """Return a copy of p2m entries; ``NO_FRAME`` for a gfn past the p2m."""
+    known = index < len(domain.p2m)
+    mfns = np.zeros(len(index), dtype=np.uint32)
+    mfns[known] = domain.p2m[index[known]]
+    return mfns
+
+
+def _unfit(mfns: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+    """Return for each p2m entry whether it has no frame that can be mapped now."""
+    return (mfns < FIRST_RAM) | (mfns >= DEVICE)
+
+
 def _look_translated(
-    machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64]
+    machine: Machine, domain: Domain, gmfns: npt.NDArray[np.uint64], *, stop: bool
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
     """Look frames up for a PVH dom0: all 64 bits of a gmfn count, and every failure is EINVAL."""
     if domain.translated:
         within = gmfns < np.uint64(len(domain.p2m))
-        return _look_up(machine, domain, np.where(within, gmfns, np.uint64(len(domain.p2m))).astype(np.int64))
+        index = np.where(within, gmfns, np.uint64(len(domain.p2m))).astype(np.int64)
+        return _look_up(machine, domain, index, stop=stop)
     inside = gmfns < np.uint64(machine.frames.n_frames)
     mfns = np.where(inside, gmfns, np.uint64(NO_FRAME)).astype(np.uint32)
     own = inside & (machine.frames.owner[mfns] == domain.domid)
@@ -198,7 +235,7 @@ def _look_translated(
     return mfns, None if own.all() else np.where(own, 0, -errno.EINVAL).astype(np.int32)
 
 
-def _get_few(machine: Machine, domain: Domain, gmfns: list[int]) -> tuple[list[int], list[int] | None]:
+def _get_few(machine: Machine, domain: Domain, gmfns: list[int], *, stop: bool) -> tuple[list[int], list[int] | None]:
     mfns = [NO_FRAME] * len(gmfns)
     errors: list[int] | None = None
     refs = machine.frames.refs_of
@@ -229,6 +266,8 @@ def _get_few(machine: Machine, domain: Domain, gmfns: list[int]) -> tuple[list[i
             if error:
                 errors = errors or [0] * len(gmfns)
                 errors[i] = error
+                if stop:
+                    return mfns[: i + 1], errors[: i + 1]
             else:
                 refs[mfn] += 1
                 mfns[i] = mfn

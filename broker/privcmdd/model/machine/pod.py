@@ -78,7 +78,7 @@ def set_target(machine: Machine, domid: int, target_pages: int) -> None:
 def demand_populate(machine: Machine, domain: Domain, gfns: npt.NDArray[np.int64]) -> None:
     """Populate guest frames that are looked up for the first time; the domain crashes when its cache is empty."""
     wanted = gfns.astype(np.uint64)
-    wanted = distinct(wanted) if repeated(wanted).any() else wanted
+    wanted = wanted[~repeated(wanted)]
     n_done = min(len(wanted), domain.n_cached, machine.frames.n_free)
     memory.allocate(machine, domain, wanted[:n_done])
     domain.n_cached -= n_done

@@ -39,7 +39,6 @@ from privcmdd.model.privcmd.requests import (
     get_frames,
     get_resource,
     give_up,
-    put_frames,
     run_of,
 )
 from privcmdd.model.units import (
@@ -224,7 +223,7 @@ class Linux:
         return answer
 
     def _get(
-        self, space: AddressSpace, vma: Entry, domid: int, start: int, gmfns: Gmfns
+        self, space: AddressSpace, vma: Entry, domid: int, start: int, gmfns: Gmfns, *, stop: bool = False
     ) -> Generator[None, None, tuple[Mfns, Errors | None]]:
         space.reserve(start, start + (len(gmfns) << PAGE_SHIFT), n_frames=len(gmfns))
         try:
@@ -233,7 +232,7 @@ class Linux:
                 return np.zeros(len(gmfns), dtype=np.uint32), None
             if self.host.build == "debug" and self.host.dom0 == "pv":
                 gmfns = without_marked(gmfns)
-            return (yield from get_frames(space, domid, gmfns, vma.reach))
+            return (yield from get_frames(space, domid, gmfns, vma.reach, stop=stop))
         except BaseException:
             space.abandon()
             raise
@@ -435,9 +434,9 @@ class Linux:
         """Map consecutive frames until one fails; the frames before it stay mapped."""
         if domid not in space.machine.domains and domid not in NOBODYS:
             raise no_such_domain(domid)
-        mfns, errors = yield from self._get(space, vma, domid, at, gmfns)
+        mfns, errors = yield from self._get(space, vma, domid, at, gmfns, stop=True)
+        index = len(mfns) if errors is None else len(mfns) - 1
         try:
-            index = len(mfns) if errors is None else int(np.flatnonzero(errors)[0])
             self._fill(space, vma, domid, at, mfns[:index])
         except BaseException:
             give_up(space, mfns)
@@ -445,7 +444,6 @@ class Linux:
         arrays.append(mfns[:index])
         if errors is None:
             return
-        put_frames(space, mfns[index:])
         space.counters.frames_failed += 1
         raise ModelError(
             -int(errors[index]),

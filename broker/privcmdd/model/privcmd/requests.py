@@ -96,31 +96,33 @@ class Stopped(ModelError):  # noqa: N818 - a ModelError like the others, with th
 
 
 def get_frames(
-    space: AddressSpace, domid: int, gmfns: Gmfns, protection: int | None = None
+    space: AddressSpace, domid: int, gmfns: Gmfns, protection: int | None = None, *, stop: bool = False
 ) -> Generator[None, None, tuple[Mfns, Errors | None]]:
     """Get references to frames, in slices, and yield between two slices.
 
-    Closing the generator, or an error, puts the references again. For ``protection`` and what is returned see
-    ``foreign.get``.
+    Closing the generator, or an error, puts the references again. For ``protection``, ``stop`` and what is
+    returned see ``foreign.get``.
     """
     machine = space.machine
     n = len(gmfns)
     if isinstance(gmfns, list) or n <= space.slice_frames:
-        return foreign.get(machine, domid, gmfns, protection)
+        return foreign.get(machine, domid, gmfns, protection, stop=stop)
     mfns = np.zeros(n, dtype=np.uint32)
     errors = np.zeros(n, dtype=np.int32)
     failed = False
     done = 0
     try:
         while True:
-            part = slice(done, done + space.slice_frames)
-            mfns[part], part_errors = foreign.get(machine, domid, gmfns[part], protection)
+            asked = gmfns[done : done + space.slice_frames]
+            found, part_errors = foreign.get(machine, domid, asked, protection, stop=stop)
+            part = slice(done, done + len(found))
+            mfns[part] = found
             if part_errors is not None:
                 errors[part] = part_errors
                 failed = True
-            done += space.slice_frames
-            if done >= n:
-                return mfns, errors if failed else None
+            done = part.stop
+            if done == n or (failed and stop):
+                return mfns[:done], errors[:done] if failed else None
             yield
     except BaseException:
         put_frames(space, mfns)

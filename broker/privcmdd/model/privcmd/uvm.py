@@ -243,10 +243,10 @@ class Uvm:
 
     def _get_all(self, space: AddressSpace, domid: int, gmfns: Gmfns) -> Generator[None, None, Mfns]:
         """Get references to all frames of an entry, or raise the error of the first frame that fails."""
-        mfns, errors = yield from get_frames(space, domid, gmfns)
+        mfns, errors = yield from get_frames(space, domid, gmfns, stop=True)
         if errors is not None:
             put_frames(space, mfns)
-            index = int(np.flatnonzero(errors)[0])
+            index = len(errors) - 1
             raise ModelError(
                 -int(errors[index]),
                 f"frame {int(gmfns[index]):#x} of domain {domid} cannot be mapped",
