@@ -18,6 +18,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd.model.errors import ModelError
+from privcmdd.server.intake import Intake
 from privcmdd.server.logs import Log
 from privcmdd.server.peer import Conduct, Peer
 from privcmdd.server.turns import Turns
@@ -204,6 +205,7 @@ class World:
         self._turns = Turns(plan.quantum_s)
         self.broker.world.machine.pace = plan.pace
         self._hang_ups = HangUps(self.kernel.checkpoint)
+        self._intake = Intake()
         self._conduct = Conduct(
             plan.settings.limits.connection_queued_bytes, plan.linger_s, math.inf, math.inf, math.inf
         )
@@ -361,6 +363,7 @@ class World:
             session,
             turns=self._turns,
             hang_ups=self._hang_ups,  # type: ignore[arg-type] # of sockets in memory
+            intake=self._intake,
             conduct=self._conduct,
             log=Reasons(client),
             fork=lambda function: self.kernel.start(f"output of client {client.number}", function),

@@ -27,6 +27,7 @@ class Slot(StrEnum):
     SPACES = "spaces"  # address spaces
     BATCHES = "batches"  # map requests in flight
     QUEUED_BYTES = "queued_bytes"  # output that the client has not taken
+    INCOMING_BYTES = "incoming_bytes"  # messages that come in pieces, until their requests are done
     FDS = "fds"  # descriptors held for the client
 
 

@@ -98,6 +98,8 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("limits", "batches", _LIMITS.batches, "requests, per uid", "mapping requests at work at one time", 1),
     Key("limits", "queued_bytes", _LIMITS.queued_bytes, "bytes, per uid",
         "answers not taken yet; a connection that would go beyond it is closed", 65_536),
+    Key("limits", "incoming_bytes", _LIMITS.incoming_bytes, "bytes, per uid",
+        "messages of more than 16 KiB, until they are answered; above it the next ones wait", 17_825_792),
     Key("limits", "fds", _LIMITS.fds, "descriptors, per uid", "one for each connection", 1),
     Key("limits", "connection_queued_bytes", _LIMITS.connection_queued_bytes, "bytes, per connection",
         "answers not taken yet; above it no more requests of the connection are read", 4096),

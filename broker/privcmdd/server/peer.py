@@ -27,6 +27,7 @@ import trio
 from privcmdd.model.errors import ModelError
 from privcmdd.server import fdpass, waits
 from privcmdd.server.hangups import TELLING
+from privcmdd.server.intake import FREE_BYTES
 from privcmdd.server.outbox import TAKEN_S, Outbox
 from privcmdd.service.holds import LONG_S
 from privcmdd.service.steps import MIDWAY, Delay, GivenUp, Ticket
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from privcmdd.server.closer import Closer
     from privcmdd.server.hangups import HungUp
+    from privcmdd.server.intake import Intake
     from privcmdd.server.logs import Log
     from privcmdd.server.outbox import Fork
     from privcmdd.server.turns import Turns
@@ -121,6 +123,7 @@ class Peer:
         "_deadline",
         "_fork",
         "_hang_ups",
+        "_intake",
         "_log",
         "_outbox",
         "_parked",
@@ -140,6 +143,7 @@ class Peer:
         *,
         turns: Turns,
         hang_ups: HungUp,
+        intake: Intake,
         conduct: Conduct,
         log: Log,
         fork: Fork,
@@ -155,6 +159,7 @@ class Peer:
             session: The session that the requests belong to.
             turns: Whose turn it is.
             hang_ups: Who has hung up.
+            intake: Gives room to messages that come in pieces.
             conduct: How to treat the peer.
             log: Where lines about errors go.
             fork: Runs an async function beside the caller.
@@ -185,6 +190,7 @@ class Peer:
         self._parked: trio.CancelScope | None = None  # what the peer waits in that depends on others
         self._hang_ups = hang_ups
         hang_ups.join(sock, self)
+        self._intake = intake
         self._turns = turns
         self._place = turns.join(session.identity.uid)
         self._woken = 0.0  # the clock when it was woken, or when its turn began
@@ -266,6 +272,7 @@ class Peer:
             return
         self._closed = True
         self._tell_caught_up()
+        self._intake.leave(self._session.uid_account, self._session.incoming)
         self._turns.leave(self._place)
         trio.lowlevel.notify_closing(self._sock)
         self._hang_ups.leave(self._sock)
@@ -393,11 +400,37 @@ class Peer:
             if replies or outbox.n_bytes:
                 await self._send(replies)
             n_bytes = 0
-            size_bytes = BULK_READ_BYTES if connection.state is inside_message else READ_BYTES
+            if connection.state is inside_message:
+                size_bytes = BULK_READ_BYTES
+                if connection.n_expected > FREE_BYTES and not await self._enter():
+                    return False
+            else:
+                size_bytes = READ_BYTES
+                if session.incoming.amount:
+                    self._intake.leave(session.uid_account, session.incoming)
             if not self._alone and len(data) < READ_BYTES and size_bytes == READ_BYTES:
                 last = await self._readable()  # with others at work, a look would mostly find nothing
             elif perf_counter() - self._woken >= quantum_s:
                 last = await self._turn()
+
+    async def _enter(self) -> bool:
+        """Get room for a message that comes in pieces, or wait for it. Returns False when there never will be."""
+        session, n_bytes = self._session, self._connection.n_expected
+        try:
+            if not self._intake.enter(session.uid_account, session.incoming, n_bytes):
+                self._rest()
+                with trio.CancelScope() as self._parked:
+                    await self._intake.wait(session.uid_account, session.incoming, n_bytes)
+                if self._parked.cancelled_caught:
+                    raise PeerGone
+                self._parked = None
+                self._awaited = None  # the peer has its time for the rest from now on
+                self._woken = perf_counter()
+                await self._turn(woken=True)
+        except ModelError as refusal:
+            self._complain("incoming_bytes", "connection closed: no room for the message", str(refusal))
+            return False
+        return True
 
     async def _readable(self) -> float:
         """Wait until something has arrived, and for the turn if others have turns.

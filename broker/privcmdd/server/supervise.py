@@ -32,6 +32,7 @@ from privcmdd.server.config import ConfigError
 from privcmdd.server.handover import Holdings
 from privcmdd.server.hangups import HangUps
 from privcmdd.server.host_files import HostFiles
+from privcmdd.server.intake import Intake
 from privcmdd.server.listen import bar_descriptors
 from privcmdd.server.peer import Conduct, Peer
 from privcmdd.server.report import Reports
@@ -128,6 +129,7 @@ class Supervisor:
         self._peers: dict[Session, Peer] = {}
         self._closer = Closer(self._fork)
         self._hang_ups = HangUps()
+        self._intake = Intake()
         self._nobody_left = trio.Event()
         self._n_connections = 0
         self._n_fds, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -389,6 +391,7 @@ class Supervisor:
                 session,
                 turns=self._turns,
                 hang_ups=self._hang_ups,
+                intake=self._intake,
                 conduct=self._conduct,
                 log=self._log,
                 fork=self._fork,

@@ -97,6 +97,7 @@ class Broker:
             charges,
             output=own.charge(Slot.QUEUED_BYTES),
             descriptors=own.charge(Slot.FDS),
+            incoming=own.charge(Slot.INCOMING_BYTES),
         )
         world.sessions[number] = session
         return session
@@ -122,7 +123,7 @@ class Broker:
                 leave(world, session)
             except Exception as problem:  # noqa: BLE001 - a bug met here: what else the session holds is given back all the same
                 self.report(problem, session)
-        for charge in (*session.charges, session.output, session.descriptors):
+        for charge in (*session.charges, session.output, session.descriptors, session.incoming):
             charge.release()
         del world.sessions[session.number]
         if session.uid_account.idle:

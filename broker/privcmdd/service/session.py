@@ -122,6 +122,7 @@ class Session:
         numbers: The numbers of its request's steps, when the client asked for them (feature ``seq``).
         ports: Its ports of domain 0's event channels.
         descriptors: The charge for descriptors that the client has not taken yet.
+        incoming: The charge for a message that comes in pieces.
         owes: What its requests have left to be given back, in slices.
         events_of: The only domain whose ports it may bind to after ``evtchn.restrict``.
     """
@@ -134,6 +135,7 @@ class Session:
     charges: list[Charge]
     output: Charge
     descriptors: Charge
+    incoming: Charge
     residence: Residence | None = None
     forked: list[Residence] = field(default_factory=list)
     restricted_to: int | None = None

@@ -77,6 +77,11 @@ class Scanner:
     def __init__(self) -> None:
         self._reset()
 
+    @property
+    def n_expected(self) -> int:
+        """How long the unfinished message is at least, as far as its headers have told; in bytes, 0 without one."""
+        return self._offset
+
     def _reset(self) -> None:
         self._offset = 0  # of the next header, from the message's first byte
         self._left = 1  # values still to come in the innermost open container; 1 for the message itself

@@ -124,6 +124,11 @@ class Connection:
         """The state of the connection."""
         return self._state
 
+    @property
+    def n_expected(self) -> int:
+        """How many bytes are kept, or will be, of the unfinished message, as far as its headers have told."""
+        return max(len(self._buffer), self._scanner.n_expected)
+
     def receive(self, data: Buffer) -> list[Event]:
         """Decode the bytes of one read.
 
