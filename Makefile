@@ -11,7 +11,7 @@ PROFILE ?= default
 SEEDS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants bench generate history model-check coverage lock image install zig wheel site links manuals news pictures clean
+.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants survivors bench generate history model-check coverage lock image install zig wheel site links manuals news pictures clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -57,6 +57,9 @@ fresh: ## the README's first commands in bare roots of Debian, as root and as a 
 
 mutants: $(READY) shim ## plant real bugs, one at a time; the tests must notice each
 	$(BIN)/python tests/mutants/run.py
+
+survivors: $(READY) shim ## plant random bugs in FILE=, a file or folder, and list those that tests let live; N=50 SEED=1
+	$(BIN)/python tests/mutants/survivors.py $(FILE) -n $(or $(N),50) --seed $(or $(SEED),1) $(ARGS)
 
 sim: $(READY) ## simulate whole brokers: SEEDS=1000, or SEEDS=A:B
 	cd tests && ../$(BIN)/python -m sim --seeds $(SEEDS)

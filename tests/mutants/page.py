@@ -35,6 +35,23 @@ The patches are in [`tests/mutants`](../../tests/mutants); this page is made fro
 to the code. Then plant the same bug in the new code by hand, replace the old diff by `git diff -U1`, undo the change,
 and run `python tests/mutants/run.py NAME`.
 
+## Random mutants
+
+Whoever writes a bug down has thought of it, and so have the tests. Random bugs are thought of by nobody:
+
+```console
+$ make survivors FILE=broker/privcmdd/model/machine/p2m.py N=50 SEED=1
+```
+
+The command plants small changes in a file, or in the files of a folder: a comparison turned, a bound one off, a guard
+that is always true or never, an effect forgotten, another operation on numbers. Of a file of Python it runs the tests
+that were seen to run the changed line, the quickest first, up to the first failure; of a file of C, all that are quick.
+It lists the mutants that lived. The same seed takes the same sample of the same text.
+
+A mutant that lived is a test that is missing, or it changes nothing that anybody can see. The latter are written down
+in [`equivalent.txt`](../../tests/mutants/equivalent.txt), each with the reason, and are not counted.
+[Evidence](evidence.md) has the share that is killed.
+
 ## The mutants
 
 | class | stands for | mutant | the bug | law | noticed first by |
