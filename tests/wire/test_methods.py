@@ -10,7 +10,7 @@ import pytest
 
 from privcmdd.wire import limits
 from privcmdd.wire.methods import COMMON_ERRORS, METHODS, Field, Frames, Method, Param, ParamError, validate
-from privcmdd.wire.params import CHECKS, MISSING, TYPES
+from privcmdd.wire.params import CHECKS, MISSING, ROWS, TYPES
 from privcmdd.wire.schema import describe
 from privcmdd.wire.signature import RESULT_TYPES
 
@@ -238,6 +238,76 @@ def test_names_can_be_printed(name: object) -> None:
     assert errors_of("str", name).errno == errno.EINVAL
 
 
+BOUNDED: dict[str, tuple[object, int]] = {
+    "ints": (0, limits.NAMES),
+    "strs": ("x", limits.NAMES),
+    "bins": (b"", limits.NAMES),
+    "entries": ({"va": 0, "mfn": 0, "npages": 1}, limits.NAMES),
+}
+
+
+@pytest.mark.parametrize("kind", BOUNDED)
+def test_a_list_has_a_largest_length(kind: str) -> None:
+    """The last length is taken, with the bound of the type or the parameter's own; one more is E2BIG."""
+    item, most = BOUNDED[kind]
+
+    assert check(kind, [item] * most) == [item] * most
+    assert errors_of(kind, [item] * (most + 1)).errno == errno.E2BIG
+    assert check(kind, [item] * 3, most=3) == [item] * 3
+    assert errors_of(kind, [item] * 4, most=3).errno == errno.E2BIG
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        ("ints", [0, 2**53 - 1], (-1, 2**53, True, "1", None)),
+        ("strs", ["", "x" * limits.NAME_CHARACTERS], ("x" * (limits.NAME_CHARACTERS + 1), b"x", 1, None)),
+        ("bins", [b"", b"x"], ("x", 1, None, [])),
+    ],
+)
+def test_a_bad_item_of_a_list_is_pointed_at(kind: str, good: list[object], bad: tuple[object, ...]) -> None:
+    """Each item is looked at, the last as well as the first; the index is in the text."""
+    assert check(kind, good) == good
+    for item in bad:
+        for at in (0, 2):
+            error = errors_of(kind, [*good[:at], item, *good[at:]])
+            assert (error.errno, error.text.partition(":")[0]) == (errno.EINVAL, f"key[{at}]")
+
+
+def test_a_text_or_a_bin_has_a_largest_size() -> None:
+    """The last size is taken; a longer bin is E2BIG, a longer text EINVAL."""
+    assert check("str", "x" * limits.NAME_CHARACTERS) == "x" * limits.NAME_CHARACTERS
+    assert check("str", "xyz", most=3) == "xyz"
+    assert errors_of("str", "wxyz", most=3).errno == errno.EINVAL
+    assert check("bin", b"xyz", most=3) == b"xyz"
+    assert errors_of("bin", b"wxyz", most=3).errno == errno.E2BIG
+    assert check("bin", bytes(limits.LENT_BYTES + 1)) == bytes(limits.LENT_BYTES + 1)
+
+
+def test_no_frames_is_an_answer_only_where_the_row_says_so() -> None:
+    """Nil is taken of a parameter that is nullable, and of no other."""
+    assert check("frames", None, nullable=True) is None
+    assert errors_of("frames", None).errno == errno.EINVAL
+
+
+def test_what_an_entry_lacks_is_named() -> None:
+    """A missing field and one that is no number have sentences of their own."""
+    lacking = errors_of("entries", [{"va": 0, "mfn": 0, "more": 1}])
+    wrong = errors_of("entries", [{"va": 0, "mfn": 0, "npages": "1"}])
+
+    assert lacking.text.endswith('it lacks "npages"')
+    assert wrong.text.startswith("key[0].npages: ")
+
+
+def test_an_error_shows_as_much_of_a_value_as_fits() -> None:
+    """60 characters whole; of more, 57 and dots. A key is named whole up to the length of a name."""
+    assert errors_of("u32", "x" * 58).text.startswith(f"key: {'x' * 58!r}; ")
+    assert errors_of("u32", "x" * 59).text.startswith(f"key: '{'x' * 56}...; ")
+    longest = "k" * limits.NAME_CHARACTERS
+    assert refused(METHODS["ping"], {longest: 1}).text.startswith(f"{longest}: ")
+    assert refused(METHODS["ping"], {longest + "k": 1}).text.startswith("'kkk")
+
+
 def test_errors_show_values_shortly() -> None:
     """However large the value, the sentence stays one line that can be read."""
     values: tuple[object, ...] = ("x" * 4096, b"x" * 4096, [[]] * 4096, {str(i): i for i in range(4096)})
@@ -252,6 +322,32 @@ def test_a_strange_unknown_key_is_shown_safely() -> None:
 
     assert "\x1b" not in error.text
     assert len(error.details["key"]) < 80  # type: ignore[arg-type]
+
+
+def described_as(thing: Param | Field, row: dict[str, Any]) -> None:
+    """Hold what is described against what it is made from: what is not so is not said."""
+    said = {key for key in ("unit", "choices", "most", "nullable", "optional") if getattr(thing, key, None)}
+    for key in said:
+        value = getattr(thing, key)
+        assert row[key] == (list(value) if isinstance(value, tuple) else value)
+    fields = thing.fields if isinstance(thing, Field) else ROWS.get(thing.type, ())
+    assert len(row.get("fields", ())) == len(fields)
+    always = {"name", "type", "doc", "required"} if isinstance(thing, Param) else {"name", "type", "doc"}
+    default = isinstance(thing, Param) and not thing.required
+    assert row.keys() == always | said | ({"fields"} if fields else set()) | ({"default"} if default else set())
+    if isinstance(thing, Field):
+        for inner, inner_row in zip(thing.fields, row.get("fields", ()), strict=True):
+            described_as(inner, inner_row)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_a_method_is_described_as_it_is(method: Method) -> None:
+    """Each parameter and field with what its row says of it, and nothing else."""
+    described = describe()["methods"][method.name]
+    for param, row in zip(method.params, described["params"], strict=True):
+        described_as(param, row)
+    for field, row in zip(method.result, described["result"], strict=True):
+        described_as(field, row)
 
 
 def test_the_table_can_be_sent() -> None:
