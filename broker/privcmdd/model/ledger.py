@@ -28,6 +28,7 @@ class Slot(StrEnum):
     BATCHES = "batches"  # map requests in flight
     QUEUED_BYTES = "queued_bytes"  # output that the client has not taken
     INCOMING_BYTES = "incoming_bytes"  # messages that come in pieces, until their requests are done
+    RESTRICTED_FILES = "restricted_files"  # files of the device that may name one domain only
     FDS = "fds"  # descriptors held for the client
 
 

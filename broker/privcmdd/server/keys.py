@@ -100,6 +100,8 @@ KEYS: Final[tuple[Key, ...]] = (
         "answers not taken yet; a connection that would go beyond it is closed", 65_536),
     Key("limits", "incoming_bytes", _LIMITS.incoming_bytes, "bytes, per uid",
         "messages of more than 16 KiB, until they are answered; above it the next ones wait", 17_825_792),
+    Key("limits", "restricted_files", _LIMITS.restricted_files, "files, per uid",
+        "files of the device that may name one domain only (privcmd.restrict)", 1),
     Key("limits", "fds", _LIMITS.fds, "descriptors, per uid", "one for each connection", 1),
     Key("limits", "connection_queued_bytes", _LIMITS.connection_queued_bytes, "bytes, per connection",
         "answers not taken yet; above it no more requests of the connection are read", 4096),

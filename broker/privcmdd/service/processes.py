@@ -12,6 +12,7 @@ from privcmdd.model.mm import syscalls
 from privcmdd.model.mm.space import AddressSpace
 from privcmdd.model.mm.uobject import ObjectCounters
 from privcmdd.model.privcmd.personalities import PERSONALITIES
+from privcmdd.service.restrictions import Restrictions
 from privcmdd.service.session import Residence
 
 if TYPE_CHECKING:
@@ -69,7 +70,10 @@ class Spaces:
         rules = PERSONALITIES[settings.personality](self._machine.host, settings.probe, settings.merge)
         space = AddressSpace(self._last_number + 1, self._machine, account, rules, slice_frames, self.objects)
         identity = session.identity
-        residence = self._add(Residence(space, rules, settings, identity.uid, identity.pid, session.client_name))
+        residence = Residence(
+            space, rules, settings, identity.uid, identity.pid, session.client_name, Restrictions(account)
+        )
+        self._add(residence)
         self.join(session, residence)
         return residence
 
@@ -106,11 +110,12 @@ class Spaces:
                 parent.uid,
                 parent.pid,
                 parent.client,
-                restrictions=parent.restrictions,
+                parent.restrictions.share(),
             )
             self._add(child)
         except BaseException:
             space.close()
+            parent.restrictions.leave()
             raise
         session.forked.append(child)
         return child
@@ -136,6 +141,7 @@ class Spaces:
         if not space.closed:
             self._tell(residence, "gone")
             space.close()
+            residence.restrictions.leave()
             del self._residences[space.number]
             for name, value in space.counters.as_dict().items():
                 self.closed_counters[name] = self.closed_counters.get(name, 0) + value

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from privcmdd.model.mm.space import AddressSpace
     from privcmdd.model.mm.vm_map import Maker
     from privcmdd.model.privcmd.personality import Personality
+    from privcmdd.service.restrictions import Restrictions
     from privcmdd.service.sequence import Numbers
     from privcmdd.service.settings import AccessRule, Rights, SpaceDefaults
 
@@ -79,7 +80,7 @@ class Residence:
         turnstile: The queue in which map requests take turns.
         pid: The process that made it, as the kernel named it, for people.
         client: The name that this process gave itself.
-        restrictions: The domain that each restricted file of the device may name, by file; children share it.
+        restrictions: The domain that each restricted file of the device may name.
         unanswered: How often each operation that has no answer here was asked for, by its name.
     """
 
@@ -89,9 +90,9 @@ class Residence:
     uid: int
     pid: int
     client: str
+    restrictions: Restrictions
     threads: set[int] = field(default_factory=set)
     turnstile: Turnstile = field(default_factory=Turnstile)
-    restrictions: dict[int, int] = field(default_factory=dict)
     unanswered: dict[str, int] = field(default_factory=dict)
 
     def told(self, state: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class Limits:
     batches: int = 64  # map requests being prepared at one time
     queued_bytes: int = 16 * 1024 * 1024  # replies and notifications not yet taken
     incoming_bytes: int = 64 * 1024 * 1024  # messages that come in pieces, until their requests are done
+    restricted_files: int = 65_536  # files of the device that may name one domain only
     fds: int = 1_024  # descriptors that the broker holds: one for each connection
     connection_queued_bytes: int = 1024 * 1024  # of one connection: above it the broker reads no more requests
     frames_per_batch: int = 1_048_576  # of one request: more is E2BIG

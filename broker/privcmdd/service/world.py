@@ -174,6 +174,8 @@ class World:
             below[account] = [] if lasting is None else [lasting]
         for session in self.sessions.values():
             below[session.uid_account].append(session.account)
+        for restrictions in {residence.restrictions for residence in self.spaces.residences()}:
+            below[restrictions.payer].append(restrictions.account)
         return below
 
     def let_go(self, key: Hashable) -> None:

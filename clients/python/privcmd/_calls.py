@@ -425,7 +425,7 @@ def restrict(dom: int) -> Call[None]:
     Raises:
         PrivcmdError:
             EINVAL: the connection, or the file, is restricted to another domain already.
-            EDQUOT: the address space has restricted too many files.
+            EDQUOT: the uid has restricted too many files.
     """
     return Call("privcmd.restrict", {"dom": dom}, nothing)
 

@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     Params = dict[str, Any]
     Steps = Generator[Pause, None, Params]
 
-# Restricted files of one address space: they are kept as long as it lives.
-MOST_RESTRICTED: Final = 65_536
 ARGUMENTS: Final = struct.Struct("<5Q")
 
 
@@ -198,15 +196,13 @@ def restrict(world: World, session: Session, params: Params) -> Params:
     if not file:
         held = session.restricted_to
     else:
-        files: dict[int, int] = world.residence(session).restrictions
+        files = world.residence(session).restrictions
         held = files.get(file)
     if held is None and asked != DOMID_INVALID:
         if not file:
             session.restricted_to = asked
-        elif len(files) >= MOST_RESTRICTED:
-            raise ModelError(errno.EDQUOT, f"{len(files)} files of this address space are restricted", key="file")
         else:
-            files[file] = asked
+            files.add(file, asked)
     elif held not in (None, asked):
         who = f"file {file}" if file else "this connection"
         raise ModelError(

@@ -116,7 +116,7 @@ ROWS: Final = (
         (DOM, FILE),
         errors={
             "EINVAL": "the connection, or the file, is restricted to another domain already",
-            "EDQUOT": "the address space has restricted too many files",
+            "EDQUOT": "the uid has restricted too many files",
         },
         doc="Afterwards a request that names another domain is answered EPERM, and so is every hypercall. With a file, "
         "this applies only to requests that name the same file; a child (space.fork) shares the files of its parent.",
