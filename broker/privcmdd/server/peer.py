@@ -416,7 +416,10 @@ class Peer:
     async def _enter(self) -> bool:
         """Get room for a message that comes in pieces, or wait for it. Returns False when there never will be."""
         session, n_bytes = self._session, self._connection.n_expected
+        spend = self._broker.world.spend
         try:
+            if spend is not None and n_bytes > session.incoming.amount:
+                spend(n_bytes - session.incoming.amount)
             if not self._intake.enter(session.uid_account, session.incoming, n_bytes):
                 self._rest()
                 with trio.CancelScope() as self._parked:

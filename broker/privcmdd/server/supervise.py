@@ -26,7 +26,7 @@ import trio
 from privcmdd import __version__
 from privcmdd.model.errors import ModelError
 from privcmdd.model.units import DOMID_FIRST_RESERVED
-from privcmdd.server import fdpass, handover, logs, signals, waits
+from privcmdd.server import fdpass, handover, headroom, logs, signals, waits
 from privcmdd.server.closer import Closer
 from privcmdd.server.config import ConfigError
 from privcmdd.server.handover import Holdings
@@ -68,6 +68,8 @@ RESERVED_FDS: Final = 16
 TIDY_EVERY_S: Final = 5.0
 # Connections that only administrators get, who can then look, and end others'.
 FOR_ADMINISTRATORS: Final = 8
+# What a connection costs.
+CONNECTION_BYTES: Final = 32_768
 # Connections accepted before the connections that are already there have their turn.
 ACCEPTS_PER_TURN: Final = 16
 
@@ -121,6 +123,9 @@ class Supervisor:
         self._predecessor = None if taken is None else taken.pid
         self._lost = self._restore(keeper, taken)
         self._broker.world.pass_on = self._begin_to_pass_on
+        self._headroom = headroom.of_cgroups()
+        if self._headroom is not None:
+            self._broker.world.spend = self._headroom.spend
         self._asked = trio.Event()  # to stop, or to hand over
         self._stopping = False
         self._successor: socket.socket | None = None
@@ -379,6 +384,8 @@ class Supervisor:
             self._log.once(identity.uid, "server.connections", "connection refused", problem=problem, **about)
             return False
         try:
+            if self._headroom is not None and not may_administrate:
+                self._headroom.spend(CONNECTION_BYTES)
             session = self._broker.connect(identity)
         except ModelError as refusal:
             self._log.once(identity.uid, "limits.fds", "connection refused", problem=str(refusal), **about)
@@ -439,6 +446,8 @@ class Supervisor:
         Raises:
             ModelError: EDQUOT, it is this client that has the most.
         """
+        if self._headroom is not None:
+            self._headroom.spend(n_bytes)
         while True:
             try:
                 session.charge_output(n_bytes)

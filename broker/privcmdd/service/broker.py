@@ -18,6 +18,7 @@ from privcmdd.service.dispatch import Dispatch
 from privcmdd.service.incident import Incident
 from privcmdd.service.keeping import Line
 from privcmdd.service.methods import machinery
+from privcmdd.service.prices import price
 from privcmdd.service.reply import Reply
 from privcmdd.service.sequence import Numbered
 from privcmdd.service.session import Access, Identity, Session
@@ -176,6 +177,8 @@ class Broker:
                     raise ParamError(request.errno, request.text, request.details)
                 method, handler = self._dispatch.known.get(request.method) or self._dispatch.find(request.method)
                 params = validate(method, request.params)
+                if world.spend is not None:
+                    world.spend(price(session, request.method, params))
                 result: Any
                 if world.injections:
                     result = machinery().inject(world, world.injections, session, method, handler, params)

@@ -76,6 +76,8 @@ class World:
         keep: Keeps what the last step has changed, so that it outlives the broker. When it cannot be kept, it is taken
             back, and this raises ModelError. Does nothing where no state is kept.
         keeps: Whether state is kept.
+        spend: Announces how many bytes of the host's memory are about to be taken; raises ModelError when they are not
+            there. None: the memory has no bound.
         draining: Whether the broker is about to end: what has arrived is answered, and nobody new is let in.
         destroyed: When each dying domain began to die, by domid, until who keeps it is found.
         now: Returns the time in seconds.
@@ -111,6 +113,7 @@ class World:
         self.line = line
         self.keep: Callable[[], None] = lambda: None
         self.keeps = False
+        self.spend: Callable[[int], None] | None = None
         self.sessions: dict[int, Session] = {}
         self.accounts: dict[int, Account] = {}
         self.lasting = LastingDescriptors()
