@@ -11,7 +11,7 @@ PROFILE ?= default
 SEEDS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants survivors bench generate history model-check coverage lock image install zig wheel site links manuals news pictures clean
+.PHONY: help demo test check packages shim lint types imports generated unit sim container mutants survivors fuzz bench generate history model-check coverage lock image install zig wheel site links manuals news pictures clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -60,6 +60,10 @@ mutants: $(READY) shim ## plant real bugs, one at a time; the tests must notice 
 
 survivors: $(READY) shim ## plant random bugs in FILE=, a file or folder, and list those that tests let live; N=50 SEED=1
 	$(BIN)/python tests/mutants/survivors.py $(FILE) -n $(or $(N),50) --seed $(or $(SEED),1) $(ARGS)
+
+fuzz: $(READY) ## fuzz the wire, hypercalls, the C codec and what the shim reads, SECONDS=60 each, from tests/fuzz/corpus on
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements/fuzz.txt
+	$(BIN)/python tests/fuzz/run.py --seconds $(or $(SECONDS),60) $(ARGS)
 
 sim: $(READY) ## simulate whole brokers: SEEDS=1000, or SEEDS=A:B
 	cd tests && ../$(BIN)/python -m sim --seeds $(SEEDS)

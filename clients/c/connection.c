@@ -154,8 +154,10 @@ static bool is_answer(struct mp_in *in, uint32_t msgid)
 static int receive_answer(struct connection *connection, struct mp_in *in, int *fds)
 {
     for (;;) {
-        const uint8_t *data = answer_bytes.data + consumed;
-        long length = mp_length(data, answer_bytes.used - consumed);
+        size_t came = answer_bytes.used - consumed;
+        const uint8_t *data =
+            came ? answer_bytes.data + consumed : NULL; /* before the first answer there is no buffer */
+        long length = came ? mp_length(data, came) : 0;
         if (length < 0)
             return say_error(ENXIO, "the broker's answer cannot be read");
         if (!length) {

@@ -7,12 +7,31 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
+from privcmdd.service.hypercalls import memory_op, paging
 from privcmdd.service.layout import Bytes, Layout
-from support.desk import PAGE
-from support.tool import ARRAY, BUFFERS, N_BUFFERS, Tool
+from support.desk import PAGE, Desk
+from support.tool import ARRAY, BUFFERS, N_BUFFERS, PV, Tool
 
 if TYPE_CHECKING:
     from privcmdd.model.machine.domain import Domain
+
+
+MEMORY_LAYOUTS = {
+    0: memory_op.RESERVATION,
+    1: memory_op.RESERVATION,
+    3: memory_op.DOMAIN,
+    5: memory_op.MACHPHYS,
+    6: memory_op.RESERVATION,
+    7: memory_op.ADD_TO_PHYSMAP,
+    14: memory_op.DOMAIN,
+    15: memory_op.REMOVE_FROM_PHYSMAP,
+    16: memory_op.POD_TARGET,
+    17: memory_op.POD_TARGET,
+    20: paging.PAGING_OP,
+    21: memory_op.ACCESS_OP,
+    24: memory_op.RESERVATION,
+    28: memory_op.ACQUIRE_RESOURCE,
+}
 
 
 END = BUFFERS + N_BUFFERS * PAGE
@@ -65,3 +84,26 @@ def state(tool: Tool) -> Any:
     frames = machine.frames
     domains = {domid: of(domain) for domid, domain in machine.domains.items()}
     return domains, frames.refs.tobytes(), frames.owner.tobytes(), frames.n_free
+
+
+def built() -> Tool:
+    """Three domains: HVM with memory on demand, PV, and HVM that is dying."""
+    desk = Desk()
+    tool = Tool(desk)
+    tool.build()
+    tool.reserve(6, 1, [32, 33], flags=memory_op.POPULATE_ON_DEMAND)
+    tool.build(PV)
+    dying = tool.build()
+    desk.reserve(tool.session, 1)
+    desk.call(tool.session, "privcmd.mmapbatch_v2", dom=dying, addr=0x10_0000_0000, arr=[1])
+    tool.domctl(2, dying)
+    return tool
+
+
+def check(tool: Tool, before: Any, ret: int) -> None:
+    """The law."""
+    assert -4096 < ret < 2**53
+    if ret < 0:
+        assert state(tool) == before
+    tool.desk.broker.check()
+    assert tool.call(17, 0) == 0x40011  # the session lives

@@ -9,55 +9,16 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privcmdd.service.hypercalls import createdomain, domctl, event_channel_op, hvm_op, memory_op, paging, sysctl
-from support.desk import PAGE, Desk, Refused
+from privcmdd.service.hypercalls import createdomain, domctl, event_channel_op, hvm_op, sysctl
+from support.desk import PAGE, Refused
 from support.profiles import PROFILE
-from support.random_arguments import DOMAINS, NUMBERS, state, values_of
-from support.tool import ARRAY, BUFFERS, DOMCTL, EVENTS, HVM_OP, MEMORY_OP, PV, SYSCTL, Tool
+from support.random_arguments import DOMAINS, MEMORY_LAYOUTS, NUMBERS, built, check, state, values_of
+from support.tool import ARRAY, BUFFERS, DOMCTL, EVENTS, HVM_OP, MEMORY_OP, SYSCTL
 
 if TYPE_CHECKING:
     from privcmdd.service.layout import Layout
 
 PLACE = 0x30_0000_0000
-MEMORY_LAYOUTS = {
-    0: memory_op.RESERVATION,
-    1: memory_op.RESERVATION,
-    3: memory_op.DOMAIN,
-    5: memory_op.MACHPHYS,
-    6: memory_op.RESERVATION,
-    7: memory_op.ADD_TO_PHYSMAP,
-    14: memory_op.DOMAIN,
-    15: memory_op.REMOVE_FROM_PHYSMAP,
-    16: memory_op.POD_TARGET,
-    17: memory_op.POD_TARGET,
-    20: paging.PAGING_OP,
-    21: memory_op.ACCESS_OP,
-    24: memory_op.RESERVATION,
-    28: memory_op.ACQUIRE_RESOURCE,
-}
-
-
-def built() -> Tool:
-    """Three domains: HVM with memory on demand, PV, and HVM that is dying."""
-    desk = Desk()
-    tool = Tool(desk)
-    tool.build()
-    tool.reserve(6, 1, [32, 33], flags=memory_op.POPULATE_ON_DEMAND)
-    tool.build(PV)
-    dying = tool.build()
-    desk.reserve(tool.session, 1)
-    desk.call(tool.session, "privcmd.mmapbatch_v2", dom=dying, addr=0x10_0000_0000, arr=[1])
-    tool.domctl(2, dying)
-    return tool
-
-
-def check(tool: Tool, before: Any, ret: int) -> None:
-    """The law."""
-    assert -4096 < ret < 2**53
-    if ret < 0:
-        assert state(tool) == before
-    tool.desk.broker.check()
-    assert tool.call(17, 0) == 0x40011  # the session lives
 
 
 @given(st.integers(0, 60), st.lists(NUMBERS, max_size=5), st.binary(max_size=256))
