@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from privcmdd.model.file_keys import SharedFile
     from privcmdd.model.machine.gntalloc import Share, Shares
+    from privcmdd.model.mm.space import AddressSpace
     from privcmdd.service.backing import Backing
     from privcmdd.service.session import Session
     from privcmdd.service.steps import Pause
@@ -96,7 +97,19 @@ def notify(world: World, session: Session, params: Params) -> Params:
 
 def map_shares(world: World, session: Session, params: Params) -> Generator[Pause, None, WithDescriptors]:
     """``gntalloc.map``: map shared pages, as many as lie side by side in their file."""
-    refs, on, addr = params["refs"], params["on"], params["addr"]
+    if not params["addr"]:
+        return take(world, session, params, None)
+    residence = world.residence(session)
+    ticket = yield from residence.turnstile.enter()
+    try:
+        return take(world, session, params, residence.space)
+    finally:
+        residence.turnstile.leave(ticket)
+
+
+def take(world: World, session: Session, params: Params, space: AddressSpace | None) -> WithDescriptors:
+    """Look shared pages up and take them, in one step: into an address space, or for the connection."""
+    refs, on = params["refs"], params["on"]
     shares = world.machine.shares
     if params["own"]:
         chosen = [own(shares, session, ref) for ref in refs]
@@ -110,13 +123,8 @@ def map_shares(world: World, session: Session, params: Params) -> Generator[Paus
     num, first = shares.run(refs), chosen[0]
     writable = params["own"] or first.writable
     prot = PROT_READ | PROT_WRITE if writable else PROT_READ
-    if addr:
-        residence = world.residence(session)
-        ticket = yield from residence.turnstile.enter()
-        try:
-            gntdev.share(residence.space, addr, refs[:num], prot, owned=params["own"])
-        finally:
-            residence.turnstile.leave(ticket)
+    if space is not None:
+        gntdev.share(space, params["addr"], refs[:num], prot, owned=params["own"])
     else:
         for ref in refs[:num]:
             shares.get(ref, connection(session), owned=params["own"])

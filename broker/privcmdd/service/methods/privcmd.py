@@ -172,14 +172,18 @@ def mmap_entries(world: World, session: Session, params: Params) -> Steps:
     check_counts(world.settings.limits, params["num"], len(entries), "entry")
     if params["dom"] >= DOMID_FIRST_RESERVED:
         file_of(world, params["dom"])
-    space = residence.space
-    most = world.settings.limits.frames_per_batch
-    if residence.personality.reach_of_mmap(space, entries) > most:
-        # An entry that is larger than the mapping is refused by the mapping, whatever the limit of a request.
-        check_counts(world.settings.limits, None, sum(entry.npages for entry in entries), "npages")
-    request = residence.personality.mmap(space, params["dom"], entries, may_write=may_write)
+
+    def request() -> Generator[None, None, Batch]:
+        # Looked at in turn: another thread may make the mapping larger meanwhile.
+        reach = residence.personality.reach_of_mmap(residence.space, entries)
+        if reach > world.settings.limits.frames_per_batch:
+            # An entry that is larger than the mapping is refused by the mapping, whatever the limit of a request.
+            check_counts(world.settings.limits, None, sum(entry.npages for entry in entries), "npages")
+        done = yield from residence.personality.mmap(residence.space, params["dom"], entries, may_write=may_write)
+        return done
+
     try:
-        done = yield from in_turn(session, residence, request)
+        done = yield from in_turn(session, residence, request())
     except Stopped as stopped:
         prepare(world, params["dom"], stopped.mfns)
         if params["extents"]:
