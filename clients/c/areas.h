@@ -15,7 +15,9 @@
 
 struct area {
     uint64_t start, end;
-    uint64_t file; /* which open file of the device is mapped: its inode number */
+    uint64_t file;     /* which open file of the device is mapped: its inode number */
+    uint64_t offset;   /* gntdev: which grants of the file, by their offset, */
+    uint32_t n_grants; /* and how many they are; the area may map a part of them */
     int prot;
     uint8_t device;  /* enum device */
     bool is_private; /* MAP_PRIVATE */

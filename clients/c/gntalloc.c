@@ -43,11 +43,12 @@ static uint64_t size_of(uint32_t count)
     return sizeof(struct shares) + (uint64_t)count * sizeof(uint32_t);
 }
 
-/* Where the ref of the page at an offset is kept, or NULL. */
+/* Where the ref of the page that begins at an offset is kept, or NULL. */
 static uint32_t *find(uint64_t file, uint64_t index, struct shares **in)
 {
     for (struct shares *shares = all; shares; shares = shares->next)
-        if (shares->file == file && index >= shares->index && index < shares->index + shares->count * PAGE_SIZE) {
+        if (shares->file == file && !(index & PAGE_MASK) && index >= shares->index &&
+            index < shares->index + shares->count * PAGE_SIZE) {
             uint32_t *ref = &shares->refs[(index - shares->index) / PAGE_SIZE];
             *in = shares;
             return *ref ? ref : NULL;
@@ -55,6 +56,7 @@ static uint32_t *find(uint64_t file, uint64_t index, struct shares **in)
     return NULL;
 }
 
+/* Offsets grow, and none is given out twice. */
 static uint64_t next_index(uint64_t file)
 {
     uint64_t index = 0;
@@ -62,6 +64,21 @@ static uint64_t next_index(uint64_t file)
         if (shares->file == file && shares->index + shares->count * PAGE_SIZE > index)
             index = shares->index + shares->count * PAGE_SIZE;
     return index;
+}
+
+/* Forgets what a file has given back whole, except what its next offset is known by. */
+static void drop_empty(uint64_t file)
+{
+    uint64_t next = next_index(file);
+    for (struct shares **link = &all; *link;) {
+        struct shares *shares = *link;
+        if (shares->file == file && !shares->n_left && shares->index + shares->count * PAGE_SIZE != next) {
+            *link = shares->next;
+            sys_munmap(shares, size_of(shares->count));
+        } else {
+            link = &shares->next;
+        }
+    }
 }
 
 static int tell_free(const uint32_t *refs, uint32_t n)
@@ -114,6 +131,7 @@ static int64_t alloc_gref(uint64_t file, uint64_t argument)
     made->count = made->n_left = asked.count;
     made->next = all;
     all = made;
+    drop_empty(file);
     return 0;
 }
 
@@ -136,14 +154,9 @@ static void forget(uint64_t file, uint64_t index, uint32_t count)
     struct shares *in;
     for (uint32_t i = 0; i < count; i++) {
         *find(file, index + i * PAGE_SIZE, &in) = 0;
-        if (--in->n_left)
-            continue;
-        struct shares **link = &all;
-        while (*link != in)
-            link = &(*link)->next;
-        *link = in->next;
-        sys_munmap(in, size_of(in->count));
+        in->n_left--;
     }
+    drop_empty(file);
 }
 
 static int64_t dealloc_gref(uint64_t file, uint64_t argument)
@@ -165,12 +178,14 @@ static int64_t set_unmap_notify(uint64_t file, uint64_t argument)
     struct grants_notify asked;
     struct answer answer;
     struct shares *in;
-    int error = grants_read_notify(argument, &asked);
-    if (error)
-        return -error;
-    const uint32_t *ref = find(file, asked.index, &in);
+    if (!user_read(&asked, argument, sizeof asked))
+        return -EFAULT;
+    const uint32_t *ref = find(file, asked.index & ~PAGE_MASK, &in);
     if (!ref)
         return -say_error(ENOENT, "the file has no page at offset %#llx", (unsigned long long)asked.index);
+    int error = grants_check_notify(&asked);
+    if (error)
+        return -error;
     struct request *request = client_begin("gntalloc.notify");
     request_uint(request, "ref", *ref);
     request_uint(request, "action", asked.action);

@@ -10,6 +10,7 @@
 #include "client.h"
 #include "grants.h"
 #include "ioctls.h"
+#include "pages.h"
 #include "say.h"
 #include "syscalls.h"
 #include "usermem.h"
@@ -61,6 +62,9 @@ struct grant_copy {
 #define SET_MAX_GRANTS GRANTS_IOCTL(3, sizeof(uint32_t))
 #define GRANT_COPY GRANTS_IOCTL(8, sizeof(struct grant_copy))
 
+#define CLEAR_BYTE 1
+#define SEND_EVENT 2
+
 /* The module's parameter `limit`. */
 #define COUNT_MOST (64 * 1024)
 /* What the broker takes in one request. */
@@ -69,13 +73,16 @@ struct grant_copy {
 #define COPY_DEST_GREF 2
 
 /*
- * Grants that a file was asked for in one go, by file and offset. Each struct lies in pages of its own, with its refs.
+ * Grants that a file was asked for in one go, by file and offset, until it is told to forget them. What is mapped of
+ * them is known from its area (areas.h). Each struct lies in pages of its own, with its refs.
  */
 struct grants {
     struct grants *next;
     uint64_t file;
     uint64_t index;
-    uint64_t addr; /* where they are mapped, or 0 */
+    uint64_t addr;   /* where they are mapped, or 0 */
+    bool was_mapped; /* they can be only once, even if that fails (Linux 6.1: in_use) */
+    bool readonly;
     struct grants_notify notify;
     uint32_t count;
     struct grant_ref refs[];
@@ -88,11 +95,12 @@ static uint64_t size_of(uint32_t count)
     return sizeof(struct grants) + (uint64_t)count * sizeof(struct grant_ref);
 }
 
-/* The link to the grants at an offset. */
-static struct grants **find(uint64_t file, uint64_t index, uint32_t count)
+/* The link to the grants at a page of a file. count is what the caller says that they are; 0: any number. */
+static struct grants **find(uint64_t file, uint64_t offset, uint32_t count)
 {
     struct grants **link = &all;
-    while (*link && ((*link)->file != file || (*link)->index != index || (*link)->count != count))
+    while (*link &&
+           ((*link)->file != file || (*link)->index != (offset & ~PAGE_MASK) || (count && (*link)->count != count)))
         link = &(*link)->next;
     return link;
 }
@@ -115,12 +123,12 @@ static int64_t map_grant_ref(uint64_t file, uint64_t argument)
     }
     made->file = file;
     made->count = asked.count;
-    /* The lowest offset with room behind it. */
+    /* The lowest offset with room behind it; the driver wants a page more than that in front of others. */
     struct grants **link = &all;
     for (; *link; link = &(*link)->next) {
         if ((*link)->file != file)
             continue;
-        if (made->index + asked.count * PAGE_SIZE <= (*link)->index)
+        if (made->index + asked.count * PAGE_SIZE < (*link)->index)
             break;
         made->index = (*link)->index + (*link)->count * PAGE_SIZE;
     }
@@ -145,54 +153,66 @@ static int64_t unmap_grant_ref(uint64_t file, uint64_t argument)
     return 0;
 }
 
+/* Whichever file the mapping is of, and whether or not the file has forgotten it. */
 static int64_t get_offset_for_vaddr(uint64_t file, uint64_t argument)
 {
+    (void)file;
     struct get_offset asked;
     if (!user_read(&asked, argument, sizeof asked))
         return -EFAULT;
-    const struct area *area = areas_first(asked.vaddr, asked.vaddr + 1);
-    const struct grants *found = all;
-    while (found && (found->file != file || !found->addr || found->addr != asked.vaddr))
-        found = found->next;
-    /* The driver looks for a VMA that begins there. */
-    if (!found || !area || area->device != DEVICE_GNTDEV || area->start != asked.vaddr)
-        return -say_error(EINVAL, "no mapping of this file's grants begins at %#llx", (unsigned long long)asked.vaddr);
-    asked.offset = found->index;
-    asked.count = found->count;
+    const struct area *found = pages_found(asked.vaddr);
+    if (!found || found->device != DEVICE_GNTDEV)
+        return -say_error(EINVAL, "no grants are mapped at %#llx", (unsigned long long)asked.vaddr);
+    asked.offset = found->offset;
+    asked.count = found->n_grants;
     return user_write(argument, &asked, sizeof asked) ? 0 : -EFAULT;
 }
 
-/* Tells the broker what is to be done when grants that are mapped are unmapped. */
-static int tell_notify(const struct grants *grants)
+/* Tells the broker what is to be done when a page is unmapped. ENOENT: no grant is mapped there. */
+static int tell_notify(uint64_t addr, const struct grants_notify *notify)
 {
     struct answer answer;
+    int error = client_connect();
+    if (error)
+        return error;
     struct request *request = client_begin("gntdev.notify");
-    request_uint(request, "addr", grants->addr + grants->notify.index - grants->index);
-    request_uint(request, "action", grants->notify.action);
-    request_uint(request, "port", grants->notify.port);
+    request_uint(request, "addr", addr);
+    request_uint(request, "action", notify->action);
+    request_uint(request, "port", notify->port);
     return client_call(&answer);
+}
+
+/* The same, of grants; where they are mapped no more, the broker looks at the port only. */
+static int tell_of(const struct grants *grants, const struct grants_notify *notify)
+{
+    bool mapped = grants && grants->addr;
+    if (!mapped && !(notify->action & SEND_EVENT))
+        return 0;
+    int error = tell_notify(mapped ? grants->addr + notify->index - grants->index : 0, notify);
+    return error == ENOENT ? 0 : error;
 }
 
 static int64_t set_unmap_notify(uint64_t file, uint64_t argument)
 {
     struct grants_notify asked;
-    int error = grants_read_notify(argument, &asked);
+    if (!user_read(&asked, argument, sizeof asked))
+        return -EFAULT;
+    int error = grants_check_notify(&asked);
     if (error)
         return -error;
     struct grants *found = all;
     while (found && (found->file != file || asked.index < found->index ||
                      asked.index >= found->index + found->count * PAGE_SIZE))
         found = found->next;
+    error = tell_of(found, &asked);
+    if (error)
+        return -error;
     if (!found)
         return -say_error(ENOENT, "the file was asked for no grant at offset %#llx", (unsigned long long)asked.index);
-    struct grants_notify before = found->notify;
+    if (found->readonly && asked.action & CLEAR_BYTE)
+        return -say_error(EINVAL, "a byte is to be cleared of grants that are mapped read-only");
     found->notify = asked;
-    error = found->addr ? tell_notify(found) : 0;
-    if (error == ENOENT) /* not mapped any more: the broker is told at the next mmap */
-        error = 0;
-    if (error)
-        found->notify = before;
-    return -error;
+    return 0;
 }
 
 static void write_end(struct request *request, const char *const names[3], const union copy_end *end, bool is_grant)
@@ -348,14 +368,17 @@ static int map_all(const struct grants *grants, uint64_t addr, int prot)
 static int fill(void *of_file, uint64_t addr, int prot)
 {
     struct grants *grants = of_file;
+    struct area *area = areas_first(addr, addr + 1);
+    area->offset = grants->index;
+    area->n_grants = grants->count;
+    grants->was_mapped = true;
+    grants->readonly = !(prot & PROT_WRITE);
     int error = map_all(grants, addr, prot);
     for (struct grants *other = all; other && !error; other = other->next)
         if (other->addr == addr)
             other->addr = 0;
     grants->addr = error ? 0 : addr;
-    if (!error && grants->notify.action)
-        error = tell_notify(grants);
-    return error;
+    return error ? error : grants->notify.action ? tell_of(grants, &grants->notify) : 0;
 }
 
 int64_t gntdev_mmap(int fd, uint64_t file, uint64_t addr, uint64_t size, int prot, int flags, off_t offset)
@@ -365,9 +388,14 @@ int64_t gntdev_mmap(int fd, uint64_t file, uint64_t addr, uint64_t size, int pro
     struct client_hold hold;
     client_lock(&hold);
     uint64_t count = (size + PAGE_MASK) / PAGE_SIZE;
-    struct grants *grants = count <= COUNT_MOST ? *find(file, (uint64_t)offset, (uint32_t)count) : NULL;
+    struct grants *grants = NULL;
     int64_t result;
-    if (grants)
+    if (count && count <= COUNT_MOST && !((uint64_t)offset & PAGE_MASK))
+        grants = *find(file, (uint64_t)offset, (uint32_t)count);
+    if (grants && grants->was_mapped)
+        result = -say_error(EINVAL, "the grants at offset %#llx were mapped before, ask the file for them again",
+                            (unsigned long long)offset);
+    else if (grants)
         result = grants_mmap(DEVICE_GNTDEV, fd, addr, size, prot, flags, fill, grants);
     else
         result = -say_error(EINVAL, "the file was not asked for %llu grants at offset %#llx", (unsigned long long)count,

@@ -30,8 +30,8 @@ struct grants_notify {
 
 #define GRANTS_SET_UNMAP_NOTIFY GRANTS_IOCTL(7, sizeof(struct grants_notify))
 
-/* Reads the argument of SET_UNMAP_NOTIFY. Returns 0 or an errno. */
-int grants_read_notify(uint64_t argument, struct grants_notify *notify);
+/* Checks what SET_UNMAP_NOTIFY asks for. Returns 0 or EINVAL. */
+int grants_check_notify(const struct grants_notify *notify);
 
 /* The most grants in one request to the broker. */
 #define GRANTS_MOST 1024

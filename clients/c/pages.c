@@ -40,13 +40,14 @@ bool pages_begin(uint64_t addr)
     return start_of_found(addr) == addr;
 }
 
-bool pages_found_is_ours(uint64_t addr)
+const struct area *pages_found(uint64_t addr)
 {
+    if (addr >= USER_END)
+        return NULL;
     if (areas_touch(addr, addr + 1))
-        return true;
+        return areas_first(addr, addr + 1);
     uint64_t start = start_of_found(addr);
-    const struct area *area = start < USER_END ? areas_first(start, start + 1) : NULL;
-    return area && area->device == DEVICE_PRIVCMD;
+    return start < USER_END ? areas_first(start, start + 1) : NULL;
 }
 
 int pages_sharing(const struct area *area)

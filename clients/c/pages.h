@@ -8,10 +8,10 @@
 /* Whether a mapping begins at an address. */
 bool pages_begin(uint64_t addr);
 /*
- * Whether the mapping that holds an address, or else the next one above it (the kernel's find_vma), is a mapping of
- * privcmd.
+ * The area that a driver finds for an address, or NULL: the kernel's find_vma finds the mapping that holds the address,
+ * or else the next one above it.
  */
-bool pages_found_is_ours(uint64_t addr);
+const struct area *pages_found(uint64_t addr);
 /* How an area's pages are mapped: MAP_SHARED or MAP_PRIVATE. */
 int pages_sharing(const struct area *area);
 /* Keeps an area out of children of fork and out of core dumps, except hypercall buffers, which children inherit. */

@@ -254,7 +254,8 @@ static int64_t ioctl_mmap_resource(uint64_t file, uint64_t argument)
     if (!user_read(&resource, argument, sizeof resource))
         return -EFAULT;
     uint64_t addr = resource.addr;
-    if (addr && !(addr < USER_END && pages_found_is_ours(addr)))
+    const struct area *found = addr ? pages_found(addr) : NULL;
+    if (addr && (!found || found->device != DEVICE_PRIVCMD))
         addr = USER_END - PAGE_SIZE;
     uint64_t start = addr & ~PAGE_MASK, end = start;
     if (addr && resource.num <= (USER_END - start) / PAGE_SIZE)

@@ -75,6 +75,22 @@ def test_restrict_all_restricts_or_puts_out_of_use(
     assert done.returncode == 0, done.stderr
 
 
+def test_grants_are_asked_for_and_mapped_as_the_drivers_have_it(
+    libraries: Path, compiled: Callable[..., Path], guests: Guests
+) -> None:
+    """Law 6.5: offsets and their gaps, mapping once, GET_OFFSET_FOR_VADDR, notices that are checked when they are set."""
+    environment = guests.environment(LD_PRELOAD=str(libraries / PRELOAD))
+    with Client(guests.broker.path) as client, Guest(guests.dom, client) as guest:
+        for n in range(8):
+            guest.grant(4 + n, 8 + n)
+        guest.grant(12, 20, readonly=True)
+        command = [str(compiled("gntdev.c")), str(guests.dom)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        in_use = [ref for ref in (*range(8, 16), 20) if guest.grant_in_use(ref)]
+
+    assert (done.returncode, done.stderr, in_use) == (0, "", [])
+
+
 def test_what_a_child_held_is_gone_when_wait_returns(
     libraries: Path, compiled: Callable[..., Path], guests: Guests
 ) -> None:
