@@ -78,7 +78,7 @@ def test_restrict_all_restricts_or_puts_out_of_use(
 def test_grants_are_asked_for_and_mapped_as_the_drivers_have_it(
     libraries: Path, compiled: Callable[..., Path], guests: Guests
 ) -> None:
-    """Law 6.5: offsets and their gaps, mapping once, GET_OFFSET_FOR_VADDR, notices that are checked when they are set."""
+    """Law 6.5: offsets and their gaps, mapping once, GET_OFFSET_FOR_VADDR, notices that are checked when set."""
     environment = guests.environment(LD_PRELOAD=str(libraries / PRELOAD))
     with Client(guests.broker.path) as client, Guest(guests.dom, client) as guest:
         for n in range(8):
