@@ -11,6 +11,7 @@
 #include "connection.h"
 #include "fds.h"
 #include "patience.h"
+#include "process.h"
 #include "say.h"
 #include "syscalls.h"
 
@@ -20,20 +21,45 @@ static struct connection of_child = {-1, 0};
 static int64_t space_of_child;
 /* The space of a child that still uses the connection which its parent made for it; -1 otherwise. */
 static int64_t inherited_space = -1;
-/* The process whose connection it is. */
-static pid_t owner;
+static void (*forget)(void);
 /* The broker has gone away, and with it what it knew of this process. */
 static bool dead;
+/* Why the process has no connection though its parent had one, until that is said; else empty. */
+static char orphaned[256];
 static struct client_host host = {false, "4.17"};
 /* For $PRIVCMDD_SAY, "times". */
 static uint64_t began_ns, waited_ns, n_calls;
+
+void client_when_copied(void (*what)(void))
+{
+    forget = what;
+}
+
+/* In a process that was made by clone(2): the connection is its parent's. */
+static void part(void)
+{
+    static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
+    lock = unlocked;
+    process_adopt();
+    pthread_mutex_lock(&lock);
+    if (here.fd >= 0)
+        snprintf(orphaned, sizeof orphaned,
+                 "this process was made by clone(2) without fork(3), its parent's connection is not its own");
+    fds_drop(here.fd);
+    here.fd = -1;
+    if (forget)
+        forget();
+}
 
 void client_lock(struct client_hold *hold)
 {
     /* Not by pthread_sigmask, which leaves out the signals of libc's own. */
     static const uint64_t all = ~(uint64_t)0;
     syscall(SYS_rt_sigprocmask, (long)SIG_SETMASK, &all, &hold->signals, sizeof all);
-    pthread_mutex_lock(&lock);
+    if (process_is_copy())
+        part();
+    else
+        pthread_mutex_lock(&lock);
     patience_kept_back(hold->signals);
 }
 
@@ -61,14 +87,20 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
+/* Whether the process can have a connection; ENXIO with an error text when it can have none any more. */
+static int usable(void)
+{
+    if (orphaned[0])
+        gone(say_error(ENXIO, "%s", orphaned));
+    orphaned[0] = 0;
+    return dead ? say_error(ENXIO, "the broker is gone, and with it all that this process knew of Xen") : 0;
+}
+
 int client_call(struct answer *answer)
 {
     *answer = ANSWER_NONE;
-    if (dead)
-        return say_error(ENXIO, "the broker is gone, and with it all that this process knew of Xen");
-    if (here.fd >= 0 && owner != getpid())
-        return gone(say_error(
-            ENXIO, "this process was made by clone(2) without fork(3), its parent's connection is not its own"));
+    if (usable())
+        return ENXIO;
     uint64_t begin = say_wishes(SAY_TIMES) ? now_ns() : 0;
     int error = connection_call(&here, answer);
     if (begin) {
@@ -187,8 +219,8 @@ struct request *client_begin(const char *method)
 
 int client_connect(void)
 {
-    if (dead)
-        return say_error(ENXIO, "the broker is gone, and with it all that this process knew of Xen");
+    if (usable())
+        return ENXIO;
     if (here.fd >= 0)
         return 0;
     say_unknown_wish();
@@ -198,7 +230,6 @@ int client_connect(void)
         say_line("%s; start one with `privcmdd serve`, or run the program with `privcmdctl run`", say_error_text());
         return ENXIO;
     }
-    owner = getpid();
     int error = here.fd < 0 ? here.fd : hello(&here);
     if (!error)
         error = attach(&here, -1);
@@ -210,31 +241,34 @@ int client_connect(void)
     return error < 0 ? -error : ENXIO;
 }
 
-bool client_was_connected(void)
-{
-    return here.fd >= 0 || dead;
-}
-
 bool client_is_alone(void)
 {
-    return dead;
+    return orphaned[0] || dead;
+}
+
+bool client_was_connected(void)
+{
+    return here.fd >= 0 || client_is_alone();
 }
 
 void client_before_fork(void)
 {
     struct answer answer;
     of_child = (struct connection){-1, 0};
-    if (here.fd < 0 || owner != getpid())
+    if (here.fd < 0)
         return;
     client_begin("space.fork");
-    if (client_call(&answer))
-        return;
-    int64_t space = space_of_child = mp_find_int(answer.result, "space", -1);
-    of_child.fd = connection_dial();
-    if (space < 0 || (of_child.fd >= 0 && (hello(&of_child) || attach(&of_child, space)))) {
-        fds_drop(of_child.fd);
-        of_child.fd = -1;
+    if (!client_call(&answer)) {
+        int64_t space = space_of_child = mp_find_int(answer.result, "space", -1);
+        of_child.fd = connection_dial();
+        if (space < 0 || (of_child.fd >= 0 && (hello(&of_child) || attach(&of_child, space)))) {
+            fds_drop(of_child.fd);
+            of_child.fd = -1;
+        }
     }
+    if (of_child.fd < 0 && !dead)
+        snprintf(orphaned, sizeof orphaned, "no connection could be made for this child of a fork: %s",
+                 say_error_text());
 }
 
 void client_after_fork(bool in_child)
@@ -242,6 +276,7 @@ void client_after_fork(bool in_child)
     if (!in_child) {
         fds_drop(of_child.fd);
         of_child.fd = -1;
+        orphaned[0] = 0;
         return;
     }
     if (here.fd < 0)
@@ -250,6 +285,5 @@ void client_after_fork(bool in_child)
     here = of_child;
     of_child.fd = -1;
     inherited_space = space_of_child;
-    owner = getpid();
-    dead = here.fd < 0;
+    dead = here.fd < 0 && !orphaned[0];
 }

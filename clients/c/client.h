@@ -9,6 +9,8 @@
  * - No thread, no malloc, no signal of its own, and no SIGPIPE.
  * - A fork's child has a connection and an address space of its own, the broker's copy of its parent's. The connection
  *   is made before the fork, so that the child has it also when the parent exits at once.
+ * - A child of bare clone(2), without fork(3), has none: its calls fail with ENXIO. If the lock was held when it was
+ *   made, it is free in the child, which never waits for a thread that it does not have.
  * - When the broker goes away, every later call fails with ENXIO, for as long as the process lives: a new broker knows
  *   nothing of what is mapped, and a restricted file must not become unrestricted. Nothing waits for a new broker.
  * - Nothing waits for ever (patience.h). A broker that does not answer has gone away as well: its answer, when it comes
@@ -33,8 +35,7 @@ void client_lock(struct client_hold *hold);
 void client_unlock(const struct client_hold *hold);
 
 /*
- * Connects if the process is not connected yet, to $PRIVCMDD_SOCKET, else $XDG_RUNTIME_DIR/privcmdd/broker.sock, else
- * /run/privcmdd/broker.sock, and gets an address space of personality linux. Returns 0; ENXIO, or ETIMEDOUT or EINTR of
+ * Connects if the process is not connected yet (where.h), and gets an address space of personality linux. Returns 0; ENXIO, or ETIMEDOUT or EINTR of
  * a broker that does not answer.
  */
 int client_connect(void);
@@ -71,5 +72,7 @@ int client_dial(struct connection *connection);
 /* fork.c calls these. */
 void client_before_fork(void);
 void client_after_fork(bool in_child);
+/* Has a function called, with the lock held, in a process that turns out to be a copy (process.h). */
+void client_when_copied(void (*forget)(void));
 
 #endif

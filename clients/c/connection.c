@@ -2,7 +2,6 @@
 #include "connection.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -11,9 +10,10 @@
 #include "patience.h"
 #include "say.h"
 #include "syscalls.h"
+#include "where.h"
 
 /* Descriptors that one message may bring; more are an error. */
-#define FDS_MOST 8
+#define FDS_AT_ONCE 8
 /* As much of an error's text as is kept. */
 #define TEXT_MOST 255
 #define CHUNK ((size_t)256 * 1024)
@@ -23,23 +23,10 @@ static const char *method_asked; /* of the last request; all callers pass a lite
 static struct mp_out answer_bytes;
 static size_t consumed;
 
-static bool socket_path(char *path, size_t size)
-{
-    const char *named = getenv("PRIVCMDD_SOCKET"), *runtime = getenv("XDG_RUNTIME_DIR");
-    int n;
-    if (named && *named)
-        n = snprintf(path, size, "%s", named);
-    else if (runtime && *runtime)
-        n = snprintf(path, size, "%s/privcmdd/broker.sock", runtime);
-    else
-        n = snprintf(path, size, "/run/privcmdd/broker.sock");
-    return n > 0 && (size_t)n < size;
-}
-
 int connection_dial(void)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (!socket_path(address.sun_path, sizeof address.sun_path)) {
+    if (!where_path(address.sun_path)) {
         return -say_error(ENXIO, "the path of the broker's socket is longer than %zu bytes",
                           sizeof address.sun_path - 1);
     }
@@ -53,8 +40,10 @@ int connection_dial(void)
         if (error)
             break;
     }
-    if (!error)
+    if (!error) {
+        where_settled(address.sun_path);
         return fds_keep(fd);
+    }
     if (fd >= 0)
         sys_close(fd);
     if (error == ETIMEDOUT || error == EINTR)
@@ -111,7 +100,7 @@ static int receive_some(int socket, int *fds)
 {
     union {
         struct cmsghdr align;
-        char room[CMSG_SPACE(FDS_MOST * sizeof(int))];
+        char room[CMSG_SPACE(FDS_AT_ONCE * sizeof(int))];
     } control;
     struct iovec bytes;
     struct msghdr message = {

@@ -12,7 +12,9 @@
 #include "connection.h"
 #include "fds.h"
 #include "ioctls.h"
+#include "process.h"
 #include "say.h"
+#include "sharing.h"
 #include "syscalls.h"
 #include "usermem.h"
 #include "waiting.h"
@@ -27,8 +29,12 @@
 #define RESTRICT_DOMID EVTCHN_IOCTL(6, 2)
 
 #define MOST_PORTS 4096
+/*
+ * Where the eventfds of ports lie that are bound to a file of several processes, by the port: an epoll instance knows a
+ * descriptor by its number, so that each process has to have it at the same one.
+ */
+#define SHARED_FLOOR (1 << 13)
 #define MOST_FILES 64
-#define MOST_FDS 4096
 /* Stands for the connection among the ports of an epoll instance. */
 #define NO_PORT UINT32_MAX
 /* Events taken by one read; the driver gives no more than a page of ports. */
@@ -36,22 +42,27 @@
 
 struct port {
     uint32_t number;
-    int own;    /* readable when there is an event */
-    int remote; /* written to notify the other end */
+    int own;               /* readable when there is an event */
+    int remote;            /* written to notify the other end */
+    uint8_t times_unbound; /* by any process, before it was bound this time */
 };
 
 /* An open file of the device. Its epoll instance holds the marker, and no other does: that tells which file it is. */
 struct file {
     int marker; /* -1: there is no such file */
-    pid_t owner;
     struct connection connection;
+    struct sharing sharing;
     struct port *ports;
     uint32_t n_ports;
 };
 
 static struct file files[MOST_FILES] = {[0 ... MOST_FILES - 1] = {.marker = -1, .connection = {.fd = -1}}};
-/* Which file each of the program's descriptors should be, as its index + 1: shows when the last one is closed. */
-static _Atomic uint8_t used_by[MOST_FDS];
+/* Which file each of the program's descriptors should be, as its index + 1. Pages that are never used take no memory. */
+static _Atomic uint8_t used_by[FDS_MOST];
+/* How many descriptors a file has: it ends with the last one. */
+static _Atomic int n_fds[MOST_FILES];
+/* One more than the highest descriptor that was ever one of a file. */
+static _Atomic unsigned top;
 static _Atomic int n_files;
 
 static int control(int epoll, int operation, int fd, uint32_t events, uint32_t port)
@@ -62,7 +73,7 @@ static int control(int epoll, int operation, int fd, uint32_t events, uint32_t p
 
 static int expected(int fd)
 {
-    return fd >= 0 && fd < MOST_FDS ? atomic_load_explicit(&used_by[fd], memory_order_relaxed) - 1 : -1;
+    return fd >= 0 && fd < FDS_MOST ? atomic_load_explicit(&used_by[fd], memory_order_relaxed) - 1 : -1;
 }
 
 bool evtchn_expected(int fd)
@@ -95,6 +106,22 @@ bool evtchn_is(int fd)
     return file_of(fd) != NULL;
 }
 
+/* Notes which file a descriptor is from now on, as its index + 1; 0: none. Returns the file whose last one it was. */
+static int note(unsigned fd, uint8_t which)
+{
+    unsigned before = atomic_load(&top);
+    while (which && before <= fd && !atomic_compare_exchange_weak(&top, &before, fd + 1))
+        ;
+    if (which)
+        atomic_fetch_add(&n_fds[which - 1], 1);
+    int was = atomic_exchange(&used_by[fd], which);
+    return was && atomic_fetch_sub(&n_fds[was - 1], 1) == 1 ? was : 0;
+}
+
+/*
+ * A new file, connected to the broker: a program may change its root or its uid before it binds the first port. A thread
+ * that waits for its events is woken when the broker hangs up.
+ */
 static int new_file(int fd)
 {
     int i = 0;
@@ -102,15 +129,23 @@ static int new_file(int fd)
         i++;
     if (i == MOST_FILES)
         return EMFILE;
+    struct connection connection;
+    int error = client_dial(&connection);
+    if (error) {
+        say_line("cannot use the broker: %s", say_error_text());
+        return error;
+    }
     int marker = fds_keep((int)syscall(SYS_eventfd2, 0, EFD_CLOEXEC));
-    if (marker < 0 || control(fd, EPOLL_CTL_ADD, marker, 0, 0)) {
-        int error = errno;
+    if (marker < 0 || control(fd, EPOLL_CTL_ADD, marker, 0, 0) ||
+        control(fd, EPOLL_CTL_ADD, connection.fd, EPOLLRDHUP, NO_PORT)) {
+        error = errno;
+        fds_drop(connection.fd);
         fds_drop(marker);
         return error;
     }
-    files[i] = (struct file){.marker = marker, .owner = getpid(), .connection = {.fd = -1}};
-    if (fd < MOST_FDS)
-        atomic_store(&used_by[fd], (uint8_t)(i + 1));
+    files[i] = (struct file){.marker = marker, .connection = connection};
+    if (fd < FDS_MOST)
+        note((unsigned)fd, (uint8_t)(i + 1));
     atomic_fetch_add(&n_files, 1);
     return 0;
 }
@@ -154,34 +189,54 @@ static void drop(struct file *file)
         forget(file, file->ports);
     if (file->ports)
         sys_munmap(file->ports, MOST_PORTS * sizeof *file->ports);
+    sharing_end(&file->sharing);
     fds_drop(file->connection.fd);
     fds_drop(file->marker);
     *file = (struct file){.marker = -1, .connection = {.fd = -1}};
     atomic_fetch_sub(&n_files, 1);
 }
 
+/* Notes which file a descriptor is, and ends the file that it was the last one of. */
+static void change(unsigned fd, uint8_t which)
+{
+    struct client_hold hold;
+    int over = note(fd, which);
+    if (!over)
+        return;
+    client_lock(&hold);
+    drop(&files[over - 1]);
+    client_unlock(&hold);
+}
+
 void evtchn_copied(int from, int to)
 {
-    if (from >= 0 && to >= 0 && from < MOST_FDS && to < MOST_FDS && atomic_load(&used_by[from]))
-        atomic_store(&used_by[to], atomic_load(&used_by[from]));
+    int which = expected(from) + 1;
+    if (which && to >= 0 && to < FDS_MOST && process_is_own())
+        change((unsigned)to, (uint8_t)which);
 }
 
 void evtchn_closed(unsigned first, unsigned last)
 {
-    struct client_hold hold;
+    unsigned end = atomic_load_explicit(&top, memory_order_relaxed);
     if (!atomic_load_explicit(&n_files, memory_order_relaxed))
         return;
-    for (unsigned fd = first; fd < MOST_FDS && fd <= last; fd++) {
-        uint8_t which = atomic_exchange(&used_by[fd], 0);
-        bool still = !which;
-        for (unsigned other = 0; other < MOST_FDS && !still; other++)
-            still = atomic_load_explicit(&used_by[other], memory_order_relaxed) == which;
-        /* A child of vfork shares our memory, but has descriptors of its own. */
-        if (still || files[which - 1].owner != getpid())
-            continue;
-        client_lock(&hold);
-        drop(&files[which - 1]);
-        client_unlock(&hold);
+    for (unsigned fd = first; fd < end && fd <= last; fd++)
+        if (evtchn_expected((int)fd) && process_is_own())
+            change(fd, 0);
+}
+
+void evtchn_before_fork(void)
+{
+    for (int i = 0; i < MOST_FILES; i++)
+        if (files[i].marker >= 0 && !sharing_begin(&files[i].sharing))
+            say_line("a file of event channels cannot be shared with a child: there is no memory or descriptor for it");
+}
+
+void evtchn_forget(void)
+{
+    for (int i = 0; i < MOST_FILES; i++) {
+        fds_drop(files[i].connection.fd);
+        files[i].connection.fd = -1;
     }
 }
 
@@ -191,23 +246,15 @@ static struct request *begin(struct file *file, const char *method)
     return connection_begin(&file->connection, method);
 }
 
-/* Connects a file to the broker. A thread that waits for its events is woken when the broker hangs up. */
-static int dial(struct file *file, int fd)
-{
-    if (file->connection.fd >= 0)
-        return 0;
-    int error = client_dial(&file->connection);
-    if (!error)
-        control(fd, EPOLL_CTL_ADD, file->connection.fd, EPOLLRDHUP, NO_PORT);
-    else if (error != ENXIO)
-        say_line("cannot use the broker: %s", say_error_text());
-    return error;
-}
-
 /* A broken connection is kept, so that reads fail: the file's ports were ports of the broker that has gone. */
 static int call(struct file *file, struct answer *answer)
 {
-    int error = connection_call(&file->connection, answer);
+    *answer = ANSWER_NONE;
+    int error = -sharing_enter(&file->sharing);
+    if (!error) {
+        error = connection_call(&file->connection, answer);
+        sharing_leave(&file->sharing);
+    }
     if (error > 0)
         connection_say_error();
     if (error >= 0)
@@ -218,6 +265,30 @@ static int call(struct file *file, struct answer *answer)
     return -error;
 }
 
+/* Adds a port, with the descriptors of an answer. Returns it, or NULL. */
+static struct port *add(struct file *file, uint32_t number, struct answer *answer)
+{
+    if (!file->ports) {
+        void *room = sys_mmap_anonymous(MOST_PORTS * sizeof *file->ports);
+        file->ports = room == MAP_FAILED ? NULL : room;
+    }
+    if (!file->ports || answer->fds[1] < 0 || file->n_ports == MOST_PORTS) {
+        answer_drop_fds(answer);
+        return NULL;
+    }
+    struct port *port = &file->ports[file->n_ports++];
+    int wanted = SHARED_FLOOR + (int)number;
+    *port = (struct port){.number = number,
+                          .own = file->sharing.page ? fds_keep_from(answer->fds[0], wanted) : fds_keep(answer->fds[0]),
+                          .remote = fds_keep(answer->fds[1]),
+                          .times_unbound = sharing_times_unbound(&file->sharing, number)};
+    if (!file->sharing.page || port->own == wanted)
+        return port;
+    say_error(ENOMEM, "descriptor %d is needed for port %u of a file that several processes have", wanted, number);
+    forget(file, port);
+    return NULL;
+}
+
 /* Sends the request for a port that was begun, and adds the port to the file. */
 static int64_t take(struct file *file, int fd)
 {
@@ -225,39 +296,40 @@ static int64_t take(struct file *file, int fd)
     int error = call(file, &answer);
     if (error)
         return -error;
-    uint32_t number = (uint32_t)mp_find_int(answer.result, "port", 0);
-    if (!file->ports) {
-        void *room = sys_mmap_anonymous(MOST_PORTS * sizeof *file->ports);
-        file->ports = room == MAP_FAILED ? NULL : room;
-    }
-    if (!file->ports || answer.fds[1] < 0 || file->n_ports == MOST_PORTS) {
-        answer_drop_fds(&answer);
+    struct port *port = add(file, (uint32_t)mp_find_int(answer.result, "port", 0), &answer);
+    if (!port)
         return -ENOMEM;
-    }
-    struct port *port = &file->ports[file->n_ports++];
-    *port = (struct port){number, fds_keep(answer.fds[0]), fds_keep(answer.fds[1])};
-    if (!control(fd, EPOLL_CTL_ADD, port->own, EPOLLIN | EPOLLONESHOT, number))
-        return number;
+    if (!control(fd, EPOLL_CTL_ADD, port->own, EPOLLIN | EPOLLONESHOT, port->number))
+        return port->number;
     error = errno;
     forget(file, port);
     return -error;
 }
 
-/* Reads the argument of an ioctl that talks to the broker. Returns 0 or a negative errno. */
-static int ready(struct file *file, int fd, void *asked, uint64_t argument, size_t size)
+/* A port of a file, or NULL. Another process that has the file may have bound it, or unbound it, or both. */
+static struct port *port_of(struct file *file, uint32_t number)
 {
-    if (!file)
-        return -EBADF;
-    if (!user_read(asked, argument, size))
-        return -EFAULT;
-    return -dial(file, fd);
+    struct answer answer;
+    struct port *port = find(file, number);
+    if (!file->sharing.page || (port && port->times_unbound == sharing_times_unbound(&file->sharing, number)))
+        return port;
+    if (port)
+        forget(file, port);
+    request_uint(begin(file, "evtchn.attach"), "port", number);
+    return call(file, &answer) ? NULL : add(file, number, &answer);
+}
+
+/* Reads the argument of an ioctl that talks to the broker. Returns 0 or a negative errno. */
+static int ready(const struct file *file, void *asked, uint64_t argument, size_t size)
+{
+    return !file ? -EBADF : user_read(asked, argument, size) ? 0 : -EFAULT;
 }
 
 static int64_t bind_virq(uint64_t fd, uint64_t argument)
 {
     uint32_t virq;
     struct file *file = file_of((int)fd);
-    int error = ready(file, (int)fd, &virq, argument, sizeof virq);
+    int error = ready(file, &virq, argument, sizeof virq);
     if (error)
         return error;
     request_uint(begin(file, "evtchn.bind_virq"), "virq", virq);
@@ -268,7 +340,7 @@ static int64_t bind_unbound_port(uint64_t fd, uint64_t argument)
 {
     uint32_t remote;
     struct file *file = file_of((int)fd);
-    int error = ready(file, (int)fd, &remote, argument, sizeof remote);
+    int error = ready(file, &remote, argument, sizeof remote);
     if (error)
         return error;
     request_uint(begin(file, "evtchn.alloc_unbound"), "remote", (uint16_t)remote);
@@ -279,7 +351,7 @@ static int64_t bind_interdomain(uint64_t fd, uint64_t argument)
 {
     uint32_t asked[2]; /* a domain and its port */
     struct file *file = file_of((int)fd);
-    int error = ready(file, (int)fd, asked, argument, sizeof asked);
+    int error = ready(file, asked, argument, sizeof asked);
     if (error)
         return error;
     struct request *request = begin(file, "evtchn.bind_interdomain");
@@ -289,13 +361,13 @@ static int64_t bind_interdomain(uint64_t fd, uint64_t argument)
 }
 
 /* Reads the number of a port that the file has. Returns the port, or NULL and a negative errno. */
-static struct port *named_port(const struct file *file, uint64_t argument, int64_t *error)
+static struct port *named_port(struct file *file, uint64_t argument, int64_t *error)
 {
     uint32_t number;
     *error = -EFAULT;
     if (!user_read(&number, argument, sizeof number))
         return NULL;
-    struct port *port = file ? find(file, number) : NULL;
+    struct port *port = file ? port_of(file, number) : NULL;
     if (!port)
         *error = -say_error(ENOTCONN, "port %u is none of this file's", number);
     return port;
@@ -313,7 +385,9 @@ static int64_t unbind(uint64_t fd, uint64_t argument)
     if (!port)
         return error;
     uint32_t number = port->number;
+    control((int)fd, EPOLL_CTL_DEL, port->own, 0, 0); /* other processes may have it too */
     forget(file, port);
+    sharing_unbound(&file->sharing, number);
     struct request *request = begin(file, "evtchn.close");
     request_uint(request, "port", number);
     return -call(file, &answer);
@@ -335,7 +409,7 @@ static int64_t restrict_domid(uint64_t fd, uint64_t argument)
     uint16_t domid;
     struct answer answer;
     struct file *file = file_of((int)fd);
-    int error = ready(file, (int)fd, &domid, argument, sizeof domid);
+    int error = ready(file, &domid, argument, sizeof domid);
     if (error)
         return error;
     request_uint(begin(file, "evtchn.restrict"), "dom", domid);
@@ -388,9 +462,10 @@ static size_t take_events(int fd, const struct epoll_event *events, int n, uint3
     struct client_hold hold;
     size_t n_taken = 0;
     client_lock(&hold);
-    const struct file *file = file_of(fd);
+    struct file *file = file_of(fd);
     for (int i = 0; file && i < n; i++) {
-        const struct port *port = find(file, (uint32_t)events[i].data.u64);
+        uint32_t number = (uint32_t)events[i].data.u64;
+        const struct port *port = number == NO_PORT ? NULL : port_of(file, number);
         if (port && port->own == (int)(events[i].data.u64 >> 32) && take_event(port->own))
             ports[n_taken++] = port->number;
     }
@@ -413,17 +488,6 @@ static int no_events_any_more(void)
     if (!atomic_exchange(&said, true))
         say_line("the broker has gone away; no event will come, reading one fails with ENXIO from now on");
     return -ENXIO;
-}
-
-/* Waits for an event. Returns 0 when it is time to look, or a negative errno. */
-static int wait_for_event(int fd)
-{
-    struct client_hold hold;
-    client_lock(&hold);
-    struct file *file = file_of(fd);
-    int error = file ? dial(file, fd) : EBADF;
-    client_unlock(&hold);
-    return -(error ? error : waiting_for(fd));
 }
 
 ssize_t evtchn_read(int fd, void *data, size_t size)
@@ -450,9 +514,9 @@ ssize_t evtchn_read(int fd, void *data, size_t size)
             continue;
         if (sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK)
             return -EAGAIN;
-        int error = wait_for_event(fd);
+        int error = waiting_for(fd);
         if (error)
-            return error;
+            return -error;
     }
     size_t taken = n_taken * sizeof *ports;
     return user_write((uint64_t)data, ports, taken) ? (ssize_t)taken : -EFAULT;
@@ -468,9 +532,9 @@ ssize_t evtchn_write(int fd, const void *data, size_t size)
     if (!user_read(ports, (uint64_t)data, size))
         return -EFAULT;
     client_lock(&hold);
-    const struct file *file = file_of(fd);
+    struct file *file = file_of(fd);
     for (size_t i = 0; file && i < size / sizeof *ports; i++) {
-        const struct port *port = find(file, ports[i]);
+        const struct port *port = port_of(file, ports[i]);
         if (port)
             control(fd, EPOLL_CTL_MOD, port->own, EPOLLIN | EPOLLONESHOT, port->number);
     }

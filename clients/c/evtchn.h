@@ -28,6 +28,10 @@ ssize_t evtchn_read(int fd, void *data, size_t size);
 /* Unmasks ports. */
 ssize_t evtchn_write(int fd, const void *data, size_t size);
 
+/* For fork.c, which has the lock: a child is going to have the open files too; or must not use their connections. */
+void evtchn_before_fork(void);
+void evtchn_forget(void);
+
 /* Note that the program copied or closed descriptors: a file is closed with the last of its descriptors. */
 void evtchn_copied(int from, int to);
 void evtchn_closed(unsigned first, unsigned last);

@@ -10,8 +10,13 @@
 
 #include <stdbool.h>
 
+/* Numbers below which we know of descriptors, ours and the program's: the kernel's usual fs.nr_open. */
+#define FDS_MOST (1 << 20)
+
 /* Moves a descriptor up and remembers it. Returns its new number; the old one is closed. Never fails: -1 stays -1. */
 int fds_keep(int fd);
+/* The same, to the lowest number from floor on that is free. */
+int fds_keep_from(int fd, int floor);
 /* Closes a descriptor that fds_keep returned; nothing happens for -1. */
 void fds_drop(int fd);
 bool fds_is_kept(int fd);

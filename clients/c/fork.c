@@ -7,7 +7,9 @@
 
 #include "areas.h"
 #include "client.h"
+#include "evtchn.h"
 #include "pages.h"
+#include "process.h"
 #include "syscalls.h"
 
 static struct client_hold hold;
@@ -26,6 +28,7 @@ static void before(void)
     hold = mine;
     if (client_was_connected()) {
         settle_all();
+        evtchn_before_fork();
         client_before_fork();
     }
 }
@@ -37,17 +40,31 @@ static void in_parent(void)
     client_unlock(&mine);
 }
 
-static void in_child(void)
+/* What is mapped is not inherited. */
+static void forget(void)
 {
-    struct client_hold mine = hold;
-    client_after_fork(true);
     areas_forget(DEVICE_PRIVCMD);
     areas_forget(DEVICE_GNTDEV);
     areas_forget(DEVICE_GNTALLOC);
+}
+
+static void in_child(void)
+{
+    struct client_hold mine = hold;
+    process_adopt();
+    client_after_fork(true);
+    forget();
     client_unlock(&mine);
+}
+
+static void in_copy(void)
+{
+    forget();
+    evtchn_forget();
 }
 
 __attribute__((constructor)) static void prepare(void)
 {
     pthread_atfork(before, in_parent, in_child);
+    client_when_copied(in_copy);
 }

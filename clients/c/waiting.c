@@ -2,10 +2,12 @@
 #include "waiting.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/signalfd.h>
 
 #include "client.h"
@@ -53,6 +55,23 @@ static uint64_t to_keep_back(bool *any_interrupts)
     return result;
 }
 
+static void close_it(void *fd)
+{
+    if (*(int *)fd >= 0)
+        sys_close(*(int *)fd);
+}
+
+/* libc's ppoll, because a read is a place where a thread may be cancelled. */
+static int poll_both(struct pollfd wanted[2], const uint64_t *mask)
+{
+    sigset_t signals;
+    if (!mask)
+        return ppoll(wanted, 2, NULL, NULL) < 0;
+    sigemptyset(&signals);
+    memcpy(&signals, mask, sizeof *mask);
+    return ppoll(wanted, 2, NULL, &signals) < 0;
+}
+
 int waiting_for(int fd)
 {
     bool any_interrupts;
@@ -71,11 +90,13 @@ int waiting_for(int fd)
     bool apart = user_is_checked();
     if (apart)
         syscall(SYS_rt_sigprocmask, (long)SIG_SETMASK, &during, NULL, sizeof during);
-    int error = syscall(SYS_ppoll, wanted, 2L, NULL, apart ? NULL : &during, sizeof during) < 0 ? errno : 0;
+    int error = 0;
+    pthread_cleanup_push(close_it, &wanted[1].fd);
+    if (poll_both(wanted, apart ? NULL : &during))
+        error = errno;
+    pthread_cleanup_pop(true);
     if (apart)
         syscall(SYS_rt_sigprocmask, (long)SIG_SETMASK, &before, NULL, sizeof before);
-    if (wanted[1].fd >= 0)
-        sys_close(wanted[1].fd);
     if (error != EINTR)
         return error;
     /* The signal's handler may be unknown to us: the program can set handlers by a system call of its own. */

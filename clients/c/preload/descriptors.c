@@ -12,13 +12,6 @@
 #include "next.h"
 #include "proc.h"
 
-/* Whether a descriptor is a device without read and write: only the event channel device has them. */
-static bool silent(int fd)
-{
-    enum device device = marks_device(fd);
-    return device != DEVICE_NONE && device != DEVICE_EVTCHN;
-}
-
 DECLARE_NEXT(close);
 DECLARE_NEXT(fcntl);
 DECLARE_NEXT(fcntl64);
@@ -28,6 +21,12 @@ DECLARE_NEXT(pread);
 DECLARE_NEXT(pwrite);
 DECLARE_NEXT(readv);
 DECLARE_NEXT(writev);
+DECLARE_NEXT(preadv);
+DECLARE_NEXT(pwritev);
+DECLARE_NEXT(preadv2);
+DECLARE_NEXT(pwritev2);
+DECLARE_NEXT(__read_chk);
+DECLARE_NEXT(__pread_chk);
 
 EXPORT int close(int fd)
 {
@@ -120,15 +119,92 @@ EXPORT ssize_t write(int fd, const void *data, size_t size)
     return device ? next_result(-EINVAL) : NEXT(write)(fd, data, size);
 }
 
+/* What programs call that were compiled with _FORTIFY_SOURCE; libc's own end the program when there is no room. */
+ssize_t __read_chk(int, void *, size_t, size_t);
+ssize_t __pread_chk(int, void *, size_t, off_t, size_t);
+
+EXPORT ssize_t __read_chk(int fd, void *data, size_t size, size_t room)
+{
+    return size > room ? NEXT(__read_chk)(fd, data, size, room) : read(fd, data, size);
+}
+
+EXPORT ssize_t __pread_chk(int fd, void *data, size_t size, off_t offset, size_t room)
+{
+    return size > room ? NEXT(__pread_chk)(fd, data, size, offset, room) : pread(fd, data, size, offset);
+}
+
+EXPORT ssize_t __pread64_chk(int, void *, size_t, off_t, size_t) __attribute__((alias("__pread_chk")));
+
+/* A range after the other, as the kernel does for a driver that has no read of several: up to one that is not filled. */
+static ssize_t each(int fd, const struct iovec *ranges, int n, bool writes)
+{
+    ssize_t done = 0;
+    for (int i = 0; i < n; i++) {
+        ssize_t part = writes ? evtchn_write(fd, ranges[i].iov_base, ranges[i].iov_len)
+                              : evtchn_read(fd, ranges[i].iov_base, ranges[i].iov_len);
+        if (part < 0)
+            return done ? done : part;
+        done += part;
+        if ((size_t)part < ranges[i].iov_len)
+            break;
+    }
+    return done;
+}
+
 EXPORT ssize_t readv(int fd, const struct iovec *ranges, int n)
 {
-    return silent(fd) ? next_result(-EINVAL) : NEXT(readv)(fd, ranges, n);
+    enum device device = marks_device(fd);
+    if (device == DEVICE_EVTCHN)
+        return next_result(each(fd, ranges, n, false));
+    return device ? next_result(-EINVAL) : NEXT(readv)(fd, ranges, n);
 }
 
 EXPORT ssize_t writev(int fd, const struct iovec *ranges, int n)
 {
-    return silent(fd) ? next_result(-EINVAL) : NEXT(writev)(fd, ranges, n);
+    enum device device = marks_device(fd);
+    if (device == DEVICE_EVTCHN)
+        return next_result(each(fd, ranges, n, true));
+    return device ? next_result(-EINVAL) : NEXT(writev)(fd, ranges, n);
 }
+
+EXPORT ssize_t preadv(int fd, const struct iovec *ranges, int n, off_t offset)
+{
+    return marks_device(fd) ? next_result(-ESPIPE) : NEXT(preadv)(fd, ranges, n, offset);
+}
+
+EXPORT ssize_t preadv64(int, const struct iovec *, int, off_t) __attribute__((alias("preadv")));
+
+EXPORT ssize_t pwritev(int fd, const struct iovec *ranges, int n, off_t offset)
+{
+    return marks_device(fd) ? next_result(-ESPIPE) : NEXT(pwritev)(fd, ranges, n, offset);
+}
+
+EXPORT ssize_t pwritev64(int, const struct iovec *, int, off_t) __attribute__((alias("pwritev")));
+
+/* Offset -1: as readv, or writev. The drivers know none of the flags. */
+
+static ssize_t flagged(off_t offset, int flags)
+{
+    return next_result(offset != -1 ? -ESPIPE : flags ? -EOPNOTSUPP : 0);
+}
+
+EXPORT ssize_t preadv2(int fd, const struct iovec *ranges, int n, off_t offset, int flags)
+{
+    if (!marks_device(fd))
+        return NEXT(preadv2)(fd, ranges, n, offset, flags);
+    return flagged(offset, flags) ? -1 : readv(fd, ranges, n);
+}
+
+EXPORT ssize_t preadv64v2(int, const struct iovec *, int, off_t, int) __attribute__((alias("preadv2")));
+
+EXPORT ssize_t pwritev2(int fd, const struct iovec *ranges, int n, off_t offset, int flags)
+{
+    if (!marks_device(fd))
+        return NEXT(pwritev2)(fd, ranges, n, offset, flags);
+    return flagged(offset, flags) ? -1 : writev(fd, ranges, n);
+}
+
+EXPORT ssize_t pwritev64v2(int, const struct iovec *, int, off_t, int) __attribute__((alias("pwritev2")));
 
 EXPORT ssize_t pread(int fd, void *data, size_t size, off_t offset)
 {

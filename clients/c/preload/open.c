@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "../say.h"
+#include "marks.h"
 #include "next.h"
 #include "paths.h"
 
@@ -28,6 +30,7 @@ DECLARE_NEXT(__openat_2);
 DECLARE_NEXT(__openat64_2);
 DECLARE_NEXT(fopen);
 DECLARE_NEXT(fopen64);
+DECLARE_NEXT(fdopen);
 
 /* The mode, which is there only with O_CREAT and O_TMPFILE. */
 #define MODE(flags, mode)                                                                                              \
@@ -103,6 +106,16 @@ static FILE *open_stream(const struct xen_path *found, const char *mode)
     }
     int fd = paths_open(found, flags);
     return fd < 0 ? NULL : fdopen(fd, mode);
+}
+
+/* glibc reads and writes a stream behind our back. */
+EXPORT FILE *fdopen(int fd, const char *mode)
+{
+    if (marks_device(fd) == DEVICE_EVTCHN)
+        say_line(
+            "a stream of /dev/xen/evtchn cannot be read or written (fread, fwrite): use read(2) and write(2) on its "
+            "descriptor");
+    return NEXT(fdopen)(fd, mode);
 }
 
 EXPORT FILE *fopen(const char *path, const char *mode)

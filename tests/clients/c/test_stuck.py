@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgpack
@@ -27,6 +28,7 @@ HANG_S = 60
 SOON = "2"
 """Seconds that no broker here takes to answer unless it is stopped, on a busy machine too."""
 NO_PORTS = "this file of event channels has no ports any more, and no call of it works"
+CLONED = "this process was made by clone(2) without fork(3), its parent's connection is not its own"
 WHAT_FOLLOWS = "every call to Xen fails with ENXIO from now on, what is mapped stays"
 
 
@@ -231,6 +233,28 @@ def test_signals_that_the_program_does_not_take_cut_nothing_short(
 
     assert started.returncode == 0, said
     assert said == f"privcmdd: the broker has not answered within 1.5 s; {WHAT_FOLLOWS}\n"
+
+
+def test_a_bare_clone_does_not_wait_for_a_thread_that_it_does_not_have(
+    libraries: Path, compiled: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Law 5.3: a child of clone(2), made while a thread has the shim's lock, is told that it has no connection."""
+
+    def say_so(pid: int) -> bool:
+        os.kill(pid, signal.SIGUSR1)
+        return False
+
+    broker = Stuck(str(tmp_path / "socket"), say_so)
+    odd = partial(compiled, "odd.c", "-lpthread")
+    with program(libraries, lambda _: odd(), "a_bare_clone", str(tmp_path / "socket")) as started:
+        said = started.communicate(timeout=HANG_S)[1]
+    broker.close()
+
+    assert started.returncode == 0, said
+    assert said.splitlines() == [
+        f"privcmdd: {CLONED}; {WHAT_FOLLOWS}",
+        f"privcmdd: the broker has not answered within 2 s; {WHAT_FOLLOWS}",
+    ]
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "1s", "nan", "1e9"])
