@@ -11,9 +11,6 @@
 #include "syscalls.h"
 #include "tell.h"
 
-/* MADV_DONTFORK costs a system call for each batch. A batch of more runs gets it only when the process forks. */
-#define RUNS_SETTLED_AT_ONCE 16
-
 static uint32_t word(const uint8_t *at)
 {
     return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
@@ -107,9 +104,7 @@ int apply_extents(uint64_t base, uint64_t n_pages, int dom, struct mp_in result)
         sys_munmap(copy, runs.size);
     if (error)
         return undo(area, base, end, i, n, error);
-    if (area && n <= RUNS_SETTLED_AT_ONCE)
+    if (area)
         pages_settle(area);
-    else if (area)
-        area->settled = false;
     return 0;
 }

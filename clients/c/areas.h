@@ -23,7 +23,6 @@ struct area {
     bool is_private; /* MAP_PRIVATE */
     bool may_write;  /* may become writable: the descriptor is writable, or the mapping is private */
     bool used;       /* frames have been mapped here */
-    bool settled;    /* pages_settle has been called: a fork's child and a core dump do not get it */
 };
 
 /* Whether a range could touch an area. Needs no lock, and is false for nearly all memory of a program. */

@@ -8,18 +8,9 @@
 #include "areas.h"
 #include "client.h"
 #include "evtchn.h"
-#include "pages.h"
 #include "process.h"
-#include "syscalls.h"
 
 static struct client_hold hold;
-
-static void settle_all(void)
-{
-    for (struct area *area = areas_first(0, USER_END); area; area = areas_first(area->end, USER_END))
-        if (!area->settled)
-            pages_settle(area);
-}
 
 static void before(void)
 {
@@ -27,7 +18,6 @@ static void before(void)
     client_lock(&mine);
     hold = mine;
     if (client_was_connected()) {
-        settle_all();
         evtchn_before_fork();
         client_before_fork();
     }

@@ -55,20 +55,26 @@ int pages_sharing(const struct area *area)
     return area->is_private ? MAP_PRIVATE | MAP_NORESERVE : MAP_SHARED;
 }
 
-void pages_settle(struct area *area)
+static void keep_out(uint64_t start, uint64_t end)
 {
-    if (area->device == DEVICE_HYPERCALL)
-        return;
-    sys_madvise((void *)area->start, area->end - area->start, MADV_DONTFORK);
-    sys_madvise((void *)area->start, area->end - area->start, MADV_DONTDUMP);
-    area->settled = true;
+    sys_madvise((void *)start, end - start, MADV_DONTFORK);
+    sys_madvise((void *)start, end - start, MADV_DONTDUMP);
+}
+
+void pages_settle(const struct area *area)
+{
+    if (area->device != DEVICE_HYPERCALL)
+        keep_out(area->start, area->end);
 }
 
 bool pages_blank(const struct area *area, uint64_t start, uint64_t end)
 {
     int fd = files_blank();
-    return fd >= 0 &&
-           sys_mmap((void *)start, end - start, area->prot, pages_sharing(area) | MAP_FIXED, fd, 0) != MAP_FAILED;
+    if (fd < 0 ||
+        sys_mmap((void *)start, end - start, area->prot, pages_sharing(area) | MAP_FIXED, fd, 0) == MAP_FAILED)
+        return false;
+    keep_out(start, end);
+    return true;
 }
 
 int pages_ones(uint64_t at, uint64_t n_pages, int prot)
@@ -79,6 +85,7 @@ int pages_ones(uint64_t at, uint64_t n_pages, int prot)
         int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED;
         if (fd < 0 || sys_mmap((void *)at, part * PAGE_SIZE, prot, flags, fd, 0) == MAP_FAILED)
             return ENOMEM;
+        keep_out(at, at + part * PAGE_SIZE);
     }
     return 0;
 }

@@ -15,7 +15,7 @@ const struct area *pages_found(uint64_t addr);
 /* How an area's pages are mapped: MAP_SHARED or MAP_PRIVATE. */
 int pages_sharing(const struct area *area);
 /* Keeps an area out of children of fork and out of core dumps, except hypercall buffers, which children inherit. */
-void pages_settle(struct area *area);
+void pages_settle(const struct area *area);
 /* Unmaps the frames of a range: an access raises SIGBUS, as at pages without a frame. False on failure. */
 bool pages_blank(const struct area *area, uint64_t start, uint64_t end);
 /*

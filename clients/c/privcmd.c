@@ -231,13 +231,10 @@ static void add_strays(uint64_t start, uint64_t end, int prot)
     while (start < end) {
         const struct area *area = areas_first(start, end);
         uint64_t free_end = area ? area->start : end, next = area ? area->end : end;
-        if (start < free_end)
-            areas_add((struct area){.start = start,
-                                    .end = free_end,
-                                    .prot = prot,
-                                    .device = DEVICE_PRIVCMD,
-                                    .may_write = true,
-                                    .used = true});
+        struct area stray = {
+            .start = start, .end = free_end, .prot = prot, .device = DEVICE_PRIVCMD, .may_write = true, .used = true};
+        if (start < free_end && areas_add(stray))
+            pages_settle(&stray);
         start = next;
     }
 }
