@@ -182,30 +182,33 @@ static void wait_for_the_test(void)
     EXPECT(fgets(line, sizeof line, stdin) != NULL, 1);
 }
 
-/* Frames 100 and 101 are paged out; 100 comes back first. Those that failed are asked for again, as libraries do. */
+/*
+ * Frames 100 and 101 are paged out; 100 comes back first. Those that failed are asked for again, as libraries do while
+ * the last frame is one that is paged out.
+ */
 static void retries(void)
 {
-    uint64_t frames[] = {1, BAD, 100, 101, 4}, bad_behind[] = {100, BAD};
+    uint64_t frames[] = {1, BAD, 4, 100, 101}, bad_behind[] = {100, BAD};
     int err[5];
     char *at = reserve(5), *other = reserve(2);
     EXPECT(fill(at, 5, frames, err), -ENOENT);
-    EXPECT(err[0] == 0 && err[1] == -EINVAL && err[2] == -ENOENT && err[3] == -ENOENT && err[4] == 0, 1);
+    EXPECT(err[0] == 0 && err[1] == -EINVAL && err[2] == 0 && err[3] == -ENOENT && err[4] == -ENOENT, 1);
     wait_for_the_test();
-    EXPECT(fill(at + 2 * PAGE, 2, frames + 2, err), -ENOENT);
+    EXPECT(fill(at + 3 * PAGE, 2, frames + 3, err), -ENOENT);
     EXPECT(err[0] == 0 && err[1] == -ENOENT, 1);
-    EXPECT(at[2 * PAGE], 100);
+    EXPECT(at[3 * PAGE], 100);
     EXPECT(touch_read(at + PAGE), SIGBUS);
-    EXPECT(touch_read(at + 3 * PAGE), SIGBUS);
-    EXPECT(at[0] == 1 && at[4 * PAGE] == 4, 1);
+    EXPECT(touch_read(at + 4 * PAGE), SIGBUS);
+    EXPECT(at[0] == 1 && at[2 * PAGE] == 4, 1);
     EXPECT(fill(other, 2, bad_behind, err), 0);
     EXPECT(err[0] == 0 && err[1] == -EINVAL, 1);
     EXPECT(other[0], 100);
     EXPECT(touch_read(other + PAGE), SIGBUS);
     wait_for_the_test();
-    EXPECT(fill(at + 3 * PAGE, 1, frames + 3, err), 0);
-    EXPECT(at[2 * PAGE] == 100 && at[3 * PAGE] == 101 && at[4 * PAGE] == 4, 1);
-    EXPECT(fill(at + 2 * PAGE, 1, frames + 2, err), -EINVAL); /* there is one */
-    EXPECT(at[2 * PAGE], 100);
+    EXPECT(fill(at + 4 * PAGE, 1, frames + 4, err), 0);
+    EXPECT(at[2 * PAGE] == 4 && at[3 * PAGE] == 100 && at[4 * PAGE] == 101, 1);
+    EXPECT(fill(at + 3 * PAGE, 1, frames + 3, err), -EINVAL); /* there is one */
+    EXPECT(at[3 * PAGE], 100);
 }
 
 static const struct {
