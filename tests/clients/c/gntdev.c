@@ -4,6 +4,7 @@
  * 11 as references 8 to 15, and frame 12 read-only as 20. Usage: gntdev DOM
  */
 #include <fcntl.h>
+#include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -19,6 +20,9 @@
 #define ALLOC_GREF GRANTS(5, 24)
 #define DEALLOC_GREF GRANTS(6, 16)
 #define SET_UNMAP_NOTIFY GRANTS(7, 16)
+#define GRANT_COPY GRANTS(8, 16)
+#define COPY_SOURCE_GREF 1
+#define COPY_DEST_GREF 2
 #define CLEAR_BYTE 1u
 #define SEND_EVENT 2u
 
@@ -182,6 +186,77 @@ static void notices(int fd, uint32_t port)
     EXPECT(forget(fd, again, 1), 0);
 }
 
+union copy_end {
+    uint64_t virt;
+    struct {
+        uint32_t ref;
+        uint16_t offset, dom;
+    } grant;
+};
+
+struct copy_segment {
+    union copy_end source, dest;
+    uint16_t len, flags;
+    int16_t status;
+};
+
+static union copy_end granted(uint32_t ref, unsigned offset)
+{
+    return (union copy_end){.grant = {ref, (uint16_t)offset, (uint16_t)dom}};
+}
+
+static int copy(int fd, struct copy_segment *segments, uint32_t n)
+{
+    struct {
+        uint32_t count;
+        uint64_t segments;
+    } asked = {n, (uint64_t)segments};
+    return RESULT(ioctl(fd, GRANT_COPY, &asked));
+}
+
+/* A segment that fails says so, and takes nothing from those behind it: in the same request, or in the next. */
+static void copies(int fd)
+{
+    enum { N = 300, LEN = 8 };
+    static struct copy_segment segments[N];
+    static unsigned char bytes[N][LEN], page[PAGE];
+    for (unsigned i = 0; i < N; i++) {
+        memset(bytes[i], 1 + i % 250, LEN);
+        bool fails = i % 7 == 3 || i == 255 || i == 256;
+        segments[i] = (struct copy_segment){.source.virt = (uint64_t)bytes[i],
+                                            .dest = granted(fails ? 20 : 9, i * LEN),
+                                            .len = LEN,
+                                            .flags = COPY_DEST_GREF,
+                                            .status = 99};
+    }
+    EXPECT(copy(fd, segments, N), 0);
+    struct copy_segment whole = {granted(9, 0), {.virt = (uint64_t)page}, PAGE - 1, COPY_SOURCE_GREF, 99};
+    EXPECT(copy(fd, &whole, 1), 0);
+    for (unsigned i = 0; i < N; i++) {
+        bool fails = i % 7 == 3 || i == 255 || i == 256;
+        EXPECT(segments[i].status != 0, fails);
+        EXPECT(page[i * LEN], fails ? 5 : 1 + i % 250);
+        EXPECT(page[i * LEN + LEN - 1], fails ? 5 : 1 + i % 250);
+    }
+
+    for (unsigned i = 0; i < N; i++) {
+        bool fails = i % 7 == 3 || i == 255 || i == 256;
+        memset(bytes[i], 0, LEN);
+        segments[i] = (struct copy_segment){.source = granted(fails ? 999 : 9, i * LEN),
+                                            .dest.virt = (uint64_t)bytes[i],
+                                            .len = LEN,
+                                            .flags = COPY_SOURCE_GREF,
+                                            .status = 99};
+    }
+    EXPECT(copy(fd, segments, N), 0);
+    for (unsigned i = 0; i < N; i++) {
+        bool fails = i % 7 == 3 || i == 255 || i == 256;
+        EXPECT(segments[i].status != 0, fails);
+        EXPECT(bytes[i][0], fails ? 0 : 1 + i % 250);
+        EXPECT(bytes[i][LEN - 1], fails ? 0 : 1 + i % 250);
+    }
+}
+
 /* gntalloc's offsets are exact and grow, and it looks for the page before the notice. */
 static void shares(void)
 {
@@ -223,6 +298,7 @@ int main(int argc, char **argv)
     once(fd);
     finds(fd);
     notices(fd, (uint32_t)port);
+    copies(fd);
     shares();
     return finish();
 }
