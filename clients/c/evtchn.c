@@ -2,6 +2,7 @@
 #include "evtchn.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -395,12 +396,16 @@ static int64_t unbind(uint64_t fd, uint64_t argument)
 
 static int64_t notify(uint64_t fd, uint64_t argument)
 {
+    static const struct timespec at_once;
     uint64_t one = 1;
     int64_t error;
     const struct port *port = named_port(file_of((int)fd), argument, &error);
     if (!port)
         return error;
-    /* The write fails with EAGAIN only when the count is at its largest: then the event is pending anyway. */
+    /* Not writable: the count is at its largest, the event is pending anyway, and write would wait without O_NONBLOCK. */
+    struct pollfd room = {port->remote, POLLOUT, 0};
+    if (syscall(SYS_ppoll, &room, 1L, &at_once, NULL, 0L) == 0)
+        return 0;
     return syscall(SYS_write, port->remote, &one, sizeof one) < 0 && errno != EAGAIN ? -errno : 0;
 }
 

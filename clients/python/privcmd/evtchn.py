@@ -56,7 +56,14 @@ class EventChannel:
         Raises:
             OSError: EBADF, closed.
         """
-        with contextlib.suppress(BlockingIOError):  # it has been notified 2^64 - 2 times and has not looked
+        if self._remote >= 0:
+            # Not writable: its count is at its largest, so it is notified anyway. A write could wait, as whoever else
+            # holds the eventfd can clear its O_NONBLOCK.
+            poller = select.poll()
+            poller.register(self._remote, select.POLLOUT)
+            if not poller.poll(0):
+                return
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_write(self._remote, 1)
 
     def take(self) -> bool:

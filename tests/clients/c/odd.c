@@ -391,6 +391,21 @@ static void callers_are_cancelled(void)
     }
 }
 
+/* Whoever holds the other end has filled it, and made its descriptor wait: the event is pending, and that is all. */
+static void the_other_end_is_full(void)
+{
+    int fd = open_events();
+    uint32_t asked[2] = {dom, (uint32_t)atoi(argument)};
+    int port = ioctl(fd, BIND_INTERDOMAIN, asked);
+    char line[16];
+    EXPECT(port > 0, 1);
+    puts("ready");
+    fflush(stdout);
+    EXPECT(fgets(line, sizeof line, stdin) != NULL, 1);
+    alarm(30); /* a test that hangs ends */
+    EXPECT(with_number(fd, NOTIFY, (uint32_t)port), 0);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -405,6 +420,7 @@ static const struct {
     {"reads_of_all_kinds", reads_of_all_kinds},
     {"a_reader_is_cancelled", a_reader_is_cancelled},
     {"callers_are_cancelled", callers_are_cancelled},
+    {"the_other_end_is_full", the_other_end_is_full},
 };
 
 int main(int argc, char **argv)

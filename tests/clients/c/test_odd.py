@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 from typing import TYPE_CHECKING
 
 import pytest
+
+from privcmd import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +94,27 @@ def test_reads_of_all_kinds(libraries: Path, compiled: Callable[..., Path], gues
         "privcmdd: a stream of /dev/xen/evtchn cannot be read or written (fread, fwrite): use"
     )
     assert done.stderr.count("\n") == 1
+
+
+def test_who_fills_an_event_holds_nobody_up(libraries: Path, compiled: Callable[..., Path], guests: Guests) -> None:
+    """Law 1.1: a notification does not wait, whatever the other end has done to the flags and the count."""
+    with Client(guests.broker.path) as client, client.events.alloc_unbound(0, on=guests.dom) as channel:
+        command = [str(compiled("odd.c", "-lpthread")), str(guests.dom), "the_other_end_is_full", str(channel.port)]
+        with subprocess.Popen(
+            command,
+            env=guests.environment(LD_PRELOAD=str(libraries / PRELOAD)),
+            text=True,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+        ) as program:
+            assert program.stdout is not None
+            assert program.stdout.readline() == "ready\n"
+            os.set_blocking(channel.fileno(), True)
+            os.eventfd_write(channel.fileno(), 2**64 - 2)
+            said = program.communicate("go on\n", timeout=TIMEOUT_S)[1]
+
+    assert (program.returncode, said) == (0, "")
 
 
 def test_pythons_subprocess_leaves_event_channels_alone(libraries: Path, guests: Guests) -> None:

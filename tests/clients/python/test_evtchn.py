@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,22 @@ def test_events_add_up_to_one(broker: PrivateBroker, guest: int) -> None:
             assert (ours.fds[0], theirs.fds[0]) == (ours.fileno(), theirs.fileno())
             assert ours.take()
             assert not ours.take()
+
+
+def test_who_fills_an_event_holds_nobody_up(broker: PrivateBroker, guest: int) -> None:
+    """Law 1.1: to notify does not wait, whatever the other end has done to the flags and the count."""
+    with Client(broker.path) as backend, Client(broker.path) as acting:
+        theirs = acting.events.alloc_unbound(0, on=guest)
+        ours = backend.events.bind_interdomain(guest, theirs.port)
+        os.set_blocking(theirs.fileno(), True)
+        os.eventfd_write(theirs.fileno(), 2**64 - 2)
+
+        ours.notify()
+
+        assert theirs.take()
+        assert not theirs.take()
+        theirs.close()
+        ours.close()
 
 
 def test_the_next_device_model_gets_the_same_guest(broker: PrivateBroker, guest: int) -> None:
