@@ -129,6 +129,8 @@ COVERED_BY = {
     "service/broker": "service/test_session.py",
     "service/detect": "service/methods/test_findings.py",
     "service/dispatch": "service/test_privileges.py",
+    "service/jobs": "service/methods/test_jobs.py",
+    "service/leases": "service/methods/test_jobs.py",
     "service/domain_files": "service/test_effects.py",
     "service/findings": "service/methods/test_findings.py",
     "server/waits": "server/test_failing_calls.py",

@@ -167,11 +167,12 @@ static void note_host(struct mp_in result)
     }
 }
 
-/* Tells the broker the client's name, for logs and reports: the program's name, and the text of $PRIVCMDD_CLIENT. */
+/* Tells the broker the client's name, for logs and reports: the program's name, and the text of $PRIVCMDD_CLIENT; and
+ * the job that it belongs to, if $PRIVCMDD_JOB names one. */
 static int hello(struct connection *connection)
 {
     char name[64];
-    const char *more = getenv("PRIVCMDD_CLIENT");
+    const char *more = getenv("PRIVCMDD_CLIENT"), *job = getenv("PRIVCMDD_JOB");
     struct answer answer;
     snprintf(name, sizeof name, "%s%s%s", program_invocation_short_name, more ? " " : "", more ? more : "");
     for (char *c = name; *c; c++)
@@ -179,6 +180,8 @@ static int hello(struct connection *connection)
             *c = '?';
     struct request *request = connection_begin(connection, "hello");
     request_str(request, "client", name);
+    if (job && *job)
+        request_str(request, "job", job);
     int error = connection_call(connection, &answer);
     if (!error)
         note_host(answer.result);

@@ -79,12 +79,13 @@ _PAGING: Final = Face(
 )
 
 FACES: Final[Mapping[str, Face]] = {
-    "hello": Face(params="* features client", send={"protocol": "[1]"}, value=WHOLE),
+    "hello": Face(params="* features client job", send={"protocol": "[1]"}, value=WHOLE),
     "health": Face(value="Health"),
     "describe": Face(value=WHOLE, summary="Get the broker's table of methods, for programs."),
     "subscribe": Face(params="*topics"),
     "findings.list": Face("findings", value="Finding"),
     "findings.clear": Face("clear_findings"),
+    "job.list": Face("jobs", value="JobRow"),
     "space.attach": Face("attach", "space * personality probe merge", value="Space"),
     "space.fork": Face("fork"),
     "space.list": Face("spaces", "* dom", value="SpaceRow"),

@@ -68,6 +68,7 @@ SESSION = [
     "stats",
     "findings.list",
     "findings.clear",
+    "job.list",
     "hello",
     "hand_over",  # the last: the broker ends all connections
 ]
@@ -82,6 +83,8 @@ OF_THIS_RUN = {
     "hello",
     "findings.list",
     "findings.clear",
+    "job.list",
+    "domain.info",
     "faults.list",
     "ioreq.servers",
     "guest.interrupts",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import stat
@@ -184,7 +185,7 @@ def test_a_script_runs(directory: Path) -> None:
 
 
 def test_a_broker_can_be_joined(broker: PrivateBroker, client: Client) -> None:
-    """With --socket the program finds the domains that are there, and those that are made for it stay."""
+    """With --socket the program finds the domains that are there, and those that are made for it go with it."""
     dom = client.domains.create("hvm", 16, name="here")
     look = [*CTL, "domain", "list", "--json"]
 
@@ -192,7 +193,36 @@ def test_a_broker_can_be_joined(broker: PrivateBroker, client: Client) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert [row["name"] for row in json.loads(done.stdout)["domains"]] == ["here", "new"]
-    assert [domain.dom for domain in client.domains.list()] == [dom, dom + 1]
+    assert [domain.dom for domain in client.domains.list()] == [dom]
+
+
+def test_processes_of_a_run_belong_to_its_job(broker: PrivateBroker, client: Client) -> None:
+    """The run, a tool that it starts and a program under the shim join one job, which ends with them."""
+    look = f"exec 3< /dev/xen/privcmd; {shlex.join(CTL)} jobs --json"
+
+    done = run("--socket", broker.path, "--job", "ci 1", "--domain", "pv:1M", "--", "sh", "-c", look)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    (job,) = json.loads(done.stdout)["jobs"]
+    assert (job["job"], job["uid"], job["doms"]) == ("ci 1", os.getuid(), [1])
+    assert job["connections"] >= 3
+    assert client.jobs() == []
+
+
+def test_nothing_of_a_killed_run_stays(broker: PrivateBroker, client: Client) -> None:
+    """The domain that was made for it is gone when who waited for it looks, however it ended."""
+    words = command("--socket", broker.path, "--no-xenstore", "--domain", "pv:1M", "--", "cat")
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as doomed:
+        assert doomed.stdin is not None
+        assert doomed.stdout is not None
+        doomed.stdin.write(b"ready\n")
+        doomed.stdin.flush()
+        assert doomed.stdout.readline() == b"ready\n"
+        assert [domain.dom for domain in client.domains.list()] == [1]
+        doomed.kill()
+        doomed.wait(GUARD_S)
+        assert client.domains.list() == []
+        assert client.jobs() == []
 
 
 def test_a_broker_that_is_not_there() -> None:

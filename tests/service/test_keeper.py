@@ -114,6 +114,33 @@ def store() -> MemoryStore:
     return MemoryStore()
 
 
+@pytest.mark.parametrize("joined", [True, False], ids=["joined again", "nobody comes"])
+def test_c7_a_job_outlives_its_broker_if_it_is_joined_again(store: MemoryStore, *, joined: bool) -> None:
+    """Its domains wait half a minute for its clients; those that were made in no job wait for nobody."""
+    desk = Desk(store=store)
+    session = desk.connect()
+    desk.call(session, "hello", job="ci", client="one")
+    ours, loose = desk.domain(session), desk.domain(desk.connect())
+
+    after = after_crash(desk, store)
+
+    (job,) = desk.call(desk.connect(ROOT), "job.list")["jobs"]
+    root = after.connect(ROOT)
+    assert after.call(root, "job.list")["jobs"] == [{**job, "connections": 0}]
+    after.now_s += 29
+    assert after.call(root, "domain.info", dom=ours)["lease"]["job"] == "ci"
+    if joined:
+        session = after.connect()
+        after.call(session, "hello", job="ci")
+    after.now_s += 2
+    there = [row["dom"] for row in after.call(root, "domain.list")["domains"]]
+    assert there == ([ours, loose] if joined else [loose])
+    assert len(after.call(root, "job.list")["jobs"]) == joined
+    if joined:
+        after.broker.disconnect(session)
+        assert [row["dom"] for row in after.call(root, "domain.list")["domains"]] == [loose]
+
+
 def test_c7_memory_and_the_map_of_a_domain_outlive_its_broker(store: MemoryStore) -> None:
     """Kind, reservation, physmap with its holes and content are there again, under another epoch of one lineage."""
     desk = Desk(store=store)

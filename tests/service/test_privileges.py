@@ -77,6 +77,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "faults.clear": {},
     "findings.list": {},
     "findings.clear": {},
+    "job.list": {},
 }
 # Acting for a guest wants the right to write to it.
 ACTING = {name for name in CALLS if name.startswith("evtchn.")} - {"evtchn.list", "evtchn.restrict"} | {

@@ -54,6 +54,7 @@ VARYING = (
     (r"\buid \d+", "uid UID"),
     (r"\bprocess \d+", "process PID"),
     (r"\brun-\d+", "run-PID"),
+    (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\b", "WHEN"),
 )
 TIMEOUT_S = 120.0
 

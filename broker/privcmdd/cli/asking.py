@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def client_of(parsed: argparse.Namespace) -> Client:
     """A connection to the broker that the options name."""
-    return privcmd.Client(parsed.socket, timeout_s=parsed.timeout)
+    return privcmd.Client(parsed.socket, timeout_s=parsed.timeout, job=parsed.job)
 
 
 def domid(client: Client, named: int | str) -> int:

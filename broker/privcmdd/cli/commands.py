@@ -81,6 +81,7 @@ def common(*, outermost: bool) -> argparse.ArgumentParser:
     default: dict[str, Any] = {} if outermost else {"argument_default": argparse.SUPPRESS}
     common = Parser(add_help=False, **default)
     common.add_argument("--socket", metavar="PATH", help="the broker's socket")
+    common.add_argument("--job", metavar="NAME", help="the job to belong to (default: PRIVCMDD_JOB; see `jobs --help`)")
     common.add_argument("--json", action="store_true", help="one JSON document instead of text")
     common.add_argument(
         "--timeout", metavar="S", type=float, help=f"seconds to wait for the broker (default {TIMEOUT_S:g})"

@@ -27,6 +27,7 @@ COMMANDS = {
     "domain": "domains.add",
     "maps": "spaces.add_maps",
     "spaces": "spaces.add_spaces",
+    "jobs": "jobs.add",
     "stats": "state.add_stats",
     "findings": "state.add_findings",
     "explain": "state.add_explain",
@@ -96,11 +97,11 @@ def _command(arguments: Sequence[str]) -> str | None:
     """The command among the arguments; None when that takes a parser of them all to say."""
     words = iter(arguments)
     for word in words:
-        if word in ("--socket", "--timeout"):
+        if word in ("--socket", "--timeout", "--job"):
             next(words, None)
         elif word in COMMANDS:
             return word
-        elif word != "--json" and not word.startswith(("--socket=", "--timeout=")):
+        elif word != "--json" and not word.startswith(("--socket=", "--timeout=", "--job=")):
             return None
     return None
 

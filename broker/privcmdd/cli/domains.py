@@ -85,6 +85,7 @@ def _info(parsed: argparse.Namespace) -> int:
             ("at most", f"{info.max_pages} pages"),
             ("held", f"{info.held_pages} pages"),
             ("gfn limit", f"{info.gfn_limit:#x}"),
+            *_lease(info.lease),
         )
     )
     if info.frames is not None:
@@ -95,6 +96,21 @@ def _info(parsed: argparse.Namespace) -> int:
         text += "\n\n" + output.table(("position", "pages", "frames from"), rows)
     show(parsed, {**_row(info), "frames": None if info.frames is None else list(info.frames)}, text)
     return 0
+
+
+def _lease(lease: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Who a domain was made for, since when and until when; nothing when that is not known."""
+    if lease is None:
+        return []
+    client = f" ({lease['client']})" if lease["client"] else ""
+    ends = {"connection": f"connection {lease['connection']} ends", "job": f"job {lease['job']} ends"}
+    return [
+        ("made by", f"process {lease['pid']}{client} of uid {lease['uid']}"),
+        ("by", f"{lease['method']} (request {lease['request']} of its connection)"),
+        *([("in job", lease["job"])] if lease["job"] else []),
+        ("since", output.since(lease["age_s"])),
+        ("until", ends.get(lease["until"], "it is destroyed")),
+    ]
 
 
 def _row(info: DomainInfo) -> dict[str, Any]:

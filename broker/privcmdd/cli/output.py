@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from privcmdd.server.logs import coloured
@@ -96,6 +97,11 @@ def size(size_bytes: int) -> str:
             return f"{amount:g} {unit}" if amount == int(amount) else f"{amount:.1f} {unit}"
         amount /= _KIB
     return f"{amount:g} GiB" if amount == int(amount) else f"{amount:.1f} GiB"
+
+
+def since(age_s: int) -> str:
+    """When something began that is so old, by the clock of this place: "2026-11-30 19:44:06"."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - age_s))
 
 
 def complain(text: str) -> None:

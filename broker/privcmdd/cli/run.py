@@ -146,6 +146,7 @@ def _run(parsed: argparse.Namespace) -> int:
         command,
         **wanted,
         socket=socket,
+        job=parsed.job,
         in_session=bool(in_session),
         xenstore=parsed.xenstore,
         device_model=parsed.qemu,

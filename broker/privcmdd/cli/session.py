@@ -45,6 +45,8 @@ def _session(parsed: argparse.Namespace) -> int:
         return wrong("nothing to run: privcmdctl session [OPTIONS] -- COMMAND ARGUMENTS", as_json=parsed.json)
     if parsed.socket is not None:
         return wrong("a session starts a broker of its own: leave out --socket", as_json=parsed.json)
+    if parsed.job is not None:
+        return wrong("each run in a session has a job of its own: leave out --job", as_json=parsed.json)
     try:
         wanted = hosts.keywords(parsed)
     except ValueError as error:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import socket
 
 # Methods that tell whether somebody still holds something: they wait until clients that have gone have given all back.
-TELLING: Final = frozenset({"domain.destroy", "domain.info", "domain.list", "space.list", "stats"})
+TELLING: Final = frozenset({"domain.destroy", "domain.info", "domain.list", "job.list", "space.list", "stats"})
 # How many are asked for in one call.
 MOST: Final = 64
 # The longest that a request waits for the end of others, which only have to give up what they wait for.

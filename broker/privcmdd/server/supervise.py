@@ -17,6 +17,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -118,7 +119,7 @@ class Supervisor:
         line = None if taken is None else replace(taken.line, epoch=taken.line.epoch + 1)
         line = line if keeper is None else keeper.begin(instance)
         self._broker = Broker(
-            configuration.settings, self._files, instance, self._notify, trio.current_time, self._reports, line=line
+            configuration.settings, self._files, instance, self._notify, time.monotonic, self._reports, line=line
         )
         self._predecessor = None if taken is None else taken.pid
         self._lost = self._restore(keeper, taken)

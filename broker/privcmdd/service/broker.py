@@ -8,6 +8,7 @@ under trio and under a simulator.
 from __future__ import annotations
 
 import errno
+from math import inf
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +18,7 @@ from privcmdd.model.slices import at_once, to_the_end
 from privcmdd.service.dispatch import Dispatch
 from privcmdd.service.incident import Incident
 from privcmdd.service.keeping import Line
-from privcmdd.service.methods import machinery
+from privcmdd.service.methods import jobs, machinery
 from privcmdd.service.prices import price
 from privcmdd.service.reply import Reply
 from privcmdd.service.sequence import Numbered
@@ -119,7 +120,7 @@ class Broker:
         world = self.world
         if world.destroyed:
             machinery().find_zombies(world)
-        for leave in machinery().leave if self._dispatch.complete else ():
+        for leave in (*(machinery().leave if self._dispatch.complete else ()), jobs.leave, self._end_leases):
             try:
                 leave(world, session)
             except Exception as problem:  # noqa: BLE001 - a bug met here: what else the session holds is given back all the same
@@ -138,6 +139,12 @@ class Broker:
             world.sequence.take()
         if session.owes or (world.has_machine and world.machine.debts.made):
             yield from to_the_end(self._pay(session))
+
+    @staticmethod
+    def _end_leases(world: World, _session: Session) -> None:
+        """Destroy the domains whose lease is over."""
+        if world.leases.next_s <= world.now():
+            machinery().end_leases(world)
 
     def reconfigure(self, settings: Settings) -> None:
         """Take new limits, access rules and defaults over; the machine stays as it is.
@@ -171,6 +178,8 @@ class Broker:
         numbers = session.numbers
         try:
             try:
+                if world.leases.next_s < inf:
+                    self._end_leases(world, session)
                 if world.destroyed:
                     machinery().find_zombies(world)
                 if isinstance(request, BadRequest):

@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A new domain and its memory file, made together."""
+"""A new domain, its memory file and its lease, made together; and the end of a lease."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from privcmdd.model.errors import ModelError
 from privcmdd.model.machine import lifecycle
+from privcmdd.service.leases import RETRY_S, Lease, Until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from privcmdd.model.machine.domain import Domain, DomainKind
-    from privcmdd.model.machine.machine import Machine
     from privcmdd.model.machine.records import GrantTable, Traits
-    from privcmdd.service.backing import Backing
+    from privcmdd.service.session import Session
+    from privcmdd.service.world import World
 
 
 def make_domain(
-    machine: Machine,
-    backing: Backing,
+    world: World,
+    session: Session,
     kind: DomainKind,
     max_pages: int,
     ranges: Iterable[tuple[int, int]] | None,
@@ -32,8 +34,8 @@ def make_domain(
     """Make a domain. Its memory file is made first, because the host may refuse it.
 
     Args:
-        machine: The simulated machine.
-        backing: Makes the file.
+        world: The state.
+        session: The client that makes it.
         kind: Passed to ``lifecycle.create``, as are all that follow.
         max_pages: Its maximum reservation.
         ranges: First gfn and number of pages of each range to populate; None: all of ``max_pages``, from gfn 0 on.
@@ -49,12 +51,50 @@ def make_domain(
     Raises:
         ModelError: As ``lifecycle.create``; ENOMEM, the host refuses the file.
     """
+    machine, backing = world.machine, world.backing
     domid = lifecycle.free_domid(machine, wanted)
     backing.create(domid, lifecycle.file_pages(machine, max_pages, n_spill))
     try:
-        return lifecycle.create(
+        domain = lifecycle.create(
             machine, kind, max_pages, ranges, domid, name, n_spill=n_spill, traits=traits, grants=grants
         )
     except BaseException:
         backing.close(domid)
         raise
+    world.leases.enter(lease_of(domain, session, world.now()))
+    return domain
+
+
+def lease_of(domain: Domain, session: Session, now_s: float) -> Lease:
+    """The lease of a domain that a client's current request has made: it ends with the client's job, if it has one."""
+    identity = session.identity
+    return Lease(
+        domain.domid,
+        domain.generation,
+        identity.uid,
+        identity.pid,
+        session.client_name,
+        session.number,
+        session.method,
+        session.n_requests,
+        session.job,
+        now_s,
+        Until.DESTROYED if session.job is None else Until.JOB,
+    )
+
+
+def end_leases(world: World) -> None:
+    """Destroy the domains whose lease is over. What cannot be kept is tried again later."""
+    due = world.leases.take_due(world.now())
+    if not due:
+        return
+    for lease in due:
+        domain = world.machine.domains.get(lease.domid)
+        if domain is not None and domain.generation == lease.generation:
+            lifecycle.destroy(world.machine, lease.domid)
+        if lease.job is not None:
+            world.jobs.end(lease.job)
+    try:
+        world.keep()
+    except ModelError:
+        world.leases.end(due.__contains__, world.now() + RETRY_S)

@@ -74,6 +74,7 @@ def state_changed(world: World, _session: Session, effect: effects.StateChanged)
     world.tell("domain", body, lambda session: session.sees(effect.domid))
     if effect.state is DomainState.GONE:
         world.destroyed.pop(effect.domid, None)
+        world.leases.forget(effect.domid)
         world.backing.close(effect.domid)
 
 

@@ -92,7 +92,7 @@ class Keeper:
         if world.has_machine and (domids := touched(world.machine)):
             changed[0, "machine"] = records.of_machine(world.machine)
             for domid in domids:
-                changed.update(self._changed(world.machine, domid))
+                changed.update(self._changed(world, domid))
         new = self._new(changed)
         if new:
             try:
@@ -125,6 +125,7 @@ class Keeper:
             restore.leave(machine, domains[domid])
         for domid in gone:
             del domains[domid]
+            world.leases.forget(domid)
             world.backing.close(domid)
         for domid, (domain, pages, others) in there.items():
             restore.enter_again(machine, domain, pages, others, domains.get(domid))
@@ -157,8 +158,9 @@ class Keeper:
         changed[0, "rules"] = records.of_rules(injections)
         return changed
 
-    def _changed(self, machine: Machine, domid: int) -> Changed:
+    def _changed(self, world: World, domid: int) -> Changed:
         """The records of a domain that may have changed; those of a domain that is dying or gone are forgotten."""
+        machine = world.machine
         changes, domain = machine.changes, machine.domains.get(domid)
         assert changes is not None
         if domain is None or not domain.alive:
@@ -166,6 +168,7 @@ class Keeper:
         changed: Changed = {}
         if domid in changes.domains:
             changed[domid, "domain"] = records.of_domain(machine, domain)
+            changed[domid, "lease"] = records.of_lease(world, domain)
         if any(number == domid for number, _, _ in machine.events.changes or ()):
             changed[domid, "ports"] = records.of_ports(machine, domid)
         for part in changes.parts.get(domid, ()):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state that outlives the broker, as records: a name and bytes each. From the world to records, and back.
 
-Kept are domains with all that belongs to them, their ports, the machine's own numbers, and rules of injection that
-stay when their connection ends. Connections, their address spaces, their ports and shared pages end with the broker.
-So a domain that is dying because it is mapped is gone after a restart, a port that was bound to one of domain 0 is
-unbound, and nothing is mapped.
+Kept are domains with all that belongs to them, their ports, their leases, the machine's own numbers, and rules of
+injection that stay when their connection ends. Connections, their address spaces, their ports and shared pages end with
+the broker. So a domain that is dying because it is mapped is gone after a restart, a port that was bound to one of
+domain 0 is unbound, and nothing is mapped.
 
 A domain has a record for itself, and one for each part of its guest frames, so that a change of one frame does not have
 all of them written anew.
@@ -23,6 +23,7 @@ from privcmdd.model.machine.changes import PART_GFNS
 from privcmdd.model.machine.domain import FLAGS, POD, Domain
 from privcmdd.model.machine.frames import NO_FRAME
 from privcmdd.service.keeping import StateError
+from privcmdd.service.leases import Lease, Until
 from privcmdd.service.packing import PackingError, pack, unpack
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ PART: Final = "part/"
 """How names of records of parts begin."""
 RULE: Final = "rule/"
 """How names of records of rules of injection begin."""
+OF_LEASE: Final = ("uid", "pid", "client", "connection", "method", "request", "since_s")
+"""Fields of a lease that are kept as they are."""
+REJOIN_S: Final = 30.0
+"""How long the clients of a job have to come back to the broker that follows, before the job ends: a client of the
+Python library waits up to 10 s for that broker to listen."""
 NO_ROWS: Final = np.zeros((0, 4), dtype="<u4")
 
 
@@ -110,6 +116,28 @@ def rule_of(number: int, data: bytes) -> Armed:
         armed.tries[domid] = np.zeros(1 << int(there[-1]).bit_length(), dtype=np.uint8)
         armed.tries[domid][there] = counts
     return armed
+
+
+def of_lease(world: World, domain: Domain) -> bytes | None:
+    """The record of a domain's lease; None when nobody is known to have made it."""
+    lease = world.leases.of(domain.domid, domain.generation)
+    if lease is None:
+        return None
+    said = {name: getattr(lease, name) for name in OF_LEASE}
+    return pack({**said, "until": lease.until.value, "job": "" if lease.job is None else lease.job.name})
+
+
+def restore_lease(world: World, domain: Domain, data: bytes) -> None:
+    """Enter the lease of a domain from its record. A job has some time to be joined again; connections have ended."""
+    said = unpack(data)
+    name, now_s = said.pop("job"), world.now()
+    said["until"] = until = Until(said["until"])
+    said["since_s"] = since_s = min(said["since_s"], now_s)  # after a start of the host its clock begins anew
+    job = world.jobs.restored(said["uid"], name, said["pid"], said["client"], since_s) if name else None
+    lease = Lease(domain.domid, domain.generation, job=job, **said)
+    if until is not Until.DESTROYED:
+        lease.ends_s = now_s + REJOIN_S if until is Until.JOB else now_s
+    world.leases.enter(lease)
 
 
 def of_part(machine: Machine, domain: Domain, part: int) -> bytes | None:
@@ -238,6 +266,8 @@ def of_world(world: World) -> Records:
             parts = {f"{PART}{part}": of_part(machine, domain, part) for part in range(n_parts(domain))}
             group = found[domid] = {name: data for name, data in parts.items() if data is not None}
             group["domain"] = of_domain(machine, domain)
+            if (lease := of_lease(world, domain)) is not None:
+                group["lease"] = lease
             if machine.events.ports(domid):
                 group["ports"] = pack(machine.events.kept(domid))
     return found

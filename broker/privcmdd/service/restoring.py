@@ -71,6 +71,8 @@ def _enter(world: World, domid: int, group: dict[str, bytes]) -> bool:
         return False
     restore.enter(world.machine, domain, pages, others)
     world.machine.events.enter(domid, unpack(group["ports"]) if "ports" in group else {})
+    if "lease" in group:
+        records.restore_lease(world, domain, group["lease"])
     return True
 
 

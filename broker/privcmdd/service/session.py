@@ -108,6 +108,27 @@ class Residence:
 
 
 @dataclass(slots=True, eq=False)
+class Job:
+    """A job. Another one of the same name, after its end, is another job.
+
+    Attributes:
+        uid: Whose it is.
+        name: Its name, which the client chose.
+        pid: The process that made it, as the kernel named it, for people.
+        client: The name that this process gave itself.
+        since_s: When it was made.
+        sessions: The numbers of its connections.
+    """
+
+    uid: int
+    name: str
+    pid: int
+    client: str
+    since_s: float
+    sessions: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
 class Session:
     """One connection. Made by ``Broker.connect``, ended by ``Broker.disconnect``.
 
@@ -126,6 +147,7 @@ class Session:
         incoming: The charge for a message that comes in pieces.
         owes: What its requests have left to be given back, in slices.
         events_of: The only domain whose ports it may bind to after ``evtchn.restrict``.
+        job: The job that it belongs to; None: to none.
     """
 
     number: int
@@ -143,6 +165,7 @@ class Session:
     ports: set[int] = field(default_factory=set)
     owes: list[Debt] = field(default_factory=list)
     events_of: int | None = None
+    job: Job | None = None
     topics: frozenset[str] = frozenset()
     method: str = ""
     features: frozenset[str] = frozenset()

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from privcmdd.model.errors import ModelError, Unanswered
 from privcmdd.service.findings import Findings, sees
 from privcmdd.service.holds import Holds
+from privcmdd.service.jobs import Jobs
 from privcmdd.service.lasting import LastingDescriptors
+from privcmdd.service.leases import Leases
 from privcmdd.service.sequence import Sequence
 from privcmdd.wire.messages import notification
 
@@ -61,6 +63,8 @@ class World:
         sessions: The clients that are connected, by number.
         accounts: What each uid uses, by uid.
         lasting: Descriptors that outlive the connections that they were made for.
+        jobs: The jobs that connections belong to.
+        leases: Who domains were made for.
         findings: Harm done by requests that were not refused for it.
         injections: Rules by which requests fail on demand; None until the first rule is added.
         sequence: Numbers the steps of the connections that asked for it.
@@ -117,6 +121,8 @@ class World:
         self.sessions: dict[int, Session] = {}
         self.accounts: dict[int, Account] = {}
         self.lasting = LastingDescriptors()
+        self.jobs = Jobs()
+        self.leases = Leases()
         self.findings = Findings(self._tell_of_finding)
         self.injections: Injections | None = None
         self.sequence = Sequence()

@@ -19,6 +19,7 @@ from privcmdd.wire.table import (
     gntalloc,
     gntdev,
     guests,
+    jobs,
     privcmd,
     spaces,
     stats,
@@ -102,6 +103,7 @@ _ROWS: Final = (
     *guests.ROWS,
     *faults.ROWS,
     *findings.ROWS,
+    *jobs.ROWS,
 )
 
 METHODS: Final[Mapping[str, Method]] = {method.name: method for method in _ROWS}

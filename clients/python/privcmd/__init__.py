@@ -33,7 +33,19 @@ if TYPE_CHECKING:
     from privcmd.evtchn import EventChannel
     from privcmd.faults import InjectedFault
     from privcmd.foreign import ForeignMemory, Mapping
-    from privcmd.results import HOLE, Batch, DomainInfo, DomainRow, Fault, Finding, Health, MapEntry, Space, SpaceRow
+    from privcmd.results import (
+        HOLE,
+        Batch,
+        DomainInfo,
+        DomainRow,
+        Fault,
+        Finding,
+        Health,
+        JobRow,
+        MapEntry,
+        Space,
+        SpaceRow,
+    )
     from privcmd.version import __version__
 
 PAGE_SIZE = 4096
@@ -54,6 +66,7 @@ _HOMES = {
     "HOLE": "results",
     "Health": "results",
     "InjectedFault": "faults",
+    "JobRow": "results",
     "MapEntry": "results",
     "Mapping": "foreign",
     "GuestsGone": "errors",
@@ -86,6 +99,7 @@ __all__ = [
     "GuestsGone",
     "Health",
     "InjectedFault",
+    "JobRow",
     "MapEntry",
     "Mapping",
     "NoAnswer",

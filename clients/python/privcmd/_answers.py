@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from array import array
@@ -177,6 +177,7 @@ class DomainInfo:
         name: as given to domain.create.
         tot_pages: Frames it holds (pages).
         max_pages: Frames it may hold (pages).
+        lease: Who it was made for; None when that is not known.
         held_pages: Frames not given back yet; the mapped frames of a dying domain are among them (pages).
         gfn_limit: The first position after the end of the p2m (pages).
         generation: A number that no two domains of one broker share, even if they have the same domain id.
@@ -190,6 +191,7 @@ class DomainInfo:
     name: str
     tot_pages: int
     max_pages: int
+    lease: dict[str, Any] | None
     held_pages: int
     gfn_limit: int
     generation: int
@@ -281,3 +283,26 @@ class Finding:
     connection: int
     method: str
     request: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """One row of what ``job.list`` answers.
+
+    Attributes:
+        uid: Whose job it is: two uids may have jobs of one name.
+        job: its name.
+        pid: The process that made it, as the kernel named it.
+        client: what that process called itself in hello.
+        age_s: How long ago it was made.
+        connections: Its connections.
+        doms: The domains that were made in it.
+    """
+
+    uid: int
+    job: str
+    pid: int
+    client: str
+    age_s: int
+    connections: int
+    doms: list[int]

@@ -22,6 +22,7 @@ from privcmd._answers import (
     Health,
     Interrupts,
     IoreqServer,
+    JobRow,
     MapEntry,
     Populated,
     PortRow,
@@ -39,12 +40,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
-def hello(*, features: Sequence[str] = (), client: str | None = None) -> Call[dict[str, Any]]:
+def hello(*, features: Sequence[str] = (), client: str | None = None, job: str | None = None) -> Call[dict[str, Any]]:
     """Say the client's name and choose features; optional.
 
     Args:
         features: Features that the caller wants; the answer leaves out unknown ones.
         client: The caller's name and version, for logs.
+        job: The job of its uid that the connection belongs to from now on, made if there is none.
 
     Returns:
         The answer as it comes: ``protocol``, ``features``, ``instance``, ``lineage``, ``epoch``, ``lasting``,
@@ -53,8 +55,9 @@ def hello(*, features: Sequence[str] = (), client: str | None = None) -> Call[di
     Raises:
         PrivcmdError:
             EPROTONOSUPPORT: the broker speaks none of the caller's protocols.
+            EBUSY: the connection belongs to another job already.
     """
-    return Call("hello", {"protocol": [1], "features": list(features), **given(client=client)}, whole)
+    return Call("hello", {"protocol": [1], "features": list(features), **given(client=client, job=job)}, whole)
 
 
 def ping() -> Call[str]:
@@ -1230,3 +1233,16 @@ def clear_findings() -> Call[int]:
         How many findings there were.
     """
     return Call("findings.clear", {}, lambda answer, _: answer["cleared"])
+
+
+def jobs() -> Call[list[JobRow]]:
+    """List jobs, and what each has.
+
+    A connection belongs to the job that it named in ``hello``. A job ends with its last connection, and what was made
+    for it ends with it. A client in a job sees that job; others see those of their uid, and a client that may
+    administer all domains sees all.
+
+    Returns:
+        A `JobRow` each, in the order in which they were made.
+    """
+    return Call("job.list", {}, lambda answer, _: [pick(JobRow, row) for row in answer["jobs"]])

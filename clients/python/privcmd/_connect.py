@@ -38,6 +38,11 @@ def socket_path(path: str | os.PathLike[str] | None = None) -> str:
     return SYSTEM_SOCKET
 
 
+def job_name(job: str | None = None) -> str:
+    """The job to belong to: ``job``, else $PRIVCMDD_JOB; empty for none."""
+    return os.environ.get("PRIVCMDD_JOB", "") if job is None else job
+
+
 def connect_error(path: str, error: OSError, timeout_s: float | None = None) -> NoBroker:
     """The exception for a failed connect, with a sentence that says what to do."""
     number = error.errno or errno.ECONNREFUSED

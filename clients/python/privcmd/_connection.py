@@ -21,7 +21,7 @@ from collections import deque
 
 from privcmd._connect import connect_error, read_some, socket_path
 from privcmd._protocol import MAX_NOTICES, Answer, Conversation, Notification, close_all
-from privcmd._standing import CLOSING, HELLO
+from privcmd._standing import CLOSING
 from privcmd.errors import BrokerGone, GuestsGone, NoAnswer, NoBroker, PrivcmdError
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
@@ -153,7 +153,7 @@ class Connection:
                 return answers
             todo = [(method, standing.saying(method, params)) for method, params in requests]
             if standing.lineage is None and not (todo and todo[0][0] == "hello"):
-                todo.insert(0, HELLO)
+                todo.insert(0, standing.hello)
             n_before = len(todo) - len(requests)
             done: list[Answer] = []
             while True:

@@ -50,6 +50,7 @@ class Methods:
     interrupts: Final = blocking(calls.interrupts)
     findings: Final = blocking(calls.findings)
     clear_findings: Final = blocking(calls.clear_findings)
+    jobs: Final = blocking(calls.jobs)
 
 
 class Events(BlockingGroup):
@@ -128,6 +129,7 @@ class AsyncMethods:
     interrupts: Final = awaiting(calls.interrupts)
     findings: Final = awaiting(calls.findings)
     clear_findings: Final = awaiting(calls.clear_findings)
+    jobs: Final = awaiting(calls.jobs)
 
 
 class AsyncEvents(AwaitingGroup):

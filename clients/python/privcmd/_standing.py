@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 CLOSING = "closing"
-HELLO: tuple[str, dict[str, Any]] = ("hello", {"features": [CLOSING]})
 KEPT = ("hello", "subscribe", "space.attach", "privcmd.restrict", "evtchn.restrict")
 """Methods that change what a connection is."""
 
@@ -21,26 +20,32 @@ KEPT = ("hello", "subscribe", "space.attach", "privcmd.restrict", "evtchn.restri
 class Standing:
     """What a connection is to its broker.
 
+    Args:
+        job: The job that it belongs to; empty for none.
+
     Attributes:
+        hello: What it says first.
         lineage: The line of brokers that its broker belongs to; None before the first ``hello``.
         epoch: The broker's number in it.
         lasting: The guests outlive a broker that crashes.
         closing: Why the broker has said that it ends the stream; None: it has not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, job: str = "") -> None:
+        self.hello: tuple[str, dict[str, Any]] = ("hello", {"features": [CLOSING], **({"job": job} if job else {})})
         self.lineage: str | None = None
         self.epoch = 0
         self.lasting = False
         self.closing: str | None = None
-        self._said: list[tuple[str, dict[str, Any]]] = [HELLO]
+        self._said: list[tuple[str, dict[str, Any]]] = [self.hello]
 
     def saying(self, method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The parameters to send: in ``hello`` we ask for the feature that we need ourselves."""
+        """The parameters to send: in ``hello`` we ask for the feature that we need ourselves, and name our job."""
         if method != "hello":
             return params
         features = params.get("features") or []
-        return params if CLOSING in features else {**params, "features": [*features, CLOSING]}
+        own = self.hello[1]
+        return {**own, **params, "features": features if CLOSING in features else [*features, CLOSING]}
 
     def said(self, method: str, params: Mapping[str, Any], result: Any) -> None:
         """Note what was said, and what the broker answered."""

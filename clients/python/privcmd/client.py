@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from privcmd._connect import job_name
 from privcmd._connection import Connection
 from privcmd._methods import Domains, Events, Methods
 from privcmd._protocol import result_of
@@ -33,6 +34,8 @@ class Client(Connection, Methods):
         timeout_s: How long connecting, and each call, waits for the broker, in seconds; None is for ever. After one
             (ETIMEDOUT) while a request is only sent in part, or while mapping, the connection is closed, because
             its state is unknown; otherwise it stays usable and the late answer is dropped.
+        job: The job that the connection belongs to, made if there is none of this name; by default $PRIVCMDD_JOB, and
+            none where that is not set or empty. What was made for a job ends with its last connection.
 
     Raises:
         NoBroker: Nothing listens there; ``errno`` is connect's, or ETIMEDOUT when its queue stays full.
@@ -53,9 +56,11 @@ class Client(Connection, Methods):
         pid: The process that this client belongs to.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None, *, timeout_s: float | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, timeout_s: float | None = None, job: str | None = None
+    ) -> None:
         super().__init__(path, timeout_s=timeout_s)
-        self._standing = Standing()
+        self._standing = Standing(job_name(job))
         self.events: Events = Events(self)
         self.domains: Domains = Domains(self)
         self.faults: Faults = Faults(self)

@@ -72,8 +72,8 @@ def create(call: Hypercall, wanted: int, values: dict[str, Any]) -> int:
     grants = GrantTable(MAX_GRANT_FRAMES if n_frames < 0 else n_frames, values["grant_opts"])
     # A domain begins without memory; its maximum is set later.
     n_spill = min(call.machine.max_gfns, call.machine.frames.n_frames)
-    machine, backing = call.machine, call.world.backing
-    return make_domain(machine, backing, kind, 0, (), domid, "", n_spill=n_spill, traits=traits, grants=grants).domid
+    world, session = call.world, call.session
+    return make_domain(world, session, kind, 0, (), domid, "", n_spill=n_spill, traits=traits, grants=grants).domid
 
 
 def check_create(values: dict[str, Any], host: Host) -> DomainKind:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The methods of the protocol: one file for each file of ``wire/table``, by the same name.
 
-``conversation`` needs no machine. All other methods need it, and numpy with it: only ``machinery`` imports them.
+``conversation`` and ``jobs`` need no machine. All other methods need it, and numpy with it: only ``machinery`` imports
+them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from privcmdd.service.methods import conversation
+from privcmdd.service.methods import conversation, jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from privcmdd.wire.messages import BadRequest, Request
     from privcmdd.wire.methods import Method
 
-AT_ONCE: Final[Mapping[str, Handler]] = conversation.HANDLERS
+AT_ONCE: Final[Mapping[str, Handler]] = {**conversation.HANDLERS, **jobs.HANDLERS}
 """The methods that need no machine."""
 
 
@@ -43,6 +44,7 @@ class Machinery:
         inject: Performs a request under the rules of injection.
         carry_out: Carries out the effects of the machine.
         find_zombies: Records a finding for each address space that keeps a domain for too long after its end.
+        end_leases: Destroys the domains whose lease is over.
         look: Checks all laws after a request.
         keeper: Makes what keeps the state.
         records: Returns all records of a world.
@@ -59,6 +61,7 @@ class Machinery:
     inject: Callable[[World, Injections, Session, Method, Handler, dict[str, Any]], Generator[Pause, None, Any]]
     carry_out: Callable[[World, Session], None]
     find_zombies: Callable[[World], None]
+    end_leases: Callable[[World], None]
     look: Callable[[World, Session, Request | BadRequest], None]
     keeper: type[Keeper]
     records: Callable[[World], Records]
@@ -73,6 +76,7 @@ def machinery() -> Machinery:
     """All that needs the machine. The first call imports it; that call may be made in another thread."""
     from privcmdd.model.machine.machine import Machine  # noqa: PLC0415 - see the module's docstring
     from privcmdd.service import (  # noqa: PLC0415
+        domain_files,
         effects,
         injection,
         keeper,
@@ -103,6 +107,7 @@ def machinery() -> Machinery:
         inject=injection.perform,
         carry_out=effects.carry_out,
         find_zombies=effects.find_zombies,
+        end_leases=domain_files.end_leases,
         look=paranoid.look,
         keeper=keeper.Keeper,
         records=records.of_world,

@@ -33,7 +33,7 @@ def create(world: World, session: Session, params: Params) -> Params:
     session.check("admin", params["dom"])
     ranges = params["ranges"] and [(row["gfn"], row["npages"]) for row in params["ranges"]]
     kind, max_pages = DomainKind(params["kind"]), params["max_pages"]
-    domain = make_domain(world.machine, world.backing, kind, max_pages, ranges, params["dom"], params["name"])
+    domain = make_domain(world, session, kind, max_pages, ranges, params["dom"], params["name"])
     return {"dom": domain.domid, "tot_pages": domain.tot_pages}
 
 
@@ -56,6 +56,7 @@ def info(world: World, session: Session, params: Params) -> Params:
     there = np.flatnonzero(domain.p2m)
     result = {
         **row(domain),
+        "lease": lease(world, domain),
         "held_pages": domain.tot_pages + domain.n_paged,
         "gfn_limit": int(there[-1]) + 1 if len(there) else 0,
         "generation": domain.generation,
@@ -136,6 +137,24 @@ def paged(asked: Frames, errors: npt.NDArray[np.int32]) -> Params:
     """The answer of ``page_out`` and ``page_in``."""
     n_failed = int(np.count_nonzero(errors))
     return {"n_failed": n_failed, "err": errors_like(asked, errors if n_failed else None)}
+
+
+def lease(world: World, domain: Domain) -> Params | None:
+    """Who a domain was made for, and until when it is there; None: that is not known."""
+    held = world.leases.of(domain.domid, domain.generation)
+    if held is None:
+        return None
+    return {
+        "uid": held.uid,
+        "pid": held.pid,
+        "client": held.client,
+        "job": "" if held.job is None else held.job.name,
+        "connection": held.connection,
+        "method": held.method,
+        "request": held.request,
+        "age_s": int(world.now() - held.since_s),
+        "until": held.until,
+    }
 
 
 def row(domain: Domain) -> Params:

@@ -86,6 +86,24 @@ GENERATION: Final = Field(
     "generation", "int", "a number that no two domains of one broker share, even if they have the same domain id"
 )
 
+LEASE: Final = Field(
+    "lease",
+    "map",
+    "who it was made for; nil when that is not known",
+    nullable=True,
+    fields=(
+        Field("uid", "int", "the uid of the client that made it"),
+        Field("pid", "int", "that client's process, as the kernel named it"),
+        Field("client", "str", "what that client called itself in hello"),
+        Field("job", "str", "the job that it was made in; empty for none"),
+        Field("connection", "int", "the number of that client's connection"),
+        Field("method", "str", "the method by which it was made"),
+        Field("request", "int", "the number of that request within its connection, from 1 on"),
+        Field("age_s", "int", "how long ago that was", unit="s"),
+        Field("until", "str", "what it is destroyed with: connection or job; or destroyed, by domain.destroy only"),
+    ),
+)
+
 MAPPING_ERRORS: Final = {"EPERM": NO_RIGHT}
 
 BATCH_ERRORS: Final = {

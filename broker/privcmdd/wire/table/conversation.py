@@ -20,6 +20,9 @@ ROWS: Final = (
                 (),
             ),
             Param("client", "str", "the caller's name and version, for logs", ""),
+            Param(
+                "job", "str", "the job of its uid that the connection belongs to from now on, made if there is none", ""
+            ),
         ),
         (
             Field("protocol", "int", "the protocol that both speak"),
@@ -36,7 +39,10 @@ ROWS: Final = (
                 "the host that is simulated: dom0 (pv, pvh), linux, xen (versions), build",
             ),
         ),
-        errors={"EPROTONOSUPPORT": "the broker speaks none of the caller's protocols"},
+        errors={
+            "EPROTONOSUPPORT": "the broker speaks none of the caller's protocols",
+            "EBUSY": "the connection belongs to another job already",
+        },
     ),
     Method(
         "ping",

@@ -12,6 +12,7 @@ from privcmdd.wire.table.common import (
     DOMAIN_ROW,
     ERR,
     GENERATION,
+    LEASE,
     N_FAILED,
     NO_ADMIN,
     NO_DOMAIN,
@@ -84,6 +85,7 @@ ROWS: Final = (
         ),
         (
             *DOMAIN_ROW,
+            LEASE,
             Field(
                 "held_pages",
                 "int",

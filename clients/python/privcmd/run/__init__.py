@@ -44,6 +44,7 @@ def run(
     command: Sequence[str],
     *,
     socket: str | None = None,
+    job: str | None = None,
     config: str | None = None,
     settings: Sequence[str] = (),
     guests: Sequence[Guest] = (),
@@ -66,6 +67,7 @@ def run(
     Args:
         command: The program and its arguments.
         socket: A broker to join; None starts one of our own.
+        job: The job that its processes, and all that they make, belong to; None: one of its own.
         config: Configuration of our own broker, as TOML text.
         settings: Keys of that configuration that are otherwise, each as TABLE.KEY=VALUE.
         guests: Domains to make first.
@@ -98,10 +100,12 @@ def run(
             path = reach.check(command[0])
             program.preload_library()  # what is wrong with it is said before anything is started
             token = f"run-{os.getpid()}"
+            job = job or f"{token}-{os.urandom(4).hex()}"  # a process of another container may have our number
             watch = Watch(token)
             host_of_it = host.running(
                 guests,
                 socket=socket,
+                job=job,
                 config=config,
                 settings=settings,
                 store=xenstore,

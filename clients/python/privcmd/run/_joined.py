@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import itertools
 
@@ -26,9 +25,10 @@ class Joined:
     Args:
         path: Its socket.
         guests: Domains to make.
+        job: The job that they belong to, and end with; empty for none.
         emulated: The one that gets a device model.
         in_session: Whether it is a session's: the domains then have the lowest numbers that are free, as on a host of
-            their own, and are destroyed at the end. Else the broker numbers them, and they stay.
+            their own. Else the broker numbers them.
         listener: Called with each notice about address spaces that come and go.
 
     Attributes:
@@ -46,6 +46,7 @@ class Joined:
         path: str,
         guests: Sequence[Guest] = (),
         *,
+        job: str = "",
         emulated: Guest | None = None,
         in_session: bool = False,
         listener: Callable[[Notification], None] | None = None,
@@ -55,6 +56,8 @@ class Joined:
         self.doms: list[int] = []
         self._in_session = in_session
         try:
+            if job:
+                self.link.call("hello", job=job)
             if listener is not None:
                 self.link.listeners.append(listener)
                 self.link.call("subscribe", topics=["space"])
@@ -73,9 +76,6 @@ class Joined:
 
     def close(self) -> None:
         """Leave it. Idempotent."""
-        with contextlib.suppress(PrivcmdError):  # it has gone, and the domains with it
-            while self._in_session and self.doms:
-                self.link.call("domain.destroy", dom=self.doms.pop())
         self.link.close()
 
     def _made(self, wanted: dict[str, Any]) -> int:

@@ -13,6 +13,7 @@ from privcmd.run._guests import request
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
 
     from privcmd._connection import Connection
     from privcmd._protocol import Notification
@@ -26,6 +27,7 @@ class Standby:
     Args:
         directory: Where its socket and its files are; the caller's to remove.
         guests: Domains to make, before anybody else is answered.
+        job: The job that they belong to; empty for none.
         emulated: The one that gets a device model.
         config: Its configuration, as TOML text; None is the built-in one.
         settings: Keys of it that are otherwise, each as TABLE.KEY=VALUE.
@@ -43,6 +45,7 @@ class Standby:
         directory: str,
         guests: Sequence[Guest] = (),
         *,
+        job: str = "",
         emulated: Guest | None = None,
         config: str | None = None,
         settings: Sequence[str] = (),
@@ -53,6 +56,7 @@ class Standby:
         self.doms: list[int] = [*range(1, len(guests) + 1)]
         self._guests = guests
         self._emulated = emulated
+        self._job = job
         self._directory = directory
         self._config = config
         self._settings = settings
@@ -86,7 +90,9 @@ class Standby:
             door.stack.callback(link.close)
             if self._listener is not None:
                 link.listeners.append(self._listener)
-            requests = [("subscribe", {"topics": ["space"]})] if self._listener is not None else []
+            requests: list[tuple[str, dict[str, Any]]] = [("hello", {"job": self._job})] if self._job else []
+            if self._listener is not None:
+                requests.append(("subscribe", {"topics": ["space"]}))
             for dom, guest in zip(self.doms, self._guests, strict=True):
                 requests.append(("domain.create", request(guest, dom=dom, emulated=guest is self._emulated)))
             # It says nothing of its own course: nobody reads that, and to import its logger takes longer than to start.

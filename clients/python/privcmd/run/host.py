@@ -44,6 +44,7 @@ class Host:
         guests: Sequence[Guest],
         xenstored: Xenstored | None,
         *,
+        job: str = "",
         in_session: bool = False,
     ) -> None:
         self.socket: str = broker.path
@@ -51,6 +52,7 @@ class Host:
         self._stack = stack
         self._guests = guests
         self._in_session = in_session
+        self._job = job
         self._broker = broker
         self._xenstored = xenstored
         self._client: Client | None = None
@@ -88,7 +90,7 @@ class Host:
 
     def environment(self, token: str) -> dict[str, str]:
         """The environment of a program that is to live on it; ``token`` tells its processes from others."""
-        env = program.environment(self.socket, token)
+        env = {**program.environment(self.socket, token), "PRIVCMDD_JOB": self._job}
         if self.doms or not self._in_session:  # or else it may use those of the session
             env = told(env, self.doms, self._guests)
         return env if self._xenstored is None else {**env, "XENSTORED_RUNDIR": self._xenstored.directory}
@@ -99,6 +101,7 @@ def running(
     guests: Sequence[Guest] = (),
     *,
     socket: str | None = None,
+    job: str = "",
     config: str | None = None,
     settings: Sequence[str] = (),
     store: bool | None = None,
@@ -112,13 +115,14 @@ def running(
     Args:
         guests: Domains to make.
         socket: A broker to join; None starts one.
+        job: The job that its domains, and the programs on it, belong to; empty for none.
         config: Configuration of a broker that is started, as TOML text.
         settings: Keys of it that are otherwise, each as TABLE.KEY=VALUE.
         store: Whether to run xenstored: None, where it is installed; True, or else fail.
         device_model: Arguments of a QEMU for the first HVM guest, beyond those it must have; None for no QEMU.
         lazily: Start a broker of its own, and make the domains, when the first client comes and not before. What the
             broker refuses is then known only at the end (``Host.error``).
-        in_session: Whether the broker that is joined is a session's: the domains are destroyed at the end.
+        in_session: Whether the broker that is joined is a session's: the domains have the lowest numbers there.
         listener: Called with each notice about address spaces that come and go.
 
     Raises:
@@ -133,7 +137,7 @@ def running(
         if socket is not None:
             from privcmd.run._joined import Joined  # noqa: PLC0415 - slow to import, and most runs start a broker
 
-            broker = Joined(socket, guests, emulated=emulated, in_session=in_session, listener=listener)
+            broker = Joined(socket, guests, job=job, emulated=emulated, in_session=in_session, listener=listener)
             stack.callback(broker.close)
         needed = bool(store) or device_model is not None
         path = None if store is False else xenstore.wanted(needed=needed)
@@ -141,7 +145,9 @@ def running(
         if socket is None:
             from privcmd.run._standby import Standby  # noqa: PLC0415 - others join one
 
-            broker = Standby(directory, guests, emulated=emulated, config=config, settings=settings, listener=listener)
+            broker = Standby(
+                directory, guests, job=job, emulated=emulated, config=config, settings=settings, listener=listener
+            )
             stack.callback(broker.close)
             if not lazily or needed:
                 broker.door.open()
@@ -153,7 +159,7 @@ def running(
             if needed:
                 xenstored.door.open()
             xenstored.door.watch()
-        here = Host(stack, broker, guests, xenstored, in_session=in_session)
+        here = Host(stack, broker, guests, xenstored, job=job, in_session=in_session)
         if device_model is not None and emulated is not None and here.store is not None:
             from privcmd.run import _qemu as qemu  # noqa: PLC0415 - slow to import, and most hosts have none
 

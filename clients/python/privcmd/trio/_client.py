@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import trio
 
 from privcmd._call import Call, plain
-from privcmd._connect import connect_error, read_some, socket_path
+from privcmd._connect import connect_error, job_name, read_some, socket_path
 from privcmd._methods import AsyncDomains, AsyncEvents, AsyncMethods
 from privcmd._protocol import MAX_NOTICES, Answer, Conversation, Notification, result_of
 from privcmd.errors import BrokerGone, PrivcmdError
@@ -30,6 +30,7 @@ class AsyncClient(AsyncMethods):
 
     Args:
         path: As for `privcmd.Client`.
+        job: As for `privcmd.Client`.
 
     Any number of tasks may use it; their calls are answered one after the other, in the order in which they are made.
 
@@ -42,8 +43,9 @@ class AsyncClient(AsyncMethods):
 
     _socket: socket.socket
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, job: str | None = None) -> None:
         self.path: str = socket_path(path)
+        self.job: str = job_name(job)
         self.lock: _Turn = _Turn()
         self.events: AsyncEvents = AsyncEvents(self)
         self.domains: AsyncDomains = AsyncDomains(self)
@@ -59,6 +61,7 @@ class AsyncClient(AsyncMethods):
 
         Raises:
             NoBroker: Nothing listens there (``errno`` is connect's), or too many wait already (EAGAIN).
+            PrivcmdError: The broker has no jobs, or refuses this one's name.
         """
         await trio.lowlevel.checkpoint()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -69,6 +72,12 @@ class AsyncClient(AsyncMethods):
             self._socket.close()
             raise connect_error(self.path, error) from error
         self._gone = None
+        if self.job:
+            try:
+                await self.call("hello", job=self.job)
+            except BaseException:
+                self.close()
+                raise
         return self
 
     async def __aexit__(self, *_error: object) -> None:
