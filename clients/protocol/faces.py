@@ -29,8 +29,8 @@ class Face:
         defaults: Default of a parameter, as Python source.
         send: The expression that is sent for a parameter; a parameter that is not listed in `params` is always this.
         args: The documentation of a parameter.
-        value: What the function returns: a field, by its name; several fields, as a tuple; a class made of the answer's
-            fields; `WHOLE`.
+        value: What the function returns: a field, by its name, and the name of the class of its rows; several fields,
+            as a tuple; a class made of the answer's fields; `WHOLE`.
         fields: Annotations of fields of that class.
         read: What the function returns: its type, and the expression of ``answer`` and ``fds`` that makes it.
         summary: The first line of the documentation.
@@ -83,7 +83,7 @@ FACES: Final[Mapping[str, Face]] = {
     "health": Face(value="Health"),
     "describe": Face(value=WHOLE, summary="Get the broker's table of methods, for programs."),
     "subscribe": Face(params="*topics"),
-    "findings.list": Face("findings", value="Finding"),
+    "findings.list": Face("findings", value="findings Finding"),
     "findings.clear": Face("clear_findings"),
     "job.list": Face("jobs", value="JobRow"),
     "space.attach": Face("attach", "space * personality probe merge", value="Space"),

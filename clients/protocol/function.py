@@ -88,6 +88,8 @@ class Function:
             made = ("dict[str, Any]", "whole")
         elif not fields:
             made = ("None", "nothing")
+        elif len(wanted) > 1 and wanted[1] not in fields:
+            made = self._of_field(fields[wanted[0]], wanted[1])
         elif len(wanted) > 1:
             read = ", ".join(_read_field(fields[name]) for name in wanted)
             made = (f"tuple[{', '.join(field_type(fields[name]) for name in wanted)}]", _reader(f"({read})"))

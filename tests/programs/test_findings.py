@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from privcmd import Client
 from programs.programs import CTL, GUARD_S, python, run
 
 if TYPE_CHECKING:
-    from privcmd import Client
     from privcmd.broker import PrivateBroker
 
 WRONG_FRAME = python("at = mmap_pages(1); assert batch(1, at, [1 << 40 | 3]) == (0, [0]); libc.munmap(at, PAGE)")
@@ -62,12 +62,51 @@ def test_a_run_can_be_read_by_programs() -> None:
     nothing: dict[str, Any] = {
         "leaks": [],
         "findings": [],
+        "dropped": {"leaks": 0, "findings": 0},
         "faults": [],
         "unanswered": {},
         "running": [],
         "asked": False,
     }
     assert summary("--", "true") == (0, {"status": 0, "signal": None, **nothing, "asked": False})
+
+
+MANY = python("for high in range(1, 301): at = mmap_pages(1); batch(1, at, [high << 40 | 3]); libc.munmap(at, PAGE)")
+LEAKS_MANY = python("for _ in range(1100): batch(1, mmap_pages(1), [3])")
+
+
+def test_findings_of_others_hide_none_of_a_run(broker: PrivateBroker, client: Client) -> None:
+    """On a broker that is shared, whose room for findings others have filled, --findings=error says the truth."""
+    client.domains.create("hvm", 256)
+    assert run("--socket", broker.path, "--findings=error", "--job", "noisy", "--", *MANY).returncode == 98
+    addr = client.mmap(0, 4096, 3)
+    for high in range(1, 301):
+        client.call("privcmd.mmapbatch_v2", dom=1, addr=addr, arr=(high << 40 | 3).to_bytes(8, "little"))
+
+    assert run("--socket", broker.path, "--findings=error", "--", *WRONG_FRAME).returncode == 98
+    assert run("--socket", broker.path, "--findings=error", "--", "true").returncode == 0
+
+
+def test_what_is_not_kept_of_a_run_is_counted(broker: PrivateBroker, client: Client) -> None:
+    """Findings beyond the broker's room, and mappings beyond those that it tells of: how many, in words and as JSON."""
+    client.domains.create("hvm", 256)
+    done = run("--json", "--socket", broker.path, "--", *MANY)
+    said = json.loads(done.stderr.splitlines()[-1])
+    assert (len(said["findings"]), said["dropped"]) == (256, {"leaks": 0, "findings": 44})
+    done = run("--socket", broker.path, "--", *MANY)
+    assert done.stderr.splitlines()[-1] == "privcmdctl: 44 findings more than are kept: only the first ones are listed"
+    done = run("--socket", broker.path, "--leaks=error", "--", *LEAKS_MANY)
+    assert done.returncode == 99
+    assert "privcmdctl: still mapped: perhaps 100 more, which the broker has not told of" in done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(("option", "status"), [("--findings=error", 98), ("--leaks=error", 99), ("--json", 0)])
+def test_a_broker_that_went_away_may_have_found_anything(broker: PrivateBroker, option: str, status: int) -> None:
+    """Who asked for the truth is not told that there was nothing: it is not known."""
+    done = run("--socket", broker.path, option, "--", "kill", "-9", str(broker.pid))
+
+    assert done.returncode == status
+    assert "what the program left mapped is not known" in done.stderr
 
 
 def test_a_signal_is_found_and_handed_on() -> None:
@@ -79,15 +118,21 @@ def test_a_signal_is_found_and_handed_on() -> None:
 
 
 def test_a_brokers_findings_are_listed_and_cleared(broker: PrivateBroker, client: Client) -> None:
-    """Those of the run before are not this run's; ``privcmdctl findings`` shows all, as text or as a document."""
+    """Those of another job are not this run's; ``privcmdctl findings`` shows all, as text or as a document."""
     assert findings(broker) == "no findings\n"
     client.domains.create("hvm", 16)
 
-    for _ in range(2):
-        said = run("--socket", broker.path, "--", *WRONG_FRAME).stderr
-        assert said.count("frame-bits-lost: ") == 1
+    with Client(broker.path, job="a") as a, Client(broker.path, job="b") as b:
+        for member, job in ((a, "a"), (b, "b")):
+            member.hello()
+            said = run("--socket", broker.path, "--job", job, "--", *WRONG_FRAME).stderr
+            assert said.count("frame-bits-lost: ") == 1
 
-    assert findings(broker).count("frame-bits-lost: ") == 2
-    shown = json.loads(findings(broker, "--json", "--clear"))["findings"]
-    assert [(row["kind"], row["count"], row["dom"]) for row in shown] == [("frame-bits-lost", 1, 1)] * 2
-    assert findings(broker) == "no findings\n"
+        assert findings(broker, "--job", "a").count("frame-bits-lost: ") == 1
+        assert findings(broker).count("frame-bits-lost: ") == 2
+        shown = json.loads(findings(broker, "--json", "--clear"))["findings"]
+        assert [(row["kind"], row["count"], row["job"]) for row in shown] == [
+            ("frame-bits-lost", 1, "a"),
+            ("frame-bits-lost", 1, "b"),
+        ]
+        assert findings(broker) == "no findings\n"

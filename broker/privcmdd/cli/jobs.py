@@ -29,10 +29,10 @@ One sees the jobs of one's own uid, or in a job that job alone; who may administ
 def _jobs(parsed: argparse.Namespace) -> int:
     with client_of(parsed) as client:
         jobs = client.jobs()
-    headings = ("job", "uid", "pid", "client", "since", "connections", "domains")
+    headings = ("job", "uid", "pid", "client", "since", "connections", "requests", "domains")
     rows = [
         (
-            job.job, job.uid, job.pid, job.client or "-", output.since(job.age_s), job.connections,
+            job.job, job.uid, job.pid, job.client or "-", output.since(job.age_s), job.connections, job.requests,
             ",".join(map(str, job.doms)) or "-",
         )
         for job in jobs

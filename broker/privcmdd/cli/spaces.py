@@ -29,9 +29,10 @@ gets), object, domain, wired count, present pages and failed pages.
 _SPACES = """\
 List who maps what: one line for each address space and each domain whose frames it has mapped.
 
-One sees the spaces of one's own uid; who may administer all domains sees all. The columns: the process that made
-the space and the name that it gave itself, the connections that are its threads, the map entries with frames of the
-domain, and their pages: those that are mapped, those of them that can be written, and those whose frame failed.
+One sees the spaces of one's own uid, or in a job (`privcmdctl jobs --help`) those of the job; outside, who may
+administer all domains sees all. The columns: the process that made the space and the name that it gave itself, its job,
+the connections that are its threads, the map entries with frames of the domain, and their pages: those that are mapped,
+those of them that can be written, and those whose frame failed.
 `privcmdctl maps --space N` has the entries one by one.
 """
 
@@ -55,11 +56,12 @@ def _spaces(parsed: argparse.Namespace) -> int:
         dom = None if parsed.dom is None else domid(client, parsed.dom)
         spaces = client.spaces(dom=dom)
     headings = (
-        "space", "uid", "pid", "client", "personality", "threads", "domain", "entries", "present", "writable", "failed",
+        "space", "uid", "pid", "client", "job", "personality", "threads", "domain", "entries", "present", "writable",
+        "failed",
     )  # fmt: skip
     rows = [tuple("-" if value in (None, "") else value for value in dataclasses.astuple(space)) for space in spaces]
     nobody = "no address spaces" if dom is None else f"nobody maps domain {dom}"
-    text = output.table(headings, rows, left=("client", "personality")) if rows else nobody
+    text = output.table(headings, rows, left=("client", "job", "personality")) if rows else nobody
     show(parsed, {"spaces": [dataclasses.asdict(space) for space in spaces]}, text)
     return 0
 

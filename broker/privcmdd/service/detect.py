@@ -105,5 +105,5 @@ def zombies(spaces: Spaces, domid: int, kept_s: float) -> Iterator[tuple[Found, 
         connection = min(residence.threads, default=0)
         yield (
             Found(FindingKind.ZOMBIE_DOMAIN, text, domid, first.start, first.made_by),
-            Culprit(residence.uid, residence.pid, residence.client, connection, method, request),
+            Culprit(residence.uid, residence.job, residence.pid, residence.client, connection, method, request),
         )

@@ -64,9 +64,11 @@ class Jobs:
         if job is None:
             return None
         job.sessions.discard(session.number)
+        job.n_requests += session.n_requests
         if job.sessions:
             return None
         del self._jobs[job.uid, job.name]
+        job.ended = True
         return job
 
 

@@ -70,8 +70,9 @@ class Spaces:
         rules = PERSONALITIES[settings.personality](self._machine.host, settings.probe, settings.merge)
         space = AddressSpace(self._last_number + 1, self._machine, account, rules, slice_frames, self.objects)
         identity = session.identity
+        restrictions = Restrictions(account)
         residence = Residence(
-            space, rules, settings, identity.uid, identity.pid, session.client_name, Restrictions(account)
+            space, rules, settings, identity.uid, identity.pid, session.client_name, restrictions, job=session.job
         )
         self._add(residence)
         self.join(session, residence)
@@ -111,6 +112,7 @@ class Spaces:
                 parent.pid,
                 parent.client,
                 parent.restrictions.share(),
+                job=parent.job,
             )
             self._add(child)
         except BaseException:
@@ -130,11 +132,10 @@ class Spaces:
             if not residence.threads:
                 self._close(residence)
 
-    def _add(self, residence: Residence) -> Residence:
+    def _add(self, residence: Residence) -> None:
         self._last_number = residence.space.number
         self._residences[residence.space.number] = residence
         self._tell(residence, "made")
-        return residence
 
     def _close(self, residence: Residence) -> None:
         space = residence.space

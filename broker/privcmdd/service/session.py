@@ -82,6 +82,7 @@ class Residence:
         client: The name that this process gave itself.
         restrictions: The domain that each restricted file of the device may name.
         unanswered: How often each operation that has no answer here was asked for, by its name.
+        job: The job of the connection that it was made for.
     """
 
     space: AddressSpace
@@ -94,15 +95,19 @@ class Residence:
     threads: set[int] = field(default_factory=set)
     turnstile: Turnstile = field(default_factory=Turnstile)
     unanswered: dict[str, int] = field(default_factory=dict)
+    job: Job | None = None
 
     def told(self, state: str) -> dict[str, Any]:
         """The notification that the space is made or gone; that of its end also says what is left, and was lacking."""
+        rows, n_more = held(self.space) if state == "gone" else ([], 0)
         return {
             "space": self.space.number,
             "state": state,
             "pid": self.pid,
             "client": self.client,
-            "held": held(self.space) if state == "gone" else [],
+            "job": "" if self.job is None else self.job.name,
+            "held": rows,
+            "held_more": n_more,
             "unanswered": self.unanswered if state == "gone" else {},
         }
 
@@ -118,6 +123,8 @@ class Job:
         client: The name that this process gave itself.
         since_s: When it was made.
         sessions: The numbers of its connections.
+        ended: Whether its last connection has ended.
+        n_requests: Number of requests of those connections of it that have ended.
     """
 
     uid: int
@@ -126,6 +133,8 @@ class Job:
     client: str
     since_s: float
     sessions: set[int] = field(default_factory=set)
+    ended: bool = False
+    n_requests: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -232,17 +241,19 @@ class Session:
             )
 
 
-def held(space: AddressSpace) -> list[dict[str, Any]]:
-    """The foreign mappings that a space still has, at most ``MOST_HELD`` of them."""
+def held(space: AddressSpace) -> tuple[list[dict[str, Any]], int]:
+    """The foreign mappings that a space still has, at most ``MOST_HELD``, and how many entries were not looked at."""
     rows = []
-    for entry in space.map:
-        if entry.made_by is not None and (present := space.pmap.count(entry.page, entry.n_pages)):
+    entries = [entry for entry in space.map if entry.made_by is not None]
+    for at, entry in enumerate(entries, 1):
+        assert entry.made_by is not None
+        if present := space.pmap.count(entry.page, entry.n_pages):
             rows.append(
                 {"start": entry.start, "present": present, "dom": entry.owner, "request": made_by(entry.made_by)}
             )
             if len(rows) == MOST_HELD:
-                break
-    return rows
+                return rows, len(entries) - at
+    return rows, 0
 
 
 def made_by(maker: Maker) -> str:

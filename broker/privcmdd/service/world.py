@@ -16,6 +16,7 @@ from privcmdd.model.errors import ModelError, Unanswered
 from privcmdd.service.findings import Findings, sees
 from privcmdd.service.holds import Holds
 from privcmdd.service.jobs import Jobs
+from privcmdd.service.jobs import sees as sees_job
 from privcmdd.service.lasting import LastingDescriptors
 from privcmdd.service.leases import Leases
 from privcmdd.service.sequence import Sequence
@@ -209,18 +210,14 @@ class World:
                 self._on_event(session, data)
 
     def _tell_of_space(self, residence: Residence, state: str) -> None:
-        """Notify subscribers of the same uid, and administrators, of a new state of an address space."""
-        uid = residence.uid
-        self.tell(
-            "space",
-            residence.told(state),
-            lambda session: session.identity.uid == uid or session.access.allows("admin", None),
-        )
+        """Notify the subscribers who may see an address space of a new state of it."""
+        uid, job = residence.uid, residence.job
+        self.tell("space", residence.told(state), lambda session: sees_job(session, uid, job))
 
     def _tell_of_finding(self, finding: Finding) -> None:
         """Notify the subscribers who may see a finding that it is new."""
-        uid, dom = finding.culprit.uid, finding.found.dom
-        self.tell("finding", finding.row(), lambda session: sees(session, uid, dom))
+        uid, job, dom = finding.culprit.uid, finding.culprit.job, finding.found.dom
+        self.tell("finding", finding.row(), lambda session: sees(session, uid, job, dom))
 
 
 def refuse_to_pass_on(_pid: int) -> tuple[int, ...]:

@@ -56,10 +56,11 @@ TOPICS: Final[Mapping[str, tuple[Field, ...]]] = {
     "ioreq": (Field("dom", "int", "the domain whose ioreq servers, or what they emulate, have changed"),),
     "interrupt": (Field("dom", "int", "the domain whose interrupt lines have changed"),),
     "space": (
-        Field("space", "int", "an address space of the same uid; of any uid, if the client may administer all domains"),
+        Field("space", "int", "an address space that the client sees in `space.list`"),
         Field("state", "str", "made or gone"),
         Field("pid", "int", "the process that made it"),
         Field("client", "str", "what that process called itself in hello"),
+        Field("job", "str", "the job that it belongs to; empty for none"),
         Field(
             "held",
             "maps",
@@ -71,6 +72,7 @@ TOPICS: Final[Mapping[str, tuple[Field, ...]]] = {
                 Field("request", "str", "the request that mapped them"),
             ),
         ),
+        Field("held_more", "int", "when it is gone: entries of devices that were not looked at for `held`"),
         Field(
             "unanswered",
             "map",

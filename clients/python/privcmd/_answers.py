@@ -50,6 +50,7 @@ class SpaceRow:
         uid: The uid that it belongs to.
         pid: The process that made it, as the kernel named it.
         client: what that process called itself in hello.
+        job: the job that it belongs to; empty for none.
         personality: uvm or linux.
         threads: Connections that live in it.
         dom: The domain; None when the space has mapped none.
@@ -63,6 +64,7 @@ class SpaceRow:
     uid: int
     pid: int
     client: str
+    job: str
     personality: str
     threads: int
     dom: int | None
@@ -265,6 +267,7 @@ class Finding:
         dom: The domain concerned; None when there is none.
         addr: Where in the address space; None when nowhere (bytes).
         uid: The uid of the client.
+        job: the job of the client; empty for none.
         pid: The client's process, as the kernel named it.
         client: what the client called itself in hello.
         connection: The number of the client's connection, from 1 on in the order in which connections came.
@@ -278,6 +281,7 @@ class Finding:
     dom: int | None
     addr: int | None
     uid: int
+    job: str
     pid: int
     client: str
     connection: int
@@ -296,6 +300,7 @@ class JobRow:
         client: what that process called itself in hello.
         age_s: How long ago it was made.
         connections: Its connections.
+        requests: Requests of all connections that it has had.
         doms: The domains that were made in it.
     """
 
@@ -305,4 +310,5 @@ class JobRow:
     client: str
     age_s: int
     connections: int
+    requests: int
     doms: list[int]

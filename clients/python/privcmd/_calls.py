@@ -177,8 +177,8 @@ def fork() -> Call[int]:
 def spaces(*, dom: int | None = None) -> Call[list[SpaceRow]]:
     """List who maps what: the address spaces, and the domains whose frames each has mapped.
 
-    A client sees the spaces of its own uid; a client that may administer all domains sees all. After
-    ``privcmd.restrict`` it sees mappings of the domain that is left to it.
+    A client sees the spaces of its own uid, or in a job those of that job; outside, a client that may administer all
+    domains sees all. After ``privcmd.restrict`` it sees mappings of the domain that is left to it.
 
     Args:
         dom: Only mappings of this domain; all when left out.
@@ -1217,8 +1217,9 @@ def faults_clear(id: int | None = None) -> Call[int]:  # noqa: A002 - the protoc
 def findings() -> Call[list[Finding]]:
     """List the requests that do harm on a real host, which reports no error.
 
-    A finding changes no answer. A client sees the findings of its own uid; a client that may administer all domains
-    sees all. Equal findings of a connection are counted, not listed again, and of each uid at most 256 are kept.
+    A finding changes no answer. A client sees the findings of its own uid, or in a job those of that job; outside, a
+    client that may administer all domains sees all. Equal findings of a connection are counted, not listed again. Of
+    each job at most 256 are kept, until it ends; of what belongs to no job, 256 of each uid.
 
     Returns:
         A `Finding` each, in the order in which they were made.

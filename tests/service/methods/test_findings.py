@@ -242,7 +242,7 @@ def test_a_finding_names_who_did_what(desk: Desk) -> None:
 
     assert row.pop("text").startswith("frame 0x10000000005 of domain 1 was asked for and frame 0x5 was mapped: ")
     assert row == {
-        "kind": "frame-bits-lost", "count": 1, "dom": DOM, "addr": None, "uid": USER, "pid": 1,
+        "kind": "frame-bits-lost", "count": 1, "dom": DOM, "addr": None, "uid": USER, "job": "", "pid": 1,
         "client": "careless 1", "connection": session.number, "method": V2, "request": 4,
     }  # fmt: skip
 
@@ -392,6 +392,63 @@ def test_what_is_kept_is_bounded(desk: Desk) -> None:
     assert len(found(desk, other)) == 1
     stats = desk.call(session, "stats")["broker"]
     assert (stats["findings"], stats["findings_dropped"]) == ({"frame-bits-lost": 301}, 300 - 256)
+
+
+def test_a_job_sees_and_forgets_its_own_findings(desk: Desk) -> None:
+    """Those of other jobs of the same uid, and of no job, are neither listed nor cleared; outside, all are."""
+    sessions = [linux(desk) for _ in range(3)]
+    for session, job in zip(sessions, ("a", "b", ""), strict=True):
+        desk.call(session, "hello", job=job)
+        lose_bits(desk, session)
+    one, two, loose = sessions
+
+    assert [row["job"] for row in desk.call(one, "findings.list")["findings"]] == ["a"]
+    assert [row["job"] for row in desk.call(loose, "findings.list")["findings"]] == ["a", "b", ""]
+    assert desk.call(one, "findings.clear") == {"cleared": 1}
+    assert (found(desk, one), len(found(desk, two)), len(found(desk, loose))) == ([], 1, 2)
+
+
+def test_findings_of_others_take_no_room_from_a_job(desk: Desk) -> None:
+    """However many its uid's other jobs made; and what finds no room is counted for the job that made it alone."""
+    noisy, quiet = linux(desk), linux(desk)
+    desk.call(noisy, "hello", job="noisy")
+    desk.call(quiet, "hello", job="quiet")
+    for high in range(1, 301):
+        desk.reserve(noisy, 1)
+        desk.call(noisy, V2, dom=DOM, addr=BASE, arr=frames(high << 40))
+    lose_bits(desk, quiet)
+
+    assert desk.call(noisy, "findings.list")["dropped"] == 300 - 256
+    heard = desk.call(quiet, "findings.list")
+    assert (len(heard["findings"]), heard["dropped"]) == (1, 0)
+    desk.call(noisy, "findings.clear")
+    assert desk.call(noisy, "findings.list") == {"findings": [], "dropped": 0}
+
+
+def test_findings_of_a_job_go_with_it(desk: Desk) -> None:
+    """They take no room any more, those included that its last connection leaves by ending."""
+    session, loose = linux(desk), linux(desk)
+    desk.call(session, "hello", job="a")
+    lose_bits(desk, session)
+    assert len(found(desk, loose)) == 1
+    desk.broker.disconnect(session)
+    assert desk.call(loose, "findings.list") == {"findings": [], "dropped": 0}
+    assert desk.call(loose, "stats")["broker"]["findings"] == {"frame-bits-lost": 1, "mapping-leaked": 1}
+
+
+def test_all_jobs_of_a_uid_have_bounded_room(desk: Desk) -> None:
+    """Many jobs of one uid leave room for other uids, and are told what they lost."""
+    for job in range(5):
+        session = linux(desk)
+        desk.call(session, "hello", job=f"job {job}")
+        for high in range(1, 257):
+            desk.reserve(session, 1)
+            desk.call(session, V2, dom=DOM, addr=BASE, arr=frames(high << 40))
+    other = linux(desk, OTHER)
+    lose_bits(desk, other)
+
+    assert (len(found(desk, session)), desk.call(session, "findings.list")["dropped"]) == (0, 256)
+    assert len(found(desk, other)) == 1
 
 
 def test_subscribers_hear_of_new_findings(desk: Desk) -> None:

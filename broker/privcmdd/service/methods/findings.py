@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def listed(world: World, session: Session, _: Params) -> Params:
     """``findings.list``: the findings that the client may see."""
-    return {"findings": [finding.row() for finding in world.findings.seen_by(session)]}
+    findings = [finding.row() for finding in world.findings.seen_by(session)]
+    return {"findings": findings, "dropped": world.findings.dropped_of(session)}
 
 
 def clear(world: World, session: Session, _: Params) -> Params:

@@ -29,6 +29,7 @@ def row(world: World, job: Job) -> Params:
         "client": job.client,
         "age_s": int(world.now() - job.since_s),
         "connections": len(job.sessions),
+        "requests": job.n_requests + sum(world.sessions[number].n_requests for number in job.sessions),
         "doms": sorted(lease.domid for lease in world.leases if lease.job is job),
     }
 
@@ -43,6 +44,8 @@ def leave(world: World, session: Session) -> None:
         ),
         world.now(),
     )
+    if ended is not None:
+        world.findings.end(ended)
 
 
 HANDLERS: Final = {"job.list": listed}

@@ -16,6 +16,7 @@ from privcmdd.model.mm import access, syscalls
 from privcmdd.model.mm.vm_map import File
 from privcmdd.model.units import PAGE_SHIFT, PAGE_SIZE, PROT_READ, PROT_WRITE
 from privcmdd.service.incident import shortened
+from privcmdd.service.jobs import sees
 from privcmdd.service.methods.stats import space_counters
 from privcmdd.service.reply import WithDescriptors
 from privcmdd.service.session import made_by
@@ -219,9 +220,8 @@ def fork(world: World, session: Session, _params: Params) -> Params:
 def listed(world: World, session: Session, params: Params) -> Params:
     """``space.list``: who maps what."""
     rows: list[Params] = []
-    sees_all = session.access.allows("admin", None)
     for residence in world.spaces.residences():
-        if sees_all or residence.uid == session.identity.uid:
+        if sees(session, residence.uid, residence.job):
             rows += mapped(residence)
     for only in (params["dom"], session.restricted_to):
         rows = [one for one in rows if only in (None, one["dom"])]
@@ -236,6 +236,7 @@ def mapped(residence: Residence) -> list[Params]:
         "uid": residence.uid,
         "pid": residence.pid,
         "client": residence.client,
+        "job": "" if residence.job is None else residence.job.name,
         "personality": residence.settings.personality,
         "threads": len(residence.threads),
     }

@@ -21,6 +21,7 @@ ROWS: Final = (
                     Field("client", "str", "what that process called itself in hello"),
                     Field("age_s", "int", "how long ago it was made", unit="s"),
                     Field("connections", "int", "its connections"),
+                    Field("requests", "int", "requests of all connections that it has had"),
                     Field("doms", "ints", "the domains that were made in it"),
                 ),
             ),

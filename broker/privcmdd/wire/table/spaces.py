@@ -74,6 +74,7 @@ ROWS: Final = (
                     Field("uid", "int", "the uid that it belongs to"),
                     Field("pid", "int", "the process that made it, as the kernel named it"),
                     Field("client", "str", "what that process called itself in hello"),
+                    Field("job", "str", "the job that it belongs to; empty for none"),
                     Field("personality", "str", " or ".join(PERSONALITIES)),
                     Field("threads", "int", "connections that live in it"),
                     Field("dom", "int", "the domain; nil when the space has mapped none", nullable=True),
@@ -84,7 +85,8 @@ ROWS: Final = (
                 ),
             ),
         ),
-        doc="A client sees the spaces of its own uid; a client that may administer all domains sees all. After "
+        doc="A client sees the spaces of its own uid, or in a job those of that job; outside, a client that may "
+        "administer all domains sees all. After "
         "`privcmd.restrict` it sees mappings of the domain that is left to it.",
     ),
     Method(

@@ -134,18 +134,22 @@ def run(
                     try:
                         watch.settle(here.link)
                         end.leaks, end.unanswered = watch.leaks, watch.unanswered
+                        end.n_leaks_dropped = watch.n_dropped
                         if socket is None:  # what is beside the program, as QEMU, is ours as well
                             end.unanswered = here.link.call("stats")["broker"]["unanswered"]
-                        end.findings = [] if findings == "ignore" else _findings(here.link, token)
+                        if findings != "ignore":
+                            found = here.link.call("findings.list")
+                            end.findings, end.n_findings_dropped = found["findings"], found["dropped"]
                         end.faults = _faults(here, token, rules)
                         # Who had our own broker started has asked it for something.
                         end.asked = others_before is None or _n_of_others(here.link) != others_before
                     except BrokerGone as gone:
                         end.unknown = str(gone)
             end.say(as_json=as_json)
-            if (end.leaks or end.running) and leaks == "error":
+            # What is not known may be anything.
+            if (end.leaks or end.running or end.n_leaks_dropped or end.unknown) and leaks == "error":
                 return LEAKED
-            if end.findings and findings == "error":
+            if (end.findings or end.n_findings_dropped or end.unknown) and findings == "error":
                 return FOUND
             if never_fired == "error" and not all(rule.fired for rule in end.faults):
                 return NEVER_FIRED
@@ -176,14 +180,10 @@ def _beside(here: Host, token: str, models: Sequence[Sequence[str]], wait_ioreq:
     return started
 
 
-def _findings(link: Connection, token: str) -> list[dict[str, Any]]:
-    """What was found of clients that name a token in their ``hello``; findings of other programs are left out."""
-    return [row for row in link.call("findings.list")["findings"] if token in row["client"]]
-
-
 def _n_of_others(link: Connection) -> int:
-    """How many requests others than we have made."""
-    n: int = link.call("stats")["broker"]["requests"] - link.n_asked
+    """How many requests others of our job than we have made."""
+    (job,) = link.call("job.list")["jobs"]
+    n: int = job["requests"] - link.n_asked
     return n
 
 

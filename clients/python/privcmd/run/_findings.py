@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from privcmd.results import Finding
 
 
+def not_kept(n: int) -> str:
+    """A sentence about findings that the broker had no room for."""
+    return f"{n} finding{'s' * (n != 1)} more than are kept: only the first ones are listed"
+
+
 def paragraph(finding: Finding) -> str:
     """One finding: what, who, and where to read on."""
     times = f" ({finding.count} times)" if finding.count > 1 else ""

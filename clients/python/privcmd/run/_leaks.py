@@ -60,11 +60,13 @@ class Watch:
     Attributes:
         leaks: The mappings that were left behind.
         unanswered: What was asked for and not answered, and how often.
+        n_dropped: How many mappings, or notices of them, the broker has left out.
     """
 
     def __init__(self, token: str) -> None:
         self.leaks: list[Leak] = []
         self.unanswered: dict[str, int] = {}
+        self.n_dropped = 0
         self._ignored = ""
         self._token = token
         self._alive: set[int] = set()
@@ -80,7 +82,8 @@ class Watch:
         self._alive.discard(body["space"])
         if not self._ignored or self._ignored not in body["client"]:
             self.leaks += [Leak(body, entry) for entry in body["held"]]
-        for what, n in body.get("unanswered", {}).items():  # a broker before 0.2 does not say it
+            self.n_dropped += body.get("held_more", 0)  # a broker before 0.2 does not say it
+        for what, n in body.get("unanswered", {}).items():
             self.unanswered[what] = self.unanswered.get(what, 0) + n
 
     def ignore(self, token: str) -> None:
@@ -99,3 +102,4 @@ class Watch:
         link.call("ping")  # brings what has been said so far
         while self._alive and time.monotonic() < deadline:
             link.call("ping")
+        self.n_dropped += link.call("stats")["connection"]["dropped_notifications"]

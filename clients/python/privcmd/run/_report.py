@@ -38,6 +38,8 @@ class End:
         findings: What it did that a real host lets pass in silence, as ``findings.list`` answers it.
         faults: The rules by which its requests failed.
         unanswered: What of Xen's the programs on the host asked for meanwhile and did not get, and how often.
+        n_leaks_dropped: How many mappings, or notices of them, the broker has not told of.
+        n_findings_dropped: How many more findings there were than the broker keeps.
         asked: Whether anybody asked anything of the host; True also when that is not known.
         unknown: Why all the rest is not known; empty when it is.
     """
@@ -49,6 +51,8 @@ class End:
         self.findings: list[dict[str, Any]] = []
         self.faults: list[InjectedFault] = []
         self.unanswered: dict[str, int] = {}
+        self.n_leaks_dropped = 0
+        self.n_findings_dropped = 0
         self.asked = False
         self.unknown = ""
 
@@ -70,12 +74,18 @@ class End:
         """
         for leak in self.leaks:
             yield f"still mapped: {leak}"
+        if self.n_leaks_dropped:
+            yield f"still mapped: perhaps {self.n_leaks_dropped} more, which the broker has not told of"
         for one in self.running:
             yield f"did not end, and was ended: {one}"
         if self.findings:
             from privcmd.run._findings import paragraph  # noqa: PLC0415 - slow to import
 
             yield from (paragraph(finding) for finding in self._typed() if finding.kind != LEAKED)
+        if self.n_findings_dropped:
+            from privcmd.run._findings import not_kept  # noqa: PLC0415 - slow to import
+
+            yield not_kept(self.n_findings_dropped)
         if self.unanswered and (self.status or "errors" in os.environ.get("PRIVCMDD_SAY", "")):
             from privcmd.run._unanswered import most_often, sentence  # noqa: PLC0415 - slow to import
 
@@ -110,6 +120,7 @@ class End:
         parts = {
             "leaks": [one.as_map() for one in self.leaks],
             "findings": [asdict(one) for one in self._typed()],
+            "dropped": {"leaks": self.n_leaks_dropped, "findings": self.n_findings_dropped},
             "faults": [asdict(one) for one in self.faults],
             "unanswered": most_often(self.unanswered),
             "asked": self.asked,
