@@ -162,6 +162,7 @@ def test_a_rule_of_a_run_is_for_its_program_alone(broker: PrivateBroker, client:
             "fired": 1,
             "connection": 2,
             "rule": {"frame_errno": "EIO", "gfns": [{"gfn": 2, "npages": 1}]},
+            "job": "",
         }
     ]
     assert run(*arguments[:3], "--", *python(source), input="\n").stdout == "(0, [0, 0])\n"

@@ -68,7 +68,9 @@ def _clear(parsed: argparse.Namespace) -> int:
 
 def until(rule: InjectedFault) -> str:
     """What ends a rule, for the column "until"."""
-    return "cleared" if rule.connection is None else f"connection {rule.connection} ends"
+    if rule.connection is not None:
+        return f"connection {rule.connection} ends"
+    return f"job {rule.job} ends" if rule.job else "cleared"
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -64,6 +64,7 @@ class Asker:
         connection: The number of the connection.
         client: The name that the client gave in ``hello``.
         method: The method of the request.
+        job: The job that the client belongs to; any object that is compared by identity.
     """
 
     connection: int
@@ -71,6 +72,7 @@ class Asker:
     pid: int
     uid: int
     method: str
+    job: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,20 +154,31 @@ class Armed:
     Attributes:
         id: The rule's number; never used twice.
         owner: The rule ends with this connection; None: the rule stays until it is cleared.
+        job: The rule is about clients of this job alone, and ends with it; None: it is about all.
         n_seen: Matches so far: frames for a rule about frames, else requests.
         n_fired: How many of these matches the rule took.
         tries: (frames so far,) uint8, how often each frame was answered "paged out", by domain; kind PAGED only.
     """
 
-    __slots__ = ("id", "n_fired", "n_seen", "owner", "rule", "tries")
+    __slots__ = ("id", "job", "n_fired", "n_seen", "owner", "rule", "tries")
 
-    def __init__(self, number: int, rule: Rule, owner: int | None) -> None:
+    def __init__(self, number: int, rule: Rule, owner: int | None, job: object = None) -> None:
         self.id = number
         self.rule = rule
         self.owner = owner
+        self.job = job
         self.n_seen = 0
         self.n_fired = 0
         self.tries: dict[int, npt.NDArray[np.uint8]] = {}
+
+    @property
+    def stays(self) -> bool:
+        """Whether the rule is there until it is cleared."""
+        return self.owner is None and self.job is None
+
+    def matches(self, asker: Asker, dom: int | None) -> bool:
+        """Return whether the rule matches a request; the request's frames are not looked at."""
+        return (self.job is None or self.job is asker.job) and self.rule.matches(asker, dom)
 
     def take(self, n: int) -> npt.NDArray[np.bool_]:
         """Count ``n`` more matches, and return for each whether the rule takes it."""
@@ -230,7 +243,7 @@ class Injections:
     def __bool__(self) -> bool:
         return bool(self.rules)
 
-    def add(self, rule: Rule, owner: int | None = None) -> Armed:
+    def add(self, rule: Rule, owner: int | None = None, job: object = None) -> Armed:
         """Put a rule in force, and return it.
 
         Raises:
@@ -239,7 +252,7 @@ class Injections:
         if len(self.rules) >= MOST_RULES:
             raise ModelError(errno.ENOSPC, f"there are {MOST_RULES} rules already: clear some", limit=MOST_RULES)
         self.last_id += 1
-        armed = Armed(self.last_id, rule, owner)
+        armed = Armed(self.last_id, rule, owner, job)
         self.rules[armed.id] = armed
         return armed
 
@@ -250,6 +263,10 @@ class Injections:
     def leave(self, owner: int) -> None:
         """End the rules of a connection that has ended."""
         self.rules = {number: armed for number, armed in self.rules.items() if armed.owner != owner}
+
+    def end(self, job: object) -> None:
+        """End the rules of a job that has ended."""
+        self.rules = {number: armed for number, armed in self.rules.items() if armed.job is not job}
 
     def statistics(self) -> dict[str, int]:
         """Return the number of rules, and how many matches the rules of each kind have taken."""
@@ -267,7 +284,7 @@ class Injections:
         """
         for armed in list(self.rules.values()):
             rule = armed.rule
-            if rule.kind in OF_FRAMES or armed.id not in self.rules or not rule.matches(asker, dom):
+            if rule.kind in OF_FRAMES or armed.id not in self.rules or not armed.matches(asker, dom):
                 continue
             if rule.gfns is not None and (spans is None or not rule.meets(spans)):
                 continue
@@ -292,7 +309,7 @@ class Injections:
         """
         for armed in self.rules.values():
             rule = armed.rule
-            if rule.kind not in OF_FRAMES or not rule.matches(asker, dom) or (gmfns is None and rule.gfns is not None):
+            if rule.kind not in OF_FRAMES or not armed.matches(asker, dom) or (gmfns is None and rule.gfns is not None):
                 continue
             good = np.flatnonzero(mfns != NO_FRAME)
             of_good = good.astype(np.uint64) if gmfns is None else gmfns[good]

@@ -49,7 +49,7 @@ def perform(
     if method.name.startswith(EXEMPT):
         return handler(world, session, params)
     identity = session.identity
-    asker = Asker(session.number, session.client_name, identity.pid, identity.uid, method.name)
+    asker = Asker(session.number, session.client_name, identity.pid, identity.uid, method.name, session.job)
     later: list[Armed] = []
     for armed in faults.strikes(asker, params.get("dom"), spans(method, params)):
         if armed.rule.after:

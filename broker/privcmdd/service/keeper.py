@@ -85,7 +85,7 @@ class Keeper:
         changed: Changed = {}
         counts: dict[int, tuple[int, int]] = {}
         if world.injections is not None:
-            stay = [armed for armed in world.injections.rules.values() if armed.owner is None]
+            stay = [armed for armed in world.injections.rules.values() if armed.stays]
             counts = {armed.id: (armed.n_seen, armed.n_fired) for armed in stay}
             if counts != self._counts:
                 changed.update(self._changed_rules(world.injections, stay))
@@ -142,7 +142,7 @@ class Keeper:
 
     def _take_back_rules(self, injections: Injections) -> None:
         """Put those rules in force again that were kept, with their counts, beside those of connections."""
-        rules = {number: armed for number, armed in injections.rules.items() if armed.owner is not None}
+        rules = {number: armed for number, armed in injections.rules.items() if not armed.stays}
         for name, data in self._kept[0].items():
             if name.startswith(records.RULE):
                 number = int(name.removeprefix(records.RULE))

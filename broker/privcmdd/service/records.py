@@ -259,7 +259,7 @@ def of_world(world: World) -> Records:
     found: Records = {0: {"machine": of_machine(machine)}}
     if world.injections is not None:
         found[0]["rules"] = of_rules(world.injections)
-        stay = (armed for armed in world.injections.rules.values() if armed.owner is None)
+        stay = (armed for armed in world.injections.rules.values() if armed.stays)
         found[0].update({f"{RULE}{armed.id}": of_rule(armed) for armed in stay})
     for domid, domain in machine.domains.items():
         if domain.alive:

@@ -23,6 +23,7 @@ class InjectedFault:
         fired: How many of the matches it made fail.
         connection: The connection with which the rule ends; None when it is kept.
         rule: The rule in its form in the protocol.
+        job: The job whose clients it is about, and with which it ends at the latest; empty for none.
     """
 
     id: int
@@ -30,6 +31,7 @@ class InjectedFault:
     fired: int = 0
     connection: int | None = None
     rule: Mapping[str, Any] | None = None
+    job: str = ""
 
     def __str__(self) -> str:
         """The rule in the words of ``privcmdctl fault add`` and ``run --fault``."""

@@ -389,8 +389,8 @@ def test_what_is_listed_can_be_added() -> None:
     rows = client.desk.call(client.admin, "faults.list")["faults"]
 
     assert rows == [
-        {"id": first, "seen": 0, "fired": 0, "connection": client.admin.number, "rule": given},
-        {"id": second, "seen": 0, "fired": 0, "connection": None, "rule": {"drop": True, "when": "after"}},
+        {"id": first, "seen": 0, "fired": 0, "connection": client.admin.number, "job": "", "rule": given},
+        {"id": second, "seen": 0, "fired": 0, "connection": None, "job": "", "rule": {"drop": True, "when": "after"}},
     ]
 
 
@@ -447,6 +447,41 @@ def test_rules_end_with_the_connection_that_added_them() -> None:
     assert client.errno("ping") == "ENXIO"
     assert client.call("faults.clear", id=kept) == {"cleared": 1}
     assert client.errno("ping") is None
+
+
+def test_rules_of_a_job_are_about_its_clients_and_end_with_it() -> None:
+    """No other client of the uid meets them; a job lists and clears its own; kept ones end with the job."""
+    desk = Desk()
+    one, two, loose = (desk.connect() for _ in range(3))
+    desk.call(one, "hello", job="a")
+    desk.call(two, "hello", job="b")
+    for session in (one, two):
+        desk.call(session, "faults.add", errno="EIO", method="domain.list", keep=True)
+
+    assert [row["job"] for row in desk.call(one, "faults.list")["faults"]] == ["a"]
+    assert [row["job"] for row in desk.call(loose, "faults.list")["faults"]] == ["a", "b"]
+    assert desk.call(two, "faults.clear") == {"cleared": 1}
+    desk.call(two, "domain.list")
+    desk.call(loose, "domain.list")
+    with pytest.raises(Refused, match="fails on demand"):
+        desk.call(one, "domain.list")
+    again = desk.connect()
+    desk.call(again, "hello", job="a")
+    desk.broker.disconnect(one)
+    with pytest.raises(Refused, match="fails on demand"):
+        desk.call(again, "domain.list")
+    desk.broker.disconnect(again)
+    assert desk.call(loose, "faults.list") == {"faults": []}
+
+
+def test_rules_of_no_job_are_about_all() -> None:
+    """Who may administer all domains can make clients of every job fail."""
+    desk = Desk()
+    member, loose = desk.connect(), desk.connect()
+    desk.call(member, "hello", job="a")
+    desk.call(loose, "faults.add", errno="EIO", method="domain.list", times=1)
+    with pytest.raises(Refused, match="fails on demand"):
+        desk.call(member, "domain.list")
 
 
 def test_whatever_was_set_can_be_cleared() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from privcmdd.model.errors import ModelError
 from privcmdd.model.injection import CERTAIN_PPM, MOST_TRIES, InjectionKind, Injections, Rule
 from privcmdd.service.injection import EXEMPT
+from privcmdd.service.session import Job
 from privcmdd.service.suggest import meant
 from privcmdd.wire.limits import SAFE_INTEGER
 from privcmdd.wire.methods import METHODS
@@ -41,7 +42,7 @@ def add(world: World, session: Session, params: Params) -> Params:
     rule = rule_of(params)
     if world.injections is None:
         world.injections = Injections()
-    return {"id": world.injections.add(rule, None if params["keep"] else session.number).id}
+    return {"id": world.injections.add(rule, None if params["keep"] else session.number, session.job).id}
 
 
 def listed(world: World, session: Session, _params: Params) -> Params:
@@ -53,6 +54,7 @@ def listed(world: World, session: Session, _params: Params) -> Params:
                 "seen": armed.n_seen,
                 "fired": armed.n_fired,
                 "connection": armed.owner,
+                "job": armed.job.name if isinstance(armed.job, Job) else "",
                 "rule": described(armed.rule),
             }
             for armed in within_reach(world.injections, session)
@@ -73,9 +75,10 @@ def clear(world: World, session: Session, params: Params) -> Params:
 
 
 def within_reach(injections: Injections | None, session: Session) -> list[Armed]:
-    """The rules that a client could have added."""
+    """The rules that a client could have added; who belongs to a job could have added those of the job."""
     rules = () if injections is None else injections.rules.values()
-    return [armed for armed in rules if session.holds("admin", armed.rule.dom)]
+    of_all = session.job is None
+    return [armed for armed in rules if (of_all or armed.job is session.job) and session.holds("admin", armed.rule.dom)]
 
 
 def rule_of(params: Params) -> Rule:

@@ -46,6 +46,8 @@ def leave(world: World, session: Session) -> None:
     )
     if ended is not None:
         world.findings.end(ended)
+        if world.injections is not None:
+            world.injections.end(ended)
 
 
 HANDLERS: Final = {"job.list": listed}

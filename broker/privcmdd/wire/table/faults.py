@@ -71,11 +71,12 @@ ROWS: Final = (
         "in a batch, at a page fault, for a grant or resource. MMAP looks up a whole entry before it stops. Frames "
         "that a rule takes fail as bad frames do. The other rules count requests. Rules are asked in the order of "
         "their ids; when a rule answers or drops a request, no further rule is asked. No rule applies to the methods "
-        "faults.*.",
+        "faults.*. A rule that is added by a client in a job is about clients of that job alone, and ends with "
+        "the job at the latest.",
     ),
     Method(
         "faults.list",
-        "List the rules that the caller could have added.",
+        "List the rules that the caller could have added; in a job, those of the job.",
         result=(
             Field(
                 "faults",
@@ -91,6 +92,7 @@ ROWS: Final = (
                         "the connection with which the rule ends; nil when the rule is kept",
                         nullable=True,
                     ),
+                    Field("job", "str", "the job whose clients it is about, and with which it ends; empty for none"),
                     Field("rule", "map", "the parameters of faults.add, without keep and without defaults"),
                 ),
             ),

@@ -214,7 +214,7 @@ def _faults(here: Host, token: str, rules: set[int]) -> list[InjectedFault]:
 
     there = calls.faults_list()
     return [
-        replace(one, rule={key: value for key, value in (one.rule or {}).items() if value != _named(token)})
+        replace(one, job="", rule={key: value for key, value in (one.rule or {}).items() if value != _named(token)})
         for one in there.read(here.link.call(there.method, **there.params), ())
         if one.id in rules
     ]
