@@ -126,7 +126,7 @@ def test_c7_a_job_outlives_its_broker_if_it_is_joined_again(store: MemoryStore, 
 
     (job,) = desk.call(desk.connect(ROOT), "job.list")["jobs"]
     root = after.connect(ROOT)
-    assert after.call(root, "job.list")["jobs"] == [{**job, "connections": 0}]
+    assert after.call(root, "job.list")["jobs"] == [{**job, "connections": 0, "requests": 0}]
     after.now_s += 29
     assert after.call(root, "domain.info", dom=ours)["lease"]["job"] == "ci"
     if joined:
