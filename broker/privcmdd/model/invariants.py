@@ -16,7 +16,7 @@ from privcmdd.model.errors import LawBroken
 from privcmdd.model.ledger import Slot
 from privcmdd.model.lists import distinct
 from privcmdd.model.machine.debts import FrameDebt
-from privcmdd.model.machine.domain import FLAGS, POD, DomainState
+from privcmdd.model.machine.domain import FLAGS, PAGED, POD, DomainState
 from privcmdd.model.machine.effects import PutFrames
 from privcmdd.model.machine.evtchn import PortState
 from privcmdd.model.machine.frames import BARRED, NO_FRAME
@@ -64,6 +64,7 @@ def breaches(
     yield from _broken(channels_have_two_ends, "machine", machine)
     yield from _broken(grants_in_use_are_counted, "machine", machine, spaces)
     yield from _broken(shares_are_held, "machine", machine, spaces)
+    yield from _broken(tables_are_owned, "machine", machine)
     yield from _broken(charges_add_up, "machine", spaces, accounts)
 
 
@@ -263,6 +264,13 @@ def domains_live_as_long_as_referred_to(machine: Machine) -> None:
             f"{subject} counts {domain.n_pod} guest frames that wait, {n_waiting} do",
             subject,
         )
+        n_paged = int(np.count_nonzero((domain.p2m & PAGED) != 0))
+        require(
+            law,
+            n_paged == domain.n_paged,
+            f"{subject} counts {domain.n_paged} guest frames that are paged out, {n_paged} are",
+            subject,
+        )
         require(law, domain.alive or n_owned > 0, f"{subject} is {domain.state} and owns nothing", subject)
         require(law, domain.state is not DomainState.GONE, f"{subject} is gone and still listed", subject)
 
@@ -301,6 +309,9 @@ def channels_have_two_ends(machine: Machine) -> None:
 def grants_in_use_are_counted(machine: Machine, spaces: Collection[AddressSpace]) -> None:
     """Law 11: a grant is in use as often as pages map it, and each of these pages maps a frame of its domain."""
     law = "11 grants are in use as often as they are mapped"
+    for space in spaces:
+        alone = space.granted.notices.keys() - space.granted.refs.keys()
+        require(law, not alone, f"space {space.number} has notices of pages {sorted(alone)[:4]}, which map no grant")
     mapped: Counter[tuple[int, int]] = Counter()
     written: Counter[tuple[int, int]] = Counter()
     for space in spaces:
@@ -342,6 +353,19 @@ def shares_are_held(machine: Machine, spaces: Collection[AddressSpace]) -> None:
         if isinstance(held, Shared)
     }
     require(law, holding == mapping, f"held or mapped alone (space, page, grant): {list(holding ^ mapping)[:4]}")
+
+
+def tables_are_owned(machine: Machine) -> None:
+    """Law 13: a frame that is pinned as a page table is one of its PV domain's own, and the domain lives."""
+    law = "13 page tables are their domain's own frames"
+    for domain in machine.domains.values():
+        subject = f"domain {domain.domid}"
+        pinned = np.fromiter(domain.tables, dtype=np.int64)
+        require(law, not len(pinned) or (domain.alive and not domain.translated), f"{subject} has none", subject)
+        lost = pinned[machine.frames.owner[pinned] != domain.domid].tolist()
+        require(law, not lost, f"{subject} has pinned frames {lost[:4]}, which are not its own", subject)
+        text = f"{subject} has page tables of levels {sorted(set(domain.tables.values()))}, expected 1 to 4"
+        require(law, set(domain.tables.values()) <= {1, 2, 3, 4}, text, subject)
 
 
 def charges_add_up(spaces: Collection[AddressSpace], accounts: Mapping[Account, Iterable[Account]]) -> None:

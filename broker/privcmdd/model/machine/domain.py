@@ -142,6 +142,19 @@ class Domain:
         self.note(where)
         self.p2m[where] = mfns
 
+    def vacate(self, gfns: slice) -> npt.NDArray[np.uint32]:
+        """Count what is at guest frames as given up, before other frames are entered there.
+
+        Returns:
+            The frames that are to be put. One that was paged out counts as paged in: putting it counts down there.
+        """
+        there = self.p2m[gfns]
+        n_paged = int(np.count_nonzero(there >= PAGED))
+        self.n_pod -= int(np.count_nonzero(there == POD))
+        self.n_paged -= n_paged
+        self.tot_pages += n_paged
+        return there[there > POD] & ~np.uint32(FLAGS)
+
     def note(self, where: Where) -> None:
         """Note that a table of guest frames is written to."""
         if self.changes is not None:

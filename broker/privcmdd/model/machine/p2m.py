@@ -10,7 +10,7 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.files import grow
-from privcmdd.model.machine.domain import DEVICE, FLAGS, PAGED, POD
+from privcmdd.model.machine.domain import DEVICE, FLAGS, PAGED
 from privcmdd.model.machine.frames import FIRST_RAM, NO_FRAME, NOTHING
 
 if TYPE_CHECKING:
@@ -119,16 +119,12 @@ def _move_at_once(machine: Machine, domain: Domain, source: int, target: int, n_
     good = (old >= FIRST_RAM) & (old < DEVICE)
     n_good = n_pages if good.all() else int(np.argmin(good))
     mfns = old[:n_good].copy()
-    there = domain.p2m[target : target + n_good]
-    domain.n_pod -= int(np.count_nonzero(there == POD))
-    paged = there >= PAGED
-    domain.n_paged -= int(np.count_nonzero(paged))
-    domain.tot_pages += int(np.count_nonzero(paged))
-    gone = there[there >= FIRST_RAM] & ~np.uint32(FLAGS)
+    gone = domain.vacate(slice(target, target + n_good))
     domain.enter(slice(source, source + n_good), NO_FRAME)
     domain.enter(slice(target, target + n_good), mfns)
     machine.frames.gfn[mfns] = np.arange(target, target + n_good, dtype=np.uint32)
-    domain.top_gfn = max(domain.top_gfn, target + n_good - 1)
+    if n_good:
+        domain.top_gfn = max(domain.top_gfn, target + n_good - 1)
     machine.put(gone)
     if n_good < n_pages:
         raise ModelError(errno.EINVAL, f"there is no guest frame {source + n_good:#x} to be moved", dom=domain.domid)

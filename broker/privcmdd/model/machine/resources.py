@@ -16,8 +16,7 @@ import numpy as np
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.findings import FindingKind
-from privcmdd.model.machine.domain import FLAGS, POD
-from privcmdd.model.machine.frames import FIRST_RAM, NO_FRAME
+from privcmdd.model.machine.frames import NO_FRAME
 from privcmdd.model.machine.machine import Machine, no_such_domain
 
 if TYPE_CHECKING:
@@ -203,17 +202,15 @@ def add_to_physmap(machine: Machine, domid: int, space: int, index: int, gfn: in
         mfn = int(mfns_of(machine, domid, ResourceType.GRANT_TABLE, number, frame, 1)[0])
     domain.reach(gfn + 1)
     old = int(machine.frames.gfn[mfn])
-    machine.frames.refs_of[mfn] += 1
-    if domain.p2m[gfn] >= FIRST_RAM:
-        machine.put([int(domain.p2m[gfn]) & ~FLAGS])
-    elif domain.p2m[gfn] == POD:
-        domain.n_pod -= 1
-    if old != NO_GFN and domain.p2m[old] == mfn:
+    if old != NO_GFN and domain.p2m[old] == mfn:  # it moves, and its reference with it; perhaps to where it is
         domain.enter(old, NO_FRAME)
-        machine.put([mfn])
+    else:
+        machine.frames.refs_of[mfn] += 1
+    gone = domain.vacate(slice(gfn, gfn + 1))
     domain.enter(gfn, mfn)
     machine.frames.gfn[mfn] = gfn
     domain.top_gfn = max(domain.top_gfn, gfn)
+    machine.put(gone)
 
 
 def held(domain: Domain) -> list[int]:
