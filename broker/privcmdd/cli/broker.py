@@ -184,6 +184,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         print(f"privcmdd: {problem}", file=sys.stderr)
         return 2
     try:
+        stored = _stored_events()
         taken, confirm = _take_over(parsed, configuration)
         listeners = _listen(parsed, configuration) if taken is None else taken.listeners
         first = None if parsed.first_fd is None else listen.connected(parsed.first_fd)
@@ -210,6 +211,7 @@ def _serve(parsed: argparse.Namespace) -> int:
             _state(configuration, taken),
             first,
             taken,
+            stored,
         )
         confirm()
     except (StateError, HandOverError, ModelError) as problem:
@@ -278,6 +280,15 @@ def _listen(parsed: argparse.Namespace, configuration: Configuration) -> list[Li
         return activated
     server = configuration.server
     return [listen.bind(server.socket_path, mode=server.socket_mode, backlog=server.backlog)]
+
+
+def _stored_events() -> dict[int, tuple[int, int]]:
+    """The events of channels that the service manager has kept."""
+    if "event-" not in os.environ.get("LISTEN_FDNAMES", ""):
+        return {}
+    from privcmdd.server import event_store  # noqa: PLC0415 - few need it
+
+    return event_store.split(os.environ)
 
 
 def _elsewhere(configuration: Configuration) -> str:

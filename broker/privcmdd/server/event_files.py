@@ -17,6 +17,8 @@ from privcmdd.server.eventfd import Raiser, take_event
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from privcmdd.server.event_store import EventStore
+
 # O_NONBLOCK is for the clients that read it; the broker does not rely on it.
 FLAGS: Final = os.EFD_CLOEXEC | os.EFD_NONBLOCK
 
@@ -27,6 +29,21 @@ class EventFiles:
     def __init__(self) -> None:
         self._events: dict[int, tuple[int, int]] = {}
         self._raiser: Raiser | None = None
+        self._store: EventStore | None = None
+
+    def keep_events(self, store: EventStore) -> None:
+        """Have events kept for the next broker from now on, and take over those that an earlier one has had kept.
+
+        Raises:
+            ModelError: As ``make_events``.
+        """
+        self._adopt_events(store.left)
+        self._store = store
+
+    def drop_events(self, has_channel: Callable[[int], bool]) -> None:
+        """Close the events of channels that there are none of."""
+        for channel in [channel for channel in self._events if not has_channel(channel)]:
+            self.close_events(channel)
 
     def make_events(self, channel: int) -> None:
         """Make the two events of a channel, unless they are there.
@@ -38,6 +55,8 @@ class EventFiles:
             if self._raiser is None:
                 self._raiser = _raiser()
             self._events[channel] = _two(lambda _: os.eventfd(0, FLAGS))
+            if self._store is not None:
+                self._store.keep(channel, self._events[channel])
 
     def _adopt_events(self, events: Mapping[int, tuple[int, int]]) -> None:
         """Take over events that another broker has made.
@@ -69,16 +88,21 @@ class EventFiles:
 
     def close_events(self, channel: int) -> None:
         """Close a channel's events."""
-        for fd in self._events.pop(channel, ()):
-            os.close(fd)
+        if self._store is not None and channel in self._events:
+            self._store.forget(channel)
+        self._close(channel)
 
     def close_all_events(self) -> None:
         """Close all events. Idempotent."""
         for channel in list(self._events):
-            self.close_events(channel)
+            self._close(channel)
         if self._raiser is not None:
             self._raiser.close()
             self._raiser = None
+
+    def _close(self, channel: int) -> None:
+        for fd in self._events.pop(channel, ()):
+            os.close(fd)
 
 
 def _raiser() -> Raiser:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages to the service manager about the broker's state: sd_notify(3) over NOTIFY_SOCKET.
+"""Messages to the service manager: about the broker's state, and descriptors that it keeps over a crash of the broker.
+
+sd_notify(3) over NOTIFY_SOCKET, sd_pid_notify_with_fds(3) for descriptors.
 
 Nothing is sent when NOTIFY_SOCKET is not set, and no failure of the manager makes the broker fail.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -21,6 +24,7 @@ class Notifier:
 
     Attributes:
         watchdog_s: Within which time the manager wants to hear that we are alive, again and again; 0: it does not ask.
+        stores: Whether the manager keeps descriptors, and says so (FDSTORE; systemd 254).
     """
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
@@ -31,6 +35,7 @@ class Notifier:
         usec, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
         meant = self._address and usec.isdecimal() and pid in ("", str(os.getpid()))
         self.watchdog_s = int(usec) / 1e6 if meant else 0.0
+        self.stores = bool(self._address) and environ.pop("FDSTORE", "0") not in ("", "0")
         self._sock: socket.socket | None = None
         if self._address:
             self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -52,6 +57,18 @@ class Notifier:
     def alive(self) -> None:
         """Tell that the loop that serves turns."""
         self._tell("WATCHDOG=1")
+
+    def store(self, name: str, fd: int) -> None:
+        """Have the manager keep a descriptor for the next broker, which gets it by this name."""
+        if self._sock is not None and self.stores:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
+            with contextlib.suppress(OSError):
+                self._sock.sendmsg([f"FDSTORE=1\nFDNAME={name}".encode()], rights, 0, self._address)
+
+    def unstore(self, name: str) -> None:
+        """Have the manager close what it keeps by this name."""
+        if self.stores:
+            self._tell("FDSTOREREMOVE=1", f"FDNAME={name}")
 
     def close(self) -> None:
         """Close the socket. Idempotent."""

@@ -30,6 +30,7 @@ from privcmdd.model.units import DOMID_FIRST_RESERVED
 from privcmdd.server import fdpass, handover, headroom, logs, signals, waits
 from privcmdd.server.closer import Closer
 from privcmdd.server.config import ConfigError
+from privcmdd.server.event_store import EventStore
 from privcmdd.server.handover import Holdings
 from privcmdd.server.hangups import HangUps
 from privcmdd.server.host_files import HostFiles
@@ -43,7 +44,7 @@ from privcmdd.service.methods import machinery
 from privcmdd.service.session import Access
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from privcmdd.server.config import Configuration
     from privcmdd.server.listen import Listener
@@ -88,6 +89,7 @@ class Supervisor:
         state: StateDir | None = None,
         first: socket.socket | None = None,
         taken: Holdings | None = None,
+        stored: Mapping[int, tuple[int, int]] | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -101,6 +103,7 @@ class Supervisor:
             first: A client that is connected already, non-blocking. No other is accepted before all that it has sent
                 so far is answered: whoever starts a broker makes its domains so.
             taken: What another broker has passed on, if this one takes over.
+            stored: The events of channels that the service manager has kept, two descriptors of each.
 
         Raises:
             StateError: What is kept there cannot be used.
@@ -122,7 +125,10 @@ class Supervisor:
             configuration.settings, self._files, instance, self._notify, time.monotonic, self._reports, line=line
         )
         self._predecessor = None if taken is None else taken.pid
+        self._keep_events(stored or {})
         self._lost = self._restore(keeper, taken)
+        if stored and state is not None:
+            self._files.drop_events(self._broker.world.machine.events.has_channel)
         self._broker.world.pass_on = self._begin_to_pass_on
         self._headroom = headroom.of_cgroups()
         if self._headroom is not None:
@@ -188,6 +194,14 @@ class Supervisor:
         if keeper is not None:
             return keeper.load(world)
         return [] if taken is None else machinery().restore(world, taken.records)
+
+    def _keep_events(self, stored: Mapping[int, tuple[int, int]]) -> None:
+        """Have the service manager keep events, where it does that and ports outlive the broker as well."""
+        if self._state is not None:
+            self._files.keep_events(EventStore(self._notifier, stored))
+        else:
+            for pair in stored.values():
+                fdpass.close_all(pair)
 
     async def _accept_until_asked(self) -> None:
         """Accept clients until somebody asks to stop or to hand over."""
