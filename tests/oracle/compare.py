@@ -21,7 +21,10 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 DOM0S: Final = ("PV", "PVH")
 TARGETS: Final = ("pv", "hvm-hap", "hvm-shadow", "pvh-hap")
@@ -91,13 +94,14 @@ class Comparison:
         )
 
 
-def steps_of(recording: Path, dom0: str, target: str) -> dict[Step, dict[str, object]]:
+def steps_of(recording: Path, dom0: str, target: str, without: Collection[str] = ()) -> dict[Step, dict[str, object]]:
     """Read the steps of one run, each with the fields that are compared, in the order in which they were made.
 
     Args:
         recording: A file of JSON lines.
         dom0: The kind of dom0, one of ``DOM0S``.
         target: The kind of the target domain, one of ``TARGETS``.
+        without: Cases that are left out, beyond ``NOT_COMPARED``.
 
     Raises:
         ValueError: A line is no JSON object; the message names the line.
@@ -109,7 +113,7 @@ def steps_of(recording: Path, dom0: str, target: str) -> dict[Step, dict[str, ob
             row = json.loads(line)
         except ValueError as error:
             raise ValueError(f"{recording}, line {number}: {error}") from error
-        if (row.get("dom0"), row.get("target")) != (dom0, target) or row["case"] in NOT_COMPARED:
+        if (row.get("dom0"), row.get("target")) != (dom0, target) or row["case"] in NOT_COMPARED.union(without):
             continue
         name = row.get("step", "")
         if name == LOGS:
@@ -120,15 +124,15 @@ def steps_of(recording: Path, dom0: str, target: str) -> dict[Step, dict[str, ob
     return steps
 
 
-def compare(recorded: Path, ours: Path, dom0: str, target: str) -> Comparison:
-    """Hold the steps of one run against the same ones of a recording.
+def compare(recorded: Path, ours: Path, dom0: str, target: str, without: Collection[str] = ()) -> Comparison:
+    """Hold the steps of one run against the same ones of a recording, but for cases that are left out.
 
     Steps that only ``ours`` has are not looked at: a newer probe may make more of them.
 
     Raises:
         ValueError: A line is no JSON object, or nothing is recorded for this dom0 and target.
     """
-    real, got = steps_of(recorded, dom0, target), steps_of(ours, dom0, target)
+    real, got = (steps_of(file, dom0, target, without) for file in (recorded, ours))
     if not real:
         raise ValueError(f"{recorded} has no step of a {dom0} dom0 with a target that is {target}")
     return Comparison(
@@ -155,9 +159,10 @@ def main() -> int:
     parser.add_argument("ours", type=Path)
     parser.add_argument("--dom0", choices=DOM0S, default="PV")
     parser.add_argument("--target", choices=TARGETS, default="hvm-hap")
+    parser.add_argument("--without", metavar="CASE", action="append", default=[], help="a case to leave out")
     args = parser.parse_args()
     try:
-        found = compare(args.recorded, args.ours, args.dom0, args.target)
+        found = compare(args.recorded, args.ours, args.dom0, args.target, args.without)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(found.report())

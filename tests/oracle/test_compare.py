@@ -79,6 +79,16 @@ def test_other_runs_logs_and_the_machines_own_cases_are_left_out(tmp_path: Path)
     assert list(compare.steps_of(recording(tmp_path, "one", *rows), "PV", "pv")) == [Step("v2", "good", 0)]
 
 
+def test_a_case_can_be_left_out(tmp_path: Path) -> None:
+    """Whoever could not run it is not told that it differs."""
+    one = recording(tmp_path, "one", {}, {"case": "priv"})
+    other = recording(tmp_path, "other", {})
+
+    found = compare.compare(one, other, "PV", "pv", ["priv"])
+
+    assert (found.n_steps, found.n_agree) == (1, 1)
+
+
 def test_nothing_to_compare_is_an_error(tmp_path: Path) -> None:
     """Nobody takes it for agreement that no step was recorded."""
     one = recording(tmp_path, "one", {})
