@@ -40,7 +40,7 @@ from privcmdd.server.peer import Conduct, Peer
 from privcmdd.server.report import Reports
 from privcmdd.server.turns import Passes, Turns
 from privcmdd.service.broker import Broker
-from privcmdd.service.methods import machinery
+from privcmdd.service.methods import all_imported, machinery
 from privcmdd.service.session import Access
 
 if TYPE_CHECKING:
@@ -309,12 +309,12 @@ class Supervisor:
                     self._log.once(os.geteuid(), "state", "the log of the state grows", problem=str(problem))
 
     async def _catch_up(self) -> None:
-        """Write the first line and load the machine, late: the first clients need not wait for these slow imports."""
+        """Write the first line and import the rest, late: the first clients need not wait for these slow imports."""
         with trio.CancelScope(shield=True):
             await trio.sleep(CATCH_UP_AFTER_S)
             try:
                 await trio.to_thread.run_sync(self._say_started)
-                await trio.to_thread.run_sync(machinery)
+                await trio.to_thread.run_sync(all_imported)
             except Exception as problem:  # noqa: BLE001 - the first request that needs it tries again, and says why not
                 self._log.error("not ready for requests of the machine yet", problem=str(problem))
 

@@ -116,3 +116,9 @@ def machinery() -> Machinery:
         counters=stats.counters,
         space_report=spaces.report,
     )
+
+
+def all_imported() -> None:
+    """Import what else a first request would wait for: the hypercalls. May be called in another thread."""
+    machinery()
+    from privcmdd.service.hypercalls import dm_op, hypercall  # noqa: F401, PLC0415 - see ``methods.privcmd``

@@ -3,6 +3,8 @@
 
 Checks come in the order in which the Linux driver makes them (docs/explanation/facts/recorded-host.md,
 section 3), whatever the personality: where two things are wrong at once, the caller gets the same error.
+
+Hypercalls are imported when the first is made: a program that maps memory and no more does not wait for them.
 """
 
 from __future__ import annotations
@@ -22,11 +24,6 @@ from privcmdd.model.machine.frames import FEW, NO_FRAME
 from privcmdd.model.privcmd.requests import MmapEntry, Part, Stopped, with_nibbles
 from privcmdd.model.units import DOMID_FIRST_RESERVED, DOMID_INVALID
 from privcmdd.service import detect
-from privcmdd.service.hypercalls.caller_memory import CallerMemory
-from privcmdd.service.hypercalls.context import Hypercall, in_words
-from privcmdd.service.hypercalls.dm_op import device_model, operation_of
-from privcmdd.service.hypercalls.hypercall import perform
-from privcmdd.service.hypercalls.names import ioctl_named
 from privcmdd.service.machine_files import OWNERS, file_of, prepare
 from privcmdd.service.session import authorise, check_file
 from privcmdd.service.steps import CHECKPOINT
@@ -327,6 +324,9 @@ def mmap_resource(world: World, session: Session, params: Params) -> Steps:
 
 def dm_op(world: World, session: Session, params: Params) -> Params:
     """``privcmd.dm_op``: check what Linux' driver checks, then do what Xen does."""
+    from privcmdd.service.hypercalls.context import in_words  # noqa: PLC0415 - see the module's docstring
+    from privcmdd.service.hypercalls.dm_op import device_model, operation_of  # noqa: PLC0415
+
     residence = world.residence(session)
     domid, asked = params["dom"], params["bufs"]
     may_write = authorise(session, residence, domid, params["file"])
@@ -350,6 +350,10 @@ def dm_op(world: World, session: Session, params: Params) -> Params:
 
 def hypercall(world: World, session: Session, params: dict[str, Any]) -> dict[str, Any]:
     """``privcmd.hypercall``: a refusal by the driver is an error, one by Xen is the hypercall's value."""
+    from privcmdd.service.hypercalls.caller_memory import CallerMemory  # noqa: PLC0415 - see the module's docstring
+    from privcmdd.service.hypercalls.context import Hypercall  # noqa: PLC0415
+    from privcmdd.service.hypercalls.hypercall import perform  # noqa: PLC0415
+
     residence = world.residence(session)
     if params["file"]:
         check_file(residence, None, params["file"])
@@ -380,6 +384,8 @@ def first_of(refusals: list[str]) -> Params:
 
 def unknown_ioctl(world: World, session: Session, params: Params) -> Params:
     """``privcmd.unknown_ioctl``: an ioctl that a device does not have."""
+    from privcmdd.service.hypercalls.names import ioctl_named  # noqa: PLC0415 - see the module's docstring
+
     device, number = params["device"], params["number"]
     error = errno.ENOSYS if device == "evtchn" else errno.ENOTTY
     refusal = Unanswered(f"{device} ioctl {ioctl_named(device, number)}", errno=error)
