@@ -16,3 +16,14 @@ def test_the_first_answer_does_not_wait_for(module: str) -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("module", ["privcmdd.service.hypercalls.hypercall", "numpy.random"])
+def test_the_first_mapping_does_not_wait_for(module: str) -> None:
+    """All that a domain and a mapping need is imported; the hypercalls come with the first of them."""
+    code = (
+        "import sys; from privcmdd.service.methods import all_imported, machinery;"
+        f"machinery(); before = {module!r} in sys.modules; all_imported(); print(before, {module!r} in sys.modules)"
+    )
+
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False True\n"
