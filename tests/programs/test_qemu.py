@@ -232,7 +232,10 @@ def held(up: Host) -> int:
 
 
 def test_a_guest_has_the_map_cache_let_go(common: tuple[Host, Guest]) -> None:
-    """QEMU keeps guest memory mapped in buckets of 1 MiB; the guest's request makes it unmap them, and map anew."""
+    """QEMU keeps guest memory mapped in buckets of 1 MiB; the guest's request makes it unmap them, and map anew.
+
+    Releases from 9.1 on keep fewer: they unmap a bucket when the last transfer to it is done.
+    """
     up, guest = common
     controller = ide.Disk(guest)
     controller.dma(ide.READ_DMA, 0, [(addr, 512) for addr in BUFFERS])
@@ -240,7 +243,7 @@ def test_a_guest_has_the_map_cache_let_go(common: tuple[Host, Guest]) -> None:
 
     guest.invalidate_mapcache()
 
-    assert held(up) <= before - 256 * len(BUFFERS)
+    assert held(up) < before
     guest.write(BUFFERS[2], bytes(512))
     controller.dma(ide.READ_DMA, 5, [(BUFFERS[2], 512)])
     assert guest.read(BUFFERS[2], 512) == CONTENT[5 * 512 : 6 * 512]

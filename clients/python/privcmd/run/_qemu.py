@@ -1,26 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """QEMU's Xen device model for a simulated domain: the distribution's own, unmodified, under the shim.
 
-It attaches to a domain that is there (``-xen-attach``), as on a host whose toolstack has made one, and says in
-xenstore when it is running.
+It attaches to a domain that is there (``-xen-attach``), as on a host whose toolstack has made one, and is asked over its
+monitor (QMP) whether it is running. In xenstore it says so as well, but not when it is restricted to its domain: later
+releases then leave that to the monitor, because they could not write it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
+import select
 import shutil
 import signal
+import socket
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from privcmd.errors import PrivcmdError
 from privcmd.run import _program as program
 from privcmd.run._models import how
-from privcmd.run._store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,17 +78,18 @@ def running(broker_path: str, store: Path, dom: int, n_pages: int, arguments: Se
         PrivcmdError: ENOENT, it is not installed; EIO, it ended, or did not say that it is running, with what it said.
     """
     env = {**program.environment(broker_path, f"qemu-{dom}"), "XENSTORED_RUNDIR": str(store)}
-    state = f"/local/domain/0/device-model/{dom}/state"
     with contextlib.ExitStack() as stack:
-        words = command(dom, n_pages, arguments)
-        client = stack.enter_context(Store(store))
-        client.write(state, "")  # one that ran before and was killed has left its own word there
+        door = store / f"qmp-{dom}"
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(door))
+        listener.listen(1)
+        words = [*command(dom, n_pages, arguments), "-qmp", f"unix:{door}"]
         output = stack.enter_context(tempfile.TemporaryFile())
         process = program.start(stack, words, env, output, signal.SIGTERM)
         pidfd = os.pidfd_open(process.pid)
         stack.callback(os.close, pidfd)
-        runs = client.wait_for(state, "running", pidfd=pidfd, timeout_s=START_TIMEOUT_S)
-        client.close()
+        runs = _runs(listener, pidfd)
+        door.unlink()  # the next one for this domain has a door of the same name
         if not runs:
             process.kill()
             ended = process.wait()
@@ -100,3 +105,32 @@ def running(broker_path: str, store: Path, dom: int, n_pages: int, arguments: Se
             sys.stderr.write(f"privcmdctl: QEMU of domain {dom} {how(ended_by_itself)} before the program ended\n")
         for line in said.splitlines():
             sys.stderr.write(f"privcmdctl: QEMU of domain {dom}: {line}\n")
+
+
+def _runs(listener: socket.socket, pidfd: int) -> bool:
+    """Wait until QEMU has connected to its monitor and says there that it is running, or has ended. Returns whether it is."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+
+    def wait_for(sock: socket.socket) -> bool:
+        poller = select.poll()
+        poller.register(sock, select.POLLIN)
+        poller.register(pidfd, select.POLLIN)
+        return sock.fileno() in {fd for fd, _ in poller.poll(max(0.0, (deadline - time.monotonic()) * 1000))}
+
+    if not wait_for(listener):
+        return False
+    monitor, _ = listener.accept()
+    with monitor:
+        monitor.sendall(b'{"execute": "qmp_capabilities"} {"execute": "query-status"}')
+        begun = b""  # of a line
+        while wait_for(monitor) and (data := monitor.recv(65536)):
+            *lines, begun = (begun + data).split(b"\n")
+            if any(_says_running(json.loads(line)) for line in lines):
+                return True
+    return False
+
+
+def _says_running(message: dict[str, Any]) -> bool:
+    """Whether a message of the monitor's says that QEMU is running: the answer, or later an event."""
+    answer = message.get("return")
+    return message.get("event") == "RESUME" or (isinstance(answer, dict) and answer.get("status") == "running")

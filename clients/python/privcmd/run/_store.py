@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""As much of a xenstore client as a toolstack needs to get a device model going (docs/misc/xenstore.txt)."""
+"""As much of a xenstore client as a toolstack needs to make domains known there (docs/misc/xenstore.txt)."""
 
 from __future__ import annotations
 
 import errno
-import select
 import socket
 import struct
-import time
 from typing import TYPE_CHECKING, Final, Self
 
 from privcmd.errors import PrivcmdError
@@ -17,9 +15,7 @@ if TYPE_CHECKING:
 
 # XS_* of xen/include/public/io/xs_wire.h.
 READ: Final = 2
-WATCH: Final = 4
 WRITE: Final = 11
-WATCH_EVENT: Final = 15
 ERROR: Final = 16
 HEADER: Final = struct.Struct("<4I")  # type, request, transaction, size
 ANSWER_TIMEOUT_S: Final = 10.0
@@ -73,42 +69,15 @@ class Store:
         except FileNotFoundError:
             return None
 
-    def wait_for(self, path: str, value: str, *, pidfd: int, timeout_s: float) -> bool:
-        """Wait until a node holds a value.
-
-        Args:
-            path: The node.
-            value: What it is to hold.
-            pidfd: The process that is to write it; when that has ended, waiting ends.
-            timeout_s: How long at most, in seconds.
-
-        Returns:
-            Whether it does.
-        """
-        deadline = time.monotonic() + timeout_s
-        self._ask(WATCH, f"{path}\0{value}\0".encode())
-        poller = select.poll()
-        poller.register(self._socket, select.POLLIN)
-        poller.register(pidfd, select.POLLIN)
-        while self.read(path) != value:
-            left_ms = max(0.0, (deadline - time.monotonic()) * 1000)
-            ready = {fd for fd, _ in poller.poll(left_ms)}
-            if pidfd in ready or not ready:
-                return self.read(path) == value
-            self._message()  # a watch event: look again
-        return True
-
     def _ask(self, kind: int, body: bytes) -> bytes:
         self._socket.sendall(HEADER.pack(kind, 0, 0, len(body)) + body)
-        while True:
-            answered, data = self._message()
-            if answered == ERROR:
-                name = data.rstrip(b"\0").decode(errors="replace")
-                if name == "ENOENT":
-                    raise FileNotFoundError
-                raise PrivcmdError(errno.EIO, f"xenstored answers {name} to {body.split(bytes(1))[0].decode()}")
-            if answered == kind:
-                return data
+        answered, data = self._message()
+        if answered != ERROR:
+            return data
+        name = data.rstrip(b"\0").decode(errors="replace")
+        if name == "ENOENT":
+            raise FileNotFoundError
+        raise PrivcmdError(errno.EIO, f"xenstored answers {name} to {body.split(bytes(1))[0].decode()}")
 
     def _message(self) -> tuple[int, bytes]:
         kind, _, _, size = HEADER.unpack(self._received(HEADER.size))
