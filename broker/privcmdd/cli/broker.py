@@ -154,7 +154,8 @@ def _add_configuration(parser: argparse.ArgumentParser) -> None:
 
 
 def _configured(parsed: argparse.Namespace) -> Configuration:
-    from privcmdd.server import config  # noqa: PLC0415 - --help needs none of it
+    from privcmd import _tools  # noqa: PLC0415 - --help needs none of it
+    from privcmdd.server import config  # noqa: PLC0415
 
     flags = []
     for setting in parsed.set:
@@ -167,7 +168,7 @@ def _configured(parsed: argparse.Namespace) -> Configuration:
             flags.append((dotted, value))
     if parsed.paranoid:
         flags.append(("paranoid", "true"))
-    return config.load(parsed.config, flags=flags)
+    return config.load(parsed.config, flags=flags, tools=_tools.release())
 
 
 def _serve(parsed: argparse.Namespace) -> int:

@@ -58,7 +58,7 @@ class Configuration:
 
     Attributes:
         values: By ``table.key``; the value of ``access`` is a list of plain tables.
-        origins: By ``table.key``: ``default``, ``file PATH``, ``environment VARIABLE`` or ``flag``.
+        origins: By ``table.key``: ``default`` (why), ``file PATH``, ``environment VARIABLE`` or ``flag``.
     """
 
     server: ServerSettings
@@ -84,6 +84,7 @@ def load(
     *,
     environ: Mapping[str, str] = os.environ,
     flags: Sequence[tuple[str, str]] = (),
+    tools: str | None = None,
 ) -> Configuration:
     """Put the configuration together.
 
@@ -91,6 +92,7 @@ def load(
         path: A TOML file; None: no file.
         environ: The environment.
         flags: ``table.key`` and value, as text; later ones win.
+        tools: The release of Xen that this machine's tools are made for, which is simulated unless one is chosen.
 
     Raises:
         ConfigError: A key is unknown, a value is of the wrong type or out of bounds, or the file cannot be read.
@@ -98,6 +100,8 @@ def load(
     values: dict[str, Any] = {key.path: key.default for key in KEYS}
     values["access"] = []
     origins = dict.fromkeys(values, "default")
+    if tools is not None:
+        values["host.xen"], origins["host.xen"] = tools, "default: that of the installed tools"
     if path is not None:
         for dotted, value in _read(path).items():
             values[dotted] = value

@@ -132,7 +132,8 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("host", "linux", _HOST.linux, "", "the kernel of dom0, for personality linux: 5.10 can split a mapping of the"
         " device, 6.1 cannot", choices=("6.1", "5.10"), live=False),
     Key("host", "xen", _HOST.xen, "", "the hypervisor: what xen_version says, which versions of domctl and"
-        " sysctl it takes, and the answer for unknown types of resources", choices=("4.17", "4.20"), live=False),
+        " sysctl it takes, and the answer for unknown types of resources; by default the"
+        " release that the installed libxenctrl is of", choices=("4.17", "4.20"), live=False),
     Key("host", "build", _HOST.build, "", "the hypervisor's build: debug makes domains with shadow paging, and refuses"
         " frame numbers with bit 50", choices=("release", "debug"), live=False),
 )

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 
-from privcmd import _tools as tools
 from privcmd._runtimes import preload_without_them
 from privcmd.errors import NoBroker
 
@@ -28,8 +27,7 @@ STOP_TIMEOUT_S = 10.0
 class Serving:
     """A broker's process.
 
-    It simulates the release of Xen that the tools on this machine are made for, unless ``host.xen`` chooses another. Of
-    the environment it takes no ``PRIVCMDD_`` settings.
+    Of the environment it takes no ``PRIVCMDD_`` settings.
 
     Args:
         directory: Where its output goes, and its configuration; the caller's to remove.
@@ -70,7 +68,7 @@ class Serving:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=fds,
-                env={**inherited, **tools.setting(config), **told},
+                env={**inherited, **told},
                 start_new_session=apart,
             )
         self.pid: int = self._process.pid

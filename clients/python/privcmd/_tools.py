@@ -34,20 +34,3 @@ def release(places: Iterable[str] | None = None) -> str | None:
     names = [name for place in places if os.path.isdir(place) for name in os.listdir(place) if "xenctrl" in name]
     found = {match[1] for name in names if (match := re.fullmatch(r"libxenctrl\.so\.(\d+\.\d+)(?:\.\d+)?", name))}
     return next((known for known in reversed(RELEASES) if known in found), None)
-
-
-def setting(config: str | None) -> dict[str, str]:
-    """The environment variable by which a broker simulates that release; none when its configuration chooses one."""
-    its = release()
-    return {} if its is None or (config is not None and _chooses(config)) else {"PRIVCMDD_HOST__XEN": its}
-
-
-def _chooses(config: str) -> bool:
-    """Whether a configuration sets ``host.xen``; False when it cannot be read, which the broker reports."""
-    import tomllib  # noqa: PLC0415 - slow to import, and most brokers start without a configuration
-
-    try:
-        host = tomllib.loads(config).get("host")
-    except tomllib.TOMLDecodeError:
-        return True
-    return isinstance(host, dict) and "xen" in host

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which Xen the installed tools are made for, and that a private broker simulates that one."""
+"""Which Xen the installed tools are made for, and that a broker simulates that one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from privcmd import PrivateBroker
 from privcmd import _tools as tools
+from support.command import privcmdd
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +58,13 @@ def test_a_private_broker_follows_the_tools_unless_it_is_told(
         assert client.hypercall(XEN_VERSION, 0) == 4 << 16 | version
 
 
-def test_a_bad_configuration_is_for_the_broker_to_refuse() -> None:
-    """What cannot be read is no reason to fail earlier, with other words."""
-    assert tools.setting("[host") == {}
-    assert tools.setting("host = 3") == tools.setting(None)
+def test_the_command_follows_them_and_says_so(tmp_path: Path) -> None:
+    """`privcmdd serve` simulates the Xen that `privcmdctl run` does; `check-config` says why; who sets it gets that."""
+    (tmp_path / "libxenctrl.so.4.20").touch()
+    there = {"LD_LIBRARY_PATH": str(tmp_path)}
+
+    followed = privcmdd("check-config", env=there).stdout
+    told = privcmdd("check-config", "--set", "host.xen=4.17", env=there).stdout
+
+    assert "host.xen = '4.20'  # default: that of the installed tools\n" in followed
+    assert "host.xen = '4.17'  # flag\n" in told

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """QEMU's Xen device model for a simulated domain: the distribution's own, unmodified, under the shim.
 
-It attaches to a domain that is there (``-xen-attach``), as on a host whose toolstack has made one, and is asked over its
-monitor (QMP) whether it is running. In xenstore it says so as well, but not when it is restricted to its domain: later
-releases then leave that to the monitor, because they could not write it.
+It attaches to a domain that is there (``-xen-attach``), as on a host whose toolstack has made one, and is asked over
+its monitor (QMP) whether it is running. It says so in xenstore as well, but later releases not when they are restricted
+to their domain, because they could not write it.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def running(broker_path: str, store: Path, dom: int, n_pages: int, arguments: Se
 
 
 def _runs(listener: socket.socket, pidfd: int) -> bool:
-    """Wait until QEMU has connected to its monitor and says there that it is running, or has ended. Returns whether it is."""
+    """Wait until QEMU has connected its monitor and says there that it runs, or has ended. Returns whether it runs."""
     deadline = time.monotonic() + START_TIMEOUT_S
 
     def wait_for(sock: socket.socket) -> bool:
