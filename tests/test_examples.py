@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from privcmd import PrivateBroker, PrivcmdError
+from privcmd import _tools as tools
 from privcmd.run import _qemu as qemu
 from privcmd.run import _xenstore as xenstore
 from privcmd.run._program import PRELOAD_NAME
@@ -80,11 +81,18 @@ def test_examples_with_a_device_model_print_what_the_page_says(page: Path) -> No
 )
 def test_examples_with_a_tool_print_what_the_page_says(page: Path, tool: str) -> None:
     """Runners of tests, debuggers, Xen's own commands: each is played by itself, after what all of them need."""
-    if importlib.util.find_spec(tool) is None and shutil.which(tool, path=with_sbin()) is None:
+    if not is_there(tool):
         pytest.skip(f"NOT TESTED: {tool} on {name_of(page)}; missing: {tool} (apt-get install {TOOLS[tool]})")
     if not Path("/usr/include/xenforeignmemory.h").exists() or not (ROOT / "clients/c/build" / PRELOAD_NAME).exists():
         pytest.skip(f"NOT TESTED: {tool} on {name_of(page)}; missing: libxen-dev or the preload library (make shim)")
     play(page, XEN_MARK, TOOL_MARK.format(tool))
+
+
+def is_there(tool: str) -> bool:
+    """Whether the machine has a tool: a release of Xen's libraries, a module, or a program."""
+    if tool.startswith("xen-"):
+        return tools.release() == tool.removeprefix("xen-")
+    return importlib.util.find_spec(tool) is not None or shutil.which(tool, path=with_sbin()) is not None
 
 
 def play(page: Path, *marks: str) -> None:

@@ -36,9 +36,10 @@ TOOLS = {
     "strace": "strace",
     "systemd-socket-activate": "systemd",
     "valgrind": "valgrind",
+    "xen-4.17": "libxen-dev, of Debian 12",
     "xl": "xen-utils-common",
 }
-"""Tools that pages have examples for, each with Debian's package."""
+"""Tools that pages have examples for, each with Debian's package; a release of Xen's libraries stands for itself."""
 TOOL_MARK = "<!-- run with {} -->"
 XEN_MARK = "<!-- run with Xen's libraries -->"
 QEMU_MARK = "<!-- run with QEMU -->"
