@@ -103,6 +103,8 @@ def find() -> Engine | str:
     missing = [tool for tool in STAND_IN_TOOLS if shutil.which(tool) is None]
     if os.geteuid() != 0 or missing:
         return "; ".join([*reasons, f"a stand-in for {BASE} needs root, and {', '.join(STAND_IN_TOOLS)}"])
+    if " - cgroup" not in Path("/proc/self/mountinfo").read_text(encoding="utf-8"):
+        return "; ".join([*reasons, "no control groups are mounted (/sys/fs/cgroup), which runc needs"])
     return _with_stand_in()
 
 

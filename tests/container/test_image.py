@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
     from container.engine import Engine
 
-pytestmark = pytest.mark.container
+pytestmark = [
+    pytest.mark.container,
+    pytest.mark.timeout(3600),  # each call of the engine has a limit of its own, and to build an image takes minutes
+]
 
 LIBRARIES = "/usr/local/lib/privcmdd"
 
@@ -129,7 +132,7 @@ def test_labels_say_what_it_was_built_from(engine: Engine) -> None:
     """Version, revision and source are this tree's; the base is named by a digest that builds on it again."""
     labels = json.loads(engine("image", "inspect", TAG))[0]["Config"]["Labels"]
     said = {name.removeprefix("org.opencontainers.image."): text for name, text in labels.items()}
-    version = engine.run("--rm", TAG, "--version").removeprefix("privcmdd ")
+    version = engine.run("--rm", "--network", "none", TAG, "--version").removeprefix("privcmdd ")
 
     assert said["version"] == version
     assert said["source"]
@@ -146,7 +149,13 @@ def test_nothing_of_the_build_is_left(engine: Engine) -> None:
     last = (ROOT / "Dockerfile").read_text(encoding="utf-8").rpartition("\nFROM ")[2]
     runs = re.findall(r"^RUN (.*)", last, re.MULTILINE)
     left = engine.run(
-        "--rm", TAG, "sh", "-c", "ls -d /src /wheels /made /libraries /opt/build /*.txt 2>/dev/null || true"
+        "--rm",
+        "--network",
+        "none",
+        TAG,
+        "sh",
+        "-c",
+        "ls -d /src /wheels /made /libraries /opt/build /*.txt 2>/dev/null || true",
     )
 
     assert runs == ["install -d -o 10001 -g 10001 -m 0770 /run/privcmdd"]
@@ -157,7 +166,9 @@ def test_what_runs_is_what_is_locked(engine: Engine) -> None:
     """The packages inside are those of requirements/run.txt, at its versions."""
     locked = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements/run.txt").read_text(encoding="utf-8"), re.MULTILINE)
     program = "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()))"
-    inside = set(engine.run("--rm", TAG, "/opt/privcmdd/bin/python", "-Ic", program).lower().split())
+    inside = set(
+        engine.run("--rm", "--network", "none", TAG, "/opt/privcmdd/bin/python", "-Ic", program).lower().split()
+    )
 
     assert {each.partition("==")[0] for each in inside} >= {"msgpack", "numpy", "privcmdd", "structlog", "trio"}
     assert {each for each in inside if not each.startswith("privcmdd==")} <= {f"{n}=={v}" for n, v in locked}
@@ -165,9 +176,9 @@ def test_what_runs_is_what_is_locked(engine: Engine) -> None:
 
 def test_libraries_need_no_newer_system_than_debian_12s(engine: Engine) -> None:
     """Both are at the path that pages name, and load where glibc is 2.34 or later."""
-    listed = engine.run("--rm", TAG, "ls", LIBRARIES).split()
+    listed = engine.run("--rm", "--network", "none", TAG, "ls", LIBRARIES).split()
     paths = [f"{LIBRARIES}/{name}" for name in listed]
-    text = engine.run("--rm", TAG, "grep", "-aohE", "GLIBC_2[.][0-9]+", *paths)
+    text = engine.run("--rm", "--network", "none", TAG, "grep", "-aohE", "GLIBC_2[.][0-9]+", *paths)
     needed = {int(minor) for minor in re.findall(r"GLIBC_2\.(\d+)", text)}
 
     assert listed == ["libprivcmdd-preload.so", "libxenforeignmemory.so.1"]

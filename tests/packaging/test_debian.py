@@ -28,6 +28,8 @@ LIBRARIES = {"libprivcmdd-preload", "libprivcmdd-foreignmemory"}
 QUIETLY = "apt-get update -qq && apt-get install -qq -y --no-install-recommends"
 STEP_S = 900.0
 
+pytestmark = pytest.mark.timeout(3600)  # each step has a limit of its own
+
 NEEDS_ROOTS = pytest.mark.skipif(
     bool(roots.unfit()), reason=f"NOT TESTED: the Debian packages; missing: {roots.unfit()}"
 )
