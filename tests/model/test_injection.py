@@ -166,6 +166,20 @@ def test_the_first_rule_takes_a_frame_and_the_next_sees_the_rest() -> None:
     assert (first.n_seen, second.n_seen) == (1, 2)
 
 
+def test_who_stops_at_a_frame_that_fails_meets_no_rule_behind_it() -> None:
+    """Law: no rule counts a frame behind the first that any rule takes, and that frame is the last of the answer."""
+    rules = Injections()
+    third = rules.add(Rule(InjectionKind.FRAME_ERRNO, errno.EIO, nth=3))
+    fifth = rules.add(Rule(InjectionKind.FRAME_ERRNO, errno.EXDEV, gfns=((0x14, 1),)))
+    paged = rules.add(Rule(InjectionKind.PAGED, 1, gfns=((0x15, 3),)))
+    gmfns, mfns = names(*range(0x10, 0x18)), np.arange(300, 308, dtype=np.uint32)
+
+    found, errors = rules.fail_frames(ASKER, 1, gmfns, mfns, None, stop=True)
+
+    assert (found.tolist(), errors is not None and errors.tolist()) == ([300, 301, NO_FRAME], [0, 0, -errno.EIO])
+    assert [(rule.n_seen, rule.n_fired) for rule in (third, fifth, paged)] == [(3, 1), (0, 0), (0, 0)]
+
+
 def test_rules_that_end_and_rules_that_stay() -> None:
     """Those of a connection end with it; ids are never used twice; what they did is remembered."""
     faults = Injections()

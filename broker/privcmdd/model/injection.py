@@ -182,6 +182,13 @@ class Armed:
 
     def take(self, n: int) -> npt.NDArray[np.bool_]:
         """Count ``n`` more matches, and return for each whether the rule takes it."""
+        taken = self._would_take(n)
+        self.n_seen += n
+        self.n_fired += int(np.count_nonzero(taken))
+        return taken
+
+    def _would_take(self, n: int) -> npt.NDArray[np.bool_]:
+        """Return for each of the next ``n`` matches whether the rule takes it; later matches have no say in that."""
         rule = self.rule
         taken = np.ones(n, dtype=np.bool_)
         early = rule.nth - 1 - self.n_seen
@@ -191,8 +198,6 @@ class Armed:
             taken &= draws(rule.seed, self.n_seen, n) % np.uint64(CERTAIN_PPM) < np.uint64(rule.probability_ppm)
         if rule.times is not None:
             taken &= np.cumsum(taken) <= rule.times - self.n_fired
-        self.n_seen += n
-        self.n_fired += int(np.count_nonzero(taken))
         return taken
 
     def take_frames(self, dom: int, gmfns: Gmfns64) -> npt.NDArray[np.int64]:
@@ -205,16 +210,26 @@ class Armed:
         Returns:
             The indices of the frames that the rule takes, ascending.
         """
+        meant = self._matches(dom, gmfns)
+        taken = meant[self.take(len(meant))]
+        if self.rule.kind is InjectionKind.PAGED and len(taken):
+            numbers = (gmfns[taken] & np.uint64(FRAME_MASK)).astype(np.int64)
+            self._counted(dom, int(numbers.max()))[numbers] += 1  # a frame named twice counts as one look-up
+        return taken
+
+    def first_taken(self, dom: int, gmfns: Gmfns64) -> int:
+        """Return the index of the first frame that ``take_frames`` would take; ``len(gmfns)`` for none."""
+        meant = self._matches(dom, gmfns)
+        taken = meant[self._would_take(len(meant))]
+        return int(taken[0]) if len(taken) else len(gmfns)
+
+    def _matches(self, dom: int, gmfns: Gmfns64) -> npt.NDArray[np.int64]:
+        """Return the indices of the frames that the rule matches, ascending."""
         meant = np.flatnonzero(self.rule.among(gmfns))
         if self.rule.kind is not InjectionKind.PAGED or not len(meant):
-            return meant[self.take(len(meant))]
+            return meant
         numbers = (gmfns[meant] & np.uint64(FRAME_MASK)).astype(np.int64)
-        tries = self._counted(dom, int(numbers.max()))
-        out = tries[numbers] < self.rule.amount
-        meant, numbers = meant[out], numbers[out]
-        taken = self.take(len(meant))
-        tries[numbers[taken]] += 1  # a frame that a request names twice counts as one look-up
-        return meant[taken]
+        return meant[self._counted(dom, int(numbers.max()))[numbers] < self.rule.amount]
 
     def _counted(self, dom: int, highest: int) -> npt.NDArray[np.uint8]:
         """Return how often each frame of a domain was answered "paged out", a byte a frame."""
@@ -293,7 +308,14 @@ class Injections:
                 yield armed
 
     def fail_frames(
-        self, asker: Asker, dom: int, gmfns: Gmfns64 | None, mfns: Mfns32, errors: Errors32 | None
+        self,
+        asker: Asker,
+        dom: int,
+        gmfns: Gmfns64 | None,
+        mfns: Mfns32,
+        errors: Errors32 | None,
+        *,
+        stop: bool = False,
     ) -> tuple[Mfns32, Errors32 | None]:
         """Make frames of a look-up fail, before a reference to them is taken.
 
@@ -303,23 +325,34 @@ class Injections:
             gmfns: (n,) as the caller wrote them; None for pages of a resource, which have no gmfn.
             mfns: (n,) uint32, ``NO_FRAME`` where a frame has failed already.
             errors: None, or (n,) int32, as ``foreign.get`` answers them.
+            stop: The caller stops at the first frame that fails: no frame behind it is a match.
 
         Returns:
-            ``mfns`` and ``errors`` after the rules were asked.
+            ``mfns`` and ``errors`` after the rules were asked; with ``stop``, the first frame that fails is the last.
         """
-        for armed in self.rules.values():
-            rule = armed.rule
-            if rule.kind not in OF_FRAMES or not armed.matches(asker, dom) or (gmfns is None and rule.gfns is not None):
-                continue
+        asked = [
+            armed
+            for armed in self.rules.values()
+            if armed.rule.kind in OF_FRAMES
+            and armed.matches(asker, dom)
+            and (gmfns is not None or armed.rule.gfns is None)
+        ]
+        # Pages of a resource are counted apart (as domain ~dom): their indices are not frame numbers.
+        whose = ~dom if gmfns is None else dom
+        numbers = np.arange(len(mfns), dtype=np.uint64) if gmfns is None else gmfns
+        if stop and asked:
             good = np.flatnonzero(mfns != NO_FRAME)
-            of_good = good.astype(np.uint64) if gmfns is None else gmfns[good]
-            # Pages of a resource are counted apart (as domain ~dom): their indices are not frame numbers.
-            taken = good[armed.take_frames(~dom if gmfns is None else dom, of_good)]
+            first = min(armed.first_taken(whose, numbers[good]) for armed in asked)
+            end = len(mfns) if first == len(good) else int(good[first]) + 1
+            mfns, errors = mfns[:end], None if errors is None else errors[:end]
+        for armed in asked:
+            good = np.flatnonzero(mfns != NO_FRAME)
+            taken = good[armed.take_frames(whose, numbers[good])]
             if not len(taken):
                 continue
-            self.totals[rule.kind] += len(taken)
+            self.totals[armed.rule.kind] += len(taken)
             errors = np.zeros(len(mfns), dtype=np.int32) if errors is None else errors
-            errors[taken] = -(errno.ENOENT if rule.kind is InjectionKind.PAGED else rule.amount)
+            errors[taken] = -(errno.ENOENT if armed.rule.kind is InjectionKind.PAGED else armed.rule.amount)
             mfns = mfns.copy()  # it may be a view of the p2m
             mfns[taken] = NO_FRAME
         return mfns, errors

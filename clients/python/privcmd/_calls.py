@@ -1127,10 +1127,10 @@ def faults_add(
     """Add a rule that makes requests or frames fail.
 
     Rules about frames (frame_errno, paged) count the good frames that match, wherever a frame is looked up: in a batch,
-    at a page fault, for a grant or resource. MMAP looks up a whole entry before it stops. Frames that a rule takes fail
-    as bad frames do. The other rules count requests. Rules are asked in the order of their ids; when a rule answers or
-    drops a request, no further rule is asked. No rule applies to the methods faults.*. A rule that is added by a client
-    in a job is about clients of that job alone, and ends with the job at the latest.
+    at a page fault, for a grant or resource; MMAP looks at none behind the one at which it stops. Frames that a rule
+    takes fail as bad frames do. The other rules count requests. Rules are asked in the order of their ids; when a rule
+    answers or drops a request, no further rule is asked. No rule applies to the methods faults.*. A rule that is added
+    by a client in a job is about clients of that job alone, and ends with the job at the latest.
 
     Args:
         frame_errno: What happens: a frame fails with this errno, by its name or number.

@@ -57,9 +57,9 @@ RULES = st.fixed_dictionaries(
 ).map(lambda rule: {key: value for key, value in rule.items() if value is not None})  # fmt: skip
 
 
-def begun(personality: str) -> tuple[Desk, Session, Session]:
+def begun(personality: str, slice_frames: int = 5) -> tuple[Desk, Session, Session]:
     """A broker with a guest, who administers it, and a client with a range that can be mapped over."""
-    desk = Desk(settings(slice_frames=5))
+    desk = Desk(settings(slice_frames=slice_frames))
     admin, session = desk.connect(ROOT), desk.connect()
     desk.domain(admin, max_pages=N_GFNS, ranges=[{"gfn": 0, "npages": N_GFNS - 8}], dom=1)
     desk.call(session, "space.attach", personality=personality)
@@ -109,6 +109,22 @@ def test_the_same_seed_fails_the_same_frames(
         answers.append((replies(desk, session, requests), desk.call(admin, "faults.list")))
 
     assert answers[0] == answers[1]
+
+
+@PROFILE.law
+@given(PERSONALITY, RUNS, RULES, RULES)
+def test_slices_change_nothing(
+    personality: str, requests: list[tuple[str, dict[str, Any]]], rule: dict[str, Any], other: dict[str, Any]
+) -> None:
+    """Law: in slices or at once, the same frames fail and the rules count the same; MMAP counts none behind its end."""
+    answers = []
+    for slice_frames in (1, 5, 64):
+        desk, admin, session = begun(personality, slice_frames)
+        desk.call(admin, "faults.add", frame_errno=errno.errorcode[MINE], **rule)
+        desk.call(admin, "faults.add", paged=2, **other)
+        answers.append((replies(desk, session, requests), desk.call(admin, "faults.list")))
+
+    assert answers[0] == answers[1] == answers[2]
 
 
 @PROFILE.law

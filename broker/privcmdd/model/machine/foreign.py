@@ -79,10 +79,8 @@ def get(
         end = _end(errors != 0)
         asked, mfns, errors = asked[:end], mfns[:end], errors[:end]
     if machine.injection is not None:
-        mfns, errors = machine.injection(domid, asked, mfns, errors)
-        if stop and errors is not None:
-            end = _end(errors != 0)
-            asked, mfns, errors = asked[:end], mfns[:end], errors[:end]
+        mfns, errors = machine.injection(domid, asked, mfns, errors, stop=stop)
+        asked = asked[: len(mfns)]
     if machine.host.dom0 == "pv" and int(asked.max(initial=0)) > FRAME_MASK:
         cut = asked[(asked > np.uint64(FRAME_MASK)) & (mfns != NO_FRAME)]
         if len(cut):

@@ -27,7 +27,8 @@ from privcmdd.model.slices import Pace
 from privcmdd.model.units import DOMID_FIRST_RESERVED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from typing import Protocol
 
     import numpy.typing as npt
 
@@ -37,12 +38,20 @@ if TYPE_CHECKING:
     from privcmdd.model.machine.effects import Effect
     from privcmdd.model.machine.frames import Gmfns, Mfns
 
-    # Makes frames of a look-up fail. Takes the domid, the gmfns asked for, the mfns found and the error of each frame;
-    # returns mfns and errors. It is ``Injections.fail_frames`` for one asker.
-    Injection = Callable[
-        [int, npt.NDArray[np.uint64] | None, npt.NDArray[np.uint32], npt.NDArray[np.int32] | None],
-        tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None],
-    ]
+    class Injection(Protocol):
+        """Makes frames of a look-up fail: ``Injections.fail_frames`` for one asker."""
+
+        def __call__(
+            self,
+            domid: int,
+            gmfns: npt.NDArray[np.uint64] | None,
+            mfns: npt.NDArray[np.uint32],
+            errors: npt.NDArray[np.int32] | None,
+            /,
+            *,
+            stop: bool = False,
+        ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32] | None]:
+            """Return mfns and errors; with ``stop``, up to the first frame that fails."""
 
 
 class Machine:

@@ -68,10 +68,10 @@ ROWS: Final = (
             "E2BIG": f"more than {limits.NAMES} ranges",
         },
         doc="Rules about frames (frame_errno, paged) count the good frames that match, wherever a frame is looked up: "
-        "in a batch, at a page fault, for a grant or resource. MMAP looks up a whole entry before it stops. Frames "
-        "that a rule takes fail as bad frames do. The other rules count requests. Rules are asked in the order of "
-        "their ids; when a rule answers or drops a request, no further rule is asked. No rule applies to the methods "
-        "faults.*. A rule that is added by a client in a job is about clients of that job alone, and ends with "
+        "in a batch, at a page fault, for a grant or resource; MMAP looks at none behind the one at which it stops. "
+        "Frames that a rule takes fail as bad frames do. The other rules count requests. Rules are asked in the order "
+        "of their ids; when a rule answers or drops a request, no further rule is asked. No rule applies to the "
+        "methods faults.*. A rule that is added by a client in a job is about clients of that job alone, and ends with "
         "the job at the latest.",
     ),
     Method(
