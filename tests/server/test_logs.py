@@ -137,11 +137,11 @@ def test_many_uids_do_not_fill_the_memory() -> None:
     assert 0 < log.n_suppressed < logs.MAX_REASONS
 
 
-def test_a_fault_has_its_traceback() -> None:
+def test_an_incident_has_its_traceback() -> None:
     """Who is to mend it must see where it was."""
     stream = io.StringIO()
     problem = ZeroDivisionError("seven by nothing")
-    Log(stream=stream).error("fault", exc_info=problem)
+    Log(stream=stream).error("incident", exc_info=problem)
 
     assert "ZeroDivisionError: seven by nothing" in lines(stream)[0]["exception"]
 

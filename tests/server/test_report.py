@@ -35,7 +35,7 @@ foreign.get = one_too_many
 
 
 class Scene:
-    """Reports in a directory, the log beside them, and a session that meets faults."""
+    """Reports in a directory, the log beside them, and a session that meets incidents."""
 
     def __init__(self, directory: Path) -> None:
         self.stream = io.StringIO()
@@ -46,7 +46,7 @@ class Scene:
         self.session = self.desk.connect()
 
     def meet(self, exception: Exception) -> str | None:
-        """Meet a fault; the name of its report."""
+        """Meet an incident; the name of its report."""
         return self.desk.broker.report(exception, self.session)
 
     def lines(self) -> list[dict[str, Any]]:
@@ -69,21 +69,21 @@ def test_a_report_is_private_and_named_in_the_log(tmp_path: Path) -> None:
     assert path.name == f"{name}.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(scene.directory.stat().st_mode) == 0o700
-    assert json.loads(path.read_text())["fault"]["text"] == "boom"
+    assert json.loads(path.read_text())["incident"]["text"] == "boom"
     (line,) = scene.lines()
     assert (line["level"], line["report"]) == ("error", str(path))
     assert "ValueError: boom" in line["exception"]
 
 
 def test_a_bug_that_is_met_again_and_again_costs_one_file_and_two_lines(tmp_path: Path) -> None:
-    """And there is an end to the kinds of faults that are written down."""
+    """And there is an end to the kinds of incidents that are written down."""
     scene = Scene(tmp_path)
     first = [scene.meet(ValueError(f"boom {index}")) for index in range(50)]
     assert first == first[:1] * 50
     assert len(list(tmp_path.iterdir())) == 1
-    assert [line["event"] for line in scene.lines()] == ["fault", "fault again"]
+    assert [line["event"] for line in scene.lines()] == ["incident", "incident again"]
 
-    names = [scene.meet(fault) for fault in kinds(MOST_REPORTS + 5)]
+    names = [scene.meet(each) for each in kinds(MOST_REPORTS + 5)]
 
     assert len(list(tmp_path.iterdir())) == MOST_REPORTS
     assert names[MOST_REPORTS - 1 :] == [None] * 6
@@ -146,7 +146,7 @@ def test_a_broker_with_a_bug_reports_it_and_goes_on(tmp_path: Path) -> None:
         report = json.loads(path.read_text())
         (line,) = [line for line in process.lines() if line["level"] == "error"]
     assert code == 0
-    assert report["fault"]["law"] == "3 references are the mappings"
+    assert report["incident"]["law"] == "3 references are the mappings"
     assert report["request"]["params"]["arr"] == [7]
     assert line["report"] == str(path)
     assert path.stem in str(refused.value)

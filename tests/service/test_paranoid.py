@@ -142,7 +142,7 @@ def test_a_state_in_which_a_law_cannot_be_checked_is_a_breach() -> None:
     assert not desk.reply(other, "ping").close
 
 
-def reported(desk: Desk, name: str | None = "fault-1") -> list[dict[str, Any]]:
+def reported(desk: Desk, name: str | None = "incident-1") -> list[dict[str, Any]]:
     """Collect what is reported from now on."""
     told: list[dict[str, Any]] = []
 
@@ -161,13 +161,13 @@ def test_a_report_tells_who_what_and_where() -> None:
     desk.call(one, "hello", protocol=[1], client="device model")
     space_of(one).n_wired += 1
 
-    with pytest.raises(Refused, match=r"EIO.*fault-1") as refused:
+    with pytest.raises(Refused, match=r"EIO.*incident-1") as refused:
         result(desk.reply(one, "privcmd.mmapbatch_v2", dom=1, addr=BASE, arr=frames(*range(1, 9))))
 
-    assert refused.value.details == {"report": "fault-1"}
+    assert refused.value.details == {"report": "incident-1"}
     (report,) = told
-    assert report["fault"]["law"] == "4 page tables and wired pages are accounted"
-    assert any("invariants.py" in line for line in report["fault"]["traceback"])
+    assert report["incident"]["law"] == "4 page tables and wired pages are accounted"
+    assert any("invariants.py" in line for line in report["incident"]["traceback"])
     assert report["session"]["client"] == "device model"
     assert report["request"]["method"] == "privcmd.mmapbatch_v2"
     assert report["request"]["params"]["arr"]["bytes"] == 64
@@ -190,7 +190,7 @@ def test_the_end_of_a_connection_is_reported_too() -> None:
     desk.backing.broken = OSError(5, "no hole today")
     desk.broker.disconnect(other)
 
-    assert [report["fault"]["kind"].split()[0] for report in told] == ["law", "OSError"]
+    assert [report["incident"]["kind"].split()[0] for report in told] == ["law", "OSError"]
     assert [report["request"] for report in told] == [None, None]
 
 

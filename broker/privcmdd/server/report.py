@@ -46,7 +46,7 @@ class Reports:
             about |= {"request": incident.request.msgid, "method": incident.request.method}
         if (name := self._written.get(incident.kind)) is not None:
             self._log.once(
-                incident.session.identity.uid, f"fault: {incident.kind}", "fault again", report=name, **about
+                incident.session.identity.uid, f"incident: {incident.kind}", "incident again", report=name, **about
             )
             return name
         try:
@@ -54,7 +54,7 @@ class Reports:
             about["report"] = str(Path(self.directory) / f"{name}.json")
         except Exception as problem:  # noqa: BLE001 - a report that cannot be made must not make things worse
             about["no_report"] = str(problem)
-        self._log.error("fault", exc_info=incident.exception, **about)
+        self._log.error("incident", exc_info=incident.exception, **about)
         return name
 
     def _write(self, incident: Incident) -> str:
@@ -63,7 +63,7 @@ class Reports:
 
         if len(self._written) >= MOST_REPORTS:
             raise OSError(f"{MOST_REPORTS} reports have been written, no more are in one run")
-        name = f"fault-{incident.instance}-{len(self._written) + 1}"
+        name = f"incident-{incident.instance}-{len(self._written) + 1}"
         when = datetime.now(UTC).isoformat(timespec="seconds")
         text = json.dumps({"report": name, "time": when, **describe(incident)}, indent=1, default=str)
         Path(self.directory).mkdir(mode=0o700, parents=True, exist_ok=True)

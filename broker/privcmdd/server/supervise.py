@@ -453,7 +453,7 @@ class Supervisor:
         try:
             await function()
         except Exception as problem:  # noqa: BLE001 - as in _serve
-            self._log.error("fault beside a connection", exc_info=problem)
+            self._log.error("incident beside a connection", exc_info=problem)
 
     def _charge_output(self, session: Session, n_bytes: int) -> None:
         """Charge for output that a client has not taken. Who has the most of its uid makes room for the others.

@@ -80,7 +80,7 @@ def describe(incident: Incident) -> dict[str, Any]:
         "version": __version__,
         "python": sys.version,
         "instance": incident.instance,
-        "fault": _part(lambda: _exception(incident)),
+        "incident": _part(lambda: _exception(incident)),
         "session": _part(lambda: _session(session)),
         "request": _part(lambda: _request(incident.request)),
         "recent": _part(lambda: [list(row) for row in session.recent]),
