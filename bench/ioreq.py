@@ -172,7 +172,7 @@ def machine(*device_model: str) -> Iterator[host.Host]:
     """A guest of 64 MiB, with a QEMU when there are arguments for one."""
     with contextlib.ExitStack() as stack:
         with on_cpus({CPU}):
-            guests = [host.Guest("hvm", N_PAGES)]
+            guests = [host.DomainConfig("hvm", N_PAGES)]
             up = stack.enter_context(host.running(guests, store=bool(device_model), device_model=device_model or None))
         yield up
 

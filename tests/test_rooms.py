@@ -221,7 +221,6 @@ PAIRS = {
     "Batch": "what MMAPBATCH did, and its answer",
     "Connection": "a connection as the broker reads it, and as a client has it",
     "Finding": "a finding, and the answer that describes it",
-    "Guest": "a guest that a program plays, and one that a run makes",
     "Host": "what a host is, and one that is up",
     "Interrupts": "a domain's interrupts, and the answer that describes them",
     "Notification": "a notification as the broker sends it, and as a client gets it",

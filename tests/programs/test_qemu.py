@@ -58,7 +58,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def machine(*arguments: str, config: str | None = None) -> Iterator[tuple[Host, Guest]]:
     """A guest with a QEMU, and somebody to play it."""
-    guests = [host.Guest("hvm", N_PAGES, "guest")]
+    guests = [host.DomainConfig("hvm", N_PAGES, "guest")]
     with (
         host.running(guests, config=config, device_model=arguments) as up,
         Client(up.socket) as client,

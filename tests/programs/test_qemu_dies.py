@@ -60,7 +60,7 @@ def test_one_that_is_killed_is_replaced(broker: PrivateBroker) -> None:
     Its ioreq server stays, as on Xen, until a toolstack ends it: of two that claim a port the newer is asked.
     """
     with (
-        host.running([host.Guest("hvm", N_PAGES)], socket=broker.path, store=True) as up,
+        host.running([host.DomainConfig("hvm", N_PAGES)], socket=broker.path, store=True) as up,
         Client(broker.path) as client,
         Guest(up.doms[0], client, timeout_s=0.3) as hurried,
     ):
@@ -124,7 +124,7 @@ def write_rubbish(client: Client, dom: int, kind: str) -> None:
 
 def test_rubbish_in_one_qemus_pages_is_no_concern_of_another(broker: PrivateBroker) -> None:
     """Whatever the first does then (it aborts, or turns in circles until it is killed), the second one answers."""
-    guests = [host.Guest("hvm", N_PAGES), host.Guest("hvm", N_PAGES)]
+    guests = [host.DomainConfig("hvm", N_PAGES), host.DomainConfig("hvm", N_PAGES)]
     with (
         host.running(guests, socket=broker.path, store=True) as up,
         Client(broker.path) as client,

@@ -11,7 +11,7 @@ from privcmd import PAGE_SIZE
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
-    from privcmd.run._guests import Guest
+    from privcmd.run._guests import DomainConfig
 
 SPEC = "the options of `fault add` without dashes, as dom=1,gfns=0x100+16,nth=3,frame-errno=EINVAL"
 
@@ -48,9 +48,9 @@ def domain(text: str) -> int | str:
         return utf8(text)
 
 
-def guest(text: str) -> Guest:
+def guest(text: str) -> DomainConfig:
     """A domain to make: KIND:SIZE[,hole=GFN+PAGES|none]...[:NAME]. Raises argparse.ArgumentTypeError."""
-    from privcmd.run._guests import Guest  # noqa: PLC0415 - no other command needs it
+    from privcmd.run._guests import DomainConfig  # noqa: PLC0415 - no other command needs it
 
     kind, _, rest = text.partition(":")
     words, _, name = rest.partition(":")
@@ -61,7 +61,7 @@ def guest(text: str) -> Guest:
         )
     holes = tuple(span(word.removeprefix("hole=")) for word in more if word != "hole=none")
     vga_hole = False if "hole=none" in more else None
-    return Guest(kind, memory(size) // PAGE_SIZE, utf8(name), holes, vga_hole=vga_hole)
+    return DomainConfig(kind, memory(size) // PAGE_SIZE, utf8(name), holes, vga_hole=vga_hole)
 
 
 def setting(text: str) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from privcmd.run._guests import Guest
+    from privcmd.run._guests import DomainConfig
     from privcmdd.service.settings import MachineSize
 
 _MIB_PAGES = 256
@@ -71,7 +71,7 @@ def keywords(parsed: argparse.Namespace, *, joins: bool = False) -> dict[str, An
     return {"config": config, "settings": settings, "guests": parsed.domain, "lazily": lazily}
 
 
-def _are_sure(guests: Sequence[Guest], machine: MachineSize | None) -> bool:
+def _are_sure(guests: Sequence[DomainConfig], machine: MachineSize | None) -> bool:
     """Whether a broker refuses none of these domains for sure, so that they need not be made before the program runs.
 
     Args:

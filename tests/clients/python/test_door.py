@@ -154,7 +154,7 @@ def test_a_relay_takes_clients_to_another_socket(tmp_path: Path) -> None:
 
 def test_a_host_has_its_domains_when_its_first_client_comes() -> None:
     """Law: a broker that is started lazily has its domains, by the numbers that were promised."""
-    guests = [host.Guest("hvm", 16, "one"), host.Guest("pv", 16, "two")]
+    guests = [host.DomainConfig("hvm", 16, "one"), host.DomainConfig("pv", 16, "two")]
     with host.running(guests, store=False, lazily=True) as up:
         assert up.link is None
         with Client(up.socket) as client:
@@ -178,7 +178,7 @@ def test_a_host_says_why_its_broker_does_not_start() -> None:
 
 def test_a_host_says_which_domain_is_refused() -> None:
     """Law: what the broker refuses to make when it is started is the host's error, and ends the broker."""
-    with host.running([host.Guest("hvm", 1 << 40)], store=False, lazily=True) as up:
+    with host.running([host.DomainConfig("hvm", 1 << 40)], store=False, lazily=True) as up:
         with Client(up.socket) as client, contextlib.suppress(BrokerGone):
             while True:  # some may still be answered
                 client.ping()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from privcmd._connection import Connection
     from privcmd.faults import InjectedFault
-    from privcmd.run._guests import Guest
+    from privcmd.run._guests import DomainConfig
     from privcmd.run._models import Models
     from privcmd.run.host import Host
 
@@ -47,7 +47,7 @@ def run(
     job: str | None = None,
     config: str | None = None,
     settings: Sequence[str] = (),
-    guests: Sequence[Guest] = (),
+    guests: Sequence[DomainConfig] = (),
     lazily: bool = False,
     in_session: bool = False,
     xenstore: bool | None = None,

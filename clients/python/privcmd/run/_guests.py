@@ -21,8 +21,8 @@ DEVICE_PAGES = 16_384
 """Memory that devices may have, beyond the guest's: a VGA has 16 MiB."""
 
 
-class Guest:
-    """A domain to make.
+class DomainConfig:
+    """A domain to make: what libxl_domain_config says of one.
 
     Args:
         kind: "pv", "hvm" or "pvh".
@@ -57,7 +57,7 @@ class Guest:
         return without(ranges, *VGA_HOLE) if self.vga_hole else ranges
 
 
-def told(env: Mapping[str, str], doms: Sequence[int], guests: Sequence[Guest]) -> dict[str, str]:
+def told(env: Mapping[str, str], doms: Sequence[int], guests: Sequence[DomainConfig]) -> dict[str, str]:
     """An environment that tells a program of the domains that were made for it, and of no others.
 
     A domain without a name, or with one that would be misread there, is a number alone.
@@ -72,7 +72,7 @@ def told(env: Mapping[str, str], doms: Sequence[int], guests: Sequence[Guest]) -
     return {**rest, DOMID: str(doms[0]), DOMAINS: ",".join(rows)}
 
 
-def request(guest: Guest, *, dom: int | None = None, emulated: bool = False) -> dict[str, Any]:
+def request(guest: DomainConfig, *, dom: int | None = None, emulated: bool = False) -> dict[str, Any]:
     """The parameters of the ``domain.create`` that makes a domain.
 
     Args:

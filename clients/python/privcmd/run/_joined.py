@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from privcmd._protocol import Notification
-    from privcmd.run._guests import Guest
+    from privcmd.run._guests import DomainConfig
 
 
 class Joined:
@@ -44,10 +44,10 @@ class Joined:
     def __init__(
         self,
         path: str,
-        guests: Sequence[Guest] = (),
+        guests: Sequence[DomainConfig] = (),
         *,
         job: str = "",
-        emulated: Guest | None = None,
+        emulated: DomainConfig | None = None,
         in_session: bool = False,
         listener: Callable[[Notification], None] | None = None,
     ) -> None:

@@ -18,7 +18,7 @@ TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from privcmd.run._guests import Guest
+    from privcmd.run._guests import DomainConfig
 
 
 def session(
@@ -26,7 +26,7 @@ def session(
     *,
     config: str | None = None,
     settings: Sequence[str] = (),
-    guests: Sequence[Guest] = (),
+    guests: Sequence[DomainConfig] = (),
     lazily: bool = False,
 ) -> int:
     """Run a command in a session of its own.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from privcmd._connection import Connection
     from privcmd._protocol import Notification
     from privcmd._serving import Serving
-    from privcmd.run._guests import Guest
+    from privcmd.run._guests import DomainConfig
 
 
 class Standby:
@@ -43,10 +43,10 @@ class Standby:
     def __init__(
         self,
         directory: str,
-        guests: Sequence[Guest] = (),
+        guests: Sequence[DomainConfig] = (),
         *,
         job: str = "",
-        emulated: Guest | None = None,
+        emulated: DomainConfig | None = None,
         config: str | None = None,
         settings: Sequence[str] = (),
         listener: Callable[[Notification], None] | None = None,

@@ -10,7 +10,7 @@ import os
 from privcmd.errors import PrivcmdError
 from privcmd.run import _program as program
 from privcmd.run import _xenstore as xenstore
-from privcmd.run._guests import Guest, told
+from privcmd.run._guests import DomainConfig, told
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
@@ -24,9 +24,19 @@ if TYPE_CHECKING:
     from privcmd.run._standby import Standby
     from privcmd.run._xenstore import Xenstored
 
-__all__ = ["Guest", "Host", "running"]
+__all__ = ["DomainConfig", "Host", "running"]
 
 _SUN_PATH_ROOM = 80
+
+
+def __getattr__(name: str) -> type[DomainConfig]:
+    """``Guest`` was the name of ``DomainConfig``, and is that of a guest which does something, in ``privcmd.guest``."""
+    if name != "Guest":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import warnings  # noqa: PLC0415 - slow to import, and only for programs that use the old name
+
+    warnings.warn(f"{__name__}.Guest is {__name__}.DomainConfig now", DeprecationWarning, stacklevel=2)
+    return DomainConfig
 
 
 class Host:
@@ -41,7 +51,7 @@ class Host:
         self,
         stack: contextlib.ExitStack,
         broker: Joined | Standby,
-        guests: Sequence[Guest],
+        guests: Sequence[DomainConfig],
         xenstored: Xenstored | None,
         *,
         job: str = "",
@@ -98,7 +108,7 @@ class Host:
 
 @contextlib.contextmanager
 def running(
-    guests: Sequence[Guest] = (),
+    guests: Sequence[DomainConfig] = (),
     *,
     socket: str | None = None,
     job: str = "",
@@ -168,7 +178,7 @@ def running(
         yield here
 
 
-def _emulated(guests: Sequence[Guest]) -> Guest:
+def _emulated(guests: Sequence[DomainConfig]) -> DomainConfig:
     """The guest that a device model is for."""
     for guest in guests:
         if guest.kind == "hvm":
