@@ -84,13 +84,13 @@ def missing(target: str) -> str:
     return "" if shutil.which("clang") else "clang (apt-get install clang libclang-rt-dev)"
 
 
-def fuzz(target: str, seconds: int, *, keeps: bool) -> bool:
+def fuzz(target: str, seconds: int, seed: int, *, keeps: bool) -> bool:
     """Fuzz one target. Returns whether all promises were kept."""
     if lacking := missing(target):
         print(f"NOT FUZZED: {target}; missing: {lacking}", file=sys.stderr)
         return True
     corpus, new = unpack(target), emptied(BUILD / f"{target}-new")
-    command = [*begin(target), f"-max_len={LONGEST[target]}"]
+    command = [*begin(target), f"-max_len={LONGEST[target]}", f"-seed={seed}"]
     limits = (f"-max_total_time={seconds}", f"-artifact_prefix={BUILD}/{target}-", "-timeout=20", "-rss_limit_mb=2048")
     done = subprocess.run([*command, *limits, "-print_final_stats=1", str(new), str(corpus)], check=False)
     if keeps and not done.returncode:
@@ -116,6 +116,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="*", default=TARGETS, help=f"of {', '.join(TARGETS)}; all by default")
     parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
+    parser.add_argument("--seed", type=int, default=0, help="begin alike each time; 0, the default: at random")
     parser.add_argument("--keep", action="store_true", help="put what reached something new into the corpus")
     if sys.argv[1:2] == ["--here"]:
         fuzz_here(sys.argv[2], sys.argv[3:])
@@ -124,7 +125,7 @@ def main() -> int:
     if unknown := set(chosen.targets) - set(TARGETS):
         parser.error(f"there is no target {', '.join(sorted(unknown))}")
     os.environ["PYTHONPATH"] = os.pathsep.join(str(ROOT / part) for part in ("broker", "clients/python", "tests"))
-    broken = [target for target in chosen.targets if not fuzz(target, chosen.seconds, keeps=chosen.keep)]
+    broken = [target for target in chosen.targets if not fuzz(target, chosen.seconds, chosen.seed, keeps=chosen.keep)]
     print("a promise was broken by: " + ", ".join(broken) if broken else "all promises were kept")
     return int(bool(broken))
 
