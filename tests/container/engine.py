@@ -29,7 +29,8 @@ TAG: Final = f"privcmdd-test-{CHECKOUT}"
 POKE_TAG: Final = f"privcmdd-poke-test-{CHECKOUT}"
 
 BUILD_S: Final = 900.0
-GUARD_S: Final = 60.0
+GUARD_S: Final = 300.0
+"""Enough on a busy machine with the stand-in, whose storage copies an image for each container."""
 
 STAND_IN_TOOLS: Final = ("podman", "runc", "debootstrap")
 STAND_IN_PACKAGES: Final = "python3,python3-venv,python3-pip,ca-certificates"
