@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from privcmd.broker import PrivateBroker
 from programs.programs import CTL, GUARD_S, children, command, python, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from privcmd import Client
-    from privcmd.broker import PrivateBroker
 
 # The command, for a user who may not even read its modules: a first refusal imports all that the second one needs.
 AS_NOBODY = """
@@ -259,3 +259,16 @@ def test_a_domain_that_cannot_be_made() -> None:
 
     assert (done.returncode, done.stdout) == (1, "")
     assert "ENOMEM" in done.stderr or "EINVAL" in done.stderr or "E2BIG" in done.stderr
+
+
+def test_a_run_does_not_wait_for_ever_for_a_broker_that_is_stopped() -> None:
+    """Law 5.2: the program's exit status is handed on in time, and a line says what is not known."""
+    with PrivateBroker() as stopped:
+        words = ["--socket", stopped.path, "--broker-timeout", "2", "--no-xenstore"]
+        try:
+            ended = run(*words, "--", "sh", "-c", f"kill -STOP {stopped.pid}; exit 7")
+        finally:
+            os.kill(stopped.pid, signal.SIGCONT)
+
+    assert ended.returncode == 7
+    assert "what the program left mapped is not known: ETIMEDOUT: no answer within 2.0 s" in ended.stderr

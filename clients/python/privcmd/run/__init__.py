@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 
-from privcmd.errors import BrokerGone
+from privcmd.errors import BrokerGone, NoAnswer
 from privcmd.run import _background as background
 from privcmd.run import _program as program
 from privcmd.run import _reach as reach
@@ -143,7 +143,7 @@ def run(
                         end.faults = _faults(here, token, rules)
                         # Who had our own broker started has asked it for something.
                         end.asked = others_before is None or _n_of_others(here.link) != others_before
-                    except BrokerGone as gone:
+                    except (BrokerGone, NoAnswer) as gone:
                         end.unknown = str(gone)
             end.say(as_json=as_json)
             # What is not known may be anything.

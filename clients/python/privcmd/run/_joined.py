@@ -9,6 +9,7 @@ import itertools
 from privcmd._connection import Connection
 from privcmd.errors import PrivcmdError
 from privcmd.run._guests import request
+from privcmd.run._program import patience_s
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Joined:
         listener: Callable[[Notification], None] | None = None,
     ) -> None:
         self.path = path
-        self.link: Connection = Connection(path)
+        self.link: Connection = Connection(path, timeout_s=patience_s())
         self.doms: list[int] = []
         self._in_session = in_session
         try:

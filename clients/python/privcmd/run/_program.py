@@ -32,6 +32,9 @@ FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, sign
 """Signals that go to the program; those of the keyboard reach it anyway, and must not end us before it."""
 
 
+PATIENCE_S = 30.0
+"""What it is when $PRIVCMDD_BROKER_TIMEOUT does not say otherwise (clients/c/patience.h)."""
+
 IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that Python ignores, which a program must not inherit."""
 
@@ -133,6 +136,14 @@ def _same_version(library: str, remedy: str) -> str:
             f"and this package is version {__version__}; {remedy}",
         )
     return library
+
+
+def patience_s() -> float | None:
+    """How long a run itself waits for its broker, as long as its program does; None is for ever."""
+    try:
+        return float(os.environ.get("PRIVCMDD_BROKER_TIMEOUT") or PATIENCE_S) or None
+    except ValueError:
+        return PATIENCE_S
 
 
 def environment(socket_path: str, token: str) -> dict[str, str]:

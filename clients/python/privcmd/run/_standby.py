@@ -9,6 +9,7 @@ from privcmd._signals import put_off
 from privcmd.errors import BrokerGone
 from privcmd.run._door import Door
 from privcmd.run._guests import request
+from privcmd.run._program import patience_s
 
 TYPE_CHECKING = False  # typing is slow to import, and each run pays for it
 if TYPE_CHECKING:
@@ -117,6 +118,6 @@ class Standby:
             if answer.error is not None:
                 self._starting[0].kill()  # a host without what it was to have is nobody's
                 raise answer.error
-        link.timeout_s = None
+        link.timeout_s = patience_s()
         self._starting.clear()
         self.link = link
