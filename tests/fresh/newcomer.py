@@ -117,8 +117,8 @@ def main() -> int:
                     if status:
                         n_failed += 1
                         print("\n".join([f"status {status}", *lines[-KEPT_LINES:]]), flush=True)
-                    else:
-                        print(*(line for line in lines if UNTESTED in line), sep="\n", flush=True)
+                    elif untested := [line for line in lines if UNTESTED in line]:
+                        print("\n".join(untested), flush=True)
     return 1 if n_failed else 0
 
 
