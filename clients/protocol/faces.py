@@ -86,6 +86,7 @@ FACES: Final[Mapping[str, Face]] = {
     "findings.list": Face("findings", value="findings Finding"),
     "findings.clear": Face("clear_findings"),
     "job.list": Face("jobs", value="JobRow"),
+    "evict": Face(params="* connection job uid", value=WHOLE),
     "space.attach": Face("attach", "space * personality probe merge", value="Space"),
     "space.fork": Face("fork"),
     "space.list": Face("spaces", "* dom", value="SpaceRow"),

@@ -69,6 +69,7 @@ SESSION = [
     "findings.list",
     "findings.clear",
     "job.list",
+    "evict",
     "hello",
     "hand_over",  # the last: the broker ends all connections
 ]

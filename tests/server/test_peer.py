@@ -309,6 +309,58 @@ def test_administrators_can_always_connect(what: str) -> None:
     assert 4 <= n_served < 40
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: evicting another uid; missing: root")
+def test_an_administrator_evicts_when_nobody_else_is_let_in() -> None:
+    """Law: from the reserve, all that a uid has connected ends, its jobs included (B9)."""
+    with Process("--set", "server.connections=3", config=CONFIG.format(uid=0)) as process:
+        process.ready()
+        process.folder.chmod(0o711)
+        with contextlib.ExitStack() as stack:
+            os.seteuid(NOBODY)
+            try:
+                others = [stack.enter_context(process.client()) for _ in range(3)]
+                for other in others:
+                    other.call("hello", job="hog")
+                late = stack.enter_context(process.client())
+                assert late.ended()
+            finally:
+                os.seteuid(0)
+            root = stack.enter_context(process.client())
+            assert [row["connections"] for row in root.call("job.list")["jobs"]] == [3]
+            assert root.call("evict", uid=NOBODY) == {"connections": 3, "jobs": 1, "doms": []}
+            assert root.call("stats")["broker"]["connections"] == 1
+            assert root.call("job.list")["jobs"] == []
+            assert all(other.ended() for other in others)
+        process.stop()
+        (line,) = [line for line in process.lines() if line["event"] == "connection closed: evicted"]
+    assert line["problem"].endswith("of uid 0 has evicted it")
+
+
+def test_who_is_evicted_in_the_middle_of_a_request_holds_nothing() -> None:
+    """Law: a request of the evicted is given up, and with the next observation nothing of it is there."""
+    with Process() as process, process.ready().client() as one, process.client() as two:
+        one.call("domain.create", kind="hvm", max_pages=16, dom=1, until="connection")
+        one.call("faults.add", delay_ms=60_000, method="domain.info")
+        one.post("domain.info", [{"dom": 1}])
+        assert eventually(lambda: two.call("faults.list")["faults"][0]["fired"] == 1)
+        assert two.call("evict", connection=1)["connections"] == 1
+        assert two.call("domain.list") == {"domains": []}
+        assert one.ended()
+
+
+def test_a_domain_is_destroyed_when_its_time_has_passed() -> None:
+    """Law: subscribers hear of it, though nobody asks anything meanwhile."""
+    with Process() as process, process.ready().client() as client, process.client() as maker:
+        client.call("subscribe", topics=["domain"])
+        maker.call("domain.create", kind="hvm", max_pages=16, dom=1, ttl_s=1)
+        states = []
+        while not states or states[-1] != "gone":
+            _, topic, (body,) = client.message()
+            states.append(body["state"])
+        assert topic == "domain"
+        assert states[-2:] == ["dying", "gone"]
+
+
 def test_half_a_message_is_not_waited_for_for_ever() -> None:
     """Law: who begins a message and does not end it is dropped, with one line; a slow one that ends it is not (B3)."""
     with Process("--set", "server.message_timeout_s=0.2") as process:

@@ -88,6 +88,9 @@ class Desk:
         line = keeper.begin("instance-1") if keeper is not None else None
         self.broker = Broker(chosen, self.backing, "instance-1", self._on_event, lambda: self.now_s, line=line)
         self.lost = keeper.load(self.broker.world) if keeper is not None else []
+        self.evicted: list[tuple[Session, str]] = []
+        """Connections that the broker wanted to be closed, and why; a test disconnects them."""
+        self.broker.world.hang_up = lambda session, why: self.evicted.append((session, why))
         self.broker.world.pass_on = lambda _pid: (os.open(os.devnull, os.O_CLOEXEC | os.O_RDWR),)
         self._msgid = 0
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "maps": "spaces.add_maps",
     "spaces": "spaces.add_spaces",
     "jobs": "jobs.add",
+    "evict": "jobs.add_evict",
     "stats": "state.add_stats",
     "findings": "state.add_findings",
     "explain": "state.add_explain",

@@ -34,7 +34,9 @@ def _create(parsed: argparse.Namespace) -> int:
     most = n_pages if parsed.max_memory is None else parsed.max_memory // _PAGE
     ranges = around(n_pages, parsed.hole)
     with client_of(parsed) as client:
-        dom = client.domains.create(parsed.kind, most, ranges=ranges, dom=parsed.dom, name=parsed.name)
+        dom = client.domains.create(
+            parsed.kind, most, ranges=ranges, dom=parsed.dom, name=parsed.name, until=parsed.until, ttl_s=parsed.ttl
+        )
         info = client.domains.info(dom)
     n_holes = len(parsed.hole)
     holes = f", around {n_holes} hole{'s' * (n_holes > 1)}" if n_holes else ""
@@ -110,6 +112,7 @@ def _lease(lease: dict[str, Any] | None) -> list[tuple[str, str]]:
         *([("in job", lease["job"])] if lease["job"] else []),
         ("since", output.since(lease["age_s"])),
         ("until", ends.get(lease["until"], "it is destroyed")),
+        *([] if lease["ttl_s"] is None else [("ends in", f"{lease['ttl_s']} s")]),
     ]
 
 
@@ -153,6 +156,11 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     create.add_argument("--name", type=utf8, help="a name, for people")
     create.add_argument("--dom", metavar="DOMID", type=number, help="its domid (default: the next free)")
+    create.add_argument(
+        "--until", choices=("job", "destroyed"),
+        help="what it is destroyed with: the job, or `domain destroy` alone (default: its job, if it has one)",
+    )  # fmt: skip
+    create.add_argument("--ttl", metavar="SECONDS", type=number, help="destroy it after so many seconds in any case")
     domains.add(
         "list", _list, "list the domains that you have a right to",
         examples="  privcmdctl domain list --json | jq '.domains[] | select(.state == \"dying\")'\n",

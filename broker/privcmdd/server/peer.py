@@ -253,6 +253,14 @@ class Peer:
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
+    def evict(self, problem: str) -> None:
+        """End the connection, because somebody who may has asked for that."""
+        self._complain("evicted", "connection closed: evicted", problem)
+        self._outbox.close()
+        self.give_up()
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
     def _give_up(self) -> None:
         self.drop(f"nothing taken for {self._conduct.deaf_s:g} s; server.deaf_timeout_s allows no more")
 

@@ -36,7 +36,7 @@ from privcmdd.server.hangups import HangUps
 from privcmdd.server.host_files import HostFiles
 from privcmdd.server.intake import Intake
 from privcmdd.server.listen import bar_descriptors
-from privcmdd.server.peer import Conduct, Peer
+from privcmdd.server.peer import Conduct, Peer, finish
 from privcmdd.server.report import Reports
 from privcmdd.server.turns import Passes, Turns
 from privcmdd.service.broker import Broker
@@ -133,6 +133,9 @@ class Supervisor:
         self._headroom = headroom.of_cgroups()
         if self._headroom is not None:
             self._broker.world.spend = self._headroom.spend
+        self._broker.world.hang_up = self._hang_up
+        self._sooner = trio.Event()
+        self._broker.world.leases.on_sooner = self._end_leases_sooner
         self._asked = trio.Event()  # to stop, or to hand over
         self._stopping = False
         self._successor: socket.socket | None = None
@@ -161,6 +164,7 @@ class Supervisor:
                 async with trio.open_nursery() as self._nursery:
                     self._nursery.start_soon(self._heed, received)
                     self._nursery.start_soon(self._catch_up)
+                    self._nursery.start_soon(self._end_leases)
                     if self._state is not None:
                         self._nursery.start_soon(self._tidy, self._state.store)
                     if self._notifier.watchdog_s:
@@ -297,6 +301,24 @@ class Supervisor:
         while True:
             self._notifier.alive()
             await trio.sleep(self._notifier.watchdog_s / 2)
+
+    def _hang_up(self, session: Session, why: str) -> None:
+        if (peer := self._peers.get(session)) is not None:
+            peer.evict(why)
+
+    def _end_leases_sooner(self) -> None:
+        self._sooner.set()
+
+    async def _end_leases(self) -> None:
+        """Destroy domains when their lease is over, also when nobody asks for anything."""
+        leases, now = self._broker.world.leases, self._broker.world.now
+        while True:
+            with trio.move_on_after(max(0.0, leases.next_s - now())):
+                await self._sooner.wait()
+            self._sooner = trio.Event()
+            if leases.next_s <= now():
+                self._hang_ups.n_giving_back += 1
+                await finish(self._broker.expire(), self._turns, os.geteuid(), self._hang_ups)
 
     async def _tidy(self, store: StateStore) -> None:
         """Keep the log of the records short, in a thread: that waits for the disk."""

@@ -8,6 +8,7 @@ under trio and under a simulator.
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from math import inf
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +19,7 @@ from privcmdd.model.slices import at_once, to_the_end
 from privcmdd.service.dispatch import Dispatch
 from privcmdd.service.incident import Incident
 from privcmdd.service.keeping import Line
-from privcmdd.service.methods import jobs, machinery
+from privcmdd.service.methods import machinery
 from privcmdd.service.prices import price
 from privcmdd.service.reply import Reply
 from privcmdd.service.sequence import Numbered
@@ -31,6 +32,7 @@ from privcmdd.wire.methods import ParamError, validate
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
+    from privcmdd.model.machine.debts import Debt
     from privcmdd.service.backing import Backing
     from privcmdd.service.sequence import Numbers
     from privcmdd.service.settings import Limits, Settings
@@ -120,7 +122,7 @@ class Broker:
         world = self.world
         if world.destroyed:
             machinery().find_zombies(world)
-        for leave in (*(machinery().leave if self._dispatch.complete else ()), jobs.leave, self._end_leases):
+        for leave in (*(machinery().leave if self._dispatch.complete else ()), World.leave_job, self._end_leases):
             try:
                 leave(world, session)
             except Exception as problem:  # noqa: BLE001 - a bug met here: what else the session holds is given back all the same
@@ -139,6 +141,31 @@ class Broker:
             world.sequence.take()
         if session.owes or (world.has_machine and world.machine.debts.made):
             yield from to_the_end(self._pay(session))
+
+    def expire(self) -> Generator[Pause, None, None]:
+        """Destroy the domains whose lease is over, when nobody asks for anything meanwhile.
+
+        Yields:
+            Pauses; closing the generator does the rest at once.
+        """
+        world = self.world
+        machinery().end_leases(world)
+        if not world.has_machine:
+            return
+        machinery().carry_out(world, None)
+        debts = world.machine.debts
+        yield from to_the_end(self._repay(debts.take()))
+
+    def _repay(self, owes: list[Debt]) -> Generator[Pause, None, None]:
+        """Give back, in slices, what nobody's request has left to be given back."""
+        world = self.world
+        while owes:
+            yield MIDWAY
+            if not world.machine.debts.pay(owes[0]):
+                del owes[0]
+            with suppress(ModelError):  # it is kept with the next change
+                world.keep()
+            machinery().carry_out(world, None)
 
     @staticmethod
     def _end_leases(world: World, _session: Session) -> None:

@@ -30,6 +30,8 @@ def make_domain(
     n_spill: int | None = None,
     traits: Traits | None = None,
     grants: GrantTable | None = None,
+    until: Until | None = None,
+    ttl_s: int | None = None,
 ) -> Domain:
     """Make a domain. Its memory file is made first, because the host may refuse it.
 
@@ -44,6 +46,8 @@ def make_domain(
         n_spill: Pages of the file for frames that do not lie at the page of their number; None: ``max_pages``.
         traits: What the toolstack says about it.
         grants: Its grant table.
+        until: What it is destroyed with; None: with the client's job, or if it has none by a request only.
+        ttl_s: After how many seconds it is destroyed in any case.
 
     Returns:
         The domain.
@@ -61,7 +65,12 @@ def make_domain(
     except BaseException:
         backing.close(domid)
         raise
-    world.leases.enter(lease_of(domain, session, world.now()))
+    lease = lease_of(domain, session, world.now())
+    if until is not None:
+        lease.until = until
+    if ttl_s is not None:
+        lease.expires_s = lease.since_s + ttl_s
+    world.leases.enter(lease)
     return domain
 
 
@@ -92,8 +101,8 @@ def end_leases(world: World) -> None:
         domain = world.machine.domains.get(lease.domid)
         if domain is not None and domain.generation == lease.generation:
             lifecycle.destroy(world.machine, lease.domid)
-        if lease.job is not None:
-            world.jobs.end(lease.job)
+        if lease.job is not None and not lease.job.sessions and not lease.job.ended:
+            world.end_job(lease.job)  # nobody has come back
     try:
         world.keep()
     except ModelError:

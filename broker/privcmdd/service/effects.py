@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 IN_USE: Final = GTF_READING | GTF_WRITING
 
 
-def carry_out(world: World, session: Session) -> None:
+def carry_out(world: World, session: Session | None) -> None:
     """Carry out all effects of the machine, even when some of them fail.
 
     This is done before another request runs, so that a finding is put down to the client that caused it.
 
     Args:
         world: The state.
-        session: The session whose request, or whose end, left the effects.
+        session: The session whose request, or whose end, left the effects; None: time did.
 
     Raises:
         Exception: The first failure of the backing.
@@ -54,19 +54,19 @@ def carry_out(world: World, session: Session) -> None:
         raise failed
 
 
-def discard(world: World, _session: Session, effect: effects.Discard) -> None:
+def discard(world: World, _session: Session | None, effect: effects.Discard) -> None:
     """Give pages of a memory file back to the host; those of a domain that is gone go with the whole file."""
     if effect.domid in world.machine.domains:
         world.backing.discard(effect.domid, effect.pages)
 
 
-def discard_buffers(world: World, _session: Session, effect: effects.DiscardBuffers) -> None:
+def discard_buffers(world: World, _session: Session | None, effect: effects.DiscardBuffers) -> None:
     """Give pages of hypercall buffers back to the host; after the last address space the whole file goes."""
     if effect.buffers.n_spaces:
         world.backing.discard(BufferFile(effect.buffers.number), effect.buffers.unused(effect.runs))
 
 
-def state_changed(world: World, _session: Session, effect: effects.StateChanged) -> None:
+def state_changed(world: World, _session: Session | None, effect: effects.StateChanged) -> None:
     """Tell subscribers of a domain's new state; note when one begins to die, close the file of one that is gone."""
     if effect.state is DomainState.DYING and effect.domid in world.machine.domains:
         world.destroyed[effect.domid] = world.now()
@@ -92,24 +92,24 @@ def find_zombies(world: World) -> None:
         world.findings.record(what, culprit)
 
 
-def buffers_gone(world: World, _session: Session, effect: effects.BuffersGone) -> None:
+def buffers_gone(world: World, _session: Session | None, effect: effects.BuffersGone) -> None:
     """Close a file of hypercall buffers."""
     world.backing.close(BufferFile(effect.number))
     world.let_go(BufferFile(effect.number))
 
 
-def channel_gone(world: World, _session: Session, effect: effects.ChannelGone) -> None:
+def channel_gone(world: World, _session: Session | None, effect: effects.ChannelGone) -> None:
     """Close the events of a channel."""
     world.backing.close_events(effect.channel)
     world.let_go(Channel(effect.channel))
 
 
-def guest_changed(world: World, _session: Session, effect: effects.GuestChanged) -> None:
+def guest_changed(world: World, _session: Session | None, effect: effects.GuestChanged) -> None:
     """Tell subscribers that something of a guest changed; they then ask what it is."""
     world.tell(effect.topic, {"dom": effect.domid}, lambda session: session.sees(effect.domid))
 
 
-def grants_in_use(world: World, _session: Session, effect: effects.GrantsInUse) -> None:
+def grants_in_use(world: World, _session: Session | None, effect: effects.GrantsInUse) -> None:
     """Set the bits of the guest's grant table that say which grants are in use; all other bits stay as they are.
 
     Raises:
@@ -124,24 +124,25 @@ def grants_in_use(world: World, _session: Session, effect: effects.GrantsInUse) 
         raise MemoryError(refusal.text) from refusal
 
 
-def byte_cleared(world: World, _session: Session, effect: effects.ByteCleared) -> None:
+def byte_cleared(world: World, _session: Session | None, effect: effects.ByteCleared) -> None:
     """Clear a byte in a memory file, unless its domain is gone."""
     if isinstance(effect.file, SharedFile) or effect.file in world.machine.domains:
         world.backing.write(effect.file, effect.page, effect.offset, b"\0")
 
 
-def shared_file_gone(world: World, _session: Session, effect: effects.SharedFileGone) -> None:
+def shared_file_gone(world: World, _session: Session | None, effect: effects.SharedFileGone) -> None:
     """Close the file of shared pages; its maker's uid stops paying for it."""
     world.backing.close(effect.file)
     world.let_go(effect.file)
 
 
-def found(world: World, session: Session, effect: Found) -> None:
+def found(world: World, session: Session | None, effect: Found) -> None:
     """Record a finding of the client that is being served."""
-    world.findings.record(effect, findings.serving(session, effect))
+    if session is not None:
+        world.findings.record(effect, findings.serving(session, effect))
 
 
-CARRIES_OUT: Final[dict[type, Callable[[World, Session, Any], object]]] = {
+CARRIES_OUT: Final[dict[type, Callable[[World, Session | None, Any], object]]] = {
     effects.Discard: discard,
     effects.StateChanged: state_changed,
     effects.DiscardBuffers: discard_buffers,

@@ -54,22 +54,19 @@ class Jobs:
         return self._jobs.setdefault((uid, name), Job(uid, name, pid, client, since_s))
 
     def end(self, job: Job) -> None:
-        """End a job that has no connection."""
-        if not job.sessions:
-            self._jobs.pop((job.uid, job.name), None)
+        """End a job; its connections belong to it until they end."""
+        job.ended = True
+        if self._jobs.get((job.uid, job.name)) is job:
+            del self._jobs[job.uid, job.name]
 
     def leave(self, session: Session) -> Job | None:
-        """Take a connection that ends out of its job. Returns the job if it ends with it."""
+        """Take a connection that ends out of its job. Returns the job if it has no connection any more."""
         job = session.job
         if job is None:
             return None
         job.sessions.discard(session.number)
         job.n_requests += session.n_requests
-        if job.sessions:
-            return None
-        del self._jobs[job.uid, job.name]
-        job.ended = True
-        return job
+        return None if job.sessions or job.ended else job
 
 
 def sees(session: Session, uid: int, job: Job | None) -> bool:

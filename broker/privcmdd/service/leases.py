@@ -44,7 +44,8 @@ class Lease:
         job: The job that it was made in.
         since_s: When it was made.
         until: What it is destroyed with.
-        ends_s: When the lease is over.
+        expires_s: When it is destroyed in any case.
+        ends_s: When the lease is over, as far as is known.
     """
 
     domid: int
@@ -58,6 +59,7 @@ class Lease:
     job: Job | None
     since_s: float
     until: Until
+    expires_s: float = math.inf
     ends_s: float = math.inf
 
 
@@ -66,10 +68,12 @@ class Leases:
 
     Attributes:
         next_s: When the next one is over.
+        on_sooner: Called when that has become sooner.
     """
 
     def __init__(self) -> None:
         self.next_s = math.inf
+        self.on_sooner: Callable[[], None] = lambda: None
         self._by_domid: dict[int, Lease] = {}
 
     def __iter__(self) -> Iterator[Lease]:
@@ -78,7 +82,8 @@ class Leases:
     def enter(self, lease: Lease) -> None:
         """Add the lease of a new domain."""
         self._by_domid[lease.domid] = lease
-        self.next_s = min(self.next_s, lease.ends_s)
+        lease.ends_s = min(lease.ends_s, lease.expires_s)
+        self._come(lease.ends_s)
 
     def of(self, domid: int, generation: int) -> Lease | None:
         """The lease of a domain; None: nobody is known to have made it."""
@@ -90,16 +95,21 @@ class Leases:
         self._by_domid.pop(domid, None)
 
     def end(self, which: Callable[[Lease], bool], at_s: float) -> None:
-        """Have leases be over at a time."""
+        """Have leases be over at a time, if they do not expire before."""
         for lease in self:
             if which(lease):
-                lease.ends_s = at_s
-                self.next_s = min(self.next_s, at_s)
+                lease.ends_s = min(at_s, lease.expires_s)
+                self._come(lease.ends_s)
 
     def take_due(self, now_s: float) -> list[Lease]:
         """The leases that are over; each is returned once."""
         due = [lease for lease in self if lease.ends_s <= now_s]
         for lease in due:
-            lease.ends_s = math.inf
+            lease.ends_s = lease.expires_s = math.inf
         self.next_s = min((lease.ends_s for lease in self), default=math.inf)
         return due
+
+    def _come(self, at_s: float) -> None:
+        if at_s < self.next_s:
+            self.next_s = at_s
+            self.on_sooner()

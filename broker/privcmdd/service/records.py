@@ -13,6 +13,7 @@ all of them written anew.
 from __future__ import annotations
 
 from dataclasses import fields
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -124,17 +125,24 @@ def of_lease(world: World, domain: Domain) -> bytes | None:
     if lease is None:
         return None
     said = {name: getattr(lease, name) for name in OF_LEASE}
-    return pack({**said, "until": lease.until.value, "job": "" if lease.job is None else lease.job.name})
+    return pack(
+        {
+            **said,
+            "ttl_s": lease.expires_s - lease.since_s,
+            "until": lease.until.value,
+            "job": "" if lease.job is None else lease.job.name,
+        }
+    )
 
 
 def restore_lease(world: World, domain: Domain, data: bytes) -> None:
     """Enter the lease of a domain from its record. A job has some time to be joined again; connections have ended."""
     said = unpack(data)
-    name, now_s = said.pop("job"), world.now()
+    name, ttl_s, now_s = said.pop("job"), said.pop("ttl_s", inf), world.now()
     said["until"] = until = Until(said["until"])
     said["since_s"] = since_s = min(said["since_s"], now_s)  # after a start of the host its clock begins anew
     job = world.jobs.restored(said["uid"], name, said["pid"], said["client"], since_s) if name else None
-    lease = Lease(domain.domid, domain.generation, job=job, **said)
+    lease = Lease(domain.domid, domain.generation, job=job, expires_s=since_s + ttl_s, **said)
     if until is not Until.DESTROYED:
         lease.ends_s = now_s + REJOIN_S if until is Until.JOB else now_s
     world.leases.enter(lease)

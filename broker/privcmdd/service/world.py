@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from privcmdd.model.errors import ModelError, Unanswered
@@ -18,7 +19,7 @@ from privcmdd.service.holds import Holds
 from privcmdd.service.jobs import Jobs
 from privcmdd.service.jobs import sees as sees_job
 from privcmdd.service.lasting import LastingDescriptors
-from privcmdd.service.leases import Leases
+from privcmdd.service.leases import Leases, Until
 from privcmdd.service.sequence import Sequence
 from privcmdd.wire.messages import notification
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from privcmdd.service.findings import Finding
     from privcmdd.service.keeping import Line
     from privcmdd.service.processes import Spaces
-    from privcmdd.service.session import Residence, Session
+    from privcmdd.service.session import Job, Residence, Session
     from privcmdd.service.settings import Settings
 
 FRAMES_PER_MIB: Final = 256
@@ -87,6 +88,7 @@ class World:
         destroyed: When each dying domain began to die, by domid, until who keeps it is found.
         now: Returns the time in seconds.
         passing_on: Whether it ends because another broker takes over.
+        hang_up: Ends the connection of a client soon, for a reason; the server sets it.
         pass_on: Begins to pass everything on to a process. Returns the descriptor that it is passed on through; raises
             ModelError.
     """
@@ -137,6 +139,7 @@ class World:
         self.has_machine = False
         self.draining = False
         self.passing_on = False
+        self.hang_up: Callable[[Session, str], None] = lambda _session, _why: None
         self.pass_on: Callable[[int], tuple[int, ...]] = refuse_to_pass_on
         self.destroyed: dict[int, float] = {}
         self.now = now
@@ -167,6 +170,31 @@ class World:
             ModelError: EDQUOT.
         """
         return self.spaces.of(session, self.settings.space, self.settings.limits.slice_frames)
+
+    def join_job(self, session: Session, name: str) -> None:
+        """Have a connection belong to a job, which need not wait any more for its clients to come back.
+
+        Raises:
+            ModelError: EBUSY.
+        """
+        self.jobs.join(session, name, self.now())
+        self.leases.end(lambda lease: lease.job is session.job and lease.until is Until.JOB, inf)
+
+    def leave_job(self, session: Session) -> None:
+        """Take a connection that ends out of its job. What was made for it, or for a job that ends, is over."""
+        number = session.number
+        self.leases.end(lambda lease: lease.until is Until.CONNECTION and lease.connection == number, self.now())
+        job = self.jobs.leave(session)
+        if job is not None:
+            self.end_job(job)
+
+    def end_job(self, job: Job) -> None:
+        """End a job: what was made for it is over, and its findings and rules are forgotten."""
+        self.jobs.end(job)
+        self.leases.end(lambda lease: lease.job is job and lease.until is Until.JOB, self.now())
+        self.findings.end(job)
+        if self.injections is not None:
+            self.injections.end(job)
 
     def count(self, session: Session, refusal: Exception) -> None:
         """Count a refusal if there is no such operation here, for people who wonder why a program fails."""

@@ -881,6 +881,8 @@ def domain_create(
     ranges: Sequence[tuple[int, int]] | None = None,
     dom: int | None = None,
     name: str | None = None,
+    until: str | None = None,
+    ttl_s: int | None = None,
 ) -> Call[int]:
     """Make a domain, its memory populated.
 
@@ -890,14 +892,17 @@ def domain_create(
         ranges: Frames to populate; all from 0 to max_pages when left out.
         dom: Its domain id; a free one when left out.
         name: A name for people.
+        until: What it is destroyed with, or destroyed for domain.destroy alone; when left out, the job of the caller,
+            and destroyed for a caller without a job. One of "connection", "job", "destroyed".
+        ttl_s: After how long it is destroyed in any case; never when left out.
 
     Returns:
         Its domain id.
 
     Raises:
         PrivcmdError:
-            EINVAL: dom is a number that Xen keeps for itself, ranges overlap, or a range begins past the last frame
-                that a domain may have.
+            EINVAL: until is job and the caller has none, dom is a number that Xen keeps for itself, ranges overlap, or
+                a range begins past the last frame that a domain may have.
             EEXIST: the domain id is taken.
             ENOMEM: more frames than max_pages, than are free, or than a memory file may hold; or too many domains.
             EPERM: the caller does not have the right to administer the domain.
@@ -908,7 +913,13 @@ def domain_create(
         {
             "kind": kind,
             "max_pages": max_pages,
-            **given(ranges=None if ranges is None else as_maps(ranges, "gfn", "npages"), dom=dom, name=name),
+            **given(
+                ranges=None if ranges is None else as_maps(ranges, "gfn", "npages"),
+                dom=dom,
+                name=name,
+                until=until,
+                ttl_s=ttl_s,
+            ),
         },
         lambda answer, _: answer["dom"],
     )
@@ -1248,3 +1259,27 @@ def jobs() -> Call[list[JobRow]]:
         A `JobRow` each, in the order in which they were made.
     """
     return Call("job.list", {}, lambda answer, _: [pick(JobRow, row) for row in answer["jobs"]])
+
+
+def evict(*, connection: int | None = None, job: str | None = None, uid: int | None = None) -> Call[dict[str, Any]]:
+    """End a connection, a job, or all connections and jobs of a uid, and what was made for them.
+
+    The connections are closed without a further answer, and before the next request of the caller is done they hold
+    nothing any more. A domain that was made until it is destroyed stays.
+
+    Args:
+        connection: The connection of this number.
+        job: The job of this name, of the uid that is given, or else of the caller's.
+        uid: Whose job it is; without job and connection: all that this uid has connected.
+
+    Returns:
+        The answer as it comes: ``connections``, ``jobs``, ``doms``.
+
+    Raises:
+        PrivcmdError:
+            EPERM: it belongs to another uid, and the caller may not administer all domains; or the caller is in a job,
+                and it belongs to another one or to none.
+            ESRCH: there is no such connection or job.
+            EINVAL: none of the three is given, or a connection and one of the others.
+    """
+    return Call("evict", given(connection=connection, job=job, uid=uid), whole)

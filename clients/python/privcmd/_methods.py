@@ -51,6 +51,7 @@ class Methods:
     findings: Final = blocking(calls.findings)
     clear_findings: Final = blocking(calls.clear_findings)
     jobs: Final = blocking(calls.jobs)
+    evict: Final = blocking(calls.evict)
 
 
 class Events(BlockingGroup):
@@ -130,6 +131,7 @@ class AsyncMethods:
     findings: Final = awaiting(calls.findings)
     clear_findings: Final = awaiting(calls.clear_findings)
     jobs: Final = awaiting(calls.jobs)
+    evict: Final = awaiting(calls.evict)
 
 
 class AsyncEvents(AwaitingGroup):

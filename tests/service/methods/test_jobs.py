@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from privcmdd.model.errors import ModelError
-from support.desk import BASE, OTHER, ROOT, USER, Desk, Refused
+from privcmdd.service.settings import AccessRule
+from support.desk import BASE, OTHER, ROOT, USER, Desk, Refused, settings
+from support.keeping import MemoryStore, after_crash
 
 if TYPE_CHECKING:
     from privcmdd.service.session import Session
@@ -130,7 +132,7 @@ def test_whose_a_domain_is() -> None:
     desk.now_s += 90
     assert desk.call(session, "domain.info", dom=dom)["lease"] == {
         "uid": USER, "pid": 1, "client": "ci", "job": "ci", "connection": session.number, "method": "domain.create",
-        "request": 2, "age_s": 90, "until": "job",
+        "request": 2, "age_s": 90, "until": "job", "ttl_s": None,
     }  # fmt: skip
     loose = desk.domain(desk.connect())
     assert desk.call(session, "domain.info", dom=loose)["lease"]["until"] == "destroyed"
@@ -154,3 +156,142 @@ def test_the_end_of_a_job_that_cannot_be_kept_comes_later(monkeypatch: pytest.Mo
     assert doms(desk) == [1]
     desk.now_s += 2
     assert doms(desk) == []
+
+
+def test_a_domain_may_belong_to_a_connection() -> None:
+    """It goes with the connection that made it, in a job and in none."""
+    desk = Desk()
+    member_of, loose, other = member(desk, "ci"), desk.connect(), member(desk, "ci")
+    made = [desk.domain(one, until="connection") for one in (member_of, loose)]
+    desk.broker.disconnect(member_of)
+    assert doms(desk) == made[1:]
+    desk.broker.disconnect(loose)
+    assert doms(desk) == []
+    assert jobs(desk, other) == [(USER, "ci", 1, [])]
+
+
+def test_a_domain_of_a_job_may_stay() -> None:
+    """With until=destroyed it outlives the job; until=job without a job is EINVAL, and makes nothing."""
+    desk = Desk()
+    session = member(desk, "ci")
+    dom = desk.domain(session, until="destroyed")
+    desk.broker.disconnect(session)
+    assert doms(desk) == [dom]
+    with pytest.raises(Refused, match="belongs to none") as refused:
+        desk.domain(desk.connect(), until="job")
+    assert (refused.value.errno, doms(desk)) == (errno.EINVAL, [dom])
+
+
+def test_a_domain_may_have_a_time_to_live() -> None:
+    """It is destroyed when its time has passed, and with its job before; what is left of it can be asked for."""
+    desk = Desk()
+    job, loose = member(desk, "ci"), desk.connect()
+    first, second, third = desk.domain(job, ttl_s=10), desk.domain(loose, ttl_s=20), desk.domain(job, ttl_s=99)
+    desk.now_s += 9.5
+    assert desk.call(loose, "domain.info", dom=first)["lease"]["ttl_s"] == 1
+    desk.now_s += 0.5
+    assert doms(desk) == [second, third]
+    desk.broker.disconnect(job)
+    assert doms(desk) == [second]
+    desk.now_s += 10
+    assert doms(desk) == []
+
+
+def test_a_lease_that_is_over_needs_no_request() -> None:
+    """Without any request the broker destroys the domain, and gives all of it back."""
+    desk = Desk()
+    session = desk.connect()
+    desk.domain(session, ttl_s=10)
+    free = desk.broker.world.machine.frames.n_free
+    desk.now_s += 10
+    for _ in desk.broker.expire():
+        pass
+    assert not desk.broker.world.machine.domains
+    assert desk.broker.world.machine.frames.n_free == free + 64
+
+
+def test_a_time_to_live_outlives_the_broker() -> None:
+    """It goes on where it was."""
+    store = MemoryStore()
+    desk = Desk(store=store)
+    dom = desk.domain(desk.connect(), ttl_s=100)
+    after = after_crash(desk, store)
+    after.now_s = 60
+    root = after.connect(ROOT)
+    assert after.call(root, "domain.info", dom=dom)["lease"]["ttl_s"] == 40
+    after.now_s = 100
+    assert doms(after) == []
+
+
+def test_what_is_evicted_ends() -> None:
+    """A connection; a job with its domains; all that a uid has connected: each closed, the caller's own left out."""
+    desk = Desk()
+    root, loose, (one, two) = desk.connect(ROOT), desk.connect(), (member(desk, "a"), member(desk, "b"))
+    stays, first, second = desk.domain(loose), desk.domain(one), desk.domain(two)
+
+    assert desk.call(root, "evict", connection=loose.number) == {"connections": 1, "jobs": 0, "doms": []}
+    assert [session for session, _ in desk.evicted] == [loose]
+    assert desk.evicted.pop()[1] == "process 1 of uid 0 has evicted it"
+    desk.broker.disconnect(loose)
+    assert desk.call(root, "evict", job="a", uid=USER) == {"connections": 1, "jobs": 1, "doms": [first]}
+    assert (doms(desk), [session for session, _ in desk.evicted]) == ([stays, second], [one])
+    desk.broker.disconnect(one)
+    assert desk.call(two, "evict", job="b") == {"connections": 0, "jobs": 1, "doms": [second]}
+    assert desk.call(root, "evict", uid=USER) == {"connections": 1, "jobs": 0, "doms": []}
+    assert doms(desk) == [stays]
+    desk.broker.check()
+
+
+def test_a_job_whose_name_comes_again_while_it_is_evicted_is_another_one() -> None:
+    """Connections of the evicted job that have not ended yet take nothing from it."""
+    desk = Desk()
+    root, old = desk.connect(ROOT), member(desk, "ci")
+    desk.call(root, "evict", job="ci", uid=USER)
+    new = member(desk, "ci")
+    dom = desk.domain(new)
+    desk.broker.disconnect(old)
+    assert (doms(desk), jobs(desk, new)) == ([dom], [(USER, "ci", 1, [dom])])
+
+
+@pytest.mark.parametrize(
+    ("params", "name"),
+    [
+        ({"uid": OTHER}, "EPERM"),
+        ({"job": "theirs", "uid": OTHER}, "EPERM"),
+        ({"job": "none such", "uid": OTHER}, "EPERM"),
+        ({"job": "none such"}, "ESRCH"),
+        ({"connection": 99}, "ESRCH"),
+        ({}, "EINVAL"),
+        ({"connection": 1, "uid": USER}, "EINVAL"),
+        ({"job": "ours"}, None),
+        ({"uid": USER}, None),
+    ],
+    ids=str,
+)
+def test_who_may_evict_whom(params: dict[str, Any], name: str | None) -> None:
+    """One's own uid's; who may administer all domains, anybody's. A refusal ends nothing."""
+    desk = Desk(settings(access=(AccessRule("admin", uids=(ROOT,)),)))
+    user = desk.connect()
+    theirs = member(desk, "theirs", OTHER)
+    member(desk, "ours")
+    if name is None:
+        assert desk.call(user, "evict", **params)["connections"] == 1
+        return
+    with pytest.raises(Refused) as refused:
+        desk.call(user, "evict", **params)
+    assert refused.value.name == name
+    with pytest.raises(Refused, match="administer all domains"):
+        desk.call(user, "evict", connection=theirs.number)
+    assert desk.evicted == []
+
+
+def test_a_job_evicts_itself_alone() -> None:
+    """Who belongs to a job may end what belongs to it, and nothing else, whatever its rights."""
+    desk = Desk()
+    one, two, other, loose = member(desk, "a"), member(desk, "a"), member(desk, "b"), desk.connect()
+    for params in ({"job": "b"}, {"connection": other.number}, {"connection": loose.number}, {"uid": USER}):
+        with pytest.raises(Refused, match="belongs to job 'a'") as refused:
+            desk.call(one, "evict", **params)
+        assert refused.value.name == "EPERM"
+    assert desk.call(one, "evict", connection=two.number)["connections"] == 1
+    assert desk.call(one, "evict", job="a")["jobs"] == 1

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The methods of the protocol: one file for each file of ``wire/table``, by the same name.
 
-``conversation`` and ``jobs`` need no machine. All other methods need it, and numpy with it: only ``machinery`` imports
-them.
+``conversation`` needs no machine. All other methods need it, and numpy with it: only ``machinery`` imports them.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from privcmdd.service.methods import conversation, jobs
+from privcmdd.service.methods import conversation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from privcmdd.wire.messages import BadRequest, Request
     from privcmdd.wire.methods import Method
 
-AT_ONCE: Final[Mapping[str, Handler]] = {**conversation.HANDLERS, **jobs.HANDLERS}
+AT_ONCE: Final[Mapping[str, Handler]] = conversation.HANDLERS
 """The methods that need no machine."""
 
 
@@ -59,7 +58,7 @@ class Machinery:
     handlers: Mapping[str, Handler]
     leave: tuple[Callable[[World, Session], None], ...]
     inject: Callable[[World, Injections, Session, Method, Handler, dict[str, Any]], Generator[Pause, None, Any]]
-    carry_out: Callable[[World, Session], None]
+    carry_out: Callable[[World, Session | None], None]
     find_zombies: Callable[[World], None]
     end_leases: Callable[[World], None]
     look: Callable[[World, Session, Request | BadRequest], None]
@@ -93,12 +92,13 @@ def machinery() -> Machinery:
         gntalloc,
         gntdev,
         guests,
+        jobs,
         privcmd,
         spaces,
         stats,
     )
 
-    rooms = (stats, spaces, privcmd, gntdev, gntalloc, evtchn, domains, guests, faults, findings)
+    rooms = (stats, spaces, privcmd, gntdev, gntalloc, evtchn, domains, guests, faults, findings, jobs)
     return Machinery(
         machine=Machine,
         spaces=processes.Spaces,

@@ -6,13 +6,11 @@ from __future__ import annotations
 import errno
 from dataclasses import asdict
 from functools import lru_cache
-from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from privcmdd import __version__
 from privcmdd.model.errors import ModelError
 from privcmdd.service.keeping import FORM
-from privcmdd.service.leases import Until
 from privcmdd.service.reply import Packed, WithDescriptors, encoded
 from privcmdd.service.sequence import Numbers
 from privcmdd.wire.methods import FEATURES, PROTOCOL, TOPICS
@@ -40,8 +38,7 @@ def hello(world: World, session: Session, params: Params) -> Params:
     session.numbers = Numbers(world.sequence) if "seq" in session.features else None
     session.client_name = params["client"]
     if params["job"]:
-        world.jobs.join(session, params["job"], world.now())
-        world.leases.end(lambda lease: lease.job is session.job and lease.until is Until.JOB, inf)
+        world.join_job(session, params["job"])
     return {
         "protocol": PROTOCOL,
         "features": sorted(session.features),

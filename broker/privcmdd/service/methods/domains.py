@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import errno
+from math import ceil, inf
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from privcmdd.model.errors import ModelError
 from privcmdd.model.machine import lifecycle, paging
 from privcmdd.model.machine import memory as reservation
 from privcmdd.model.machine.domain import Domain, DomainKind
 from privcmdd.model.units import DOMID_IO, PAGE_SIZE
 from privcmdd.service.detect import taken
 from privcmdd.service.domain_files import make_domain
+from privcmdd.service.leases import Until
 from privcmdd.service.machine_files import file_of, size_pages
 from privcmdd.service.methods.privcmd import check_counts, errors_like
 from privcmdd.service.reply import WithDescriptors
@@ -33,7 +37,14 @@ def create(world: World, session: Session, params: Params) -> Params:
     session.check("admin", params["dom"])
     ranges = params["ranges"] and [(row["gfn"], row["npages"]) for row in params["ranges"]]
     kind, max_pages = DomainKind(params["kind"]), params["max_pages"]
-    domain = make_domain(world, session, kind, max_pages, ranges, params["dom"], params["name"])
+    until = None if params["until"] is None else Until(params["until"])
+    if until is Until.JOB and session.job is None:
+        raise ModelError(
+            errno.EINVAL, "until is job, and this connection belongs to none: hello joins one", key="until"
+        )
+    domain = make_domain(
+        world, session, kind, max_pages, ranges, params["dom"], params["name"], until=until, ttl_s=params["ttl_s"]
+    )
     return {"dom": domain.domid, "tot_pages": domain.tot_pages}
 
 
@@ -154,6 +165,7 @@ def lease(world: World, domain: Domain) -> Params | None:
         "request": held.request,
         "age_s": int(world.now() - held.since_s),
         "until": held.until,
+        "ttl_s": None if held.expires_s == inf else max(0, ceil(held.expires_s - world.now())),
     }
 
 

@@ -101,6 +101,7 @@ LEASE: Final = Field(
         Field("request", "int", "the number of that request within its connection, from 1 on"),
         Field("age_s", "int", "how long ago that was", unit="s"),
         Field("until", "str", "what it is destroyed with: connection or job; or destroyed, by domain.destroy only"),
+        Field("ttl_s", "int", "after how long it is destroyed in any case; nil for never", nullable=True, unit="s"),
     ),
 )
 

@@ -43,12 +43,22 @@ ROWS: Final = (
             ),
             Param("dom", "domid", "its domain id; a free one when left out", None),
             Param("name", "str", "a name for people", ""),
+            Param(
+                "until",
+                "enum",
+                "what it is destroyed with, or destroyed for domain.destroy alone; when left out, the job of the "
+                "caller, and destroyed for a caller without a job",
+                None,
+                "",
+                ("connection", "job", "destroyed"),
+            ),
+            Param("ttl_s", "u32", "after how long it is destroyed in any case; never when left out", None, "s"),
         ),
         (Field("dom", "int", "its domain id"), Field("tot_pages", "int", "frames populated", unit="pages")),
         "admin",
         {
-            "EINVAL": "dom is a number that Xen keeps for itself, ranges overlap, or a range begins past the last "
-            "frame that a domain may have",
+            "EINVAL": "until is job and the caller has none, dom is a number that Xen keeps for itself, ranges "
+            "overlap, or a range begins past the last frame that a domain may have",
             "EEXIST": "the domain id is taken",
             "ENOMEM": "more frames than max_pages, than are free, or than a memory file may hold; or too many domains",
             "EPERM": NO_ADMIN,
