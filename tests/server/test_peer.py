@@ -353,7 +353,7 @@ def test_a_domain_is_destroyed_when_its_time_has_passed() -> None:
     with Process() as process, process.ready().client() as client, process.client() as maker:
         client.call("subscribe", topics=["domain"])
         maker.call("domain.create", kind="hvm", max_pages=16, dom=1, ttl_s=1)
-        states = []
+        states: list[str] = []
         while not states or states[-1] != "gone":
             _, topic, (body,) = client.message()
             states.append(body["state"])
