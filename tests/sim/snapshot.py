@@ -34,6 +34,7 @@ BESIDE: Final = {
         "findings",
     },
     "Session": {"n_requests", "method", "access", "recent"},
+    "Lease": {"request"},
     "AddressSpace": {"maker", "_next_object"},
     "VmMap": {"_asked", "_span_asked", "generation"},
     "Turnstile": {"_uncontended"},

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from privcmdd.model.errors import ModelError
 from privcmdd.model.machine import lifecycle
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from privcmdd.model.machine.records import GrantTable, Traits
     from privcmdd.service.session import Session
     from privcmdd.service.world import World
+
+NOT_MADE: Final = -1
+"""The generation of a domain that is not there yet."""
 
 
 def make_domain(
@@ -57,29 +60,31 @@ def make_domain(
     """
     machine, backing = world.machine, world.backing
     domid = lifecycle.free_domid(machine, wanted)
-    backing.create(domid, lifecycle.file_pages(machine, max_pages, n_spill))
-    try:
-        domain = lifecycle.create(
-            machine, kind, max_pages, ranges, domid, name, n_spill=n_spill, traits=traits, grants=grants
-        )
-    except BaseException:
-        backing.close(domid)
-        raise
-    lease = lease_of(domain, session, world.now())
+    lease = lease_of(domid, session, world.now())
     if until is not None:
         lease.until = until
     if ttl_s is not None:
         lease.expires_s = lease.since_s + ttl_s
-    world.leases.enter(lease)
+    backing.create(domid, lifecycle.file_pages(machine, max_pages, n_spill))
+    try:
+        world.leases.enter(lease)  # before the domain is there: nothing may fail when it is
+        domain = lifecycle.create(
+            machine, kind, max_pages, ranges, domid, name, n_spill=n_spill, traits=traits, grants=grants
+        )
+    except BaseException:
+        world.leases.forget(domid)
+        backing.close(domid)
+        raise
+    lease.generation = domain.generation
     return domain
 
 
-def lease_of(domain: Domain, session: Session, now_s: float) -> Lease:
-    """The lease of a domain that a client's current request has made: it ends with the client's job, if it has one."""
+def lease_of(domid: int, session: Session, now_s: float) -> Lease:
+    """The lease of a domain that a client's current request makes: it ends with the client's job, if it has one."""
     identity = session.identity
     return Lease(
-        domain.domid,
-        domain.generation,
+        domid,
+        NOT_MADE,
         identity.uid,
         identity.pid,
         session.client_name,
