@@ -40,10 +40,11 @@ evicts anybody. The broker keeps room for administrators, so that they can conne
 def _jobs(parsed: argparse.Namespace) -> int:
     with client_of(parsed) as client:
         jobs = client.jobs()
-    headings = ("job", "uid", "pid", "client", "since", "connections", "requests", "domains")
+    headings = ("job", "uid", "pid", "client", "since", "connections", "requests", "spaces", "frames", "domains")
     rows = [
         (
-            job.job, job.uid, job.pid, job.client or "-", output.since(job.age_s), job.connections, job.requests,
+            job.job, job.uid, job.pid, job.client or "-", output.since(job.age_s), job.connections,
+            job.requests, job.spaces, job.frames,
             ",".join(map(str, job.doms)) or "-",
         )
         for job in jobs

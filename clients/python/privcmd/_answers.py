@@ -301,6 +301,8 @@ class JobRow:
         age_s: How long ago it was made.
         connections: Its connections.
         requests: Requests of all connections that it has had.
+        spaces: Address spaces of its processes.
+        frames: Frames that these have mapped (pages).
         doms: The domains that were made in it.
     """
 
@@ -311,4 +313,6 @@ class JobRow:
     age_s: int
     connections: int
     requests: int
+    spaces: int
+    frames: int
     doms: list[int]

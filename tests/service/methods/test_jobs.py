@@ -124,6 +124,21 @@ def test_a_name_that_a_terminal_would_obey_is_refused(name: str) -> None:
     assert refused.value.errno == errno.EINVAL
 
 
+def test_what_a_job_uses_is_told() -> None:
+    """Requests of all its connections, its address spaces and the frames that these have mapped; nothing of others'."""
+    desk = Desk()
+    one, two, loose = member(desk, "a"), member(desk, "b"), desk.connect()
+    dom = desk.domain(loose)
+    for session, n in ((one, 3), (loose, 5)):
+        desk.reserve(session, n)
+        desk.call(session, "privcmd.mmapbatch_v2", dom=dom, addr=BASE, arr=[*range(n)])
+
+    rows = desk.call(desk.connect(ROOT), "job.list")["jobs"]
+    told = [(row["job"], row["requests"], row["spaces"], row["frames"]) for row in rows]
+    assert told == [("a", 3, 1, 3), ("b", 1, 0, 0)]
+    desk.broker.disconnect(two)
+
+
 def test_whose_a_domain_is() -> None:
     """domain.info names the client, its job and the request that made it, since when, and until when it is there."""
     desk = Desk()

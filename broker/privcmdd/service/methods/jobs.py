@@ -12,6 +12,7 @@ from privcmdd.service.jobs import sees
 from privcmdd.service.leases import Until
 
 if TYPE_CHECKING:
+    from privcmdd.model.mm.space import AddressSpace
     from privcmdd.service.session import Job, Session
     from privcmdd.service.world import World
 
@@ -20,10 +21,20 @@ if TYPE_CHECKING:
 
 def listed(world: World, session: Session, _: Params) -> Params:
     """``job.list``: the jobs that the client may see."""
-    return {"jobs": [row(world, job) for job in world.jobs if sees(session, job.uid, job)]}
+    doms: dict[Job | None, list[int]] = {}
+    for lease in world.leases:
+        doms.setdefault(lease.job, []).append(lease.domid)
+    spaces: dict[Job | None, list[AddressSpace]] = {}
+    for residence in world.spaces.residences():
+        spaces.setdefault(residence.job, []).append(residence.space)
+    return {
+        "jobs": [
+            row(world, job, doms.get(job, []), spaces.get(job, [])) for job in world.jobs if sees(session, job.uid, job)
+        ]
+    }
 
 
-def row(world: World, job: Job) -> Params:
+def row(world: World, job: Job, doms: list[int], spaces: list[AddressSpace]) -> Params:
     """A job as ``job.list`` answers it."""
     return {
         "uid": job.uid,
@@ -33,7 +44,9 @@ def row(world: World, job: Job) -> Params:
         "age_s": int(world.now() - job.since_s),
         "connections": len(job.sessions),
         "requests": job.n_requests + sum(world.sessions[number].n_requests for number in job.sessions),
-        "doms": sorted(lease.domid for lease in world.leases if lease.job is job),
+        "spaces": len(spaces),
+        "frames": sum(space.pmap.n_present for space in spaces),
+        "doms": sorted(doms),
     }
 
 

@@ -23,6 +23,8 @@ ROWS: Final = (
                     Field("age_s", "int", "how long ago it was made", unit="s"),
                     Field("connections", "int", "its connections"),
                     Field("requests", "int", "requests of all connections that it has had"),
+                    Field("spaces", "int", "address spaces of its processes"),
+                    Field("frames", "int", "frames that these have mapped", unit="pages"),
                     Field("doms", "ints", "the domains that were made in it"),
                 ),
             ),
