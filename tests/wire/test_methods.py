@@ -308,6 +308,15 @@ def test_an_error_shows_as_much_of_a_value_as_fits() -> None:
     assert refused(METHODS["ping"], {longest + "k": 1}).text.startswith("'kkk")
 
 
+def test_an_error_says_what_came_and_what_there_is() -> None:
+    """Of a list or a map how many, of a bin how long; of an unknown key all keys that a method takes."""
+    assert errors_of("u32", [1, 2]).text.startswith("key: an array of 2; ")
+    assert errors_of("u32", {"a": 1}).text.startswith("key: a map of 1; ")
+    assert errors_of("u32", b"abc").text.startswith("key: a bin of 3 bytes; ")
+    known = ", ".join(param.name for param in BATCH.params)
+    assert refused(BATCH, {**GOOD, "x": 1}).text == f"x: unknown key; {BATCH.name} takes {known}"
+
+
 def test_errors_show_values_shortly() -> None:
     """However large the value, the sentence stays one line that can be read."""
     values: tuple[object, ...] = ("x" * 4096, b"x" * 4096, [[]] * 4096, {str(i): i for i in range(4096)})

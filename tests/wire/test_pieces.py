@@ -7,10 +7,11 @@ import struct
 from collections.abc import Callable
 from itertools import pairwise
 
+import msgpack
 import pytest
 
 from privcmdd.wire import limits
-from privcmdd.wire.codec import CodecError, Scanner
+from privcmdd.wire.codec import CodecError, Scanner, decode
 from privcmdd.wire.connection import Connection, ProtocolError
 from support.bombs import ARRAY16, ARRAY32, BOMBS, MAP16, MAP32
 
@@ -143,3 +144,40 @@ def test_a_bomb_is_the_same_wherever_it_is_cut(name: str) -> None:
         assert [isinstance(event, ProtocolError) for event in events] == [False, True]
         assert isinstance(events[1], ProtocolError)
         assert events[1].reason == reason
+
+
+LENGTHS = (0, 1, 15, 16, 31, 32, 255, 256, 257, 1000, 4096)
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+def test_every_head_is_read_as_msgpack_writes_it(n: int) -> None:
+    """Texts, bins, arrays and maps on either side of each length at which the head changes: the same end and value."""
+    for value in ("x" * n, bytes(n), [0] * n, {str(i): 0 for i in range(n // 2)}):
+        data = msgpack.packb(value)
+
+        assert Scanner().scan(data + b"\0", 0) == len(data)
+        assert decode(data) == value
+
+
+@pytest.mark.parametrize("code", [b"\xd9", b"\xda", b"\xdb", b"\xc4", b"\xc5", b"\xc6", ARRAY16, ARRAY32, MAP16, MAP32])
+def test_a_head_may_be_longer_than_it_must(code: bytes) -> None:
+    """Each size of a length field says three, and three values or bytes follow."""
+    size = {b"\xd9": 1, b"\xc4": 1, ARRAY32: 4, MAP32: 4, b"\xdb": 4, b"\xc6": 4}.get(code, 2)
+    body = b"\xa1a\0\xa1b\0\xa1c\0" if code in (MAP16, MAP32) else b"abc" if code < ARRAY16 else b"\1\2\3"
+    data = code + (3).to_bytes(size, "big") + body
+
+    assert ends(data + b"\0", pieces(data)) == [-1] * (len(data) - 1) + [len(data)]
+    decode(data)
+
+
+@pytest.mark.parametrize("code", range(256))
+def test_every_first_byte_is_taken_or_refused(code: int) -> None:
+    """Nothing but ``CodecError`` comes of any, and its text says what the byte stands for."""
+    refused = code == 0xC1 or 0xC7 <= code <= 0xCB or 0xD4 <= code <= 0xD8
+    try:
+        Scanner().scan(bytes((code,)) + bytes(64), 0)
+    except CodecError as error:
+        assert refused, error.text
+        assert error.reason == "type"
+    else:
+        assert not refused
