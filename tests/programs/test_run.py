@@ -210,8 +210,9 @@ def test_processes_of_a_run_belong_to_its_job(broker: PrivateBroker, client: Cli
 
 
 def test_nothing_of_a_killed_run_stays(broker: PrivateBroker, client: Client) -> None:
-    """The domain that was made for it is gone when who waited for it looks, however it ended."""
-    words = command("--socket", broker.path, "--no-xenstore", "--domain", "pv:1M", "--", "cat")
+    """The domain that was made for it is gone when who waited for it looks, though its program goes on."""
+    opens = ("sh", "-c", "exec 3< /dev/xen/privcmd; exec cat")
+    words = command("--socket", broker.path, "--no-xenstore", "--domain", "pv:1M", "--", *opens)
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as doomed:
         assert doomed.stdin is not None
         assert doomed.stdout is not None

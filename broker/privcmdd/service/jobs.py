@@ -2,8 +2,8 @@
 """Jobs: connections of one uid that belong together, as the processes of one CI job do.
 
 A connection joins a job by its name in ``hello``, which makes the job if there is none of that name. Names are a uid's
-own: two uids may have jobs of one name, which have nothing in common. A job ends with its last connection, and what was
-made for it ends with the job.
+own: two uids may have jobs of one name, which have nothing in common. A job ends with its last connection, or with the
+one that leads it, as a session of a terminal does, and what was made for it ends with the job.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Jobs:
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
 
-    def join(self, session: Session, name: str, now_s: float) -> None:
-        """Have a connection belong to the job of its uid that has this name.
+    def join(self, session: Session, name: str, now_s: float, *, leads: bool) -> None:
+        """Have a connection belong to the job of its uid that has this name, and lead it if it makes it.
 
         Raises:
             ModelError: EBUSY, it belongs to another job.
@@ -45,6 +45,7 @@ class Jobs:
         job = self._jobs.get((uid, name))
         if job is None:
             job = Job(uid, name, session.identity.pid, session.client_name, now_s)
+            job.leader = session.number if leads else None
             self._jobs[uid, name] = job
         job.sessions.add(session.number)
         session.job = job
@@ -60,13 +61,13 @@ class Jobs:
             del self._jobs[job.uid, job.name]
 
     def leave(self, session: Session) -> Job | None:
-        """Take a connection that ends out of its job. Returns the job if it has no connection any more."""
+        """Take a connection that ends out of its job. Returns the job if it ends with it."""
         job = session.job
         if job is None:
             return None
         job.sessions.discard(session.number)
         job.n_requests += session.n_requests
-        return None if job.sessions or job.ended else job
+        return None if (job.sessions and job.leader != session.number) or job.ended else job
 
 
 def sees(session: Session, uid: int, job: Job | None) -> bool:

@@ -123,6 +123,7 @@ class Job:
         client: The name that this process gave itself.
         since_s: When it was made.
         sessions: The numbers of its connections.
+        leader: The number of the connection that it ends with; None: it ends with its last one.
         ended: Whether its last connection has ended.
         n_requests: Number of requests of those connections of it that have ended.
     """
@@ -133,6 +134,7 @@ class Job:
     client: str
     since_s: float
     sessions: set[int] = field(default_factory=set)
+    leader: int | None = None
     ended: bool = False
     n_requests: int = 0
 

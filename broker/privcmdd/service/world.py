@@ -171,13 +171,13 @@ class World:
         """
         return self.spaces.of(session, self.settings.space, self.settings.limits.slice_frames)
 
-    def join_job(self, session: Session, name: str) -> None:
+    def join_job(self, session: Session, name: str, *, leads: bool) -> None:
         """Have a connection belong to a job, which need not wait any more for its clients to come back.
 
         Raises:
             ModelError: EBUSY.
         """
-        self.jobs.join(session, name, self.now())
+        self.jobs.join(session, name, self.now(), leads=leads)
         self.leases.end(lambda lease: lease.job is session.job and lease.until is Until.JOB, inf)
 
     def leave_job(self, session: Session) -> None:
@@ -186,6 +186,8 @@ class World:
         self.leases.end(lambda lease: lease.until is Until.CONNECTION and lease.connection == number, self.now())
         job = self.jobs.leave(session)
         if job is not None:
+            for other in job.sessions:
+                self.hang_up(self.sessions[other], "the connection that led its job has ended")
             self.end_job(job)
 
     def end_job(self, job: Job) -> None:

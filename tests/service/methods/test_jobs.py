@@ -71,6 +71,20 @@ def test_a_domain_of_a_job_that_others_map_is_dying() -> None:
     assert doms(desk) == []
 
 
+def test_a_job_that_is_led_ends_with_its_leader() -> None:
+    """However many others belong to it: these are closed. Who joins a job that is there does not lead it."""
+    desk = Desk()
+    leader, other = desk.connect(), desk.connect()
+    for session in (leader, other):
+        desk.call(session, "hello", job="ci", leads=True)
+    dom, third = desk.domain(other), member(desk, "ci")
+    desk.broker.disconnect(other)
+    assert (doms(desk), desk.evicted) == ([dom], [])
+    desk.broker.disconnect(leader)
+    assert (doms(desk), jobs(desk, desk.connect(ROOT))) == ([], [])
+    assert [session for session, _ in desk.evicted] == [third]
+
+
 def test_jobs_of_one_name_are_two_uids_own() -> None:
     """The end of one takes nothing from the other, and neither uid sees the other's."""
     desk = Desk()

@@ -23,6 +23,12 @@ ROWS: Final = (
             Param(
                 "job", "str", "the job of its uid that the connection belongs to from now on, made if there is none", ""
             ),
+            Param(
+                "leads",
+                "bool",
+                "whether the job, if it is made now, ends with this connection, and all others of it",
+                False,
+            ),
         ),
         (
             Field("protocol", "int", "the protocol that both speak"),

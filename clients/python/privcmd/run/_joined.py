@@ -58,7 +58,7 @@ class Joined:
         self._in_session = in_session
         try:
             if job:
-                self.link.call("hello", job=job)
+                self.link.call("hello", job=job, leads=True)
             if listener is not None:
                 self.link.listeners.append(listener)
                 self.link.call("subscribe", topics=["space"])

@@ -91,7 +91,9 @@ class Standby:
             door.stack.callback(link.close)
             if self._listener is not None:
                 link.listeners.append(self._listener)
-            requests: list[tuple[str, dict[str, Any]]] = [("hello", {"job": self._job})] if self._job else []
+            requests: list[tuple[str, dict[str, Any]]] = (
+                [("hello", {"job": self._job, "leads": True})] if self._job else []
+            )
             if self._listener is not None:
                 requests.append(("subscribe", {"topics": ["space"]}))
             for dom, guest in zip(self.doms, self._guests, strict=True):
