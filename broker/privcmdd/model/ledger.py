@@ -33,6 +33,7 @@ class Slot(StrEnum):
 
 
 UNLIMITED: Final = 1 << 62
+NO_LIMITS: Final = dict.fromkeys(Slot, UNLIMITED)  # one object: each connection's account has no limits of its own
 # Looking a member of an enumeration up costs 0.1 us in Python 3.11, and every request uses these members.
 ENTRIES: Final = Slot.ENTRIES
 OBJECTS: Final = Slot.OBJECTS
@@ -68,7 +69,7 @@ class Account:
 
     def relimit(self, limits: Mapping[Slot, int]) -> None:
         """Set new limits. Use above a new limit stays; only growth is refused (as Xen does for a lowered max_mem)."""
-        self.limits = {slot: limits.get(slot, UNLIMITED) for slot in Slot}
+        self.limits = {slot: limits.get(slot, UNLIMITED) for slot in Slot} if limits else NO_LIMITS
 
     @property
     def idle(self) -> bool:

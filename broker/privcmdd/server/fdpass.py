@@ -7,6 +7,7 @@ import array
 import ctypes
 import errno
 import fcntl
+import functools
 import os
 import socket
 import struct
@@ -113,7 +114,13 @@ def identity(sock: socket.socket) -> Identity:
     """
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
     pid, uid, gid = struct.unpack("iII", credentials)
-    return Identity(uid=uid, gid=gid, groups=_groups(sock), pid=pid)
+    return Identity(uid=uid, gid=gid, groups=_shared(_groups(sock)), pid=pid)
+
+
+@functools.lru_cache(maxsize=64)
+def _shared(groups: frozenset[int]) -> frozenset[int]:
+    """One object for equal sets: most clients of a machine are in the same groups."""
+    return groups
 
 
 def _groups(sock: socket.socket) -> frozenset[int]:

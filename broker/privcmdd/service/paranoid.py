@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from privcmdd.service.world import World
     from privcmdd.wire.messages import BadRequest, Request
 
-MOST_RECENT: Final = 128  # characters that are kept of a request's method, and of its outcome
+MOST_RECENT: Final = 32  # requests of a connection that are kept
+MOST_CHARACTERS: Final = 128  # of a request's method, and of its outcome
 
 
 def breaches(world: World) -> Iterator[LawBroken]:
@@ -32,7 +33,8 @@ def look(world: World, session: Session, request: Request | BadRequest) -> None:
     """
     raised = sys.exception()
     outcome = "done" if raised is None else f"{type(raised).__name__}: {raised}"
-    session.recent.append((request.msgid, request.method[:MOST_RECENT], outcome[:MOST_RECENT]))
+    session.recent.append((request.msgid, request.method[:MOST_CHARACTERS], outcome[:MOST_CHARACTERS]))
+    del session.recent[:-MOST_RECENT]
     before, world.broken = world.broken, {}
     fresh = None
     for breach in breaches(world):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -183,7 +182,7 @@ class Session:
     numbers: Numbers | None = None
     client_name: str = ""
     closed: bool = False
-    recent: deque[tuple[int, str, str]] = field(default_factory=lambda: deque(maxlen=32))
+    recent: list[tuple[int, str, str]] = field(default_factory=list)
     n_requests: int = 0
     n_ignored: int = 0
     n_dropped: int = 0
