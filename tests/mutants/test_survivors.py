@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,3 +120,15 @@ def test_the_ends_are_told_apart(new: str, end: str, tmp_path: Path) -> None:
     with Trees(tmp_path, 1) as trees:
         change = Change(PMAP, at, at + len("del tables[number]"), new, range(1, 2))
         assert trees.judge(change, reach)[0] == end
+
+
+@pytest.mark.parametrize(("new", "end"), [("0x090", LIVED), ("0x80", KILLED)])
+@pytest.mark.skipif(shutil.which("cc") is None, reason="NOT TESTED: mutants of the C client; missing: gcc")
+def test_the_ends_are_told_apart_in_c(new: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where tests run programs under sanitizers, which take more addresses than memory."""
+    file, old = "clients/c/msgpack.c", "0x90"
+    monkeypatch.setitem(ROOMS, "clients/c", ("tests/clients/c/test_codec.py",))
+    at = (ROOT / file).read_text(encoding="utf-8").index(old)
+
+    with Trees(tmp_path, 1) as trees:
+        assert trees.judge(Change(file, at, at + len(old), new, range(1, 2)), Reach())[0] == end

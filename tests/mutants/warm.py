@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs pytest again and again, each time in a child that finds imported what no mutant is in: a second saved each time.
 
-Reads lines of JSON, a limit in seconds and pytest's arguments; answers each with pytest's exit code, or ``late``.
+Reads lines of JSON, a limit in seconds, whether memory is bounded, pytest's arguments. Answers each with its exit code,
+or ``late``.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ import trio  # noqa: F401
 MOST_BYTES = 12 << 30  # of address space: a mutant that fills memory ends there
 
 
-def child(arguments: list[str]) -> int:
+def child(arguments: list[str], *, bounded: bool) -> int:
     """Run the tests, seen by nobody, in a session of its own."""
     os.setsid()
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    if bounded:
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     nothing = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(nothing, fd)
@@ -36,13 +38,13 @@ def child(arguments: list[str]) -> int:
     return int(pytest.main(["-W", "ignore::pytest.PytestAssertRewriteWarning", *arguments]))
 
 
-def run(limit_s: float, arguments: list[str]) -> str:
+def run(limit_s: float, arguments: list[str], *, bounded: bool) -> str:
     """Run the tests in a child, and end all that it started."""
     pid = os.fork()
     if pid == 0:
         code = 70
         try:
-            code = child(arguments)
+            code = child(arguments, bounded=bounded)
         except BaseException:  # noqa: BLE001 (a child goes no further, whatever happens)
             traceback.print_exc()
         finally:
@@ -58,5 +60,5 @@ def run(limit_s: float, arguments: list[str]) -> str:
 
 if __name__ == "__main__":
     for line in sys.stdin:
-        limit_s, *arguments = json.loads(line)
-        print(run(limit_s, arguments), flush=True)
+        limit_s, bounded, *arguments = json.loads(line)
+        print(run(limit_s, arguments, bounded=bounded), flush=True)
