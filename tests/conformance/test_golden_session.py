@@ -69,8 +69,8 @@ SESSION = [
     "findings.list",
     "findings.clear",
     "job.list",
-    "evict",
     "hello",
+    "evict",
     "hand_over",  # the last: the broker ends all connections
 ]
 
@@ -87,6 +87,7 @@ OF_THIS_RUN = {
     "job.list",
     "domain.info",
     "faults.list",
+    "evict",
     "ioreq.servers",
     "guest.interrupts",
     "evtchn.list",
