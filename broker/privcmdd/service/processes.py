@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from privcmdd.model import invariants
@@ -70,11 +71,14 @@ class Spaces:
         rules = PERSONALITIES[settings.personality](self._machine.host, settings.probe, settings.merge)
         space = AddressSpace(self._last_number + 1, self._machine, account, rules, slice_frames, self.objects)
         identity = session.identity
-        restrictions = Restrictions(account)
-        residence = Residence(
-            space, rules, settings, identity.uid, identity.pid, session.client_name, restrictions, job=session.job
-        )
-        self._add(residence)
+        with ExitStack() as undo:
+            undo.callback(space.close)
+            restrictions = Restrictions(account)
+            residence = Residence(
+                space, rules, settings, identity.uid, identity.pid, session.client_name, restrictions, job=session.job
+            )
+            self._add(residence)
+            undo.pop_all()
         self.join(session, residence)
         return residence
 
@@ -103,7 +107,10 @@ class Spaces:
             ModelError: EDQUOT.
         """
         space = syscalls.fork(parent.space, self._last_number + 1)
-        try:
+        with ExitStack() as undo:
+            undo.callback(space.close)
+            restrictions = parent.restrictions.share()
+            undo.callback(restrictions.leave)
             child = Residence(
                 space,
                 parent.personality,
@@ -111,14 +118,11 @@ class Spaces:
                 parent.uid,
                 parent.pid,
                 parent.client,
-                parent.restrictions.share(),
+                restrictions,
                 job=parent.job,
             )
             self._add(child)
-        except BaseException:
-            space.close()
-            parent.restrictions.leave()
-            raise
+            undo.pop_all()
         session.forked.append(child)
         return child
 
@@ -135,7 +139,11 @@ class Spaces:
     def _add(self, residence: Residence) -> None:
         self._last_number = residence.space.number
         self._residences[residence.space.number] = residence
-        self._tell(residence, "made")
+        try:
+            self._tell(residence, "made")
+        except BaseException:
+            del self._residences[residence.space.number]
+            raise
 
     def _close(self, residence: Residence) -> None:
         space = residence.space
