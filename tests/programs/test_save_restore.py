@@ -111,7 +111,7 @@ def save(broker: PrivateBroker, driver: str, dom: int, stream: Path, *more: str)
 def restore(broker: PrivateBroker, driver: str, kind: str, max_pages: int, stream: Path) -> int:
     """Restore it; the number of the new domain."""
     words = ["restore", kind, str(max_pages), str(stream)]
-    done = run("--socket", broker.path, "--leaks=error", "--findings=error", "--", driver, *words)
+    done = run("--socket", broker.path, "--keep", "--leaks=error", "--findings=error", "--", driver, *words)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
 
@@ -309,7 +309,7 @@ def test_a_domain_that_is_too_small_is_refused(
     dom = client.domains.create("hvm", 64)
     save(broker, driver, dom, tmp_path / "stream")
 
-    done = run("--socket", broker.path, "--", driver, "restore", "hvm", "63", str(tmp_path / "stream"))
+    done = run("--socket", broker.path, "--keep", "--", driver, "restore", "hvm", "63", str(tmp_path / "stream"))
 
     assert done.returncode == 1
     assert "Failed to populate physmap" in done.stderr

@@ -53,6 +53,9 @@ def add(commands: Commands) -> None:
     )
     hosts.options(run)
     run.add_argument(
+        "--keep", action="store_true", help="with --socket: leave the domains there that are made (default: they go)"
+    )
+    run.add_argument(
         "--leaks", choices=("report", "error"), default="report",
         help="how to report mappings and processes left behind: a line each, or also exit status 99",
     )  # fmt: skip
@@ -147,6 +150,7 @@ def _run(parsed: argparse.Namespace) -> int:
         **wanted,
         socket=socket,
         job=parsed.job,
+        keep=parsed.keep,
         in_session=bool(in_session),
         xenstore=parsed.xenstore,
         device_model=parsed.qemu,

@@ -80,7 +80,7 @@ def make_domain(
 
 
 def lease_of(domid: int, session: Session, now_s: float) -> Lease:
-    """The lease of a domain that a client's current request makes: it ends with the client's job, if it has one."""
+    """The lease of a domain that a client's current request makes: it ends with a job that does not keep it."""
     identity = session.identity
     return Lease(
         domid,
@@ -93,7 +93,7 @@ def lease_of(domid: int, session: Session, now_s: float) -> Lease:
         session.n_requests,
         session.job,
         now_s,
-        Until.DESTROYED if session.job is None else Until.JOB,
+        Until.DESTROYED if session.job is None or session.job.keeps else Until.JOB,
     )
 
 

@@ -29,8 +29,15 @@ class Jobs:
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
 
-    def join(self, session: Session, name: str, now_s: float, *, leads: bool) -> None:
-        """Have a connection belong to the job of its uid that has this name, and lead it if it makes it.
+    def join(self, session: Session, name: str, now_s: float, *, leads: bool, keep: bool = False) -> None:
+        """Have a connection belong to the job of its uid that has this name.
+
+        Args:
+            session: The connection.
+            name: The job's name.
+            now_s: The time.
+            leads: Whether the job, if it is made now, ends with this connection.
+            keep: Whether domains that are made in it, if it is made now, stay when it ends.
 
         Raises:
             ModelError: EBUSY, it belongs to another job.
@@ -46,6 +53,7 @@ class Jobs:
         if job is None:
             job = Job(uid, name, session.identity.pid, session.client_name, now_s)
             job.leader = session.number if leads else None
+            job.keeps = keep
             self._jobs[uid, name] = job
         job.sessions.add(session.number)
         session.job = job

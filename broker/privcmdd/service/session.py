@@ -123,6 +123,7 @@ class Job:
         since_s: When it was made.
         sessions: The numbers of its connections.
         leader: The number of the connection that it ends with; None: it ends with its last one.
+        keeps: Whether domains that are made in it stay when it ends.
         ended: Whether its last connection has ended.
         n_requests: Number of requests of those connections of it that have ended.
     """
@@ -134,6 +135,7 @@ class Job:
     since_s: float
     sessions: set[int] = field(default_factory=set)
     leader: int | None = None
+    keeps: bool = False
     ended: bool = False
     n_requests: int = 0
 

@@ -171,13 +171,13 @@ class World:
         """
         return self.spaces.of(session, self.settings.space, self.settings.limits.slice_frames)
 
-    def join_job(self, session: Session, name: str, *, leads: bool) -> None:
+    def join_job(self, session: Session, name: str, *, leads: bool, keep: bool = False) -> None:
         """Have a connection belong to a job, which need not wait any more for its clients to come back.
 
         Raises:
             ModelError: EBUSY.
         """
-        self.jobs.join(session, name, self.now(), leads=leads)
+        self.jobs.join(session, name, self.now(), leads=leads, keep=keep)
         self.leases.end(lambda lease: lease.job is session.job and lease.until is Until.JOB, inf)
 
     def leave_job(self, session: Session) -> None:

@@ -48,6 +48,18 @@ def test_a_domain_ends_with_the_job_that_it_was_made_in() -> None:
     assert jobs(desk, desk.connect(ROOT)) == []
 
 
+def test_a_domain_of_a_job_that_keeps_its_domains_stays() -> None:
+    """Who makes the job says so; who joins it later changes nothing."""
+    desk = Desk()
+    maker, other = desk.connect(), desk.connect()
+    desk.call(maker, "hello", job="restore", keep=True)
+    desk.call(other, "hello", job="restore", keep=False)
+    made = [desk.domain(maker), desk.domain(other)]
+    desk.broker.disconnect(maker)
+    desk.broker.disconnect(other)
+    assert doms(desk) == made
+
+
 def test_a_domain_that_was_made_in_no_job_stays() -> None:
     """It belongs to nobody, also where its maker's uid has jobs."""
     desk = Desk()

@@ -38,7 +38,7 @@ def hello(world: World, session: Session, params: Params) -> Params:
     session.numbers = Numbers(world.sequence) if "seq" in session.features else None
     session.client_name = params["client"]
     if params["job"]:
-        world.join_job(session, params["job"], leads=params["leads"])
+        world.join_job(session, params["job"], leads=params["leads"], keep=params["keep"])
     return {
         "protocol": PROTOCOL,
         "features": sorted(session.features),

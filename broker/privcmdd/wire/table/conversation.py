@@ -29,6 +29,12 @@ ROWS: Final = (
                 "whether the job, if it is made now, ends with this connection, and all others of it",
                 False,
             ),
+            Param(
+                "keep",
+                "bool",
+                "whether the domains that are made in the job, if it is made now, stay when it ends",
+                False,
+            ),
         ),
         (
             Field("protocol", "int", "the protocol that both speak"),

@@ -45,6 +45,7 @@ def run(
     *,
     socket: str | None = None,
     job: str | None = None,
+    keep: bool = False,
     config: str | None = None,
     settings: Sequence[str] = (),
     guests: Sequence[DomainConfig] = (),
@@ -68,6 +69,7 @@ def run(
         command: The program and its arguments.
         socket: A broker to join; None starts one of our own.
         job: The job that its processes, and all that they make, belong to; None: one of its own.
+        keep: Whether domains that are made stay on the broker that is joined.
         config: Configuration of our own broker, as TOML text.
         settings: Keys of that configuration that are otherwise, each as TABLE.KEY=VALUE.
         guests: Domains to make first.
@@ -106,6 +108,7 @@ def run(
                 guests,
                 socket=socket,
                 job=job,
+                keep=keep,
                 config=config,
                 settings=settings,
                 store=xenstore,

@@ -27,6 +27,7 @@ class Joined:
         path: Its socket.
         guests: Domains to make.
         job: The job that they belong to, and end with; empty for none.
+        keep: Whether the domains that are made in the job stay.
         emulated: The one that gets a device model.
         in_session: Whether it is a session's: the domains then have the lowest numbers that are free, as on a host of
             their own. Else the broker numbers them.
@@ -48,6 +49,7 @@ class Joined:
         guests: Sequence[DomainConfig] = (),
         *,
         job: str = "",
+        keep: bool = False,
         emulated: DomainConfig | None = None,
         in_session: bool = False,
         listener: Callable[[Notification], None] | None = None,
@@ -58,7 +60,7 @@ class Joined:
         self._in_session = in_session
         try:
             if job:
-                self.link.call("hello", job=job, leads=True)
+                self.link.call("hello", job=job, leads=True, **({"keep": True} if keep else {}))
             if listener is not None:
                 self.link.listeners.append(listener)
                 self.link.call("subscribe", topics=["space"])

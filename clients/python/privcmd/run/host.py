@@ -112,6 +112,7 @@ def running(
     *,
     socket: str | None = None,
     job: str = "",
+    keep: bool = False,
     config: str | None = None,
     settings: Sequence[str] = (),
     store: bool | None = None,
@@ -126,6 +127,7 @@ def running(
         guests: Domains to make.
         socket: A broker to join; None starts one.
         job: The job that its domains, and the programs on it, belong to; empty for none.
+        keep: Whether domains that are made in the job stay on the broker that is joined.
         config: Configuration of a broker that is started, as TOML text.
         settings: Keys of it that are otherwise, each as TABLE.KEY=VALUE.
         store: Whether to run xenstored: None, where it is installed; True, or else fail.
@@ -147,7 +149,9 @@ def running(
         if socket is not None:
             from privcmd.run._joined import Joined  # noqa: PLC0415 - slow to import, and most runs start a broker
 
-            broker = Joined(socket, guests, job=job, emulated=emulated, in_session=in_session, listener=listener)
+            broker = Joined(
+                socket, guests, job=job, keep=keep, emulated=emulated, in_session=in_session, listener=listener
+            )
             stack.callback(broker.close)
         needed = bool(store) or device_model is not None
         path = None if store is False else xenstore.wanted(needed=needed)
