@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from privcmdd.model.mm.space import AddressSpace
 
 N_STEPS = 500
-SEEDS = range(60 if PROFILE.name == "long" else 4)
+SEEDS = range(60 if PROFILE.name == "long" else 6)
 N_GFNS = 70
 N_REFS = 12
 GRANTS = ARENA + 2 * N_ARENA * PAGE_SIZE
@@ -122,7 +122,8 @@ class Second(Walk):
         """One step, the laws; and where it was refused, the state as it was."""
         step = self.random.choice(self.steps)
         is_whole = step.__name__ in self.whole
-        self.space()  # there are enough: the step makes none
+        for _ in range(2):
+            self.space()  # there are enough then: the step makes none
         before = all_of(self.world) if is_whole else None
         try:
             step()
