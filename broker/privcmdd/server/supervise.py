@@ -72,6 +72,8 @@ TIDY_EVERY_S: Final = 5.0
 FOR_ADMINISTRATORS: Final = 8
 # What a connection costs.
 CONNECTION_BYTES: Final = 32_768
+# Files that a late import has open for a moment, with the lowest numbers that are free: those of administrators.
+FOR_IMPORTS: Final = 2
 # Connections accepted before the connections that are already there have their turn.
 ACCEPTS_PER_TURN: Final = 16
 
@@ -410,7 +412,7 @@ class Supervisor:
             return False
         about = {"pid": identity.pid, "gid": identity.gid}
         may_administrate = Access(identity, self._configuration.settings.access).allows("admin", None)
-        n_kept = RESERVED_FDS + (0 if may_administrate else FOR_ADMINISTRATORS)
+        n_kept = RESERVED_FDS + (0 if may_administrate else FOR_ADMINISTRATORS + FOR_IMPORTS)
         if sock.fileno() >= self._n_fds - n_kept:  # the kernel gives the lowest number that is free
             problem = f"all but {n_kept} of our {self._n_fds} descriptors are in use"
             self._log.once(identity.uid, "descriptors", "connection refused", problem=problem, **about)
