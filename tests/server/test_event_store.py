@@ -44,8 +44,13 @@ class Manager:
             if "FDSTORE" in lines:
                 (self.kept[lines["FDNAME"]],) = fds
             elif "FDSTOREREMOVE" in lines:
-                os.close(self.kept.pop(lines["FDNAME"]))
+                self.close(lines["FDNAME"])
         return len(self.kept) == n
+
+    def close(self, name: str) -> None:
+        """Keep a descriptor no longer; there may be none of this name."""
+        if (fd := self.kept.pop(name, None)) is not None:
+            os.close(fd)
 
     def start(self, state: Path, path: str | None = None) -> Process:
         """Start a broker, and hand in all that is kept."""

@@ -34,7 +34,8 @@ class EventStore:
         self.left = left
 
     def keep(self, channel: int, events: tuple[int, int]) -> None:
-        """Keep the events of a channel."""
+        """Keep the events of a channel, in place of what an earlier broker has had kept by these names."""
+        self.forget(channel)
         for side, fd in enumerate(events):
             self._notifier.store(f"event-{channel}-{side}", fd)
 

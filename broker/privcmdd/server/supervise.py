@@ -427,7 +427,8 @@ class Supervisor:
                 self._headroom.spend(CONNECTION_BYTES)
             session = self._broker.connect(identity)
         except ModelError as refusal:
-            self._log.once(identity.uid, "limits.fds", "connection refused", problem=str(refusal), **about)
+            reason = "memory" if refusal.errno == errno.ENOMEM else "limits.fds"
+            self._log.once(identity.uid, reason, "connection refused", problem=str(refusal), **about)
             return False
         self._n_connections += 1
         try:

@@ -28,7 +28,7 @@ SEGMENT_BYTES: Final = 4096
 """A segment of a copy writes one page of a memory file."""
 
 FREE: Final = frozenset({
-    "hello", "ping", "health", "describe", "subscribe", "stats", "hand_over",
+    "hello", "ping", "health", "describe", "subscribe", "stats", "hand_over", "job.list", "evict",
     "munmap", "maps", "space.list", "evtchn.close", "evtchn.notify", "evtchn.pending", "evtchn.list", "gntalloc.free",
     "domain.destroy", "domain.list", "domain.info", "domain.decrease_reservation", "domain.page_out",
     "ioreq.servers", "guest.interrupts", "faults.list", "faults.clear", "findings.list", "findings.clear",
