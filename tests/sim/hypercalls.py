@@ -7,9 +7,10 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from privcmdd.model.units import PAGE_SIZE as PAGE
-from privcmdd.service.hypercalls import createdomain, domctl, event_channel_op, hvm_op, memory_op, paging, sysctl
+from privcmdd.service.hypercalls import createdomain, domctl, event_channel_op, hvm_op, memory_op, sysctl
 from privcmdd.service.hypercalls import dm_op as device_model
 from privcmdd.service.layout import Bytes, Layout
+from support.random_arguments import MEMORY_LAYOUTS
 
 if TYPE_CHECKING:
     from random import Random
@@ -20,19 +21,7 @@ ARRAY: Final = BUFFERS + 4 * PAGE
 MEMORY_OP, XEN_VERSION, EVENTS, HVM_OP, SYSCTL, DOMCTL = 12, 17, 32, 34, 35, 36
 DOMAINS: Final = (1, 1, 2, 3, 4, 0x7FF0)
 SERVERS: Final = (1, 1, 1, 3, 5)  # make one, give it a range, enable it
-MEMORY: Final = {
-    0: memory_op.RESERVATION,
-    1: memory_op.RESERVATION,
-    3: memory_op.DOMAIN,
-    6: memory_op.RESERVATION,
-    7: memory_op.ADD_TO_PHYSMAP,
-    14: memory_op.DOMAIN,
-    15: memory_op.REMOVE_FROM_PHYSMAP,
-    16: memory_op.POD_TARGET,
-    17: memory_op.POD_TARGET,
-    20: paging.PAGING_OP,
-    28: memory_op.ACQUIRE_RESOURCE,
-}
+MEMORY: Final = {op: MEMORY_LAYOUTS[op] for op in (0, 1, 3, 6, 7, 14, 15, 16, 17, 20, 28)}
 # Members that have a meaning of their own; others are small numbers.
 LIKELY: Final[dict[str, tuple[int, ...]]] = {
     "domid": DOMAINS,
