@@ -320,7 +320,8 @@ class Supervisor:
             self._sooner = trio.Event()
             if leases.next_s <= now():
                 self._hang_ups.n_giving_back += 1
-                await finish(self._broker.expire(), self._turns, os.geteuid(), self._hang_ups)
+                expiring = self._broker.expire()
+                await self._guard(partial(finish, expiring, self._turns, os.geteuid(), self._hang_ups))
 
     async def _tidy(self, store: StateStore) -> None:
         """Keep the log of the records short, in a thread: that waits for the disk."""

@@ -8,7 +8,6 @@ under trio and under a simulator.
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
 from math import inf
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, cast
@@ -147,25 +146,21 @@ class Broker:
 
         Yields:
             Pauses; closing the generator does the rest at once.
+
+        Raises:
+            Exception: The first failure of the backing; all is given back all the same.
         """
         world = self.world
         machinery().end_leases(world)
         if not world.has_machine:
             return
-        machinery().carry_out(world, None)
-        debts = world.machine.debts
-        yield from to_the_end(self._repay(debts.take()))
-
-    def _repay(self, owes: list[Debt]) -> Generator[Pause, None, None]:
-        """Give back, in slices, what nobody's request has left to be given back."""
-        world = self.world
-        while owes:
-            yield MIDWAY
-            if not world.machine.debts.pay(owes[0]):
-                del owes[0]
-            with suppress(ModelError):  # it is kept with the next change
-                world.keep()
-            machinery().carry_out(world, None)
+        failed = self._settled(None)
+        later = yield from to_the_end(self._give_back(world.machine.debts.take(), None))
+        failed = failed or later
+        if failed is not None and not isinstance(
+            failed, ModelError
+        ):  # what cannot be kept is kept with the next change
+            raise failed
 
     @staticmethod
     def _end_leases(world: World, _session: Session) -> None:
@@ -297,7 +292,7 @@ class Broker:
         finally:
             steps.close()
 
-    def _settle(self, session: Session) -> None:
+    def _settle(self, session: Session | None) -> None:
         """Keep what a step of a request has changed, then carry out its effects.
 
         Raises:
@@ -312,21 +307,31 @@ class Broker:
 
     def _pay(self, session: Session) -> Generator[Pause, None, None]:
         """Give back, in slices, what the steps of a request, or the end of its client, have left to be given back."""
-        debts, owes = self.world.machine.debts, session.owes
-        owes += debts.take()
-        failed = None
-        while owes:
-            yield MIDWAY
-            if not debts.pay(owes[0]):
-                del owes[0]
-            try:
-                self._settle(session)
-            except Exception as problem:  # noqa: BLE001 - raised below, after all is given back
-                failed = failed or problem
+        session.owes += self.world.machine.debts.take()
+        failed = yield from self._give_back(session.owes, session)
         if failed is not None and session.closed:
             self.report(failed, session)
         elif failed is not None:
             raise failed
+
+    def _give_back(self, owes: list[Debt], session: Session | None) -> Generator[Pause, None, Exception | None]:
+        """Give all of this back, in slices. Returns the first failure, after which the rest is given back as well."""
+        failed = None
+        while owes:
+            yield MIDWAY
+            if not self.world.machine.debts.pay(owes[0]):
+                del owes[0]
+            problem = self._settled(session)
+            failed = failed or problem
+        return failed
+
+    def _settled(self, session: Session | None) -> Exception | None:
+        """Settle, and return what has failed."""
+        try:
+            self._settle(session)
+        except Exception as problem:  # noqa: BLE001 - for whoever goes on all the same
+            return problem
+        return None
 
     def _pay_at_once(self, session: Session) -> None:
         if self.world.has_machine:

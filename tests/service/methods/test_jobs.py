@@ -252,6 +252,26 @@ def test_a_lease_that_is_over_needs_no_request() -> None:
     assert desk.broker.world.machine.frames.n_free == free + 64
 
 
+def test_a_host_that_fails_at_the_end_of_a_lease_keeps_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failure is raised when all of every domain is given back, and the broker goes on."""
+    desk = Desk()
+    session = desk.connect()
+    free = desk.broker.world.machine.frames.n_free
+    for _ in range(2):
+        desk.domain(session, ttl_s=10)
+    desk.now_s += 10
+
+    def refuse(_key: object) -> None:
+        raise OSError(errno.EIO, "the disk is gone")
+
+    monkeypatch.setattr(desk.broker.world.backing, "close", refuse)
+    with pytest.raises(OSError, match="the disk is gone"):
+        for _ in desk.broker.expire():
+            pass
+    assert desk.broker.world.machine.frames.n_free == free
+    assert doms(desk) == []
+
+
 def test_a_time_to_live_outlives_the_broker() -> None:
     """It goes on where it was."""
     store = MemoryStore()
