@@ -446,3 +446,10 @@ def test_an_unknown_ioctl_is_said(device: str, number: int, name: str) -> None:
 
     assert f"privcmdd: {name}: {device} ioctl {number:#x} is not answered here\n" in ran.stderr
     assert f"privcmdctl: asked for and not answered: {device} ioctl {number:#x}; see " in ran.stderr
+
+
+def test_keep_needs_a_broker_that_stays() -> None:
+    """A broker that ``run`` starts ends with it, and all its domains: that is said, not done in silence."""
+    done = ctl("run", "--keep", "--", "true")
+
+    assert (done.returncode, "name it with --socket" in done.stderr) == (2, True)

@@ -139,6 +139,8 @@ def _run(parsed: argparse.Namespace) -> int:
             "--config, --set and --host are for the broker that run starts: leave out --socket", as_json=parsed.json
         )
     socket = parsed.socket or in_session or None
+    if parsed.keep and socket is None:
+        return wrong("--keep is for a broker that stays: name it with --socket", as_json=parsed.json)
     try:
         wanted = hosts.keywords(parsed, joins=socket is not None)
     except ValueError as error:

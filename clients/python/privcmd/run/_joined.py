@@ -60,7 +60,7 @@ class Joined:
         self._in_session = in_session
         try:
             if job:
-                self.link.call("hello", job=job, leads=True, **({"keep": True} if keep else {}))
+                self.link.call("hello", job=job, leads=True, keep=keep)
             if listener is not None:
                 self.link.listeners.append(listener)
                 self.link.call("subscribe", topics=["space"])
