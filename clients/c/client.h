@@ -35,8 +35,8 @@ void client_lock(struct client_hold *hold);
 void client_unlock(const struct client_hold *hold);
 
 /*
- * Connects if the process is not connected yet (where.h), and gets an address space of personality linux. Returns 0; ENXIO, or ETIMEDOUT or EINTR of
- * a broker that does not answer.
+ * Connects if the process is not connected yet (where.h), and gets an address space of personality linux. Returns 0;
+ * ENXIO; or ETIMEDOUT or EINTR of a broker that does not answer.
  */
 int client_connect(void);
 /* Whether there is or was a connection: only then can a broker know anything of this process. */
