@@ -20,8 +20,8 @@ static uint64_t bit(int fd)
 }
 
 /*
- * A copy with a number from floor on, or -1. Above the limit of the process when there is no room below it: a descriptor that is
- * open may lie there, and then the program has as many of its own as on a host.
+ * A copy with a number from floor on, or -1. Above the limit of the process when there is no room below it: a descriptor
+ * that is open may lie there, and then the program has as many of its own as on a host.
  */
 static int copied_up(int fd, int floor)
 {
